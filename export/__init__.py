@@ -1,0 +1,1 @@
+"""Checkpoint to bundle: the build machine's side."""

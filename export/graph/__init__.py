@@ -1,0 +1,1 @@
+"""Placing a policy, capturing and checking the graph."""

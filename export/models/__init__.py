@@ -1,0 +1,1 @@
+"""The decoder and the vision towers that all families share."""

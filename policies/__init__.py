@@ -1,0 +1,1 @@
+"""Token-selection policies: which visual tokens survive."""

@@ -1,0 +1,1 @@
+"""Contracts: everything two programs must agree on."""

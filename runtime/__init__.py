@@ -1,0 +1,1 @@
+"""Bundle to actions: the robot's side."""

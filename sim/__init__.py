@@ -1,0 +1,1 @@
+"""The closed loop: a simulator, experts, evaluation through the real daemon."""

@@ -1,0 +1,1 @@
+"""Training saccade-mini (the only part of sim that imports torch)."""
