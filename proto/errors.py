@@ -1,0 +1,293 @@
+"""The one error tree of Saccade.
+
+    SaccadeError
+    ├── VersionError                    the other side speaks a version that this build does not
+    ├── BundleError                     the bundle on disk cannot be trusted or used
+    │   ├── ManifestError               manifest.json breaks a rule; the message names the JSON path
+    │   ├── BundleVersionError          the bundle has another format version
+    │   └── BundleIntegrityError        a file is missing, extra, changed, or points outside the bundle
+    ├── EngineError                     an engine cannot load or run a graph
+    ├── UnknownProfileError             the bundle has no profile of that name
+    ├── InputError                      the caller gave something unusable; nothing was run
+    │   ├── TensorError                 wrong name, dtype, shape or value of a tensor
+    │   ├── ObservationError            the observation as a whole is incomplete or malformed
+    │   │   ├── ImageError              an image is missing, unknown, of wrong size or dtype
+    │   │   ├── ProprioError            proprioception has the wrong width or is not finite
+    │   │   ├── StaleObservationError   the observation is too old to act upon
+    │   │   └── SupersededError         a newer observation arrived before this one was used
+    │   └── InstructionError            the instruction is empty or too long
+    ├── SessionError                    the session is not in a state to do this
+    │   ├── NoSessionError              no session of that token is open
+    │   ├── SessionNotResetError        act was called before reset gave an instruction
+    │   ├── LeaseHeldError              another client owns the robot
+    │   └── StoppedError                the stop latch is set
+    ├── ActionRefusedError              the limiter refused a whole chunk
+    ├── ServeError                      the daemon cannot start or go on
+    │   ├── AddressInUseError           the port is taken
+    │   ├── InsecureBindError           a bind beyond loopback was not asked for explicitly
+    │   └── InternalError               a defect of the daemon; the log has the details
+    ├── TransportError                  the call did not get through
+    │   ├── UnavailableError            nobody answers at the address
+    │   ├── DeadlineError               no answer within the deadline
+    │   └── MessageError                a message is too large or cannot be decoded
+    ├── CheckpointError                 a checkpoint is incomplete, left-over keys included
+    ├── PolicyError                     a token-selection policy is unknown or badly configured
+    ├── ExportError                     the exporter cannot build the graph
+    │   └── ReceiptError                a check of the export failed or did not run
+    └── SimulatorError                  the simulator cannot run
+        ├── UnknownTaskError            no task of that name
+        └── GraphicsError               no way to render on this machine
+
+A message says what was expected, what was found and what to do. ``code`` travels on the wire and never
+changes.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class SaccadeError(Exception):
+    """Base of every error that Saccade raises on purpose."""
+
+    code: ClassVar[str] = "error"
+
+    @property
+    def message(self) -> str:
+        """The whole sentence meant for a person."""
+        return str(self.args[0]) if self.args else self.code
+
+
+class VersionError(SaccadeError):
+    """The other side speaks a version that this build does not."""
+
+    code = "version"
+
+
+class BundleError(SaccadeError):
+    """The bundle on disk cannot be trusted or used."""
+
+    code = "bundle"
+
+
+class ManifestError(BundleError):
+    """manifest.json breaks a rule; the message names the JSON path."""
+
+    code = "bundle.manifest"
+
+
+class BundleVersionError(BundleError):
+    """The bundle has another format version."""
+
+    code = "bundle.version"
+
+
+class BundleIntegrityError(BundleError):
+    """A file is missing, extra, changed, or points outside the bundle."""
+
+    code = "bundle.integrity"
+
+
+class EngineError(SaccadeError):
+    """An engine cannot load or run a graph."""
+
+    code = "engine"
+
+
+class UnknownProfileError(SaccadeError):
+    """The bundle has no profile of that name."""
+
+    code = "profile.unknown"
+
+
+class InputError(SaccadeError):
+    """The caller gave something unusable; nothing was run."""
+
+    code = "input"
+
+
+class TensorError(InputError):
+    """Wrong name, dtype, shape or value of a tensor."""
+
+    code = "input.tensor"
+
+
+class ObservationError(InputError):
+    """The observation as a whole is incomplete or malformed."""
+
+    code = "observation"
+
+
+class ImageError(ObservationError):
+    """An image is missing, unknown, of wrong size or dtype."""
+
+    code = "observation.image"
+
+
+class ProprioError(ObservationError):
+    """Proprioception has the wrong width or is not finite."""
+
+    code = "observation.proprio"
+
+
+class StaleObservationError(ObservationError):
+    """The observation is too old to act upon."""
+
+    code = "observation.stale"
+
+
+class SupersededError(ObservationError):
+    """A newer observation arrived before this one was used."""
+
+    code = "observation.superseded"
+
+
+class InstructionError(InputError):
+    """The instruction is empty or too long."""
+
+    code = "instruction"
+
+
+class SessionError(SaccadeError):
+    """The session is not in a state to do this."""
+
+    code = "session"
+
+
+class NoSessionError(SessionError):
+    """No session of that token is open."""
+
+    code = "session.none"
+
+
+class SessionNotResetError(SessionError):
+    """Act was called before reset gave an instruction."""
+
+    code = "session.not_reset"
+
+
+class LeaseHeldError(SessionError):
+    """Another client owns the robot."""
+
+    code = "session.lease_held"
+
+
+class StoppedError(SessionError):
+    """The stop latch is set."""
+
+    code = "session.stopped"
+
+
+class ActionRefusedError(SaccadeError):
+    """The limiter refused a whole chunk."""
+
+    code = "action.refused"
+
+
+class ServeError(SaccadeError):
+    """The daemon cannot start or go on."""
+
+    code = "serve"
+
+
+class AddressInUseError(ServeError):
+    """The port is taken."""
+
+    code = "serve.address_in_use"
+
+
+class InsecureBindError(ServeError):
+    """A bind beyond loopback was not asked for explicitly."""
+
+    code = "serve.insecure_bind"
+
+
+class InternalError(ServeError):
+    """A defect of the daemon; the log has the details."""
+
+    code = "serve.internal"
+
+
+class TransportError(SaccadeError):
+    """The call did not get through."""
+
+    code = "transport"
+
+
+class UnavailableError(TransportError):
+    """Nobody answers at the address."""
+
+    code = "transport.unavailable"
+
+
+class DeadlineError(TransportError):
+    """No answer within the deadline."""
+
+    code = "transport.deadline"
+
+
+class MessageError(TransportError):
+    """A message is too large or cannot be decoded."""
+
+    code = "transport.message"
+
+
+class CheckpointError(SaccadeError):
+    """A checkpoint is incomplete, left-over keys included."""
+
+    code = "checkpoint"
+
+
+class PolicyError(SaccadeError):
+    """A token-selection policy is unknown or badly configured."""
+
+    code = "policy"
+
+
+class ExportError(SaccadeError):
+    """The exporter cannot build the graph."""
+
+    code = "export"
+
+
+class ReceiptError(ExportError):
+    """A check of the export failed or did not run."""
+
+    code = "export.receipt"
+
+
+class SimulatorError(SaccadeError):
+    """The simulator cannot run."""
+
+    code = "simulator"
+
+
+class UnknownTaskError(SimulatorError):
+    """No task of that name."""
+
+    code = "simulator.unknown_task"
+
+
+class GraphicsError(SimulatorError):
+    """No way to render on this machine."""
+
+    code = "simulator.graphics"
+
+
+def _tree(root: type[SaccadeError]) -> list[type[SaccadeError]]:
+    return [root, *(leaf for child in root.__subclasses__() for leaf in _tree(child))]
+
+
+_BY_CODE = {kind.code: kind for kind in _tree(SaccadeError)}
+
+
+def error_from_code(code: str, message: str) -> SaccadeError:
+    """Rebuild an error that arrived over the wire.
+
+    A code that this build does not know falls back to its nearest known ancestor: ``session.new`` becomes
+    ``session``.
+    """
+    parent = code
+    while parent not in _BY_CODE and "." in parent:
+        parent = parent.rpartition(".")[0]
+    return _BY_CODE.get(parent, SaccadeError)(message)

@@ -1,0 +1,382 @@
+"""The bundle manifest: what export writes and the runtime executes.
+
+A :class:`Manifest` that exists is valid: its rules are checked when it is built, by hand or from JSON. The
+rules between its parts are in :mod:`saccade.proto.manifest_rules`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saccade.proto import manifest_rules
+from saccade.proto.bundle_layout import MANIFEST_NAME, MAX_FILE_BYTES, MAX_MANIFEST_BYTES
+from saccade.proto.errors import BundleIntegrityError, ManifestError, UnknownProfileError
+from saccade.proto.strict_json import dump_json, from_json, parse_json
+from saccade.proto.tensor_spec import TensorSpec
+from saccade.proto.versions import check_bundle_version
+
+MAX_IMAGE_SIDE_PX = 4096
+
+
+@dataclass(frozen=True)
+class ViewSpec:
+    """One camera. Images are uint8 RGB, (height, width, 3).
+
+    Args:
+        name: Unique, e.g. ``scene``.
+        height: Pixels.
+        width: Pixels.
+    """
+
+    name: str
+    height: int
+    width: int
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.height <= MAX_IMAGE_SIDE_PX and 1 <= self.width <= MAX_IMAGE_SIDE_PX):
+            raise ManifestError(
+                f"view {self.name!r}: expected 1..{MAX_IMAGE_SIDE_PX} pixels a side, "
+                f"found {self.height}x{self.width}."
+            )
+
+
+@dataclass(frozen=True)
+class VectorSpec:
+    """A vector of named physical numbers: one name and one unit for each dimension."""
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if len(self.names) != len(self.units):
+            raise ManifestError(
+                f"expected one unit for each of {list(self.names)}, found {list(self.units)}."
+            )
+
+    @property
+    def dim(self) -> int:
+        """Number of dimensions."""
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class InstructionSpec:
+    """How an instruction becomes tokens.
+
+    Args:
+        tokenizer: Path of the tokenizer file (Hugging Face ``tokenizer.json``).
+        template: Text with ``{instruction}`` once.
+        max_tokens: Length of the padded token row; the ``text`` segment has as many.
+        pad_id: Token that fills the rest, on the right.
+    """
+
+    tokenizer: str
+    template: str
+    max_tokens: int
+    pad_id: int
+
+    def __post_init__(self) -> None:
+        if self.template.count("{instruction}") != 1:
+            raise ManifestError(
+                f"template: expected '{{instruction}}' exactly once, found {self.template!r}."
+            )
+        if self.max_tokens < 1 or self.pad_id < 0:
+            raise ManifestError(
+                f"expected max_tokens >= 1 and pad_id >= 0, found {self.max_tokens} and {self.pad_id}."
+            )
+
+
+@dataclass(frozen=True)
+class SegmentSpec:
+    """A run of positions in the decoder's sequence, e.g. ``visual`` with 200. Only ``text`` has padding."""
+
+    name: str
+    tokens: int
+
+    def __post_init__(self) -> None:
+        if self.tokens < 1:
+            raise ManifestError(f"segment {self.name!r}: expected at least 1 token, found {self.tokens}.")
+
+
+@dataclass(frozen=True)
+class ActionSpec:
+    """What an action is.
+
+    Args:
+        names: One for each dimension.
+        units: One for each dimension.
+        chunk: Control steps in one action chunk.
+        control_hz: Control steps per second.
+        convention: How the numbers are meant, e.g. ``delta_ee``.
+    """
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    chunk: int
+    control_hz: float
+    convention: str
+
+    def __post_init__(self) -> None:
+        if not self.names or len(self.names) != len(self.units):
+            raise ManifestError(
+                f"expected one unit for each of {list(self.names)}, found {list(self.units)}."
+            )
+        if self.chunk < 1 or self.control_hz <= 0:
+            raise ManifestError(
+                f"expected chunk >= 1 and control_hz > 0, found {self.chunk} and {self.control_hz}."
+            )
+
+    @property
+    def dim(self) -> int:
+        """Number of action dimensions."""
+        return len(self.names)
+
+
+@dataclass(frozen=True)
+class CarrySpec:
+    """A carry tensor and the value that reset fills it with; dtype and shape are in ``tensors``."""
+
+    name: str
+    initial: float
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """One graph and its wiring.
+
+    Args:
+        name: Unique within the profile.
+        graph: Path of the ONNX file.
+        inputs: Graph input name to tensor name.
+        outputs: Graph output name to tensor name; a carry is read by input ``x``, written by ``x.next``.
+    """
+
+    name: str
+    graph: str
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ProfileSpec:
+    """One keep count, compiled.
+
+    Args:
+        name: ``full``, ``keep50`` ...
+        keep: Visual tokens that survive.
+        keep_ratio: The nominal ratio, 0 to 1.
+        stages: Run in this order.
+    """
+
+    name: str
+    keep: int
+    keep_ratio: float
+    stages: tuple[StageSpec, ...]
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """The token-selection policy inside the graphs, and when the host must run ``full`` instead.
+
+    Args:
+        name: Registry name.
+        config: Its settings, for people; the runtime does not read them.
+        warmup_steps: Control steps after reset that run ``full``.
+        refresh_every: Every n-th control step runs ``full``; 0 means never.
+    """
+
+    name: str
+    config: dict[str, Any]
+    warmup_steps: int
+    refresh_every: int
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 0 or self.refresh_every < 0:
+            raise ManifestError(
+                f"expected warmup_steps and refresh_every >= 0, "
+                f"found {self.warmup_steps} and {self.refresh_every}."
+            )
+
+
+@dataclass(frozen=True)
+class GridSpec:
+    """How visual tokens tile the views: index = (view * rows + row) * columns + column."""
+
+    views: int
+    rows: int
+    columns: int
+
+    def __post_init__(self) -> None:
+        if min(self.views, self.rows, self.columns) < 1:
+            raise ManifestError(f"expected views, rows and columns >= 1, found {self}.")
+
+    @property
+    def tokens(self) -> int:
+        """Visual tokens of one observation."""
+        return self.views * self.rows * self.columns
+
+
+@dataclass(frozen=True)
+class LimitsSpec:
+    """What the limiter lets through, for each action dimension, in the action's units.
+
+    Args:
+        low: Smallest value.
+        high: Largest value.
+        max_change: Largest change from one control step to the next.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    max_change: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.low) == len(self.high) == len(self.max_change):
+            raise ManifestError("expected low, high and max_change of one length.")
+        if any(low >= high for low, high in zip(self.low, self.high, strict=True)):
+            raise ManifestError(f"expected low < high, found {list(self.low)} and {list(self.high)}.")
+        if any(change <= 0 for change in self.max_change):
+            raise ManifestError(f"expected max_change > 0, found {list(self.max_change)}.")
+
+
+@dataclass(frozen=True)
+class FileSpec:
+    """Size and SHA-256 (64 lower-case hex digits) of one file."""
+
+    sha256: str
+    bytes: int
+
+    def __post_init__(self) -> None:
+        if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
+            raise ManifestError(f"sha256: expected 64 lower-case hex digits, found {self.sha256[:80]!r}.")
+        if not 0 <= self.bytes <= MAX_FILE_BYTES:
+            raise ManifestError(f"bytes: expected 0..{MAX_FILE_BYTES}, found {self.bytes}.")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything the runtime knows of a bundle; the field order is the order in the file.
+
+    Args:
+        format_version: :data:`saccade.proto.versions.BUNDLE_FORMAT_VERSION`.
+        name: Model name, e.g. ``saccade-mini``.
+        family: Model architecture, e.g. ``openvla_oft``.
+        license: SPDX identifier of the weights.
+        created: ISO 8601 time, for people.
+        producer: Package name to version, of the exporting machine.
+        views: Cameras in the order of the ``images`` tensor.
+        proprio: The proprioception vector, physical units.
+        instruction: How text becomes tokens.
+        sequence: The decoder's sequence, in order.
+        action: What an action is.
+        statistics: Path of the statistics file.
+        statistics_key: Data set within it.
+        tensors: Every tensor that stages and host exchange.
+        carry: Initial values of the carry tensors.
+        profiles: Keep counts to choose from; ``full`` is one of them.
+        policy: The token-selection policy inside the graphs.
+        grid: The visual token grid.
+        limits: Bounds that the limiter enforces.
+        files: Every file of the bundle but the manifest.
+
+    Raises:
+        ManifestError: The parts do not fit together.
+    """
+
+    format_version: int
+    name: str
+    family: str
+    license: str
+    created: str
+    producer: dict[str, str]
+    views: tuple[ViewSpec, ...]
+    proprio: VectorSpec
+    instruction: InstructionSpec
+    sequence: tuple[SegmentSpec, ...]
+    action: ActionSpec
+    statistics: str
+    statistics_key: str
+    tensors: tuple[TensorSpec, ...]
+    carry: tuple[CarrySpec, ...]
+    profiles: tuple[ProfileSpec, ...]
+    policy: PolicySpec
+    grid: GridSpec
+    limits: LimitsSpec
+    files: dict[str, FileSpec]
+
+    def __post_init__(self) -> None:
+        check_bundle_version(self.format_version)
+        manifest_rules.check(self)
+
+    def profile(self, name: str) -> ProfileSpec:
+        """Return the profile called ``name``.
+
+        Raises:
+            UnknownProfileError: There is none.
+        """
+        for profile in self.profiles:
+            if profile.name == name:
+                return profile
+        known = ", ".join(profile.name for profile in self.profiles)
+        raise UnknownProfileError(f"expected a profile of this bundle ({known}), found {name!r}.")
+
+    def tensor(self, name: str) -> TensorSpec:
+        """Return the specification of tensor ``name``.
+
+        Raises:
+            ManifestError: The manifest declares no such tensor.
+        """
+        for spec in self.tensors:
+            if spec.name == name:
+                return spec
+        raise ManifestError(f"$.tensors: expected a tensor named {name!r}, found none.")
+
+
+def manifest_from_json(text: str) -> Manifest:
+    """Read a manifest; the format version is judged before anything else.
+
+    Raises:
+        BundleVersionError: Another format version.
+        ManifestError: Not JSON, or a rule is broken; the message names the JSON path.
+    """
+    value = parse_json(text)
+    if not isinstance(value, dict) or type(value.get("format_version")) is not int:
+        raise ManifestError("$.format_version: expected an integer at the top of the manifest, found none.")
+    check_bundle_version(value["format_version"])
+    return from_json(Manifest, value)
+
+
+def manifest_to_json(manifest: Manifest) -> str:
+    """Write a manifest; :func:`manifest_from_json` gives back an equal one."""
+    return dump_json(manifest)
+
+
+def read_manifest(bundle: Path) -> Manifest:
+    """Read ``bundle/manifest.json``.
+
+    Raises:
+        BundleIntegrityError: No such file, or it is too large.
+        BundleVersionError: Another format version.
+        ManifestError: A rule is broken.
+    """
+    path = bundle / MANIFEST_NAME
+    if not path.is_file():
+        raise BundleIntegrityError(f"expected a bundle with {MANIFEST_NAME}, found none at {path}.")
+    if path.stat().st_size > MAX_MANIFEST_BYTES:
+        raise BundleIntegrityError(
+            f"expected {MANIFEST_NAME} of at most {MAX_MANIFEST_BYTES} bytes, found {path.stat().st_size}."
+        )
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise ManifestError(f"expected {MANIFEST_NAME} in UTF-8, found other bytes: {error}.") from error
+    return manifest_from_json(text)
+
+
+def write_manifest(manifest: Manifest, bundle: Path) -> Path:
+    """Write ``bundle/manifest.json`` and return its path."""
+    path = bundle / MANIFEST_NAME
+    path.write_text(manifest_to_json(manifest), encoding="utf-8")
+    return path

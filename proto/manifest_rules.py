@@ -1,0 +1,219 @@
+"""Rules between the parts of a manifest; what one part must satisfy alone is checked where it is defined.
+
+Each function reads the whole manifest and raises a :class:`ManifestError` that names the JSON path.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from saccade.proto.bundle_layout import MANIFEST_NAME, bundle_path
+from saccade.proto.errors import ManifestError
+from saccade.proto.tensor_spec import TensorRole, TensorSpec
+
+if TYPE_CHECKING:
+    from saccade.proto.manifest import Manifest, ProfileSpec, StageSpec
+
+FULL_PROFILE = "full"
+ACTIONS = "actions"
+KEPT = "kept"
+CARRY_OUTPUT_SUFFIX = ".next"
+MAX_TENSOR_BYTES = 1 << 30
+
+
+def check(manifest: Manifest) -> None:
+    """Check every rule.
+
+    Raises:
+        ManifestError: The first rule that is broken.
+    """
+    _check_names(manifest)
+    _check_sequence(manifest)
+    _check_limits(manifest)
+    _check_tensors(manifest)
+    _check_profiles(manifest)
+    _check_files(manifest)
+
+
+def host_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return dtype and shape of every tensor that the host knows how to fill, batch 1.
+
+    ``images``: views in manifest order, RGB. ``proprio``: normalised with the statistics. ``token_ids``: the
+    padded instruction. ``attention_mask`` (True = valid) and ``position_ids``: over the whole sequence.
+    """
+    height, width = manifest.views[0].height, manifest.views[0].width
+    positions = sum(segment.tokens for segment in manifest.sequence)
+    return {
+        "images": ("uint8", (1, len(manifest.views), height, width, 3)),
+        "proprio": ("float32", (1, manifest.proprio.dim)),
+        "token_ids": ("int64", (1, manifest.instruction.max_tokens)),
+        "attention_mask": ("bool", (1, positions)),
+        "position_ids": ("int64", (1, positions)),
+    }
+
+
+def result_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return dtype and shape of every tensor that the host knows how to read, batch 1.
+
+    ``actions``: normalised. ``kept``: original visual indices, ascending; -1 stands for the profile's keep.
+    """
+    return {
+        ACTIONS: ("float32", (1, manifest.action.chunk, manifest.action.dim)),
+        KEPT: ("int64", (1, -1)),
+    }
+
+
+def _check_names(manifest: Manifest) -> None:
+    if not manifest.views or not manifest.profiles:
+        raise ManifestError("$: expected at least one view and one profile.")
+    if len({(view.height, view.width) for view in manifest.views}) > 1:
+        raise ManifestError("$.views: expected one size for all views, found several; resize to the largest.")
+    for where, names in (
+        ("$.views", [view.name for view in manifest.views]),
+        ("$.proprio.names", manifest.proprio.names),
+        ("$.sequence", [segment.name for segment in manifest.sequence]),
+        ("$.action.names", manifest.action.names),
+        ("$.tensors", [spec.name for spec in manifest.tensors]),
+        ("$.carry", [carry.name for carry in manifest.carry]),
+        ("$.profiles", [profile.name for profile in manifest.profiles]),
+    ):
+        _check_unique(names, where)
+
+
+def _check_unique(names: Iterable[str], where: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if not name or name in seen:
+            raise ManifestError(f"{where}: expected unique, non-empty names, found {name!r} again or empty.")
+        seen.add(name)
+
+
+def _check_sequence(manifest: Manifest) -> None:
+    tokens = {segment.name: segment.tokens for segment in manifest.sequence}
+    for name, expected in (("visual", manifest.grid.tokens), ("text", manifest.instruction.max_tokens)):
+        if tokens.get(name) != expected:
+            raise ManifestError(
+                f"$.sequence: expected segment {name!r} with {expected} tokens, found {tokens.get(name)}."
+            )
+    if manifest.grid.views != len(manifest.views):
+        raise ManifestError(
+            f"$.grid.views: expected {len(manifest.views)} as in $.views, found {manifest.grid.views}."
+        )
+
+
+def _check_limits(manifest: Manifest) -> None:
+    if len(manifest.limits.low) != manifest.action.dim:
+        raise ManifestError(
+            f"$.limits: expected {manifest.action.dim} numbers as in $.action.names, "
+            f"found {len(manifest.limits.low)}."
+        )
+
+
+def _check_tensors(manifest: Manifest) -> None:
+    known = {TensorRole.HOST: host_tensors(manifest), TensorRole.RESULT: result_tensors(manifest)}
+    for index, spec in enumerate(manifest.tensors):
+        where = f"$.tensors[{index}]"
+        if spec.resolve(keep=manifest.grid.tokens).nbytes > MAX_TENSOR_BYTES:
+            raise ManifestError(
+                f"{where}: expected at most {MAX_TENSOR_BYTES} bytes, found shape {spec.shape}."
+            )
+        if spec.role in known:
+            _check_known_tensor(spec, known[spec.role], where)
+        if spec.role is TensorRole.CARRY and -1 in spec.shape:
+            raise ManifestError(
+                f"{where}: expected a carry of one shape for all profiles, found {spec.shape}."
+            )
+    declared = {carry.name for carry in manifest.carry}
+    carried = {spec.name for spec in manifest.tensors if spec.role is TensorRole.CARRY}
+    if declared != carried:
+        raise ManifestError(
+            f"$.carry: expected the tensors of role 'carry' {sorted(carried)}, found {sorted(declared)}."
+        )
+
+
+def _check_known_tensor(spec: TensorSpec, known: dict[str, tuple[str, tuple[int, ...]]], where: str) -> None:
+    if spec.name not in known:
+        raise ManifestError(
+            f"{where}: expected a {spec.role.value} tensor that the runtime knows ({', '.join(known)}), "
+            f"found {spec.name!r}."
+        )
+    dtype, shape = known[spec.name]
+    if (spec.dtype, spec.shape) != (dtype, shape):
+        raise ManifestError(
+            f"{where}: expected {spec.name} to be {dtype}{list(shape)} by the rest of the manifest, "
+            f"found {spec.dtype}{list(spec.shape)}."
+        )
+
+
+def _check_profiles(manifest: Manifest) -> None:
+    tokens = manifest.grid.tokens
+    full = [profile.keep for profile in manifest.profiles if profile.name == FULL_PROFILE]
+    if full != [tokens]:
+        raise ManifestError(
+            f"$.profiles: expected one named {FULL_PROFILE!r} with keep {tokens}, found {full or 'none'}."
+        )
+    for index, profile in enumerate(manifest.profiles):
+        where = f"$.profiles[{index}]"
+        if not 1 <= profile.keep <= tokens:
+            raise ManifestError(f"{where}.keep: expected 1..{tokens}, found {profile.keep}.")
+        if abs(profile.keep - profile.keep_ratio * tokens) > 1:
+            raise ManifestError(
+                f"{where}.keep_ratio: expected about {profile.keep / tokens:.4f}, found {profile.keep_ratio}."
+            )
+        _check_program(manifest, profile, where)
+
+
+def _check_program(manifest: Manifest, profile: ProfileSpec, where: str) -> None:
+    """Follow the stages in order: nothing is read before it is written, nothing is written twice."""
+    roles = {spec.name: spec.role for spec in manifest.tensors}
+    readable = {name for name, role in roles.items() if role in (TensorRole.HOST, TensorRole.CARRY)}
+    written: set[str] = set()
+    _check_unique([stage.name for stage in profile.stages], f"{where}.stages")
+    for index, stage in enumerate(profile.stages):
+        _check_stage(stage, roles, readable, written, f"{where}.stages[{index}]")
+    if ACTIONS not in written or roles[ACTIONS] is not TensorRole.RESULT:
+        raise ManifestError(f"{where}.stages: expected one of them to write the result {ACTIONS!r}.")
+
+
+def _check_stage(
+    stage: StageSpec, roles: dict[str, TensorRole], readable: set[str], written: set[str], where: str
+) -> None:
+    for port, tensor in stage.inputs.items():
+        if tensor not in readable:
+            raise ManifestError(
+                f"{where}.inputs.{port}: expected a host or carry tensor, or one that an earlier stage "
+                f"wrote, found {tensor!r}."
+            )
+    for port, tensor in stage.outputs.items():
+        if roles.get(tensor, TensorRole.HOST) is TensorRole.HOST or tensor in written:
+            raise ManifestError(
+                f"{where}.outputs.{port}: expected a declared tensor that the host does not fill and that no "
+                f"other output writes, found {tensor!r}."
+            )
+        if roles[tensor] is TensorRole.CARRY and port != tensor + CARRY_OUTPUT_SUFFIX:
+            raise ManifestError(
+                f"{where}.outputs.{port}: expected the carry {tensor!r} to be written by the graph output "
+                f"{tensor + CARRY_OUTPUT_SUFFIX!r}."
+            )
+        written.add(tensor)
+    readable.update(tensor for tensor in stage.outputs.values() if roles[tensor] is not TensorRole.CARRY)
+
+
+def _check_files(manifest: Manifest) -> None:
+    for path in manifest.files:
+        bundle_path(path, "$.files")
+    if MANIFEST_NAME in manifest.files:
+        raise ManifestError(f"$.files: expected every file but {MANIFEST_NAME} itself, found it listed.")
+    references = [
+        ("$.instruction.tokenizer", manifest.instruction.tokenizer),
+        ("$.statistics", manifest.statistics),
+        *(
+            (f"$.profiles[{index}].stages[{number}].graph", stage.graph)
+            for index, profile in enumerate(manifest.profiles)
+            for number, stage in enumerate(profile.stages)
+        ),
+    ]
+    for where, path in references:
+        if bundle_path(path, where) not in manifest.files:
+            raise ManifestError(f"{where}: expected a file listed in $.files, found {path!r}.")

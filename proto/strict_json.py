@@ -1,0 +1,153 @@
+"""Frozen dataclasses to JSON and back, strictly.
+
+A field is a key; every key must be there; no other key may be. The annotations are the schema: ``str int
+float bool``, enums of strings, ``tuple[X, ...]``, ``dict[str, X]``, other dataclasses, and ``Any`` for
+free-form JSON. Anything else in the text is a :class:`ManifestError` that names the JSON path, such as
+``$.profiles[1].keep``.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from enum import Enum
+from math import isfinite
+from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+
+from saccade.proto.errors import ManifestError, SaccadeError
+
+T = TypeVar("T")
+
+
+def parse_json(text: str) -> Any:
+    """Parse JSON, refusing duplicate keys and the numbers that JSON does not have (NaN, Infinity).
+
+    Raises:
+        ManifestError: ``text`` is not JSON by these rules.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ManifestError(f"expected JSON, found text that does not parse: {error}.") from error
+
+
+def from_json(kind: type[T], value: Any, path: str = "$") -> T:
+    """Build ``kind`` from parsed JSON.
+
+    Args:
+        kind: A dataclass or any annotation of the module docstring.
+        value: Parsed JSON.
+        path: JSON path of ``value``, for messages.
+
+    Raises:
+        ManifestError: Unknown, missing or wrong-typed key, or a rule of ``kind`` itself is broken.
+    """
+    result: T = _decode(kind, value, path)
+    return result
+
+
+def to_json(value: Any) -> Any:
+    """Turn a dataclass into plain JSON values; the inverse of :func:`from_json`."""
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, (tuple, list)):
+        return [to_json(item) for item in value]
+    if isinstance(value, dict):
+        return {key: to_json(item) for key, item in value.items()}
+    return value
+
+
+def dump_json(value: Any) -> str:
+    """Serialise a dataclass as readable JSON text with a final newline.
+
+    Raises:
+        ManifestError: A value that JSON cannot hold, such as NaN.
+    """
+    try:
+        return json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise ManifestError(
+            f"expected plain JSON values, found one that JSON cannot hold: {error}."
+        ) from error
+
+
+def _decode(kind: Any, value: Any, path: str) -> Any:
+    origin = get_origin(kind)
+    if kind is Any:
+        return value
+    if origin is tuple:
+        return _decode_list(get_args(kind)[0], value, path)
+    if origin is dict:
+        return _decode_dict(get_args(kind)[1], value, path)
+    if dataclasses.is_dataclass(kind):
+        return _decode_dataclass(kind, value, path)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return _decode_enum(kind, value, path)
+    return _decode_scalar(kind, value, path)
+
+
+def _decode_scalar(kind: type, value: Any, path: str) -> Any:
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        _wrong_type(path, kind.__name__, value)
+    if kind is float and not isfinite(value):
+        _wrong_type(path, "a finite number", value)
+    return value
+
+
+def _decode_enum(kind: type[Enum], value: Any, path: str) -> Enum:
+    try:
+        return kind(value)
+    except ValueError:
+        _wrong_type(path, "one of " + ", ".join(repr(member.value) for member in kind), value)
+
+
+def _decode_list(item: Any, value: Any, path: str) -> tuple[Any, ...]:
+    if not isinstance(value, list):
+        _wrong_type(path, "a list", value)
+    return tuple(_decode(item, entry, f"{path}[{index}]") for index, entry in enumerate(value))
+
+
+def _decode_dict(item: Any, value: Any, path: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        _wrong_type(path, "an object", value)
+    return {key: _decode(item, entry, f"{path}.{key}") for key, entry in value.items()}
+
+
+def _decode_dataclass(kind: Any, value: Any, path: str) -> Any:
+    if not isinstance(value, dict):
+        _wrong_type(path, "an object", value)
+    hints = get_type_hints(kind)
+    names = [field.name for field in dataclasses.fields(kind)]
+    for key in value:
+        if key not in names:
+            raise ManifestError(f"{path}.{key}: unknown key; expected only {', '.join(names)}.")
+    for name in names:
+        if name not in value:
+            raise ManifestError(f"{path}.{name}: missing key; add it or export again.")
+    arguments = {name: _decode(hints[name], value[name], f"{path}.{name}") for name in names}
+    try:
+        return kind(**arguments)
+    except SaccadeError as error:
+        raise ManifestError(f"{path}: {error}" if path != "$" else str(error)) from error
+
+
+def _wrong_type(path: str, expected: str, value: Any) -> NoReturn:
+    shown = repr(value) if isinstance(value, (str, int, float)) else type(value).__name__
+    raise ManifestError(f"{path}: expected {expected}, found {shown[:80]}.")
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    result: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in result:
+            raise ValueError(f"the key {key!r} appears twice in one object")
+        result[key] = value
+    return result
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")

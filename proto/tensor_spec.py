@@ -1,0 +1,96 @@
+"""What a tensor looks like before it exists: name, dtype, shape, a word for each axis, unit, role."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import Enum
+from math import prod
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.proto.errors import TensorError
+
+KEEP_DIM = "keep"
+"""The axis word whose length is the profile's keep count, written as -1 in a shape."""
+
+_DTYPES = ("bool", "uint8", "int32", "int64", "float16", "float32", "float64")
+
+
+class TensorRole(str, Enum):
+    """Who writes a tensor and how long it lives."""
+
+    HOST = "host"
+    """Filled by the host before a control step."""
+    CARRY = "carry"
+    """Written by one control step and read by the next; restored by reset."""
+    RESULT = "result"
+    """Read by the host after a control step."""
+    INTERNAL = "internal"
+    """Passed between stages of one control step."""
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One tensor of a program.
+
+    Args:
+        name: Unique in the bundle, e.g. ``attention_mask``.
+        dtype: numpy name; one of bool, uint8, int32, int64, float16, float32, float64.
+        shape: Length of each axis, batch first. -1 is allowed where the axis word is ``keep``: the length is
+            then the keep count of the profile that runs.
+        dims: A word for each axis, e.g. ``("batch", "views", "height", "width", "channels")``.
+        unit: ``1`` for plain numbers, else SI (``m``, ``rad``) or ``index``, ``token``.
+        role: Who writes it and how long it lives.
+
+    Raises:
+        TensorError: The specification contradicts itself.
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    dims: tuple[str, ...]
+    unit: str
+    role: TensorRole
+
+    def __post_init__(self) -> None:
+        if self.dtype not in _DTYPES:
+            raise TensorError(f"tensor {self.name!r}: expected a dtype of {_DTYPES}, found {self.dtype!r}.")
+        if len(self.dims) != len(self.shape):
+            raise TensorError(
+                f"tensor {self.name!r}: expected a word for each of {len(self.shape)} axes, "
+                f"found {self.dims}."
+            )
+        for length, word in zip(self.shape, self.dims, strict=True):
+            if length < 1 and not (length == -1 and word == KEEP_DIM):
+                raise TensorError(
+                    f"tensor {self.name!r}: expected axis {word!r} >= 1 (or -1 where the word is 'keep'), "
+                    f"found {length}."
+                )
+
+    @property
+    def nbytes(self) -> int:
+        """Size of the tensor in bytes; the shape must be resolved."""
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
+
+    def resolve(self, *, keep: int) -> TensorSpec:
+        """Return the same specification with -1 replaced by ``keep``."""
+        return replace(self, shape=tuple(keep if length == -1 else length for length in self.shape))
+
+    def example(self, *, fill: float = 0) -> NDArray[Any]:
+        """Return a legal array, C-contiguous, filled with ``fill``."""
+        return np.full(self.shape, fill, dtype=self.dtype)
+
+    def validate(self, array: NDArray[Any]) -> None:
+        """Check that ``array`` is what this specification says.
+
+        Raises:
+            TensorError: Another dtype or shape.
+        """
+        if array.dtype != self.dtype or array.shape != self.shape:
+            raise TensorError(
+                f"tensor {self.name!r}: expected {self.dtype}{list(self.shape)} {self.dims}, "
+                f"found {array.dtype}{list(array.shape)}."
+            )
