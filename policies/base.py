@@ -16,6 +16,8 @@ from typing import ClassVar, Protocol
 
 from torch import Tensor
 
+from saccade.policies.config import PolicyConfig
+
 
 class QueryRows(str, Enum):
     """Which query rows an attention signal averages over."""
@@ -121,6 +123,11 @@ class TokenPolicy(Protocol):
     update_signals: tuple[AttentionReceived, ...]
     warmup_steps: int
     refresh_every: int
+
+    @property
+    def config(self) -> PolicyConfig:
+        """The options with every default resolved; ``config.as_dict()`` goes into the bundle's manifest."""
+        ...
 
     def carry_specs(self, grid: Grid) -> tuple[CarrySpec, ...]:
         """Return the carry tensors of one session."""

@@ -1,0 +1,1 @@
+"""Tests mirror the five folders; reusable conformance suites live in ``tests.contracts``."""

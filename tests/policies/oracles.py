@@ -1,0 +1,70 @@
+"""Plain NumPy versions of the selection formulas, one robot at a time, loops spelled out. Slow on purpose."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.floating]
+
+ROUNDING_STEPS = 65536
+"""Distances are compared in steps of 1 / 65536, so that backends agree on ties (a documented deviation)."""
+
+
+def top_k(scores: Floats, keep: int) -> list[int]:
+    """Highest scores first; ties to the lowest index; NaN last. Returned ascending."""
+    ranked = np.where(np.isnan(scores), -np.inf, scores)
+    return sorted(sorted(range(len(ranked)), key=lambda token: (-ranked[token], token))[:keep])
+
+
+def union_of_top_k(first: Floats, second: Floats, keep: int) -> list[int]:
+    """C = TopK(first) | TopK(second)."""
+    return sorted(set(top_k(first, keep)) | set(top_k(second, keep)))
+
+
+def cosine_distance(a: Floats, b: Floats) -> float:
+    """1 - cos(a, b), rounded; a zero vector is orthogonal to everything."""
+    a, b = a.astype(np.float64), b.astype(np.float64)
+    norms = np.linalg.norm(a) * np.linalg.norm(b)
+    return float(np.round((1.0 - (a @ b / norms if norms > 0 else 0.0)) * ROUNDING_STEPS))
+
+
+def max_min_diversity(embeddings: Floats, candidates: list[int], keep: int) -> list[int]:
+    """First argmax_a min_{b != a} d(a, b); then argmax_{a not in S} min_{s in S} d(a, s) until |S| = keep."""
+    if len(candidates) == 1:
+        return candidates
+    distance = {(a, b): cosine_distance(embeddings[a], embeddings[b]) for a in candidates for b in candidates}
+    chosen = [max(candidates, key=lambda a: (min(distance[a, b] for b in candidates if b != a), -a))]
+    while len(chosen) < keep:
+        rest = [a for a in candidates if a not in chosen]
+        chosen.append(max(rest, key=lambda a: (min(distance[a, s] for s in chosen), -a)))
+    return chosen
+
+
+def smoothed_action_score(rows_newest_first: list[Floats], decay: float) -> Floats:
+    """sum_{i=1..w} decay^i row(t - i) / sum_{i=1..w} decay^i."""
+    weights = [decay**age for age in range(1, len(rows_newest_first) + 1)]
+    total = sum(
+        weight * row.astype(np.float64) for weight, row in zip(weights, rows_newest_first, strict=True)
+    )
+    return np.asarray(total / sum(weights))
+
+
+def pushed_row(attention: Floats, present: Floats, estimate: Floats) -> Floats:
+    """Absent tokens take ``estimate``; present ones share the remaining mass in proportion to their attention."""
+    row = np.zeros(len(attention))
+    absent = [token for token in range(len(row)) if not present[token] or not np.isfinite(attention[token])]
+    alive = [token for token in range(len(row)) if token not in absent]
+    for token in absent:
+        row[token] = estimate[token]
+    seen = sum(float(attention[token]) for token in alive)
+    for token in alive:
+        row[token] = (
+            attention[token] / seen * (1.0 - sum(estimate[other] for other in absent)) if seen else 0.0
+        )
+    return row
+
+
+def vla_pruner(semantic: Floats, action: Floats, embeddings: Floats, keep: int) -> list[int]:
+    """Union of the semantic and the action top-k, thinned by max-min diversity. Ascending."""
+    return sorted(max_min_diversity(embeddings, union_of_top_k(semantic, action, keep), keep))
