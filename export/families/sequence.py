@@ -1,0 +1,72 @@
+"""Where each segment of a decoder sequence lies, before and after visual tokens were dropped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+VISUAL, TEXT, ACTION = "visual", "text", "action"
+
+
+@dataclass(frozen=True)
+class SequenceLayout:
+    """The ordered segments of a sequence, all of fixed length; only ``text`` has padding, on its right.
+
+    Args:
+        segments: Name to number of tokens, in order; includes ``visual``, ``text`` and ``action``.
+    """
+
+    segments: Mapping[str, int]
+
+    @property
+    def tokens(self) -> int:
+        """Length of the sequence."""
+        return sum(self.segments.values())
+
+    def span(self, name: str) -> slice:
+        """Return the positions of segment ``name``."""
+        start = 0
+        for segment, tokens in self.segments.items():
+            if segment == name:
+                return slice(start, start + tokens)
+            start += tokens
+        raise KeyError(name)
+
+    def with_visual(self, keep: int) -> SequenceLayout:
+        """Return the layout after all but ``keep`` visual tokens were dropped."""
+        return replace(self, segments={**self.segments, VISUAL: keep})
+
+    def take(self, x: Tensor, name: str) -> Tensor:
+        """Return segment ``name`` of ``(batch, tokens, ...)``."""
+        return x[:, self.span(name)]
+
+    def replace_visual(self, x: Tensor, visual: Tensor) -> Tensor:
+        """Put ``(batch, keep, ...)`` in the place of the visual segment of ``(batch, tokens, ...)``."""
+        span = self.span(VISUAL)
+        return torch.cat([x[:, : span.start], visual, x[:, span.stop :]], dim=1)
+
+    def last_text(self, attention_mask: Tensor) -> Tensor:
+        """Return the position of the last valid text token, int64 ``(batch, 1)``."""
+        valid = self.take(attention_mask, TEXT).to(torch.int64)
+        return valid.sum(dim=1, keepdim=True) + (self.span(TEXT).start - 1)
+
+    def action_states(self, x: Tensor, attention_mask: Tensor, *, token_axis: int = 1) -> Tensor:
+        """Return the rows of ``x`` from which actions are read, one for each action token.
+
+        As in next-token prediction they are shifted by one: the last prompt token, then every action placeholder
+        but the last.
+
+        Args:
+            x: ``(batch, ..., tokens, channels)`` with tokens at ``token_axis``; channels come last.
+            attention_mask: bool ``(batch, tokens)``.
+            token_axis: 1 or 2.
+        """
+        index = self.last_text(attention_mask)
+        index = index.reshape(-1, *([1] * (x.dim() - 1)))
+        shape = [size if axis != token_axis else 1 for axis, size in enumerate(x.shape)]
+        last = torch.gather(x, token_axis, index.expand(shape))
+        action = self.span(ACTION)
+        return torch.cat([last, x.narrow(token_axis, action.start, action.stop - action.start - 1)], token_axis)

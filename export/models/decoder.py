@@ -1,0 +1,233 @@
+"""The one Llama-like decoder of all families: a switch table instead of forks.
+
+It is called layer by layer, with embeddings, mask and positions given, so that a token-selection policy may act
+between two layers. Each layer also hands out its query and key after rotary embedding: attention *rows* are computed
+from them where a policy asks (:mod:`saccade.export.models.attention_rows`) and cost nothing where it does not.
+
+Parameter names are transformers' (``layers.N.self_attn.q_proj`` ...). Norms, softmax and rotary tables are float32.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from saccade.export.models.activations import activation
+
+MASKED_LOGIT = -30000.0
+"""Added to the logit of a key that may not be seen: zero after softmax in every float type, and never NaN."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecoderConfig:
+    """The switches; a missing value takes the default of transformers' ``LlamaConfig``.
+
+    Args:
+        width: Channels of a token.
+        layers: Decoder layers.
+        heads: Query heads.
+        kv_heads: Key and value heads; divides ``heads``.
+        head_dim: Channels of a head.
+        mlp_dim: Hidden width of the gated MLP.
+        vocab_size: Rows of the embedding table.
+        norm_eps: RMSNorm epsilon.
+        rope_theta: Rotary base.
+        qkv_bias: q, k and v have biases (Qwen2).
+        qk_norm: RMSNorm on each head's query and key (Qwen3).
+        activation: Of the gate: ``silu``, or ``gelu_tanh`` (Gemma).
+        causal: False: every valid token sees every valid token (OpenVLA-OFT).
+        final_norm: RMSNorm after the last layer.
+    """
+
+    width: int = 4096
+    layers: int = 32
+    heads: int = 32
+    kv_heads: int = 32
+    head_dim: int = 128
+    mlp_dim: int = 11008
+    vocab_size: int = 32000
+    norm_eps: float = 1e-6
+    rope_theta: float = 1e4
+    qkv_bias: bool = False
+    qk_norm: bool = False
+    activation: str = "silu"
+    causal: bool = True
+    final_norm: bool = True
+
+
+class Rotary(NamedTuple):
+    """Rotary tables of a sequence, float32 ``(batch, 1, tokens, head_dim)``.
+
+    ``sin`` carries the sign of the half-split rotation, so that rotating is ``x * cos + swap_halves(x) * sin``.
+    """
+
+    cos: Tensor
+    sin: Tensor
+
+    def apply(self, x: Tensor) -> Tensor:
+        """Rotate ``(batch, heads, tokens, head_dim)`` in float32 and return it in its own dtype."""
+        low, high = x.float().chunk(2, dim=-1)
+        rotated = torch.cat([low, high], dim=-1) * self.cos + torch.cat([high, low], dim=-1) * self.sin
+        return rotated.to(x.dtype)
+
+
+class LayerOutput(NamedTuple):
+    """What one decoder layer gives.
+
+    Args:
+        hidden: ``(batch, tokens, width)``.
+        query: After rotary, ``(batch, heads, tokens, head_dim)``.
+        key: After rotary, ``(batch, kv_heads, tokens, head_dim)``.
+    """
+
+    hidden: Tensor
+    query: Tensor
+    key: Tensor
+
+
+class RmsNorm(nn.Module):
+    """x / sqrt(mean(x^2) + eps) * weight, in float32. Written with a division: the form that engines fuse."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        self.weight = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> same, in the dtype of ``x``."""
+        wide = x.float()
+        return (wide / torch.sqrt(wide.pow(2).mean(-1, keepdim=True) + self.eps) * self.weight).to(x.dtype)
+
+
+class DecoderAttention(nn.Module):
+    """Grouped-query self-attention with rotary positions."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        heads_dim, kv_dim = config.heads * config.head_dim, config.kv_heads * config.head_dim
+        self.q_proj = nn.Linear(config.width, heads_dim, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(config.width, kv_dim, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(config.width, kv_dim, bias=config.qkv_bias)
+        self.o_proj = nn.Linear(heads_dim, config.width, bias=False)
+        self.q_norm = RmsNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = RmsNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
+
+    def forward(self, x: Tensor, rotary: Rotary, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Attend; see :class:`LayerOutput` for the shapes of output, query and key."""
+        query = rotary.apply(self._split(self.q_norm, self.q_proj(x)))
+        key = rotary.apply(self._split(self.k_norm, self.k_proj(x)))
+        value = self._split(nn.Identity(), self.v_proj(x))
+        group = self.config.heads // self.config.kv_heads
+        mixed = F.scaled_dot_product_attention(
+            query, repeat_heads(key, group), repeat_heads(value, group), attn_mask=bias
+        )
+        return self.o_proj(mixed.transpose(1, 2).flatten(2)), query, key
+
+    def _split(self, norm: nn.Module, x: Tensor) -> Tensor:
+        """(batch, tokens, heads * head_dim) -> (batch, heads, tokens, head_dim)."""
+        split: Tensor = norm(x.unflatten(-1, (-1, self.config.head_dim))).transpose(1, 2)
+        return split
+
+
+class DecoderMlp(nn.Module):
+    """down(activation(gate(x)) * up(x))."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.activation = activation(config.activation)
+        self.gate_proj = nn.Linear(config.width, config.mlp_dim, bias=False)
+        self.up_proj = nn.Linear(config.width, config.mlp_dim, bias=False)
+        self.down_proj = nn.Linear(config.mlp_dim, config.width, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(batch, tokens, width) -> same."""
+        projected: Tensor = self.down_proj(self.activation(self.gate_proj(x)) * self.up_proj(x))
+        return projected
+
+
+class DecoderLayer(nn.Module):
+    """Pre-norm attention and MLP."""
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.input_layernorm = RmsNorm(config.width, config.norm_eps)
+        self.self_attn = DecoderAttention(config)
+        self.post_attention_layernorm = RmsNorm(config.width, config.norm_eps)
+        self.mlp = DecoderMlp(config)
+
+    def forward(self, hidden: Tensor, rotary: Rotary, bias: Tensor) -> LayerOutput:
+        """Run one layer.
+
+        Args:
+            hidden: ``(batch, tokens, width)``.
+            rotary: From :meth:`Decoder.rotary`.
+            bias: From :meth:`Decoder.attention_bias`.
+        """
+        mixed, query, key = self.self_attn(self.input_layernorm(hidden), rotary, bias)
+        hidden = hidden + mixed
+        return LayerOutput(hidden + self.mlp(self.post_attention_layernorm(hidden)), query, key)
+
+
+class Decoder(nn.Module):
+    """Embedding table, layers, final norm; no language-model head.
+
+    Source:
+        Llama (2302.13971) as in transformers' ``LlamaModel``.
+    """
+
+    def __init__(self, config: DecoderConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.width)
+        self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
+        self.norm = RmsNorm(config.width, config.norm_eps) if config.final_norm else nn.Identity()
+
+    def forward(self, embeddings: Tensor, attention_mask: Tensor, position_ids: Tensor) -> Tensor:
+        """Run every layer and the final norm.
+
+        Args:
+            embeddings: ``(batch, tokens, width)``.
+            attention_mask: bool ``(batch, tokens)``, True = valid.
+            position_ids: int64 ``(batch, tokens)``.
+
+        Returns:
+            ``(batch, tokens, width)``; rows of invalid tokens are meaningless.
+        """
+        rotary, bias = self.rotary(position_ids), self.attention_bias(attention_mask)
+        hidden = embeddings
+        for layer in self.layers:
+            hidden = layer(hidden, rotary, bias).hidden
+        final: Tensor = self.norm(hidden)
+        return final
+
+    def rotary(self, position_ids: Tensor) -> Rotary:
+        """Return the rotary tables of int64 ``(batch, tokens)`` positions."""
+        half = self.config.head_dim // 2
+        exponents = torch.arange(half, dtype=torch.float32, device=position_ids.device) / half
+        angles = position_ids[:, None, :, None].float() * (self.config.rope_theta**-exponents)
+        cos, sin = angles.cos(), angles.sin()
+        return Rotary(torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
+
+    def attention_bias(self, attention_mask: Tensor) -> Tensor:
+        """Return what is added to attention logits: 0 where a key may be seen, else ``MASKED_LOGIT``.
+
+        Returns:
+            float32 ``(batch, 1, 1, tokens)``, or ``(batch, 1, tokens, tokens)`` if causal.
+        """
+        seen = attention_mask[:, None, None, :]
+        if self.config.causal:
+            order = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+            seen = seen & (order[None, :] <= order[:, None])
+        return torch.where(seen, 0.0, MASKED_LOGIT)
+
+
+def repeat_heads(x: Tensor, group: int) -> Tensor:
+    """(batch, kv_heads, tokens, head_dim) -> (batch, kv_heads * group, tokens, head_dim), each head ``group`` times."""
+    if group == 1:
+        return x
+    return x.unsqueeze(2).expand(-1, -1, group, -1, -1).flatten(1, 2)

@@ -1,0 +1,226 @@
+"""One vision transformer for every tower: SigLIP, DINOv2 with registers, CLIP; a switch table, no forks.
+
+Parameter names are timm's (``patch_embed.proj``, ``blocks.N.attn.qkv`` ...), which is what OpenVLA checkpoints
+store; LayerScale is ``ls1.scale_factor`` as there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from saccade.export.models.activations import activation
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisionConfig:
+    """The switches of one tower; the defaults are SigLIP's.
+
+    Args:
+        image_size: Side of the square input, pixels.
+        patch_size: Side of a patch, pixels; divides ``image_size``.
+        width: Channels of a token.
+        depth: Blocks in the published tower; blocks after ``read_block`` are never built.
+        heads: Attention heads; divides ``width``.
+        mlp_dim: Hidden width of the MLP.
+        norm_eps: LayerNorm epsilon.
+        activation: ``gelu_tanh`` (transformers' SigLIP), ``gelu`` (timm's SigLIP and DINOv2), ``quick_gelu`` (CLIP).
+        class_token: Has a CLS token in front; never returned.
+        register_tokens: Register tokens after CLS; never returned.
+        position_on_prefix: The position table has a row for CLS too (CLIP); else patches only.
+        patch_bias: The patch embedding has a bias (CLIP has none).
+        qkv_bias: q, k and v have biases.
+        pre_norm: LayerNorm before the first block (CLIP).
+        layer_scale: A learned scale on each residual branch (DINOv2).
+        final_norm: LayerNorm after the block that is read.
+        read_block: Index of the block whose output is returned; negative counts from the end (OpenVLA: -2).
+        pixel_mean: Per channel, for pixels in 0..1.
+        pixel_std: Per channel, for pixels in 0..1.
+    """
+
+    image_size: int
+    patch_size: int
+    width: int
+    depth: int
+    heads: int
+    mlp_dim: int
+    norm_eps: float = 1e-6
+    activation: str = "gelu_tanh"
+    class_token: bool = False
+    register_tokens: int = 0
+    position_on_prefix: bool = False
+    patch_bias: bool = True
+    qkv_bias: bool = True
+    pre_norm: bool = False
+    layer_scale: bool = False
+    final_norm: bool = True
+    read_block: int = -1
+    pixel_mean: tuple[float, float, float] = (0.5, 0.5, 0.5)
+    pixel_std: tuple[float, float, float] = (0.5, 0.5, 0.5)
+
+    @property
+    def side(self) -> int:
+        """Patches along one side of the image."""
+        return self.image_size // self.patch_size
+
+    @property
+    def tokens(self) -> int:
+        """Tokens returned for one image."""
+        return self.side**2
+
+    @property
+    def prefix_tokens(self) -> int:
+        """CLS and register tokens, dropped from the output."""
+        return int(self.class_token) + self.register_tokens
+
+    @property
+    def blocks(self) -> int:
+        """Blocks that run."""
+        return range(self.depth)[self.read_block] + 1
+
+
+class PatchEmbedding(nn.Module):
+    """Non-overlapping patches to tokens: a convolution with stride = kernel, computed as one matrix product."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.patch_size = config.patch_size
+        size = config.patch_size
+        self.proj = nn.Conv2d(3, config.width, size, stride=size, bias=config.patch_bias)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(images, 3, height, width) -> (images, patches, width), row-major."""
+        size = self.patch_size
+        rows, columns = images.shape[2] // size, images.shape[3] // size
+        patches = images.unflatten(2, (rows, size)).unflatten(4, (columns, size))
+        patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(-1, rows * columns, 3 * size * size)
+        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+
+
+class VisionAttention(nn.Module):
+    """Full self-attention with one fused qkv projection."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.qkv = nn.Linear(config.width, 3 * config.width, bias=config.qkv_bias)
+        self.proj = nn.Linear(config.width, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(images, tokens, width) -> same."""
+        query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        projected: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
+        return projected
+
+
+class VisionMlp(nn.Module):
+    """Linear, activation, Linear."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.activation = activation(config.activation)
+        self.fc1 = nn.Linear(config.width, config.mlp_dim)
+        self.fc2 = nn.Linear(config.mlp_dim, config.width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> same."""
+        projected: Tensor = self.fc2(self.activation(self.fc1(x)))
+        return projected
+
+
+class LayerScale(nn.Module):
+    """A learned factor for each channel of a residual branch."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.scale_factor = nn.Parameter(torch.ones(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(..., width) -> same."""
+        return x * self.scale_factor
+
+
+class VisionBlock(nn.Module):
+    """Pre-norm transformer block."""
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.attn = VisionAttention(config)
+        self.ls1 = LayerScale(config.width) if config.layer_scale else nn.Identity()
+        self.norm2 = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.mlp = VisionMlp(config)
+        self.ls2 = LayerScale(config.width) if config.layer_scale else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(images, tokens, width) -> same."""
+        x = x + self.ls1(self.attn(self.norm1(x)))
+        scaled: Tensor = x + self.ls2(self.mlp(self.norm2(x)))
+        return scaled
+
+
+class VisionTransformer(nn.Module):
+    """A tower: images to one token per patch.
+
+    Source:
+        ViT (2010.11929), SigLIP (2303.15343), DINOv2 registers (2309.16588), CLIP (2103.00020); switches as found in
+        timm's and transformers' code.
+    """
+
+    def __init__(self, config: VisionConfig) -> None:
+        super().__init__()
+        self.config = config
+        positions = config.tokens + (int(config.class_token) if config.position_on_prefix else 0)
+        if config.class_token:
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, config.width))
+        if config.register_tokens:
+            self.reg_token = nn.Parameter(torch.zeros(1, config.register_tokens, config.width))
+        self.patch_embed = PatchEmbedding(config)
+        self.pos_embed = nn.Parameter(torch.randn(1, positions, config.width) * 0.02)
+        norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.norm_pre = norm if config.pre_norm else nn.Identity()
+        self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.blocks))
+        self.norm = nn.LayerNorm(config.width, eps=config.norm_eps) if config.final_norm else nn.Identity()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Encode normalised images.
+
+        Args:
+            images: float ``(images, 3, image_size, image_size)``, already shifted and scaled.
+
+        Returns:
+            ``(images, tokens, width)``, patches in row-major order, CLS and registers dropped.
+        """
+        x = self._with_prefix(self.patch_embed(images))
+        x = self.norm_pre(x)
+        for block in self.blocks:
+            x = block(x)
+        tokens: Tensor = self.norm(x)[:, self.config.prefix_tokens :]
+        return tokens
+
+    def normalise(self, pixels: Tensor) -> Tensor:
+        """uint8 ``(..., 3)`` RGB -> float32, shifted and scaled as the tower was trained."""
+        scale = pixels.new_tensor([1 / (255 * std) for std in self.config.pixel_std], dtype=torch.float32)
+        shift = pixels.new_tensor(
+            [mean / std for mean, std in zip(self.config.pixel_mean, self.config.pixel_std, strict=True)],
+            dtype=torch.float32,
+        )
+        return pixels.float() * scale - shift
+
+    def _with_prefix(self, patches: Tensor) -> Tensor:
+        """Add positions and put CLS and registers in front."""
+        images = patches.shape[0]
+        if not self.config.prefix_tokens:
+            return patches + self.pos_embed
+        parts = [patches] if self.config.position_on_prefix else [patches + self.pos_embed]
+        if self.config.class_token:
+            parts.insert(0, self.cls_token.expand(images, -1, -1))
+        if self.config.position_on_prefix:
+            parts = [torch.cat(parts, dim=1) + self.pos_embed]
+        if self.config.register_tokens:
+            parts.insert(len(parts) - 1, self.reg_token.expand(images, -1, -1))
+        return torch.cat(parts, dim=1)
