@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 from torch import Tensor
 
@@ -105,6 +105,7 @@ class UpdateInputs:
 Carry = dict[str, Tensor]
 
 
+@runtime_checkable
 class TokenPolicy(Protocol):
     """A token-selection policy that acts once, between decoder layers.
 

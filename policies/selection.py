@@ -176,7 +176,8 @@ def choose_per_view(
 
 def _fold_views(tensor: Tensor, views: int, first: int, count: int) -> Tensor:
     """(batch, views * n, ...) -> (batch * count, n, ...) of the views first..first+count-1."""
-    return tensor.unflatten(1, (views, -1))[:, first : first + count].flatten(0, 1)
+    by_view = tensor.reshape(tensor.shape[0], views, -1, *tensor.shape[2:])
+    return by_view[:, first : first + count].flatten(0, 1)
 
 
 def _positions(like: Tensor) -> Tensor:

@@ -98,8 +98,12 @@ class VlaPruner:
         self.config = replace(config, insertion_layer=self.insertion_layer)
         # The latter half of the layers; never one before the insertion point, so that `present` has one meaning.
         latter_half = tuple(range(max(shape.layers // 2, self.insertion_layer), shape.layers))
-        self.select_signals = (AttentionReceived(QueryRows(config.rows), (self.insertion_layer - 1,)),)
-        self.update_signals = (AttentionReceived(QueryRows.ACTION, latter_half),)
+        self.select_signals: tuple[AttentionReceived, ...] = (
+            AttentionReceived(QueryRows(config.rows), (self.insertion_layer - 1,)),
+        )
+        self.update_signals: tuple[AttentionReceived, ...] = (
+            AttentionReceived(QueryRows.ACTION, latter_half),
+        )
         self.warmup_steps = config.window
         self.refresh_every = config.refresh_every
 
