@@ -2,18 +2,19 @@
 
     [BOS] [visual: views * patches] [proprio] [text, padded on its right] [action placeholders] [</s>]
 
-Action placeholders have zero embeddings: only their positions tell them apart. Actions are read from the final states
-that start at the last prompt token, shifted by one as in next-token prediction.
+Action placeholders have zero embeddings: only their positions tell them apart. Actions are read from the final
+states that start at the last prompt token, shifted by one as in next-token prediction.
 
 Source:
-    OpenVLA-OFT (2502.19645), moojink/openvla-oft 213c5ff. Deviation: the prompt is padded, with an explicit mask and
-    explicit positions, so that every shape is static; padding changes no valid token.
+    OpenVLA-OFT (2502.19645), moojink/openvla-oft 213c5ff. Deviation: the prompt is padded, with an explicit mask
+    and explicit positions, so that every shape is static; padding changes no valid token.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -75,9 +76,7 @@ class OpenVlaOft(nn.Module):
     @property
     def decoder(self) -> Decoder:
         """The language model without its head."""
-        decoder = self.language_model["model"]
-        assert isinstance(decoder, Decoder)
-        return decoder
+        return cast(Decoder, self.language_model["model"])
 
     @property
     def layout(self) -> SequenceLayout:
@@ -135,7 +134,12 @@ class OpenVlaOft(nn.Module):
         return actions
 
     def forward_from_tower(
-        self, tower_tokens: Tensor, proprio: Tensor, token_ids: Tensor, attention_mask: Tensor, position_ids: Tensor
+        self,
+        tower_tokens: Tensor,
+        proprio: Tensor,
+        token_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
     ) -> OftOutputs:
         """Run everything after the vision towers; arguments as in :meth:`forward`."""
         embeddings = self.embed(self.embed_visual(tower_tokens), proprio, token_ids)
@@ -168,8 +172,8 @@ class OpenVlaOft(nn.Module):
             text_lengths: int64 ``(batch,)``, each in 1..max_text_tokens.
 
         Returns:
-            attention_mask bool ``(batch, tokens)`` and position_ids int64 ``(batch, tokens)``: the running count of
-            valid tokens minus one, 0 at padding.
+            attention_mask bool ``(batch, tokens)`` and position_ids int64 ``(batch, tokens)``: the running count
+            of valid tokens minus one, 0 at padding.
         """
         layout = self.layout
         text = layout.span("text")
@@ -195,5 +199,3 @@ def initialise(model: OpenVlaOft, seed: int) -> OpenVlaOft:
             if getattr(module, "bias", None) is not None:
                 module.bias.zero_()
     return model
-
-

@@ -1,7 +1,7 @@
 """Dimensions of an OpenVLA-OFT model, and its ``config.json``.
 
-``vision_towers`` and ``oft`` are additions to OpenVLA's keys: the published checkpoints name their towers by timm
-identifiers and keep chunk and dimensions in code.
+``vision_towers`` and ``oft`` are additions to OpenVLA's keys: the published checkpoints name their towers by
+timm identifiers and keep chunk and dimensions in code.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class OftConfig:
                 f"found token counts {[tower.tokens for tower in self.towers]}."
             )
         if self.decoder.causal:
-            raise CheckpointError("expected a bidirectional decoder in family openvla_oft, found causal=True.")
+            raise CheckpointError("openvla_oft: expected a bidirectional decoder, found causal=True.")
 
     @property
     def image_size(self) -> int:
@@ -167,7 +167,7 @@ def config_from_json(value: Mapping[str, Any]) -> OftConfig:
     text, oft = value["text_config"], value["oft"]
     missing = [name for name in _OFT_KEYS if name not in oft]
     if missing:
-        raise CheckpointError(f"{CONFIG_NAME}: expected oft.{', oft.'.join(missing)}, found none; add what is missing.")
+        raise CheckpointError(f"{CONFIG_NAME}: expected in 'oft' the keys {missing}, found none; add them.")
     tokens = {name: text[key] for name, key in _TOKEN_KEYS.items() if key in text}
     return OftConfig(
         towers=tuple(_tower_from_json(entry) for entry in value["vision_towers"]),
@@ -190,9 +190,10 @@ def _tower_from_json(entry: Mapping[str, Any]) -> VisionConfig:
     unknown = sorted(set(entry) - known)
     if unknown:
         raise CheckpointError(
-            f"{CONFIG_NAME}: unknown keys {unknown} in vision_towers; expected only {', '.join(sorted(known))}."
+            f"{CONFIG_NAME}: vision_towers: expected only {', '.join(sorted(known))}, found {unknown}."
         )
     try:
-        return VisionConfig(**{key: tuple(item) if isinstance(item, list) else item for key, item in entry.items()})
+        switches = {key: tuple(item) if isinstance(item, list) else item for key, item in entry.items()}
+        return VisionConfig(**switches)
     except TypeError as error:
         raise CheckpointError(f"{CONFIG_NAME}: vision_towers: {error}.") from error

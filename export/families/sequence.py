@@ -56,8 +56,8 @@ class SequenceLayout:
     def action_states(self, x: Tensor, attention_mask: Tensor, *, token_axis: int = 1) -> Tensor:
         """Return the rows of ``x`` from which actions are read, one for each action token.
 
-        As in next-token prediction they are shifted by one: the last prompt token, then every action placeholder
-        but the last.
+        As in next-token prediction they are shifted by one: the last prompt token, then every action
+        placeholder but the last.
 
         Args:
             x: ``(batch, ..., tokens, channels)`` with tokens at ``token_axis``; channels come last.
@@ -69,4 +69,5 @@ class SequenceLayout:
         shape = [size if axis != token_axis else 1 for axis, size in enumerate(x.shape)]
         last = torch.gather(x, token_axis, index.expand(shape))
         action = self.span(ACTION)
-        return torch.cat([last, x.narrow(token_axis, action.start, action.stop - action.start - 1)], token_axis)
+        placeholders = x.narrow(token_axis, action.start, action.stop - action.start - 1)
+        return torch.cat([last, placeholders], token_axis)

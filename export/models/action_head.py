@@ -62,7 +62,7 @@ class ActionHead(nn.Module):
 class MlpProjector(nn.Module):
     """Linear layers ``fc1, fc2, ...`` with exact GELU between them.
 
-    Used for vision -> decoder (two layers for a single tower, three for a fused one) and proprioception -> decoder.
+    Used for vision -> decoder (two layers for a single tower, three for a fused one) and for proprioception.
     """
 
     def __init__(self, *widths: int) -> None:

@@ -12,12 +12,12 @@ from saccade.proto.errors import CheckpointError
 
 
 def gelu_tanh(x: Tensor) -> Tensor:
-    """GELU in its tanh form, as transformers' SigLIP and Gemma use."""
+    """Return GELU in its tanh form, as transformers' SigLIP and Gemma use."""
     return F.gelu(x, approximate="tanh")
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """x * sigmoid(1.702 x), as OpenAI's CLIP uses."""
+    """Return x * sigmoid(1.702 x), as OpenAI's CLIP uses."""
     return x * torch.sigmoid(1.702 * x)
 
 

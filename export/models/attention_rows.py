@@ -12,7 +12,7 @@ from saccade.export.models.decoder import repeat_heads
 
 
 def attention_received(query: Tensor, key: Tensor, bias: Tensor, row_weights: Tensor) -> Tensor:
-    """Return the weighted mean over query rows, and the mean over heads, of softmax attention; all in float32.
+    """Return softmax attention, averaged over heads and weighted query rows, in float32.
 
     Args:
         query: The chosen rows after rotary, ``(batch, heads, rows, head_dim)``.

@@ -1,10 +1,11 @@
 """The one Llama-like decoder of all families: a switch table instead of forks.
 
-It is called layer by layer, with embeddings, mask and positions given, so that a token-selection policy may act
-between two layers. Each layer also hands out its query and key after rotary embedding: attention *rows* are computed
-from them where a policy asks (:mod:`saccade.export.models.attention_rows`) and cost nothing where it does not.
+It is called layer by layer, with embeddings, mask and positions given, so that a token-selection policy may
+act between two layers. Each layer also hands out its query and key after rotary embedding: attention *rows* are
+computed from them where a policy asks (:mod:`saccade.export.models.attention_rows`) and cost nothing elsewhere.
 
-Parameter names are transformers' (``layers.N.self_attn.q_proj`` ...). Norms, softmax and rotary tables are float32.
+Parameter names are transformers' (``layers.N.self_attn.q_proj`` ...). Norms, softmax and rotary tables are
+float32.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ class DecoderConfig:
 class Rotary(NamedTuple):
     """Rotary tables of a sequence, float32 ``(batch, 1, tokens, head_dim)``.
 
-    ``sin`` carries the sign of the half-split rotation, so that rotating is ``x * cos + swap_halves(x) * sin``.
+    ``sin`` carries the sign of the half-split rotation: rotating is ``x * cos + swap_halves(x) * sin``.
     """
 
     cos: Tensor
@@ -227,7 +228,7 @@ class Decoder(nn.Module):
 
 
 def repeat_heads(x: Tensor, group: int) -> Tensor:
-    """(batch, kv_heads, tokens, head_dim) -> (batch, kv_heads * group, tokens, head_dim), each head ``group`` times."""
+    """(batch, kv_heads, ...) -> (batch, kv_heads * group, ...): each head ``group`` times in a row."""
     if group == 1:
         return x
     return x.unsqueeze(2).expand(-1, -1, group, -1, -1).flatten(1, 2)

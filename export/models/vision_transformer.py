@@ -1,7 +1,7 @@
 """One vision transformer for every tower: SigLIP, DINOv2 with registers, CLIP; a switch table, no forks.
 
-Parameter names are timm's (``patch_embed.proj``, ``blocks.N.attn.qkv`` ...), which is what OpenVLA checkpoints
-store; LayerScale is ``ls1.scale_factor`` as there.
+Parameter names are timm's (``patch_embed.proj``, ``blocks.N.attn.qkv`` ...), which is what OpenVLA
+checkpoints store; LayerScale is ``ls1.scale_factor`` as there.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ class VisionConfig:
         heads: Attention heads; divides ``width``.
         mlp_dim: Hidden width of the MLP.
         norm_eps: LayerNorm epsilon.
-        activation: ``gelu_tanh`` (transformers' SigLIP), ``gelu`` (timm's SigLIP and DINOv2), ``quick_gelu`` (CLIP).
+        activation: ``gelu_tanh`` (transformers' SigLIP), ``gelu`` (timm's SigLIP, DINOv2) or ``quick_gelu``
+            (CLIP).
         class_token: Has a CLS token in front; never returned.
         register_tokens: Register tokens after CLS; never returned.
         position_on_prefix: The position table has a row for CLS too (CLIP); else patches only.
@@ -83,7 +84,7 @@ class VisionConfig:
 
 
 class PatchEmbedding(nn.Module):
-    """Non-overlapping patches to tokens: a convolution with stride = kernel, computed as one matrix product."""
+    """Non-overlapping patches to tokens: a convolution with stride = kernel, as one matrix product."""
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
@@ -167,8 +168,8 @@ class VisionTransformer(nn.Module):
     """A tower: images to one token per patch.
 
     Source:
-        ViT (2010.11929), SigLIP (2303.15343), DINOv2 registers (2309.16588), CLIP (2103.00020); switches as found in
-        timm's and transformers' code.
+        ViT (2010.11929), SigLIP (2303.15343), DINOv2 registers (2309.16588), CLIP (2103.00020); switches as
+        found in timm's and transformers' code.
     """
 
     def __init__(self, config: VisionConfig) -> None:
