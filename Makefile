@@ -1,0 +1,38 @@
+# make demo   an arm moves: daemon, client and simulator on the bundled model (no torch, no GPU)
+# make test   every check there is, on CPU
+#
+# Both prepare what they need in their own virtual environment; see .ci/setup.
+
+export SACCADE_TORCH_GPU
+TEST := .venv-test/bin
+
+.PHONY: demo test lint types contracts generated pytest environment clean
+
+demo:
+	@PYTHON="$(PYTHON)" .ci/setup demo
+	.venv-demo/bin/saccade sim demo
+
+test: lint types contracts generated pytest
+
+lint: environment
+	$(TEST)/ruff check .
+	$(TEST)/ruff format --check .
+
+types: environment
+	$(TEST)/mypy
+
+contracts: environment
+	$(TEST)/lint-imports
+
+generated: environment
+	$(TEST)/python -m saccade.proto.generate --check
+
+pytest: environment
+	$(TEST)/python -m pytest
+
+# Asked every time, answered at once when the environment already fits this checkout.
+environment:
+	@PYTHON="$(PYTHON)" .ci/setup test
+
+clean:
+	rm -rf .venv-demo .venv-test build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
