@@ -1,0 +1,38 @@
+"""What the exporter asks of a model family: lay out the input, expose the decoder, read the actions."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from torch import Tensor
+
+from saccade.export.families.sequence import SequenceLayout
+from saccade.export.models.decoder import Decoder
+from saccade.policies.base import Grid
+
+
+class SinglePassFamily(Protocol):
+    """A family whose control step is one pass of one decoder: observation in, action chunk out."""
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder, run layer by layer."""
+        ...
+
+    @property
+    def layout(self) -> SequenceLayout:
+        """The decoder's sequence with every visual token."""
+        ...
+
+    @property
+    def grid(self) -> Grid:
+        """How visual tokens tile the views."""
+        ...
+
+    def embed_observation(self, images: Tensor, proprio: Tensor, token_ids: Tensor) -> Tensor:
+        """Return the decoder's input ``(batch, tokens, width)``."""
+        ...
+
+    def read_actions(self, action_states: Tensor) -> Tensor:
+        """Turn final states ``(batch, action tokens, width)`` into actions ``(batch, chunk, action_dim)``."""
+        ...
