@@ -93,7 +93,7 @@ def _decode_scalar(kind: type, value: Any, path: str) -> Any:
         value = float(value)
     if type(value) is not kind:
         _wrong_type(path, kind.__name__, value)
-    if kind is float and not isfinite(value):
+    if isinstance(value, float) and not isfinite(value):
         _wrong_type(path, "a finite number", value)
     return value
 

@@ -1,0 +1,88 @@
+"""numpy arrays and errors to wire messages and back, with every size checked before memory is spent."""
+
+from __future__ import annotations
+
+from math import prod
+from typing import Any, TypeVar
+
+import numpy as np
+from google.protobuf.message import DecodeError, Message
+from numpy.typing import NDArray
+
+from saccade.proto.errors import MessageError, SaccadeError, TensorError, error_from_code
+from saccade.proto.v1 import control_pb2 as wire
+
+MAX_MESSAGE_BYTES = 64 << 20
+MAX_AXES = 8
+
+_DTYPES = {
+    wire.DTYPE_BOOL: np.dtype("bool"),
+    wire.DTYPE_UINT8: np.dtype("uint8"),
+    wire.DTYPE_INT32: np.dtype("<i4"),
+    wire.DTYPE_INT64: np.dtype("<i8"),
+    wire.DTYPE_FLOAT32: np.dtype("<f4"),
+    wire.DTYPE_FLOAT64: np.dtype("<f8"),
+}
+_CODES = {dtype: code for code, dtype in _DTYPES.items()}
+
+M = TypeVar("M", bound=Message)
+
+
+def tensor_to_wire(array: NDArray[Any]) -> wire.Tensor:
+    """Copy ``array`` into a message.
+
+    Raises:
+        TensorError: A dtype that the wire does not have, such as object.
+    """
+    dtype = array.dtype.newbyteorder("<")
+    if dtype not in _CODES:
+        raise TensorError(f"expected a dtype of {[str(known) for known in _CODES]}, found {array.dtype}.")
+    return wire.Tensor(dtype=_CODES[dtype], shape=array.shape, data=array.astype(dtype, copy=False).tobytes())
+
+
+def tensor_from_wire(message: wire.Tensor) -> NDArray[Any]:
+    """View a message as an array; read-only, because the bytes belong to the message.
+
+    Raises:
+        MessageError: Unknown dtype, too many axes, or a shape that does not fit the data.
+    """
+    dtype = _DTYPES.get(message.dtype)
+    shape = tuple(message.shape)
+    if dtype is None or len(shape) > MAX_AXES:
+        raise MessageError(
+            f"expected a known dtype and at most {MAX_AXES} axes, found dtype {message.dtype} and {len(shape)} axes."
+        )
+    data = message.data
+    if prod(shape) * dtype.itemsize != len(data):
+        raise MessageError(
+            f"expected {prod(shape) * dtype.itemsize} bytes for {dtype}{list(shape)}, found {len(data)}."
+        )
+    return np.frombuffer(data, dtype=dtype).reshape(shape)
+
+
+def decode(kind: type[M], data: bytes) -> M:
+    """Parse a serialised message.
+
+    Raises:
+        MessageError: Too large, or not a message of that kind.
+    """
+    if len(data) > MAX_MESSAGE_BYTES:
+        raise MessageError(f"expected a message of at most {MAX_MESSAGE_BYTES} bytes, found {len(data)}.")
+    message = kind()
+    try:
+        message.ParseFromString(data)
+    except DecodeError as error:
+        raise MessageError(
+            f"expected a serialised {kind.DESCRIPTOR.full_name}, found other bytes."
+        ) from error
+    return message
+
+
+def error_to_wire(error: SaccadeError, *, sequence: int = 0) -> wire.Error:
+    """Describe ``error`` for the other side."""
+    return wire.Error(code=error.code, message=error.message, sequence=sequence)
+
+
+def error_from_wire(message: wire.Error) -> SaccadeError:
+    """Rebuild the error that the other side raised."""
+    return error_from_code(message.code, message.message)

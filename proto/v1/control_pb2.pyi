@@ -1,0 +1,195 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class DType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    DTYPE_UNSPECIFIED: _ClassVar[DType]
+    DTYPE_BOOL: _ClassVar[DType]
+    DTYPE_UINT8: _ClassVar[DType]
+    DTYPE_INT32: _ClassVar[DType]
+    DTYPE_INT64: _ClassVar[DType]
+    DTYPE_FLOAT32: _ClassVar[DType]
+    DTYPE_FLOAT64: _ClassVar[DType]
+DTYPE_UNSPECIFIED: DType
+DTYPE_BOOL: DType
+DTYPE_UINT8: DType
+DTYPE_INT32: DType
+DTYPE_INT64: DType
+DTYPE_FLOAT32: DType
+DTYPE_FLOAT64: DType
+
+class Tensor(_message.Message):
+    __slots__ = ("dtype", "shape", "data")
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    DATA_FIELD_NUMBER: _ClassVar[int]
+    dtype: DType
+    shape: _containers.RepeatedScalarFieldContainer[int]
+    data: bytes
+    def __init__(self, dtype: _Optional[_Union[DType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
+
+class Image(_message.Message):
+    __slots__ = ("view", "pixels")
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    PIXELS_FIELD_NUMBER: _ClassVar[int]
+    view: str
+    pixels: Tensor
+    def __init__(self, view: _Optional[str] = ..., pixels: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+
+class Error(_message.Message):
+    __slots__ = ("code", "message", "sequence")
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    code: str
+    message: str
+    sequence: int
+    def __init__(self, code: _Optional[str] = ..., message: _Optional[str] = ..., sequence: _Optional[int] = ...) -> None: ...
+
+class DescribeRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class DescribeReply(_message.Message):
+    __slots__ = ("wire_version", "server_version", "engine", "manifest_json", "clock_id", "server_monotonic_ns", "max_message_bytes", "is_ready", "is_owned", "is_stopped", "counters")
+    class CountersEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    WIRE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
+    ENGINE_FIELD_NUMBER: _ClassVar[int]
+    MANIFEST_JSON_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_ID_FIELD_NUMBER: _ClassVar[int]
+    SERVER_MONOTONIC_NS_FIELD_NUMBER: _ClassVar[int]
+    MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    IS_READY_FIELD_NUMBER: _ClassVar[int]
+    IS_OWNED_FIELD_NUMBER: _ClassVar[int]
+    IS_STOPPED_FIELD_NUMBER: _ClassVar[int]
+    COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    wire_version: int
+    server_version: str
+    engine: str
+    manifest_json: str
+    clock_id: str
+    server_monotonic_ns: int
+    max_message_bytes: int
+    is_ready: bool
+    is_owned: bool
+    is_stopped: bool
+    counters: _containers.ScalarMap[str, int]
+    def __init__(self, wire_version: _Optional[int] = ..., server_version: _Optional[str] = ..., engine: _Optional[str] = ..., manifest_json: _Optional[str] = ..., clock_id: _Optional[str] = ..., server_monotonic_ns: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., is_ready: bool = ..., is_owned: bool = ..., is_stopped: bool = ..., counters: _Optional[_Mapping[str, int]] = ...) -> None: ...
+
+class OpenRequest(_message.Message):
+    __slots__ = ("wire_version", "client_name", "profile", "clock_id", "max_age_ns")
+    WIRE_VERSION_FIELD_NUMBER: _ClassVar[int]
+    CLIENT_NAME_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_ID_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_NS_FIELD_NUMBER: _ClassVar[int]
+    wire_version: int
+    client_name: str
+    profile: str
+    clock_id: str
+    max_age_ns: int
+    def __init__(self, wire_version: _Optional[int] = ..., client_name: _Optional[str] = ..., profile: _Optional[str] = ..., clock_id: _Optional[str] = ..., max_age_ns: _Optional[int] = ...) -> None: ...
+
+class OpenReply(_message.Message):
+    __slots__ = ("session_token", "lease_ns")
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    LEASE_NS_FIELD_NUMBER: _ClassVar[int]
+    session_token: str
+    lease_ns: int
+    def __init__(self, session_token: _Optional[str] = ..., lease_ns: _Optional[int] = ...) -> None: ...
+
+class ResetRequest(_message.Message):
+    __slots__ = ("session_token", "instruction", "release_stop")
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    INSTRUCTION_FIELD_NUMBER: _ClassVar[int]
+    RELEASE_STOP_FIELD_NUMBER: _ClassVar[int]
+    session_token: str
+    instruction: str
+    release_stop: bool
+    def __init__(self, session_token: _Optional[str] = ..., instruction: _Optional[str] = ..., release_stop: bool = ...) -> None: ...
+
+class ResetReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class Observation(_message.Message):
+    __slots__ = ("session_token", "sequence", "captured_monotonic_ns", "images", "proprio", "profile")
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    CAPTURED_MONOTONIC_NS_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    PROPRIO_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    session_token: str
+    sequence: int
+    captured_monotonic_ns: int
+    images: _containers.RepeatedCompositeFieldContainer[Image]
+    proprio: Tensor
+    profile: str
+    def __init__(self, session_token: _Optional[str] = ..., sequence: _Optional[int] = ..., captured_monotonic_ns: _Optional[int] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., proprio: _Optional[_Union[Tensor, _Mapping]] = ..., profile: _Optional[str] = ...) -> None: ...
+
+class ActionChunk(_message.Message):
+    __slots__ = ("sequence", "actions", "profile", "kept", "clamped", "timings_ns", "captured_monotonic_ns")
+    class TimingsNsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    SEQUENCE_FIELD_NUMBER: _ClassVar[int]
+    ACTIONS_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    CLAMPED_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_NS_FIELD_NUMBER: _ClassVar[int]
+    CAPTURED_MONOTONIC_NS_FIELD_NUMBER: _ClassVar[int]
+    sequence: int
+    actions: Tensor
+    profile: str
+    kept: Tensor
+    clamped: int
+    timings_ns: _containers.ScalarMap[str, int]
+    captured_monotonic_ns: int
+    def __init__(self, sequence: _Optional[int] = ..., actions: _Optional[_Union[Tensor, _Mapping]] = ..., profile: _Optional[str] = ..., kept: _Optional[_Union[Tensor, _Mapping]] = ..., clamped: _Optional[int] = ..., timings_ns: _Optional[_Mapping[str, int]] = ..., captured_monotonic_ns: _Optional[int] = ...) -> None: ...
+
+class StreamReply(_message.Message):
+    __slots__ = ("chunk", "error")
+    CHUNK_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    chunk: ActionChunk
+    error: Error
+    def __init__(self, chunk: _Optional[_Union[ActionChunk, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+
+class StopRequest(_message.Message):
+    __slots__ = ("reason",)
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    reason: str
+    def __init__(self, reason: _Optional[str] = ...) -> None: ...
+
+class StopReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class CloseRequest(_message.Message):
+    __slots__ = ("session_token",)
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    session_token: str
+    def __init__(self, session_token: _Optional[str] = ...) -> None: ...
+
+class CloseReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...

@@ -1,0 +1,200 @@
+"""The ``saccade`` program. Commands that live outside the robot side are loaded only when they are called.
+
+Exit codes: 0 = done, 1 = refused or failed, with one message that says why, 2 = wrong usage.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from saccade.proto.errors import SaccadeError
+from saccade.proto.manifest import Manifest
+from saccade.proto.strict_json import to_json
+from saccade.runtime.bundle import Bundle
+from saccade.runtime.daemon import Daemon, DaemonConfig, run
+from saccade.runtime.doctor import examine
+
+COMMAND_GROUP = "saccade.commands"
+_BUNDLE = click.Path(path_type=Path, exists=False, file_okay=False)
+
+
+class SaccadeGroup(click.Group):
+    """Finds further commands among the installed entry points, and prints our errors without a traceback."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return built-in and installed commands."""
+        return sorted({*super().list_commands(ctx), *_installed()})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Load a command; an installed one stands in for itself until it is called."""
+        found = super().get_command(ctx, cmd_name)
+        if found is not None or cmd_name not in _installed():
+            return found
+        try:
+            command: click.Command = _installed()[cmd_name].load()
+        except ImportError as error:
+            help_text = f"Not installed here ({error}): pip install 'saccade[{cmd_name}]'."
+            return click.Command(cmd_name, callback=lambda: _fail(help_text), short_help=help_text)
+        return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; a :class:`SaccadeError` becomes one message and exit code 1."""
+        try:
+            return super().invoke(ctx)
+        except SaccadeError as error:
+            _fail(f"{error.message} [{error.code}]")
+
+
+def _installed() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=COMMAND_GROUP)}
+
+
+def _fail(message: str) -> None:
+    raise click.ClickException(message)
+
+
+@click.group(cls=SaccadeGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="saccade")
+@click.option("-v", "--verbose", is_flag=True, help="Log what happens to stderr.")
+def main(verbose: bool) -> None:  # noqa: FBT001 - click passes by name
+    """Run vision-language-action models on the robot, looking only where it matters."""
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.WARNING,
+        format="%(asctime)s %(levelname)s %(name)s: %(message)s",
+    )
+
+
+@main.command()
+@click.argument("bundle", type=_BUNDLE)
+@click.option(
+    "--bind", default="127.0.0.1:7447", show_default=True, help="host:port of gRPC; port 0 picks one."
+)
+@click.option("--zmq-bind", help="host:port of ZeroMQ; not served without it.")
+@click.option(
+    "--insecure-bind", is_flag=True, help="Allow binds beyond loopback. Nothing authenticates clients."
+)
+@click.option("--threads", default=0, show_default=True, help="Threads of the engine; 0 = one for each core.")
+@click.option("--lean", is_flag=True, help="All profiles read one memory-mapped copy of the weights; slower.")
+@click.option(
+    "--lease-s", default=10.0, show_default=True, help="A silent owner can be replaced after this long."
+)
+@click.option("--max-age-ms", type=float, help="Refuse observations captured longer ago.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON line when ready.")
+def serve(
+    bundle: Path,
+    bind: str,
+    zmq_bind: str | None,
+    insecure_bind: bool,  # noqa: FBT001 - click passes by name
+    threads: int,
+    lean: bool,  # noqa: FBT001
+    lease_s: float,
+    max_age_ms: float | None,
+    as_json: bool,  # noqa: FBT001
+) -> None:
+    """Serve BUNDLE to one robot until SIGTERM or Ctrl-C; a second signal ends it at once.
+
+    \b
+    Example:
+        saccade serve ./saccade-mini --max-age-ms 150
+    """
+    config = DaemonConfig(
+        bundle=bundle,
+        bind=bind,
+        zmq_bind=zmq_bind,
+        is_insecure_bind_allowed=insecure_bind,
+        threads=threads,
+        prepack=not lean,
+        lease_ns=round(lease_s * 1e9),
+        max_age_ns=None if max_age_ms is None else round(max_age_ms * 1e6),
+    )
+
+    def announce(daemon: Daemon) -> None:
+        if as_json:
+            click.echo(json.dumps({"ready": True, "grpc": daemon.address, "zmq": daemon.zmq_address}))
+            return
+        click.echo(f"serving {bundle} on {daemon.address} (gRPC)", nl=daemon.zmq_address is None)
+        if daemon.zmq_address is not None:
+            click.echo(f" and {daemon.zmq_address} (ZeroMQ)")
+
+    run(config, on_ready=announce)
+
+
+@main.command()
+@click.argument("bundle", type=_BUNDLE)
+@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
+def inspect(bundle: Path, as_json: bool) -> None:  # noqa: FBT001 - click passes by name
+    """Verify BUNDLE and show what is in it.
+
+    \b
+    Example:
+        saccade inspect ./saccade-mini
+    """
+    manifest = Bundle.open(bundle).manifest
+    if as_json:
+        click.echo(json.dumps(to_json(manifest)))
+    else:
+        _show(manifest)
+
+
+@main.command()
+@click.argument("bundle", type=_BUNDLE, required=False)
+@click.option("--bind", default="127.0.0.1:7447", show_default=True, help="Address the daemon would use.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def doctor(bundle: Path | None, bind: str, as_json: bool) -> None:  # noqa: FBT001 - click passes by name
+    """Check that this machine can serve, and that it can serve BUNDLE. Exit code 1 if something is wrong.
+
+    \b
+    Example:
+        saccade doctor ./saccade-mini
+    """
+    findings = examine(bundle, bind)
+    if as_json:
+        click.echo(json.dumps(to_json(findings)))
+    else:
+        for finding in findings:
+            click.secho(
+                "ok   " if finding.is_ok else "FAIL ", fg="green" if finding.is_ok else "red", nl=False
+            )
+            click.echo(f"{finding.subject}: {finding.detail}")
+    if not all(finding.is_ok for finding in findings):
+        raise click.exceptions.Exit(1)
+
+
+def _show(manifest: Manifest) -> None:
+    console = Console()
+    console.print(f"[bold]{manifest.name}[/] - family {manifest.family}, license {manifest.license}")
+    size = sum(spec.bytes for spec in manifest.files.values())
+    facts = {
+        "files": f"{len(manifest.files)} verified, {size / 1e6:.1f} MB",
+        "created": manifest.created,
+        "views": ", ".join(f"{view.name} {view.height}x{view.width}" for view in manifest.views),
+        "proprio": _quantities(manifest.proprio.names, manifest.proprio.units),
+        "action": f"{_quantities(manifest.action.names, manifest.action.units)}; {manifest.action.convention}, "
+        f"chunk {manifest.action.chunk} at {manifest.action.control_hz:g} Hz",
+        "policy": f"{manifest.policy.name}, warm-up {manifest.policy.warmup_steps} steps, "
+        f"refresh every {manifest.policy.refresh_every or 'never'}",
+        "carry": ", ".join(carry.name for carry in manifest.carry) or "none",
+    }
+    for name, fact in facts.items():
+        console.print(f"  {name:<8} {fact}", markup=False, highlight=False)
+    table = Table("profile", "visual tokens", "keep ratio", "stages")
+    for profile in manifest.profiles:
+        stages = " -> ".join(stage.name for stage in profile.stages)
+        table.add_row(
+            profile.name, f"{profile.keep} of {manifest.grid.tokens}", f"{profile.keep_ratio:g}", stages
+        )
+    console.print(table)
+
+
+def _quantities(names: tuple[str, ...], units: tuple[str, ...]) -> str:
+    return ", ".join(
+        name if unit == "1" else f"{name} [{unit}]" for name, unit in zip(names, units, strict=True)
+    )

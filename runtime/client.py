@@ -1,0 +1,238 @@
+"""The thin client: numpy, the wire messages, and gRPC or ZeroMQ. What a robot controller installs.
+
+with Client("127.0.0.1:7447") as client, client.open(profile="keep25") as session:
+    session.reset("push the red cube to the goal")
+    chunk = session.act(observation)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from importlib import import_module
+from types import TracebackType
+from typing import Literal, Protocol, TypeVar
+
+from google.protobuf.message import Message
+
+from saccade.proto.codec import error_from_wire
+from saccade.proto.errors import ImageError, SaccadeError, TensorError
+from saccade.proto.manifest import Manifest, manifest_from_json
+from saccade.proto.v1 import control_pb2 as wire
+from saccade.proto.versions import WIRE_VERSION, check_wire_version
+from saccade.runtime.clock import clock_id
+from saccade.runtime.observation import ActionChunk, Observation
+from saccade.runtime.wire_format import chunk_from_wire, observation_to_wire
+
+DEFAULT_DEADLINE_S = 10.0
+
+Reply = TypeVar("Reply", bound=Message)
+
+
+class Transport(Protocol):
+    """Moves messages to the daemon and back."""
+
+    def call(self, method: str, request: Message, reply: type[Reply], *, deadline_s: float) -> Reply:
+        """Call ``method`` and return its reply."""
+        ...
+
+    def stream(self, requests: Iterator[wire.Observation]) -> Iterator[wire.StreamReply]:
+        """Send ``requests`` as they come and yield one reply for each."""
+        ...
+
+    def close(self) -> None:
+        """Hang up."""
+
+
+_TRANSPORTS = {
+    "grpc": ("saccade.runtime.grpc_transport", "GrpcTransport"),
+    "zmq": ("saccade.runtime.zmq_transport", "ZmqTransport"),
+}
+"""Imported when asked for, so that a robot needs only one of the two libraries."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What a daemon serves.
+
+    Args:
+        manifest: Of its bundle.
+        engine: What executes the graphs.
+        server_version: The daemon's saccade version.
+        has_our_clock: Its times and ours can be compared.
+        is_ready: Loaded and warmed, not draining.
+        is_owned: Somebody holds the lease.
+        is_stopped: The stop latch is set.
+        counters: Since it started.
+    """
+
+    manifest: Manifest
+    engine: str
+    server_version: str
+    has_our_clock: bool
+    is_ready: bool
+    is_owned: bool
+    is_stopped: bool
+    counters: dict[str, int]
+
+
+class Client:
+    """A connection to a daemon. Not safe to share between threads over ZeroMQ.
+
+    Args:
+        address: ``host:port``.
+        transport: ``grpc`` or ``zmq``.
+        deadline_s: How long a call may take; every call has a deadline.
+        name: Shown to clients that find the robot taken.
+    """
+
+    def __init__(
+        self,
+        address: str = "127.0.0.1:7447",
+        *,
+        transport: Literal["grpc", "zmq"] = "grpc",
+        deadline_s: float = DEFAULT_DEADLINE_S,
+        name: str = "saccade client",
+    ) -> None:
+        module, kind = _TRANSPORTS[transport]
+        self._transport: Transport = getattr(import_module(module), kind)(address)
+        self._deadline_s = deadline_s
+        self._name = name
+
+    def describe(self) -> Description:
+        """Ask what is served.
+
+        Raises:
+            TransportError: Nobody answers.
+            VersionError: The daemon speaks another wire version.
+        """
+        reply = self._call("Describe", wire.DescribeRequest(), wire.DescribeReply)
+        check_wire_version(reply.wire_version)
+        return Description(
+            manifest=manifest_from_json(reply.manifest_json),
+            engine=reply.engine,
+            server_version=reply.server_version,
+            has_our_clock=reply.clock_id == clock_id(),
+            is_ready=reply.is_ready,
+            is_owned=reply.is_owned,
+            is_stopped=reply.is_stopped,
+            counters=dict(reply.counters),
+        )
+
+    def open(self, profile: str = "full", *, max_age_ns: int = 0) -> RemoteSession:
+        """Become the owner of the robot.
+
+        Args:
+            profile: Used where a step names none.
+            max_age_ns: Ask the daemon to refuse older observations; 0 leaves it to the daemon.
+
+        Raises:
+            LeaseHeldError: Another client owns it.
+            UnknownProfileError: The bundle has no such profile.
+        """
+        request = wire.OpenRequest(
+            wire_version=WIRE_VERSION,
+            client_name=self._name,
+            profile=profile,
+            clock_id=clock_id(),
+            max_age_ns=max_age_ns,
+        )
+        reply = self._call("Open", request, wire.OpenReply)
+        return RemoteSession(self._transport, reply.session_token, self._deadline_s)
+
+    def stop(self, reason: str = "") -> None:
+        """Set the daemon's stop latch; needs no session."""
+        self._call("Stop", wire.StopRequest(reason=reason), wire.StopReply)
+
+    def close(self) -> None:
+        """Hang up; a session that is open keeps its lease until it runs out."""
+        self._transport.close()
+
+    def __enter__(self) -> Client:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _call(self, method: str, request: Message, reply: type[Reply]) -> Reply:
+        return self._transport.call(method, request, reply, deadline_s=self._deadline_s)
+
+
+class RemoteSession:
+    """The robot session in the daemon; made by :meth:`Client.open`."""
+
+    def __init__(self, transport: Transport, token: str, deadline_s: float) -> None:
+        self._transport = transport
+        self._token = token
+        self._deadline_s = deadline_s
+
+    def reset(self, instruction: str, *, release_stop: bool = False) -> None:
+        """Start an episode.
+
+        Args:
+            instruction: What the arm shall do.
+            release_stop: Release the stop latch, if it is set.
+
+        Raises:
+            InstructionError: Empty, or too long.
+            StoppedError: The stop latch is set and ``release_stop`` is not.
+        """
+        request = wire.ResetRequest(
+            session_token=self._token, instruction=instruction, release_stop=release_stop
+        )
+        self._call("Reset", request, wire.ResetReply)
+
+    def act(self, observation: Observation, profile: str | None = None) -> ActionChunk:
+        """Run one control step.
+
+        Raises:
+            SaccadeError: What the daemon raised, or a :class:`TransportError`.
+        """
+        return chunk_from_wire(self._call("Act", self._pack(observation, profile), wire.ActionChunk))
+
+    def stream(
+        self, observations: Iterable[Observation], profile: str | None = None
+    ) -> Iterator[ActionChunk | SaccadeError]:
+        """Send observations as they come, from another thread, and yield exactly one answer for each.
+
+        The newest observation wins: one that waited in vain is answered with
+        :class:`saccade.proto.errors.SupersededError`. Errors that concern one observation are yielded, not raised.
+
+        Raises:
+            TransportError: The stream broke.
+        """
+        requests = (self._pack(observation, profile) for observation in observations)
+        for reply in self._transport.stream(requests):
+            if reply.WhichOneof("reply") == "error":
+                yield error_from_wire(reply.error)
+            else:
+                yield chunk_from_wire(reply.chunk)
+
+    def close(self) -> None:
+        """Give the robot back."""
+        self._call("Close", wire.CloseRequest(session_token=self._token), wire.CloseReply)
+
+    def __enter__(self) -> RemoteSession:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if error is None:
+            self.close()
+            return
+        try:
+            self.close()
+        except SaccadeError:
+            return  # the error that ended the block matters more than a lease that runs out by itself
+
+    def _pack(self, observation: Observation, profile: str | None) -> wire.Observation:
+        try:
+            return observation_to_wire(observation, token=self._token, profile=profile or "")
+        except TensorError as error:
+            raise ImageError(f"expected uint8 images and float32 proprioception: {error}") from error
+
+    def _call(self, method: str, request: Message, reply: type[Reply]) -> Reply:
+        return self._transport.call(method, request, reply, deadline_s=self._deadline_s)

@@ -1,0 +1,162 @@
+"""The daemon: verify, load, warm up, bind, serve, drain."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import signal
+import socket
+import threading
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+
+from saccade.proto.errors import AddressInUseError, InsecureBindError, ServeError
+from saccade.runtime.bundle import Bundle
+from saccade.runtime.engines.ort import OrtBackend
+from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.servers.endpoint import DEFAULT_LEASE_NS, Endpoint
+from saccade.runtime.servers.grpc_server import GrpcServer
+from saccade.runtime.servers.zmq_server import ZmqServer
+
+_LOG = logging.getLogger(__name__)
+_GRACE_S = 5.0
+
+
+@dataclass(frozen=True)
+class DaemonConfig:
+    """How to serve.
+
+    Args:
+        bundle: Directory of the bundle.
+        bind: ``host:port`` of gRPC; port 0 picks a free one.
+        zmq_bind: ``host:port`` of ZeroMQ; None serves none.
+        is_insecure_bind_allowed: Permit binds beyond loopback, where anyone on the network can drive the robot.
+        threads: Threads of the engine; 0 = one for each core.
+        prepack: Faster matrix products for a copy of the weights in each profile.
+        lease_ns: See :class:`saccade.runtime.servers.endpoint.Endpoint`.
+        max_age_ns: Refuse older observations; None accepts any age.
+    """
+
+    bundle: Path
+    bind: str = "127.0.0.1:7447"
+    zmq_bind: str | None = None
+    is_insecure_bind_allowed: bool = False
+    threads: int = 0
+    prepack: bool = True
+    lease_ns: int = DEFAULT_LEASE_NS
+    max_age_ns: int | None = None
+
+
+class Daemon:
+    """A running daemon; a context manager that serves on entry and drains on exit.
+
+    Raises (on entry):
+        InsecureBindError: A bind beyond loopback that was not allowed.
+        AddressInUseError: A port is taken.
+        BundleError: The bundle cannot be trusted or used.
+        EngineError: A graph cannot be loaded or run.
+
+    Attributes:
+        address: Where gRPC listens.
+        zmq_address: Where ZeroMQ listens, or None.
+    """
+
+    address: str
+    zmq_address: str | None = None
+    endpoint: Endpoint
+
+    def __init__(self, config: DaemonConfig) -> None:
+        self._config = config
+        self._resources = ExitStack()
+
+    def __enter__(self) -> Daemon:
+        binds = [bind for bind in (self._config.bind, self._config.zmq_bind) if bind is not None]
+        for bind in binds:
+            check_bind(bind, is_insecure_allowed=self._config.is_insecure_bind_allowed)
+        with ExitStack() as stack:
+            self._serve(stack)
+            self._resources = stack.pop_all()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._resources.close()
+
+    def _serve(self, stack: ExitStack) -> None:
+        config = self._config
+        bundle = Bundle.open(config.bundle)
+        backend = stack.enter_context(OrtBackend(threads=config.threads, prepack=config.prepack))
+        program = ProgramExecutor(bundle, backend)
+        program.warm_up()
+        self.endpoint = Endpoint(program, lease_ns=config.lease_ns, max_age_ns=config.max_age_ns)
+        stack.callback(self.endpoint.shut_down)
+        if config.zmq_bind is not None:
+            zmq_server = ZmqServer(self.endpoint, config.zmq_bind)
+            zmq_server.start()
+            stack.callback(zmq_server.stop)
+            self.zmq_address = zmq_server.address
+        grpc_server = GrpcServer(self.endpoint, config.bind)
+        grpc_server.start()
+        stack.callback(grpc_server.stop, grace_s=_GRACE_S)
+        self.address = grpc_server.address
+
+
+def run(config: DaemonConfig, *, on_ready: Callable[[Daemon], None]) -> None:
+    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+
+    Args:
+        config: How to serve.
+        on_ready: Called once everything is loaded, warmed and bound.
+    """
+    stopping = threading.Event()
+
+    def stop(number: int, _frame: FrameType | None) -> None:
+        _LOG.info("%s: draining", signal.Signals(number).name)
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, signal.SIG_DFL)
+        stopping.set()
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(each, stop)
+    with Daemon(config) as daemon:
+        on_ready(daemon)
+        stopping.wait()
+
+
+def check_bind(bind: str, *, is_insecure_allowed: bool) -> None:
+    """Refuse an address before anything is loaded.
+
+    Raises:
+        ServeError: Not ``host:port``.
+        InsecureBindError: Beyond loopback and not allowed.
+        AddressInUseError: The port is taken.
+    """
+    host, separator, port = bind.rpartition(":")
+    if not separator or not host or not port.isdecimal() or int(port) > 65535:
+        raise ServeError(f"expected an address such as 127.0.0.1:7447, found {bind!r}.")
+    if not is_insecure_allowed and not _is_loopback(host):
+        raise InsecureBindError(
+            f"expected a loopback address such as 127.0.0.1, found {host}: nothing authenticates clients, so "
+            f"anyone on that network could drive the robot. Pass --insecure-bind to do it all the same."
+        )
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), int(port)))
+        except OSError as error:
+            raise AddressInUseError(
+                f"expected to bind {bind}, found: {error.strerror}. Is another daemon running? "
+                f"Stop it or choose another port with --bind."
+            ) from error
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,73 @@
+"""What an operator wants to know of a machine before the robot is switched on."""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from saccade.proto.errors import SaccadeError
+from saccade.runtime.bundle import Bundle
+from saccade.runtime.daemon import check_bind
+from saccade.runtime.engines.ort import OrtBackend
+from saccade.runtime.program import ProgramExecutor
+
+_PACKAGES = ("saccade", "numpy", "onnxruntime", "grpcio", "protobuf", "pyzmq", "tokenizers")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that was looked at."""
+
+    subject: str
+    is_ok: bool
+    detail: str
+
+
+def examine(bundle: Path | None, bind: str) -> list[Finding]:
+    """Look at the machine, at the address, and at ``bundle`` if there is one."""
+    findings = [
+        Finding("machine", True, f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"),
+        Finding("python", True, platform.python_version()),
+        *(_package(name) for name in _PACKAGES),
+        _attempt("address", lambda: _check_address(bind)),
+    ]
+    if bundle is not None:
+        findings.append(_attempt("bundle", lambda: _check_bundle(bundle)))
+    return findings
+
+
+def _package(name: str) -> Finding:
+    try:
+        return Finding(name, True, version(name))
+    except PackageNotFoundError:
+        return Finding(name, False, f"not installed: pip install {name}")
+
+
+def _attempt(subject: str, check: Callable[[], str]) -> Finding:
+    try:
+        return Finding(subject, True, check())
+    except SaccadeError as error:
+        return Finding(subject, False, error.message)
+
+
+def _check_address(bind: str) -> str:
+    check_bind(bind, is_insecure_allowed=False)
+    return f"{bind} is free"
+
+
+def _check_bundle(path: Path) -> str:
+    bundle = Bundle.open(path)
+    with OrtBackend() as backend:
+        program = ProgramExecutor(bundle, backend)
+        program.warm_up()
+        times_ms = []
+        for profile in bundle.manifest.profiles:
+            started = time.monotonic_ns()
+            program.step(profile.name, {})
+            times_ms.append(f"{profile.name} {(time.monotonic_ns() - started) / 1e6:.1f} ms")
+    return f"verified, every profile runs: {', '.join(times_ms)}"

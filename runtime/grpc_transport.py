@@ -1,0 +1,77 @@
+"""The client's side of gRPC."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TypeVar
+
+import grpc
+from google.protobuf.message import Message
+
+from saccade.proto.codec import MAX_MESSAGE_BYTES, decode, error_from_wire
+from saccade.proto.errors import DeadlineError, MessageError, SaccadeError, TransportError, UnavailableError
+from saccade.proto.v1 import control_pb2 as wire
+from saccade.proto.v1 import control_pb2_grpc
+
+ERROR_METADATA = "saccade-error-bin"
+
+Reply = TypeVar("Reply", bound=Message)
+
+
+class GrpcTransport:
+    """Calls the daemon at ``address`` (``host:port``)."""
+
+    def __init__(self, address: str) -> None:
+        self._address = address
+        self._channel = grpc.insecure_channel(
+            address,
+            options=[
+                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.enable_http_proxy", 0),
+            ],
+        )
+        self._stub = control_pb2_grpc.ControlStub(self._channel)
+
+    def call(self, method: str, request: Message, reply: type[Reply], *, deadline_s: float) -> Reply:
+        """Call ``method`` and return its reply.
+
+        Raises:
+            SaccadeError: What the daemon raised, or a :class:`TransportError`.
+        """
+        try:
+            result: Reply = getattr(self._stub, method)(request, timeout=deadline_s)
+        except grpc.RpcError as error:
+            raise self._translate(error, deadline_s) from error
+        return result
+
+    def stream(self, requests: Iterator[wire.Observation]) -> Iterator[wire.StreamReply]:
+        """Send ``requests`` as they come and yield one reply for each."""
+        call = self._stub.Stream(requests)
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise self._translate(error, float("inf")) from error
+        finally:
+            call.cancel()
+
+    def close(self) -> None:
+        """Hang up."""
+        self._channel.close()
+
+    def _translate(self, error: grpc.RpcError, deadline_s: float) -> SaccadeError:
+        for key, value in error.trailing_metadata() or ():
+            if key == ERROR_METADATA:
+                return error_from_wire(decode(wire.Error, value))
+        status, details = error.code(), error.details()
+        if status is grpc.StatusCode.UNAVAILABLE:
+            return UnavailableError(
+                f"expected a saccade daemon at {self._address}, found nobody: start it with `saccade serve`."
+            )
+        if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return DeadlineError(
+                f"expected an answer within {deadline_s} s, found none: is the daemon overloaded?"
+            )
+        if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return MessageError(f"expected a message that the daemon accepts, found: {details}.")
+        return TransportError(f"expected an answer from {self._address}, found {status}: {details}.")

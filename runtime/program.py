@@ -1,0 +1,148 @@
+"""The program executor: runs the stages of a profile on bound buffers and owns the carry.
+
+Every tensor of the manifest gets its buffer once, when the bundle is loaded. A carry has two: a step reads one
+and writes the other, and :meth:`ProgramExecutor.commit` swaps their parts. So the carry never passes through
+Python, and a step that is refused leaves it as it was. All profiles share the buffers, so one may follow another
+with no reload and no copy.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from saccade.proto.errors import BundleError, EngineError
+from saccade.proto.manifest import Manifest, ProfileSpec, StageSpec
+from saccade.proto.tensor_spec import TensorRole, TensorSpec
+from saccade.runtime.bundle import Bundle
+from saccade.runtime.engines.base import Backend, Buffer, Engine, Run
+
+_CARRY_SIDES = 2
+_WARM_UP_STEPS = 2
+
+
+@dataclass(frozen=True)
+class _Program:
+    """A profile, loaded: for each side of the carry, the stages' runs; and the results to read."""
+
+    runs: tuple[tuple[tuple[str, Run], ...], ...]
+    results: Mapping[str, Buffer]
+    writes_carry: bool
+
+
+class ProgramExecutor:
+    """Everything one session needs to run any profile of a bundle. Not safe to share between threads.
+
+    Args:
+        bundle: A verified bundle.
+        backend: What executes its graphs; the caller closes it.
+
+    Raises:
+        EngineError: A graph cannot be loaded.
+        BundleError: A graph's ports are not what the manifest wires.
+    """
+
+    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+        self.manifest: Manifest = bundle.manifest
+        self.bundle = bundle
+        self.engine_name = backend.name
+        self._backend = backend
+        self._side = 0
+        self._ran: _Program | None = None
+        self._buffers: dict[tuple[str, tuple[int, ...], int], Buffer] = {}
+        self._programs = {profile.name: self._load(profile) for profile in self.manifest.profiles}
+        self.inputs: dict[str, NDArray[Any]] = {
+            spec.name: self._buffer(spec).host
+            for spec in self.manifest.tensors
+            if spec.role is TensorRole.HOST
+        }
+        """Host tensors by name: write into them in place before :meth:`step`."""
+        self.reset()
+
+    def reset(self) -> None:
+        """Fill every carry with its initial value."""
+        self._ran = None
+        for carry in self.manifest.carry:
+            buffer = self._buffer(self.manifest.tensor(carry.name), self._side)
+            buffer.host.fill(carry.initial)
+            buffer.to_device()
+
+    def step(self, profile: str, timings_ns: dict[str, int]) -> dict[str, NDArray[Any]]:
+        """Run a profile on the current inputs and carry.
+
+        Args:
+            profile: Name of a profile of the manifest.
+            timings_ns: Gets the duration of each stage, as ``stage.<name>``.
+
+        Returns:
+            Result tensors by name: views, valid until the next step.
+
+        Raises:
+            UnknownProfileError: No such profile.
+            EngineError: An engine failed; the carry is as it was.
+        """
+        program = self._programs.get(profile)
+        if program is None:
+            self.manifest.profile(profile)
+            raise EngineError(f"expected profile {profile!r} to be loaded, found it is not.")
+        self._ran = None
+        for spec in self.manifest.tensors:
+            if spec.role is TensorRole.HOST:
+                self._buffer(spec).to_device()
+        for name, run in program.runs[self._side]:
+            started = time.monotonic_ns()
+            run()
+            timings_ns[f"stage.{name}"] = time.monotonic_ns() - started
+        self._ran = program
+        for buffer in program.results.values():
+            buffer.to_host()
+        return {name: buffer.host for name, buffer in program.results.items()}
+
+    def commit(self) -> None:
+        """Make the carry that the last step wrote the current one; without it the step leaves no trace."""
+        if self._ran is not None and self._ran.writes_carry:
+            self._side = 1 - self._side
+        self._ran = None
+
+    def warm_up(self) -> None:
+        """Run every profile on zeros, so that no later step pays for first-time work; the carry stays as it is."""
+        for name in self._programs:
+            for _ in range(_WARM_UP_STEPS):
+                self.step(name, {})
+
+    def _load(self, profile: ProfileSpec) -> _Program:
+        engines = [self._backend.load(self.bundle.file(stage.graph)) for stage in profile.stages]
+        runs = tuple(
+            tuple(
+                (stage.name, self._bind(engine, stage, profile.keep, side))
+                for stage, engine in zip(profile.stages, engines, strict=True)
+            )
+            for side in range(_CARRY_SIDES)
+        )
+        written = [self.manifest.tensor(name) for stage in profile.stages for name in stage.outputs.values()]
+        results = {
+            spec.name: self._buffer(spec.resolve(keep=profile.keep))
+            for spec in written
+            if spec.role is TensorRole.RESULT
+        }
+        return _Program(runs, results, any(spec.role is TensorRole.CARRY for spec in written))
+
+    def _bind(self, engine: Engine, stage: StageSpec, keep: int, side: int) -> Run:
+        def buffers(wiring: dict[str, str], carry_side: int) -> dict[str, Buffer]:
+            specs = {port: self.manifest.tensor(name).resolve(keep=keep) for port, name in wiring.items()}
+            return {port: self._buffer(spec, carry_side) for port, spec in specs.items()}
+
+        try:
+            return engine.bind(buffers(stage.inputs, side), buffers(stage.outputs, 1 - side))
+        except EngineError as error:
+            raise BundleError(f"{stage.graph}: the manifest and the graph disagree: {error}") from error
+
+    def _buffer(self, spec: TensorSpec, side: int = 0) -> Buffer:
+        key = (spec.name, spec.shape, side if spec.role is TensorRole.CARRY else 0)
+        if key not in self._buffers:
+            self._buffers[key] = self._backend.allocate(spec.dtype, spec.shape)
+        return self._buffers[key]

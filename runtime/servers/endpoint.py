@@ -1,0 +1,288 @@
+"""The daemon's behaviour, without a transport: request message in, reply message or error out.
+
+Two locks. ``_state`` guards who owns the robot and is held for microseconds; ``_engine`` is held for a whole
+control step. Stop takes neither, so it never waits for the engine.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import secrets
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+
+from saccade.proto.codec import error_to_wire
+from saccade.proto.errors import (
+    InternalError,
+    LeaseHeldError,
+    NoSessionError,
+    SaccadeError,
+    StoppedError,
+    SupersededError,
+)
+from saccade.proto.manifest import Manifest, manifest_to_json
+from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.proto.v1 import control_pb2 as wire
+from saccade.proto.versions import WIRE_VERSION, check_wire_version
+from saccade.runtime.clock import Clock, clock_id, monotonic_ns
+from saccade.runtime.frame_slot import FrameSlot
+from saccade.runtime.observation import Observation
+from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.session import Session
+from saccade.runtime.telemetry import Telemetry
+from saccade.runtime.wire_format import chunk_to_wire, observation_from_wire
+
+_LOG = logging.getLogger(__name__)
+_MESSAGE_MARGIN_BYTES = 1 << 20
+DEFAULT_LEASE_NS = 10_000_000_000
+
+Reply = Callable[[wire.StreamReply], None]
+
+
+@dataclass
+class _Owner:
+    token: str
+    client_name: str
+    session: Session
+    has_our_clock: bool
+    expires_ns: int
+
+
+@dataclass(frozen=True)
+class _Pending:
+    request: wire.Observation
+    arrived_ns: int
+    reply: Reply
+
+
+class Endpoint:
+    """One robot, one owner at a time.
+
+    Args:
+        program: Loaded and warmed.
+        lease_ns: A lease that was not renewed for this long may be taken over. Its owner may go on until then.
+        max_age_ns: Refuse older observations; None accepts any age. A client may ask for less, not for more.
+        clock: Monotonic nanoseconds.
+    """
+
+    def __init__(
+        self,
+        program: ProgramExecutor,
+        *,
+        lease_ns: int = DEFAULT_LEASE_NS,
+        max_age_ns: int | None = None,
+        clock: Clock = monotonic_ns,
+    ) -> None:
+        self.telemetry = Telemetry()
+        self.is_ready = True
+        self._program = program
+        self._manifest_json = manifest_to_json(program.manifest)
+        self._lease_ns = lease_ns
+        self._max_age_ns = max_age_ns
+        self._clock = clock
+        self._owner: _Owner | None = None
+        self._stop_reason: str | None = None
+        self._state = threading.Lock()
+        self._engine = threading.Lock()
+        self._slot: FrameSlot[_Pending] = FrameSlot()
+        self._streamer = threading.Thread(target=self._run_stream, name="saccade-stream", daemon=True)
+        self._streamer.start()
+
+    @property
+    def max_message_bytes(self) -> int:
+        """Largest message worth accepting: one observation and a margin."""
+        return observation_bytes(self._program.manifest) + _MESSAGE_MARGIN_BYTES
+
+    def describe(self, _request: wire.DescribeRequest) -> wire.DescribeReply:
+        """Say what is served."""
+        with self._state:
+            is_owned = self._owner is not None and self._clock() < self._owner.expires_ns
+        return wire.DescribeReply(
+            wire_version=WIRE_VERSION,
+            server_version=version("saccade"),
+            engine=self._program.engine_name,
+            manifest_json=self._manifest_json,
+            clock_id=clock_id(),
+            server_monotonic_ns=self._clock(),
+            max_message_bytes=self.max_message_bytes,
+            is_ready=self.is_ready,
+            is_owned=is_owned,
+            is_stopped=self._stop_reason is not None,
+            counters=self.telemetry.snapshot(),
+        )
+
+    def open(self, request: wire.OpenRequest) -> wire.OpenReply:
+        """Lend the robot to a client.
+
+        Raises:
+            VersionError: The client speaks another wire version.
+            UnknownProfileError: No such profile.
+            LeaseHeldError: Another client owns the robot.
+        """
+        check_wire_version(request.wire_version)
+        limits = [limit for limit in (request.max_age_ns, self._max_age_ns) if limit]
+        session = Session(
+            self._program,
+            profile=request.profile or FULL_PROFILE,
+            max_age_ns=min(limits, default=None),
+            clock=self._clock,
+        )
+        with self._state:
+            now = self._clock()
+            if self._owner is not None and now < self._owner.expires_ns:
+                raise LeaseHeldError(
+                    f"expected a free robot, found it owned by {self._owner.client_name!r} for up to "
+                    f"{(self._owner.expires_ns - now) / 1e9:.1f} s more: wait, or close that client."
+                )
+            self._owner = _Owner(
+                token=secrets.token_hex(16),
+                client_name=request.client_name or "unnamed client",
+                session=session,
+                has_our_clock=request.clock_id == clock_id(),
+                expires_ns=now + self._lease_ns,
+            )
+            return wire.OpenReply(session_token=self._owner.token, lease_ns=self._lease_ns)
+
+    def reset(self, request: wire.ResetRequest) -> wire.ResetReply:
+        """Start an episode.
+
+        Raises:
+            NoSessionError: The token is not the owner's.
+            StoppedError: The stop latch is set and the request does not release it.
+            InstructionError: Empty, or too long.
+        """
+        with self._engine:
+            owner = self._renew(request.session_token)
+            if not request.release_stop:
+                self._check_stop()
+            owner.session.reset(request.instruction)
+            self._stop_reason = None
+        return wire.ResetReply()
+
+    def act(self, request: wire.Observation, *, arrived_ns: int | None = None) -> wire.ActionChunk:
+        """Run one control step.
+
+        Args:
+            request: The observation.
+            arrived_ns: When it arrived, if it has waited since.
+
+        Raises:
+            NoSessionError: The token is not the owner's.
+            StoppedError: The stop latch is set, or was set meanwhile.
+            SaccadeError: Whatever :meth:`saccade.runtime.session.Session.act` raises.
+        """
+        arrived_ns = self._clock() if arrived_ns is None else arrived_ns
+        self.telemetry.count("observations")
+        with self._engine:
+            owner = self._renew(request.session_token)
+            self._check_stop()
+            observation = self._on_our_clock(observation_from_wire(request), owner, arrived_ns)
+            chunk = owner.session.act(observation, request.profile or None)
+            self._renew(request.session_token)
+            self._check_stop()
+        chunk = dataclasses.replace(chunk, captured_ns=request.captured_monotonic_ns)
+        chunk.timings_ns["total"] = self._clock() - arrived_ns
+        self.telemetry.count("chunks")
+        self.telemetry.count("clamped", chunk.clamped)
+        self.telemetry.time(f"total.{chunk.profile}", chunk.timings_ns["total"])
+        return chunk_to_wire(chunk)
+
+    def submit(self, request: wire.Observation, reply: Reply) -> None:
+        """Hand in an observation of a stream; ``reply`` is called exactly once, from some thread.
+
+        The newest wins: an observation that still waits is answered with :class:`SupersededError`.
+        """
+        replaced = self._slot.put(_Pending(request, self._clock(), reply))
+        if replaced is not None:
+            self.telemetry.count("superseded")
+            error = SupersededError(
+                "expected to use this observation, found a newer one: slow down or ignore it."
+            )
+            replaced.reply(_stream_error(error, replaced.request.sequence))
+
+    def stop(self, request: wire.StopRequest) -> wire.StopReply:
+        """Set the stop latch; waits for nothing."""
+        self._stop_reason = request.reason or "no reason given"
+        self.telemetry.count("stops")
+        return wire.StopReply()
+
+    def close(self, request: wire.CloseRequest) -> wire.CloseReply:
+        """Take the robot back from its owner.
+
+        Raises:
+            NoSessionError: The token is not the owner's.
+        """
+        with self._state:
+            self._owned(request.session_token)
+            self._owner = None
+        return wire.CloseReply()
+
+    def abandon(self, token: str) -> None:
+        """End the lease of a client that vanished: it may be taken over at once."""
+        with self._state:
+            if self._owner is not None and self._owner.token == token:
+                self._owner.expires_ns = self._clock()
+                self.telemetry.count("vanished")
+
+    def shut_down(self) -> None:
+        """Finish the control step that runs and answer nothing more."""
+        self.is_ready = False
+        self._slot.close()
+        self._streamer.join()
+
+    def failure(self, error: Exception) -> SaccadeError:
+        """Turn anything raised by a method above into an error that may leave the daemon, and count it."""
+        if not isinstance(error, SaccadeError):
+            _LOG.exception("internal error", exc_info=error)
+            error = InternalError(
+                f"expected no internal error, found {type(error).__name__}: see the daemon's log."
+            )
+        self.telemetry.count(f"errors.{error.code}")
+        return error
+
+    def _run_stream(self) -> None:
+        while (pending := self._slot.take()) is not None:
+            try:
+                reply = wire.StreamReply(chunk=self.act(pending.request, arrived_ns=pending.arrived_ns))
+            except Exception as error:  # noqa: BLE001 - mapped to a wire error
+                reply = _stream_error(self.failure(error), pending.request.sequence)
+            pending.reply(reply)
+
+    def _owned(self, token: str) -> _Owner:
+        if self._owner is None or self._owner.token != token:
+            raise NoSessionError(
+                "expected the token of the open session, found another or none: open a session first; "
+                "a lease that was not renewed in time may have been taken over."
+            )
+        return self._owner
+
+    def _renew(self, token: str) -> _Owner:
+        with self._state:
+            owner = self._owned(token)
+            owner.expires_ns = self._clock() + self._lease_ns
+            return owner
+
+    def _check_stop(self) -> None:
+        if self._stop_reason is not None:
+            raise StoppedError(
+                f"expected a released stop latch, found it set ({self._stop_reason}): "
+                f"reset with release_stop once it is safe."
+            )
+
+    def _on_our_clock(self, observation: Observation, owner: _Owner, arrived_ns: int) -> Observation:
+        """Where the client's clock is another one, count the age from arrival."""
+        return (
+            observation if owner.has_our_clock else dataclasses.replace(observation, captured_ns=arrived_ns)
+        )
+
+
+def observation_bytes(manifest: Manifest) -> int:
+    """Return the size of one observation's raw data."""
+    return sum(view.height * view.width * 3 for view in manifest.views) + 4 * manifest.proprio.dim
+
+
+def _stream_error(error: SaccadeError, sequence: int) -> wire.StreamReply:
+    return wire.StreamReply(error=error_to_wire(error, sequence=sequence))

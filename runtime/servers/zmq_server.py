@@ -1,0 +1,126 @@
+"""ZeroMQ front of the endpoint: the framing is described at the end of ``proto/v1/control.proto``.
+
+One thread owns the ROUTER socket. Calls that wait for the engine run on workers, so Stop is served at once; their
+replies come back to the socket's thread through an in-process socket.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import Any
+
+import zmq
+from google.protobuf.message import Message
+
+from saccade.proto.codec import decode, error_to_wire
+from saccade.proto.errors import AddressInUseError, MessageError
+from saccade.proto.v1 import control_pb2 as wire
+from saccade.runtime.servers.endpoint import Endpoint
+
+OK = b"ok"
+ERROR = b"error"
+_WORKERS = 4
+_MAX_REQUEST_ID_BYTES = 16
+_FRAMES = 4
+
+Send = Callable[[bytes, Message], None]
+
+
+class ZmqServer:
+    """Serves an endpoint over ZeroMQ.
+
+    Args:
+        endpoint: What answers.
+        address: ``host:port``; port 0 picks a free one.
+
+    Raises:
+        AddressInUseError: The port cannot be bound.
+
+    Attributes:
+        address: Where it listens.
+    """
+
+    def __init__(self, endpoint: Endpoint, address: str) -> None:
+        self._endpoint = endpoint
+        self._methods: dict[bytes, tuple[type[Message], Callable[[Any], Message]]] = {
+            b"Describe": (wire.DescribeRequest, endpoint.describe),
+            b"Open": (wire.OpenRequest, endpoint.open),
+            b"Reset": (wire.ResetRequest, endpoint.reset),
+            b"Act": (wire.Observation, endpoint.act),
+            b"Stop": (wire.StopRequest, endpoint.stop),
+            b"Close": (wire.CloseRequest, endpoint.close),
+        }
+        self._context = zmq.Context()
+        self._router = self._context.socket(zmq.ROUTER)
+        self._router.setsockopt(zmq.LINGER, 0)
+        self._router.setsockopt(zmq.MAXMSGSIZE, endpoint.max_message_bytes)
+        try:
+            self._router.bind(f"tcp://{address}")
+        except zmq.ZMQError as error:
+            self._context.destroy(linger=0)
+            raise AddressInUseError(f"expected to bind {address}, found: {error}.") from error
+        self.address = self._router.getsockopt_string(zmq.LAST_ENDPOINT).removeprefix("tcp://")
+        self._replies = self._context.socket(zmq.PULL)
+        self._replies.bind("inproc://replies")
+        self._outbox = self._context.socket(zmq.PUSH)
+        self._outbox.connect("inproc://replies")
+        self._outbox_lock = threading.Lock()
+        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="saccade-zmq")
+        self._thread = threading.Thread(target=self._run, name="saccade-zmq-router", daemon=True)
+
+    def start(self) -> None:
+        """Serve."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Finish the calls that run, then stop answering."""
+        self._workers.shutdown(wait=True)
+        self._post([])
+        self._thread.join()
+        self._context.destroy(linger=0)
+
+    def _run(self) -> None:
+        poller = zmq.Poller()
+        poller.register(self._router, zmq.POLLIN)
+        poller.register(self._replies, zmq.POLLIN)
+        while True:
+            ready = dict(poller.poll())
+            if self._replies in ready:
+                frames = self._replies.recv_multipart()
+                if frames == [b""]:
+                    return
+                self._router.send_multipart(frames)
+            if self._router in ready:
+                self._receive(self._router.recv_multipart())
+
+    def _receive(self, frames: list[bytes]) -> None:
+        if len(frames) != _FRAMES or not 1 <= len(frames[1]) <= _MAX_REQUEST_ID_BYTES:
+            return  # without a request id there is nothing to answer to
+        identity, request_id, method, payload = frames
+
+        def send(status: bytes, message: Message) -> None:
+            self._post([identity, request_id, status, message.SerializeToString()])
+
+        try:
+            self._workers.submit(self._answer, method, payload, send)
+        except RuntimeError:
+            return  # draining: the client's deadline tells it
+
+    def _answer(self, method: bytes, payload: bytes, send: Send) -> None:
+        try:
+            if method == b"Stream":
+                self._endpoint.submit(decode(wire.Observation, payload), partial(send, OK))
+                return
+            if method not in self._methods:
+                raise MessageError(f"expected a method of {sorted(self._methods)}, found {method!r:.40}.")
+            kind, answer = self._methods[method]
+            send(OK, answer(decode(kind, payload)))
+        except Exception as error:  # noqa: BLE001 - mapped to a wire error
+            send(ERROR, error_to_wire(self._endpoint.failure(error)))
+
+    def _post(self, frames: list[bytes]) -> None:
+        with self._outbox_lock:
+            self._outbox.send_multipart(frames or [b""])

@@ -1,0 +1,197 @@
+"""One robot's stream of control steps, in process."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.proto.errors import (
+    ImageError,
+    ObservationError,
+    ProprioError,
+    SessionNotResetError,
+    StaleObservationError,
+)
+from saccade.proto.manifest_rules import ACTIONS, FULL_PROFILE, KEPT
+from saccade.runtime.clock import Clock, monotonic_ns
+from saccade.runtime.limiter import Limiter
+from saccade.runtime.observation import ActionChunk, Observation
+from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.statistics import Statistics
+from saccade.runtime.tokens import InstructionTokens
+
+_NO_TOKENS = np.zeros(0, np.int64)
+
+
+class Session:
+    """Turns observations into action chunks; the same two methods as the client's session.
+
+    Args:
+        program: Owns buffers and carry; used by one session at a time.
+        profile: Used where a step names none.
+        max_age_ns: Refuse observations captured longer ago; None accepts any age.
+        clock: Monotonic nanoseconds.
+
+    Raises:
+        UnknownProfileError: The bundle has no such profile.
+        BundleError: Tokenizer or statistics cannot be read.
+    """
+
+    def __init__(
+        self,
+        program: ProgramExecutor,
+        *,
+        profile: str = FULL_PROFILE,
+        max_age_ns: int | None = None,
+        clock: Clock = monotonic_ns,
+    ) -> None:
+        manifest = program.manifest
+        self._program = program
+        self._manifest = manifest
+        self._profile = manifest.profile(profile).name
+        self._max_age_ns = max_age_ns
+        self._clock = clock
+        self._tokens = InstructionTokens(
+            program.bundle.file(manifest.instruction.tokenizer), manifest.instruction, manifest.sequence
+        )
+        self._statistics = Statistics.read(
+            program.bundle.file(manifest.statistics),
+            manifest.statistics_key,
+            action_dim=manifest.action.dim,
+            proprio_dim=manifest.proprio.dim,
+        )
+        self._limiter = Limiter(manifest.limits, manifest.action.names)
+        self._has_instruction = False
+        self._steps = 0
+        self._sequence = 0
+
+    def reset(self, instruction: str) -> None:
+        """Start an episode: set the instruction, restore the carry, count control steps from 0.
+
+        Raises:
+            InstructionError: Empty, or too long.
+        """
+        tokens = self._tokens.encode(instruction)
+        for name in ("token_ids", "attention_mask", "position_ids"):
+            if name in self._program.inputs:
+                self._program.inputs[name][...] = getattr(tokens, name)
+        self._program.reset()
+        self._has_instruction = True
+        self._steps = 0
+        self._sequence = 0
+
+    def act(self, observation: Observation, profile: str | None = None) -> ActionChunk:
+        """Run one control step.
+
+        Args:
+            observation: All views and proprioception.
+            profile: Overrides the session's for this step; warm-up and refresh steps run ``full`` anyway.
+
+        Raises:
+            SessionNotResetError: No instruction yet.
+            UnknownProfileError: No such profile.
+            ObservationError: Stale, out of order, or an image or proprioception is unusable; nothing was run.
+            ActionRefusedError: The limiter refused the chunk; the carry is as before the step.
+            EngineError: The engine failed.
+        """
+        if not self._has_instruction:
+            raise SessionNotResetError(
+                "expected reset(instruction) before the first observation, found none."
+            )
+        timings_ns: dict[str, int] = {}
+        started = time.monotonic_ns()
+        chosen = self._scheduled(profile or self._profile)
+        self._check_time(observation)
+        self._load_images(observation)
+        self._load_proprio(observation)
+        timings_ns["prepare"] = time.monotonic_ns() - started
+        results = self._program.step(chosen, timings_ns)
+        finishing = time.monotonic_ns()
+        actions, clamped = self._limiter.limit(self._statistics.action.unnormalise(results[ACTIONS][0]))
+        kept = results[KEPT][0].copy() if KEPT in results else _NO_TOKENS
+        self._program.commit()
+        self._steps += 1
+        self._sequence = observation.sequence
+        finished = time.monotonic_ns()
+        timings_ns |= {"finish": finished - finishing, "session": finished - started}
+        return ActionChunk(
+            actions=actions,
+            profile=chosen,
+            kept=kept,
+            clamped=clamped,
+            sequence=observation.sequence,
+            captured_ns=observation.captured_ns,
+            timings_ns=timings_ns,
+        )
+
+    def close(self) -> None:
+        """Forget the instruction; the program may serve another session."""
+        self._has_instruction = False
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _scheduled(self, profile: str) -> str:
+        """Apply the warm-up and refresh rules of the manifest's policy."""
+        self._manifest.profile(profile)
+        policy = self._manifest.policy
+        is_warmup = self._steps < policy.warmup_steps
+        is_refresh = policy.refresh_every > 0 and self._steps % policy.refresh_every == 0
+        return FULL_PROFILE if is_warmup or is_refresh else profile
+
+    def _check_time(self, observation: Observation) -> None:
+        if observation.sequence <= self._sequence:
+            raise ObservationError(
+                f"expected an observation sequence above {self._sequence}, found {observation.sequence}: "
+                f"count up within an episode."
+            )
+        age_ns = self._clock() - observation.captured_ns
+        if self._max_age_ns is not None and not 0 <= age_ns <= self._max_age_ns:
+            raise StaleObservationError(
+                f"expected an observation captured 0 to {self._max_age_ns / 1e6:.1f} ms ago, "
+                f"found {age_ns / 1e6:.1f} ms: send a newer one."
+            )
+
+    def _load_images(self, observation: Observation) -> None:
+        views = self._manifest.views
+        if set(observation.images) != {view.name for view in views}:
+            raise ImageError(
+                f"expected the views {[view.name for view in views]}, found {list(observation.images)}."
+            )
+        for view in views:
+            pixels, shape = observation.images[view.name], (view.height, view.width, 3)
+            if pixels.dtype != np.uint8 or pixels.shape != shape:
+                raise ImageError(
+                    f"view {view.name!r}: expected uint8{list(shape)} (height, width, RGB), "
+                    f"found {pixels.dtype}{list(pixels.shape)}: resize or convert it first."
+                )
+        if "images" in self._program.inputs:
+            for index, view in enumerate(views):
+                self._program.inputs["images"][0, index] = observation.images[view.name]
+
+    def _load_proprio(self, observation: Observation) -> None:
+        proprio = self._checked_proprio(observation.proprio)
+        if "proprio" in self._program.inputs:
+            self._program.inputs["proprio"][0] = self._statistics.proprio.normalise(proprio)
+
+    def _checked_proprio(self, proprio: NDArray[np.float32]) -> NDArray[np.float32]:
+        spec = self._manifest.proprio
+        if proprio.shape != (spec.dim,) or proprio.dtype.kind != "f":
+            raise ProprioError(
+                f"expected float32[{spec.dim}] {spec.names}, found {proprio.dtype}{list(proprio.shape)}."
+            )
+        finite = np.isfinite(proprio)
+        if not finite.all():
+            name = spec.names[int(np.argmin(finite))]
+            raise ProprioError(
+                f"expected finite proprioception, found {proprio.tolist()}: check the sensor of {name!r}."
+            )
+        return proprio

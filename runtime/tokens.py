@@ -1,0 +1,96 @@
+"""Instruction to tokens, mask and positions; computed once for each instruction.
+
+The only file that imports ``tokenizers``.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from saccade.proto.errors import BundleError, InstructionError
+from saccade.proto.manifest import InstructionSpec, SegmentSpec
+
+TEXT_SEGMENT = "text"
+
+
+@dataclass(frozen=True)
+class TokenizedInstruction:
+    """What the graphs need to know of an instruction.
+
+    Args:
+        token_ids: int64 ``(1, max_tokens)``, padded on the right.
+        attention_mask: bool ``(1, positions)`` over the whole sequence, True = valid.
+        position_ids: int64 ``(1, positions)``: running count of valid positions, 0 at padding.
+    """
+
+    token_ids: NDArray[np.int64]
+    attention_mask: NDArray[np.bool_]
+    position_ids: NDArray[np.int64]
+
+
+class InstructionTokens:
+    """Tokenises instructions and remembers the recent ones.
+
+    Args:
+        tokenizer: Path of a ``tokenizer.json``.
+        spec: Template and padding.
+        sequence: The decoder's sequence.
+        capacity: Instructions remembered.
+
+    Raises:
+        BundleError: The tokenizer file cannot be read.
+    """
+
+    def __init__(
+        self, tokenizer: Path, spec: InstructionSpec, sequence: tuple[SegmentSpec, ...], *, capacity: int = 64
+    ) -> None:
+        try:
+            self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        except Exception as error:
+            raise BundleError(f"{tokenizer.name}: expected a tokenizer file, found: {error}.") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._spec = spec
+        self._sequence = sequence
+        self._capacity = capacity
+        self._cache: OrderedDict[str, TokenizedInstruction] = OrderedDict()
+
+    def encode(self, instruction: str) -> TokenizedInstruction:
+        """Return tokens, mask and positions of ``instruction``; cached.
+
+        Raises:
+            InstructionError: Empty, or more tokens than the graphs have room for.
+        """
+        text = instruction.strip()
+        if not text:
+            raise InstructionError("expected an instruction such as 'push the red cube', found an empty one.")
+        if text not in self._cache:
+            self._cache[text] = self._encode(text)
+            if len(self._cache) > self._capacity:
+                self._cache.popitem(last=False)
+        self._cache.move_to_end(text)
+        return self._cache[text]
+
+    def _encode(self, text: str) -> TokenizedInstruction:
+        prompt = self._spec.template.replace("{instruction}", text)
+        ids = self._tokenizer.encode(prompt, add_special_tokens=False).ids
+        room = self._spec.max_tokens
+        if not 1 <= len(ids) <= room:
+            raise InstructionError(
+                f"expected an instruction of 1 to {room} tokens, found {len(ids)}: shorten it."
+            )
+        token_ids = np.full((1, room), self._spec.pad_id, np.int64)
+        token_ids[0, : len(ids)] = ids
+        mask = np.concatenate([_valid(segment, len(ids)) for segment in self._sequence])[None]
+        position_ids = np.where(mask, np.cumsum(mask, axis=1) - 1, 0).astype(np.int64)
+        return TokenizedInstruction(token_ids, mask, position_ids)
+
+
+def _valid(segment: SegmentSpec, text_tokens: int) -> NDArray[np.bool_]:
+    return np.arange(segment.tokens) < (text_tokens if segment.name == TEXT_SEGMENT else segment.tokens)
