@@ -171,7 +171,7 @@ def test_warms_up_for_one_window() -> None:
 )
 def test_options_out_of_range_are_refused(options: dict[str, object], message: str) -> None:
     with pytest.raises(PolicyError, match=message):
-        pruner(**options)
+        build_policy("vla_pruner", options, SHAPE)
 
 
 def test_defaults_are_the_papers() -> None:
