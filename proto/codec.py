@@ -14,6 +14,8 @@ from saccade.proto.v1 import control_pb2 as wire
 
 MAX_MESSAGE_BYTES = 64 << 20
 MAX_AXES = 8
+GRPC_ERROR_METADATA = "saccade-error-bin"
+"""Trailing metadata that carries a serialised Error beside a gRPC status."""
 
 _DTYPES = {
     wire.DTYPE_BOOL: np.dtype("bool"),
@@ -68,9 +70,8 @@ def decode(kind: type[M], data: bytes) -> M:
     """
     if len(data) > MAX_MESSAGE_BYTES:
         raise MessageError(f"expected a message of at most {MAX_MESSAGE_BYTES} bytes, found {len(data)}.")
-    message = kind()
     try:
-        message.ParseFromString(data)
+        message: M = kind.FromString(data)
     except DecodeError as error:
         raise MessageError(
             f"expected a serialised {kind.DESCRIPTOR.full_name}, found other bytes."

@@ -64,7 +64,7 @@ def _check_file_list(root: Path, manifest: Manifest) -> None:
     for verdict, names in (("is missing", expected - found), ("is not in the manifest", found - expected)):
         if names:
             raise BundleIntegrityError(
-                f"expected exactly the files that the manifest lists, but {sorted(names)[0]} {verdict}: "
+                f"expected exactly the files that the manifest lists, but {min(names)} {verdict}: "
                 f"copy the bundle again."
             )
 

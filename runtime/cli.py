@@ -9,7 +9,7 @@ import json
 import logging
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 from rich.console import Console
@@ -33,17 +33,32 @@ class SaccadeGroup(click.Group):
         """Return built-in and installed commands."""
         return sorted({*super().list_commands(ctx), *_installed()})
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands without loading the installed ones."""
+        built_in = {
+            name: super(SaccadeGroup, self).get_command(ctx, name) for name in self.list_commands(ctx)
+        }
+        with formatter.section("Commands"):
+            formatter.write_dl(
+                [
+                    (
+                        name,
+                        command.get_short_help_str() if command else f"See `{ctx.info_name} {name} --help`.",
+                    )
+                    for name, command in built_in.items()
+                ]
+            )
+
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Load a command; an installed one stands in for itself until it is called."""
+        """Return a command, loading it if it is an installed one."""
         found = super().get_command(ctx, cmd_name)
         if found is not None or cmd_name not in _installed():
             return found
         try:
             command: click.Command = _installed()[cmd_name].load()
+            return command
         except ImportError as error:
-            help_text = f"Not installed here ({error}): pip install 'saccade[{cmd_name}]'."
-            return click.Command(cmd_name, callback=lambda: _fail(help_text), short_help=help_text)
-        return command
+            _fail(f"`saccade {cmd_name}` is not installed here ({error}): pip install 'saccade[{cmd_name}]'.")
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; a :class:`SaccadeError` becomes one message and exit code 1."""
@@ -57,14 +72,14 @@ def _installed() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=COMMAND_GROUP)}
 
 
-def _fail(message: str) -> None:
+def _fail(message: str) -> NoReturn:
     raise click.ClickException(message)
 
 
 @click.group(cls=SaccadeGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(package_name="saccade")
 @click.option("-v", "--verbose", is_flag=True, help="Log what happens to stderr.")
-def main(verbose: bool) -> None:  # noqa: FBT001 - click passes by name
+def main(verbose: bool) -> None:
     """Run vision-language-action models on the robot, looking only where it matters."""
     logging.basicConfig(
         level=logging.INFO if verbose else logging.WARNING,
@@ -92,14 +107,14 @@ def serve(
     bundle: Path,
     bind: str,
     zmq_bind: str | None,
-    insecure_bind: bool,  # noqa: FBT001 - click passes by name
+    insecure_bind: bool,
     threads: int,
-    lean: bool,  # noqa: FBT001
+    lean: bool,
     lease_s: float,
     max_age_ms: float | None,
-    as_json: bool,  # noqa: FBT001
+    as_json: bool,
 ) -> None:
-    """Serve BUNDLE to one robot until SIGTERM or Ctrl-C; a second signal ends it at once.
+    r"""Serve BUNDLE to one robot until SIGTERM or Ctrl-C; a second signal ends it at once.
 
     \b
     Example:
@@ -130,8 +145,8 @@ def serve(
 @main.command()
 @click.argument("bundle", type=_BUNDLE)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-def inspect(bundle: Path, as_json: bool) -> None:  # noqa: FBT001 - click passes by name
-    """Verify BUNDLE and show what is in it.
+def inspect(bundle: Path, as_json: bool) -> None:
+    r"""Verify BUNDLE and show what is in it.
 
     \b
     Example:
@@ -148,8 +163,8 @@ def inspect(bundle: Path, as_json: bool) -> None:  # noqa: FBT001 - click passes
 @click.argument("bundle", type=_BUNDLE, required=False)
 @click.option("--bind", default="127.0.0.1:7447", show_default=True, help="Address the daemon would use.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def doctor(bundle: Path | None, bind: str, as_json: bool) -> None:  # noqa: FBT001 - click passes by name
-    """Check that this machine can serve, and that it can serve BUNDLE. Exit code 1 if something is wrong.
+def doctor(bundle: Path | None, bind: str, as_json: bool) -> None:
+    r"""Check that this machine can serve, and that it can serve BUNDLE. Exit code 1 if something is wrong.
 
     \b
     Example:

@@ -8,12 +8,10 @@ from typing import TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from saccade.proto.codec import MAX_MESSAGE_BYTES, decode, error_from_wire
+from saccade.proto.codec import GRPC_ERROR_METADATA, MAX_MESSAGE_BYTES, decode, error_from_wire
 from saccade.proto.errors import DeadlineError, MessageError, SaccadeError, TransportError, UnavailableError
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.v1 import control_pb2_grpc
-
-ERROR_METADATA = "saccade-error-bin"
 
 Reply = TypeVar("Reply", bound=Message)
 
@@ -31,7 +29,7 @@ class GrpcTransport:
                 ("grpc.enable_http_proxy", 0),
             ],
         )
-        self._stub = control_pb2_grpc.ControlStub(self._channel)
+        self._stub = control_pb2_grpc.ControlStub(self._channel)  # type: ignore[no-untyped-call] # generated
 
     def call(self, method: str, request: Message, reply: type[Reply], *, deadline_s: float) -> Reply:
         """Call ``method`` and return its reply.
@@ -61,7 +59,7 @@ class GrpcTransport:
 
     def _translate(self, error: grpc.RpcError, deadline_s: float) -> SaccadeError:
         for key, value in error.trailing_metadata() or ():
-            if key == ERROR_METADATA:
+            if key == GRPC_ERROR_METADATA:
                 return error_from_wire(decode(wire.Error, value))
         status, details = error.code(), error.details()
         if status is grpc.StatusCode.UNAVAILABLE:

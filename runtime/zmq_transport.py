@@ -17,7 +17,7 @@ from saccade.proto.v1 import control_pb2 as wire
 _OK = b"ok"
 _END = b""
 _REPLY_FRAMES = 3
-_STREAM_SILENCE_S = 10.0
+_STREAM_SILENCE_MS = 10_000
 
 Reply = TypeVar("Reply", bound=Message)
 
@@ -80,9 +80,9 @@ class ZmqTransport:
         sent = answered = 0
         is_ended = False
         while not is_ended or answered < sent:
-            ready = dict(poller.poll(_STREAM_SILENCE_S * 1e3 if answered < sent else None))
+            ready = dict(poller.poll(_STREAM_SILENCE_MS if answered < sent else None))
             if not ready:
-                raise self._nobody(_STREAM_SILENCE_S)
+                raise self._nobody(_STREAM_SILENCE_MS / 1e3)
             if inbox in ready:
                 payload = inbox.recv()
                 is_ended = payload == _END

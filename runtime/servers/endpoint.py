@@ -13,6 +13,9 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
+
+from google.protobuf.message import Message
 
 from saccade.proto.codec import error_to_wire
 from saccade.proto.errors import (
@@ -90,6 +93,17 @@ class Endpoint:
         self._slot: FrameSlot[_Pending] = FrameSlot()
         self._streamer = threading.Thread(target=self._run_stream, name="saccade-stream", daemon=True)
         self._streamer.start()
+
+    def methods(self) -> dict[str, tuple[type[Message], Callable[[Any], Message]]]:
+        """Return what a transport must offer besides Stream: name to request type and method."""
+        return {
+            "Describe": (wire.DescribeRequest, self.describe),
+            "Open": (wire.OpenRequest, self.open),
+            "Reset": (wire.ResetRequest, self.reset),
+            "Act": (wire.Observation, self.act),
+            "Stop": (wire.StopRequest, self.stop),
+            "Close": (wire.CloseRequest, self.close),
+        }
 
     @property
     def max_message_bytes(self) -> int:

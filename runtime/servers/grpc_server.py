@@ -6,7 +6,9 @@ import queue
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import NoReturn, TypeVar
+from functools import partial
+from operator import methodcaller
+from typing import Any, NoReturn
 
 import grpc
 from google.protobuf.message import Message
@@ -14,17 +16,13 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from saccade.proto import errors
-from saccade.proto.codec import error_to_wire
+from saccade.proto.codec import GRPC_ERROR_METADATA, error_to_wire
 from saccade.proto.v1 import control_pb2 as wire
-from saccade.proto.v1 import control_pb2_grpc
 from saccade.runtime.servers.endpoint import Endpoint
 
-ERROR_METADATA = "saccade-error-bin"
 SERVICE = wire.DESCRIPTOR.services_by_name["Control"].full_name
 _WORKERS = 16
-
-Request = TypeVar("Request", bound=Message)
-Reply = TypeVar("Reply", bound=Message)
+_serialise = methodcaller("SerializeToString")
 
 _STATUS = (
     (errors.LeaseHeldError, grpc.StatusCode.ALREADY_EXISTS),
@@ -64,7 +62,7 @@ class GrpcServer:
         )
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        control_pb2_grpc.add_ControlServicer_to_server(_Servicer(endpoint), self._server)
+        self._server.add_generic_rpc_handlers((_handlers(endpoint),))
         reflection.enable_server_reflection(
             (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
         )
@@ -86,71 +84,69 @@ class GrpcServer:
         self._server.stop(grace_s).wait()
 
 
-class _Servicer(control_pb2_grpc.ControlServicer):
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
+def _handlers(endpoint: Endpoint) -> grpc.GenericRpcHandler:
+    handlers = {
+        name: grpc.unary_unary_rpc_method_handler(
+            partial(_answer, endpoint, method),
+            request_deserializer=request.FromString,
+            response_serializer=_serialise,
+        )
+        for name, (request, method) in endpoint.methods().items()
+    }
+    handlers["Stream"] = grpc.stream_stream_rpc_method_handler(
+        partial(_stream, endpoint),
+        request_deserializer=wire.Observation.FromString,
+        response_serializer=_serialise,
+    )
+    return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
-    def Describe(self, request: wire.DescribeRequest, context: grpc.ServicerContext) -> wire.DescribeReply:
-        return self._answer(self._endpoint.describe, request, context)
 
-    def Open(self, request: wire.OpenRequest, context: grpc.ServicerContext) -> wire.OpenReply:
-        return self._answer(self._endpoint.open, request, context)
+def _answer(
+    endpoint: Endpoint, method: Callable[[Any], Message], request: Message, context: grpc.ServicerContext
+) -> Message:
+    try:
+        return method(request)
+    except Exception as error:  # noqa: BLE001 - mapped to a status
+        _abort(context, endpoint.failure(error))
 
-    def Reset(self, request: wire.ResetRequest, context: grpc.ServicerContext) -> wire.ResetReply:
-        return self._answer(self._endpoint.reset, request, context)
 
-    def Act(self, request: wire.Observation, context: grpc.ServicerContext) -> wire.ActionChunk:
-        return self._answer(self._endpoint.act, request, context)
+def _stream(
+    endpoint: Endpoint, observations: Iterator[wire.Observation], _context: grpc.ServicerContext
+) -> Iterator[wire.StreamReply]:
+    """Answer each observation once: another thread reads them, this one waits for the replies."""
+    replies: queue.SimpleQueue[wire.StreamReply | int] = queue.SimpleQueue()
+    threading.Thread(target=_read, args=(endpoint, observations, replies), daemon=True).start()
+    expected: int | None = None
+    answered = 0
+    while expected is None or answered < expected:
+        reply = replies.get()
+        if isinstance(reply, int):
+            expected = reply
+        else:
+            answered += 1
+            yield reply
 
-    def Stop(self, request: wire.StopRequest, context: grpc.ServicerContext) -> wire.StopReply:
-        return self._answer(self._endpoint.stop, request, context)
 
-    def Close(self, request: wire.CloseRequest, context: grpc.ServicerContext) -> wire.CloseReply:
-        return self._answer(self._endpoint.close, request, context)
-
-    def Stream(
-        self, observations: Iterator[wire.Observation], context: grpc.ServicerContext
-    ) -> Iterator[wire.StreamReply]:
-        replies: queue.SimpleQueue[wire.StreamReply | int] = queue.SimpleQueue()
-        reader = threading.Thread(target=self._read, args=(observations, replies), daemon=True)
-        reader.start()
-        expected: float = float("inf")
-        answered = 0
-        while answered < expected:
-            reply = replies.get()
-            if isinstance(reply, int):
-                expected = reply
-            else:
-                answered += 1
-                yield reply
-
-    def _read(
-        self,
-        observations: Iterator[wire.Observation],
-        replies: queue.SimpleQueue[wire.StreamReply | int],
-    ) -> None:
-        """Submit what arrives; afterwards tell the writer how many replies there must be."""
-        count = 0
-        token = ""
-        try:
-            for count, observation in enumerate(observations, start=1):  # noqa: B007 - used below
-                token = observation.session_token
-                self._endpoint.submit(observation, replies.put)
-        except Exception:  # noqa: BLE001 - grpc raises bare Exception when the client vanishes
-            self._endpoint.abandon(token)
-        replies.put(count)
-
-    def _answer(
-        self, method: Callable[[Request], Reply], request: Request, context: grpc.ServicerContext
-    ) -> Reply:
-        try:
-            return method(request)
-        except Exception as error:  # noqa: BLE001 - mapped to a status
-            _abort(context, self._endpoint.failure(error))
+def _read(
+    endpoint: Endpoint,
+    observations: Iterator[wire.Observation],
+    replies: queue.SimpleQueue[wire.StreamReply | int],
+) -> None:
+    """Submit what arrives; afterwards say how many replies there must be."""
+    count = 0
+    token = ""
+    try:
+        for observation in observations:
+            count += 1
+            token = observation.session_token
+            endpoint.submit(observation, replies.put)
+    except Exception:  # noqa: BLE001 - grpc raises bare Exception when the client vanishes
+        endpoint.abandon(token)
+    replies.put(count)
 
 
 def _abort(context: grpc.ServicerContext, error: errors.SaccadeError) -> NoReturn:
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
-    context.set_trailing_metadata(((ERROR_METADATA, error_to_wire(error).SerializeToString()),))
+    context.set_trailing_metadata(((GRPC_ERROR_METADATA, error_to_wire(error).SerializeToString()),))
     context.abort(status, error.message)
-    raise AssertionError("abort raises")
+    raise AssertionError("abort raises")  # which no type information says

@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import Any
 
 import zmq
 from google.protobuf.message import Message
@@ -45,14 +44,7 @@ class ZmqServer:
 
     def __init__(self, endpoint: Endpoint, address: str) -> None:
         self._endpoint = endpoint
-        self._methods: dict[bytes, tuple[type[Message], Callable[[Any], Message]]] = {
-            b"Describe": (wire.DescribeRequest, endpoint.describe),
-            b"Open": (wire.OpenRequest, endpoint.open),
-            b"Reset": (wire.ResetRequest, endpoint.reset),
-            b"Act": (wire.Observation, endpoint.act),
-            b"Stop": (wire.StopRequest, endpoint.stop),
-            b"Close": (wire.CloseRequest, endpoint.close),
-        }
+        self._methods = {name.encode(): method for name, method in endpoint.methods().items()}
         self._context = zmq.Context()
         self._router = self._context.socket(zmq.ROUTER)
         self._router.setsockopt(zmq.LINGER, 0)
