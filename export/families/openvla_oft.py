@@ -55,7 +55,7 @@ class VisionBackbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 ``(images, height, width, 3)`` -> ``(images, patches, vision_width)``."""
-        features = [tower(tower.normalise(images).permute(0, 3, 1, 2)) for tower in self.children()]
+        features = [cast(VisionTransformer, tower).encode_pixels(images) for tower in self.children()]
         return features[0] if len(features) == 1 else torch.cat(features, dim=-1)
 
 

@@ -25,7 +25,14 @@ class SignalCollector:
         self._sums: list[Tensor | None] = [None] * len(self.requests)
 
     def observe(
-        self, layer: int, output: LayerOutput, layout: SequenceLayout, mask: Tensor, bias: Tensor
+        self,
+        layer: int,
+        output: LayerOutput,
+        layout: SequenceLayout,
+        mask: Tensor,
+        bias: Tensor,
+        *,
+        only_action_rows: bool,
     ) -> None:
         """Add what decoder layer ``layer`` contributes.
 
@@ -35,15 +42,23 @@ class SignalCollector:
             layout: Where the segments lie at this layer.
             mask: bool ``(batch, tokens)`` at this layer.
             bias: Its attention bias.
+            only_action_rows: ``output`` has the action rows alone.
         """
         for index, request in enumerate(self.requests):
             if layer not in request.layers:
                 continue
-            query, weights = query_rows(request.rows, output.query, layout, mask)
+            if only_action_rows:
+                query, weights = output.query, _plain_mean(output.query)
+            else:
+                query, weights = query_rows(request.rows, output.query, layout, mask)
             rows_bias = bias if bias.shape[2] == 1 else query_rows(request.rows, bias, layout, mask)[0]
             received = attention_received(query, output.key, rows_bias, weights)
             visual, total = layout.take(received, VISUAL), self._sums[index]
             self._sums[index] = visual if total is None else total + visual
+
+    def reads_only_action(self, layer: int) -> bool:
+        """Whether nothing but action rows is wanted of ``layer``."""
+        return all(r.rows is QueryRows.ACTION for r in self.requests if layer in r.layers)
 
     def signals(self) -> tuple[Tensor, ...]:
         """Return the mean over layers of each request, float32 ``(batch, visual tokens at those layers)``."""
@@ -77,8 +92,13 @@ def query_rows(
     else:
         index = layout.last_text(mask)[:, None, :, None]
         chosen = torch.gather(x, 2, index.expand(-1, x.shape[1], -1, x.shape[3]))
-    count = chosen.shape[2]
-    return chosen, x.new_full((x.shape[0], count), 1.0 / count, dtype=torch.float32)
+    return chosen, _plain_mean(chosen)
+
+
+def _plain_mean(rows: Tensor) -> Tensor:
+    """Weights of a mean over all of ``(batch, heads, rows, channels)``."""
+    batch, _, count, _ = rows.shape
+    return torch.full((batch, count), 1.0 / count, device=rows.device)
 
 
 def _mean_of_valid(mask: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -49,8 +50,8 @@ class SelectingStep(nn.Module):
     """One control step at a fixed keep count.
 
     Layers before ``policy.insertion_layer`` see every visual token, the rest only the survivors, at their original
-    positions. With ``keep`` = all tokens nothing is gathered: the result is the unpruned model's, bit for bit, and
-    the policy only observes.
+    positions. With ``keep`` = all tokens nothing is gathered: the result is the unpruned model's, and the policy
+    only observes. The last layer computes the action rows alone, since nobody reads the others.
 
     Args:
         family: The model.
@@ -108,9 +109,8 @@ class SelectingStep(nn.Module):
         kept = self._select(before, full.layout.take(embeddings, VISUAL), carry)
         survivors = keep_visual(sequence, kept) if self._selects else sequence
         final = self._run_layers(survivors, range(cut, decoder.config.layers), (after,))
-        states = final.layout.action_states(decoder.norm(final.hidden), final.mask)
-        update = self._update_inputs(after, kept)
-        return StepOutputs(self.family.read_actions(states), kept, policy.update(update, carry))
+        actions = self.family.read_actions(decoder.norm(final.hidden))
+        return StepOutputs(actions, kept, policy.update(self._update_inputs(after, kept), carry))
 
     @property
     def _selects(self) -> bool:
@@ -119,13 +119,17 @@ class SelectingStep(nn.Module):
     def _run_layers(
         self, sequence: Sequence, layers: range, collectors: tuple[SignalCollector, ...]
     ) -> Sequence:
+        """Run some layers; of the decoder's last one, only the action rows come back."""
         decoder, (hidden, mask, positions, layout) = self.family.decoder, sequence
         rotary, bias = decoder.rotary(positions), decoder.attention_bias(mask)
+        take = partial(layout.action_states, attention_mask=mask)
         for index in layers:
-            output = decoder.layers[index](hidden, rotary, bias)
-            hidden = output.hidden
+            last = index == decoder.config.layers - 1
+            short = last and all(collector.reads_only_action(index) for collector in collectors)
+            output = decoder.layers[index](hidden, rotary, bias, take if short else None)
+            hidden = take(output.hidden) if last and not short else output.hidden
             for collector in collectors:
-                collector.observe(index, output, layout, mask, bias)
+                collector.observe(index, output, layout, mask, bias, only_action_rows=short)
         return sequence._replace(hidden=hidden)
 
     def _select(self, collector: SignalCollector, embeddings: Tensor, carry: Carry) -> Tensor:

@@ -10,6 +10,7 @@ float32.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -60,6 +61,10 @@ class DecoderConfig:
     final_norm: bool = True
 
 
+TakeRows = Callable[[Tensor], Tensor]
+"""Picks tokens: (batch, tokens, channels) -> (batch, rows, channels)."""
+
+
 class Rotary(NamedTuple):
     """Rotary tables of a sequence, float32 ``(batch, 1, tokens, head_dim)``.
 
@@ -71,17 +76,21 @@ class Rotary(NamedTuple):
 
     def apply(self, x: Tensor) -> Tensor:
         """Rotate ``(batch, heads, tokens, head_dim)`` in float32 and return it in its own dtype."""
-        low, high = x.float().chunk(2, dim=-1)
-        rotated = torch.cat([low, high], dim=-1) * self.cos + torch.cat([high, low], dim=-1) * self.sin
-        return rotated.to(x.dtype)
+        wide = x.float()
+        low, high = wide.chunk(2, dim=-1)
+        return (wide * self.cos + torch.cat([high, low], dim=-1) * self.sin).to(x.dtype)
+
+    def rows(self, take: TakeRows) -> Rotary:
+        """Return the tables of some tokens."""
+        return Rotary(take(self.cos.squeeze(1)).unsqueeze(1), take(self.sin.squeeze(1)).unsqueeze(1))
 
 
 class LayerOutput(NamedTuple):
-    """What one decoder layer gives.
+    """What one decoder layer gives; ``rows`` is ``tokens`` unless only some rows were asked for.
 
     Args:
-        hidden: ``(batch, tokens, width)``.
-        query: After rotary, ``(batch, heads, tokens, head_dim)``.
+        hidden: ``(batch, rows, width)``.
+        query: After rotary, ``(batch, heads, rows, head_dim)``.
         key: After rotary, ``(batch, kv_heads, tokens, head_dim)``.
     """
 
@@ -118,9 +127,14 @@ class DecoderAttention(nn.Module):
         self.q_norm = RmsNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
         self.k_norm = RmsNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
 
-    def forward(self, x: Tensor, rotary: Rotary, bias: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, rotary: Rotary, bias: Tensor, take: TakeRows | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Attend; see :class:`LayerOutput` for the shapes of output, query and key."""
-        query = rotary.apply(self._split(self.q_norm, self.q_proj(x)))
+        asking, asking_rotary = (x, rotary) if take is None else (take(x), rotary.rows(take))
+        if take is not None and bias.shape[2] > 1:
+            bias = take(bias.squeeze(1)).unsqueeze(1)
+        query = asking_rotary.apply(self._split(self.q_norm, self.q_proj(asking)))
         key = rotary.apply(self._split(self.k_norm, self.k_proj(x)))
         value = self._split(nn.Identity(), self.v_proj(x))
         group = self.config.heads // self.config.kv_heads
@@ -161,16 +175,20 @@ class DecoderLayer(nn.Module):
         self.post_attention_layernorm = RmsNorm(config.width, config.norm_eps)
         self.mlp = DecoderMlp(config)
 
-    def forward(self, hidden: Tensor, rotary: Rotary, bias: Tensor) -> LayerOutput:
+    def forward(
+        self, hidden: Tensor, rotary: Rotary, bias: Tensor, take: TakeRows | None = None
+    ) -> LayerOutput:
         """Run one layer.
 
         Args:
             hidden: ``(batch, tokens, width)``.
             rotary: From :meth:`Decoder.rotary`.
             bias: From :meth:`Decoder.attention_bias`.
+            take: Compute only these rows; every token is still a key. For the last layer, whose other rows
+                nobody reads.
         """
-        mixed, query, key = self.self_attn(self.input_layernorm(hidden), rotary, bias)
-        hidden = hidden + mixed
+        mixed, query, key = self.self_attn(self.input_layernorm(hidden), rotary, bias, take)
+        hidden = (hidden if take is None else take(hidden)) + mixed
         return LayerOutput(hidden + self.mlp(self.post_attention_layernorm(hidden)), query, key)
 
 

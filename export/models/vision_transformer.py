@@ -88,17 +88,13 @@ class PatchEmbedding(nn.Module):
 
     def __init__(self, config: VisionConfig) -> None:
         super().__init__()
-        self.patch_size = config.patch_size
         size = config.patch_size
         self.proj = nn.Conv2d(3, config.width, size, stride=size, bias=config.patch_bias)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(images, 3, height, width) -> (images, patches, width), row-major."""
-        size = self.patch_size
-        rows, columns = images.shape[2] // size, images.shape[3] // size
-        patches = images.unflatten(2, (rows, size)).unflatten(4, (columns, size))
-        patches = patches.permute(0, 2, 4, 1, 3, 5).reshape(-1, rows * columns, 3 * size * size)
-        return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
+    def forward(self, patches: Tensor) -> Tensor:
+        """(images, patches, patch_size * patch_size * 3) from :func:`patchify` -> (images, patches, width)."""
+        weight = self.proj.weight.permute(0, 2, 3, 1).flatten(1)
+        return F.linear(patches, weight, self.proj.bias)
 
 
 class VisionAttention(nn.Module):
@@ -196,21 +192,33 @@ class VisionTransformer(nn.Module):
         Returns:
             ``(images, tokens, width)``, patches in row-major order, CLS and registers dropped.
         """
-        x = self._with_prefix(self.patch_embed(images))
+        return self._encode(patchify(images.permute(0, 2, 3, 1), self.config.patch_size))
+
+    def encode_pixels(self, pixels: Tensor) -> Tensor:
+        """Encode camera images. The cast comes first: TensorRT takes uint8 only where it enters the graph.
+
+        Args:
+            pixels: uint8 ``(images, image_size, image_size, 3)``, RGB.
+
+        Returns:
+            As :meth:`forward`.
+        """
+        patches = patchify(pixels.float(), self.config.patch_size)
+        values = self.config.patch_size**2
+        scale = [1 / (255 * std) for std in self.config.pixel_std] * values
+        shift = [
+            mean / std for mean, std in zip(self.config.pixel_mean, self.config.pixel_std, strict=True)
+        ] * values
+        floats = {"dtype": torch.float32, "device": pixels.device}
+        return self._encode(patches * torch.tensor(scale, **floats) - torch.tensor(shift, **floats))
+
+    def _encode(self, patches: Tensor) -> Tensor:
+        x = self._with_prefix(self.patch_embed(patches))
         x = self.norm_pre(x)
         for block in self.blocks:
             x = block(x)
         tokens: Tensor = self.norm(x)[:, self.config.prefix_tokens :]
         return tokens
-
-    def normalise(self, pixels: Tensor) -> Tensor:
-        """uint8 ``(..., 3)`` RGB -> float32, shifted and scaled as the tower was trained."""
-        scale = pixels.new_tensor([1 / (255 * std) for std in self.config.pixel_std], dtype=torch.float32)
-        shift = pixels.new_tensor(
-            [mean / std for mean, std in zip(self.config.pixel_mean, self.config.pixel_std, strict=True)],
-            dtype=torch.float32,
-        )
-        return pixels.float() * scale - shift
 
     def _with_prefix(self, patches: Tensor) -> Tensor:
         """Add positions and put CLS and registers in front."""
@@ -225,3 +233,10 @@ class VisionTransformer(nn.Module):
         if self.config.register_tokens:
             parts.insert(len(parts) - 1, self.reg_token.expand(images, -1, -1))
         return torch.cat(parts, dim=1)
+
+
+def patchify(images: Tensor, size: int) -> Tensor:
+    """(images, height, width, channels) -> (images, patches, size * size * channels), row-major, any dtype."""
+    count, height, width, channels = images.shape
+    tiles = images.reshape(count, height // size, size, width // size, size * channels)
+    return tiles.transpose(2, 3).reshape(count, -1, size * size * channels)
