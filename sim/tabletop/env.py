@@ -1,0 +1,94 @@
+"""The tabletop behind gymnasium's API."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gymnasium
+import numpy as np
+
+from saccade.proto.errors import UnknownTaskError
+from saccade.sim.tabletop.cameras import VIEWS, Cameras
+from saccade.sim.tabletop.scene import FINGER_OPEN_M, REACH_M, TCP_MAX_Z_M
+from saccade.sim.tabletop.tasks import TEMPLATES, instruction
+from saccade.sim.tabletop.world import CONTROL_HZ, MAX_STEP_M, World
+
+IMAGE_PX = 120
+MAX_INSTRUCTION_CHARACTERS = 64
+
+Observation = dict[str, Any]
+
+
+class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
+    """A language-conditioned tabletop with a Cartesian arm.
+
+    Observation: ``images`` (one uint8 ``(image_px, image_px, 3)`` RGB frame for each view), ``proprio`` (float32 ``(4,)``:
+    TCP x, y, z and gripper opening, metres), ``instruction`` (text).
+    Action: float32 ``(4,)``: dx, dy, dz in metres per control step, gripper 0 (close) to 1 (open); 20 Hz.
+    Reward: 1 in the step that succeeds, else 0. ``terminated`` on success, ``truncated`` at the horizon.
+
+    Args:
+        task: A template from ``TEMPLATES``, or ``None`` for a random one in each episode.
+        image_px: Height and width of the frames.
+
+    Raises:
+        UnknownTaskError: ``task`` is not a template.
+        GraphicsError: The machine cannot render.
+    """
+
+    metadata = {"render_modes": ["rgb_array"], "render_fps": int(CONTROL_HZ)}  # noqa: RUF012 - gymnasium's contract
+    render_mode = "rgb_array"
+
+    def __init__(self, task: str | None = None, *, image_px: int = IMAGE_PX) -> None:
+        if task is not None and task not in TEMPLATES:
+            raise UnknownTaskError(f"unknown task: expected one of {', '.join(TEMPLATES)}, found {task!r}")
+        self.task = task
+        self.world = World()
+        self.cameras = Cameras(self.world, image_px)
+        frame = gymnasium.spaces.Box(0, 255, (image_px, image_px, 3), np.uint8)
+        reach = np.array([*REACH_M, TCP_MAX_Z_M, 2 * FINGER_OPEN_M], np.float32) * 1.5
+        self.observation_space = gymnasium.spaces.Dict(
+            images=gymnasium.spaces.Dict(dict.fromkeys(VIEWS, frame)),
+            proprio=gymnasium.spaces.Box(-reach, reach, dtype=np.float32),
+            instruction=gymnasium.spaces.Text(MAX_INSTRUCTION_CHARACTERS),
+        )
+        limits = np.array([MAX_STEP_M] * 3, np.float32)
+        self.action_space = gymnasium.spaces.Box(
+            np.append(-limits, np.float32(0)), np.append(limits, np.float32(1)), dtype=np.float32
+        )
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode; the same seed gives the same episode on one version of MuJoCo."""
+        super().reset(seed=seed)
+        self.world.reset(self.np_random, self.task)
+        return self.observe(), self._info()
+
+    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """Advance one control step and render."""
+        self.advance(action)
+        done = self.world.succeeded
+        return self.observe(), float(done), done, self.world.out_of_time and not done, self._info()
+
+    def advance(self, action: np.ndarray) -> bool:
+        """Advance one control step without rendering; return whether the episode goes on."""
+        self.world.step(action)
+        return not (self.world.succeeded or self.world.out_of_time)
+
+    def observe(self) -> Observation:
+        """Render the observation of this moment."""
+        return {
+            "images": self.cameras.render_all(),
+            "proprio": self.world.proprio(),
+            "instruction": instruction(self.world.task, self.world.layout),
+        }
+
+    def render(self) -> np.ndarray:  # type: ignore[override]
+        """The scene view, uint8 ``(image_px, image_px, 3)``."""
+        return self.cameras.render(VIEWS[0])
+
+    def close(self) -> None:
+        """Free the renderer."""
+        self.cameras.close()
+
+    def _info(self) -> dict[str, Any]:
+        return {"template": self.world.task.template, "success": self.world.succeeded, "steps": self.world.steps}

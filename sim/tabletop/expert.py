@@ -1,0 +1,104 @@
+"""Scripted experts: privileged, memoryless functions of the world's state, so they can label any state.
+
+Each returns an action in physical units, float32 ``(4,)``: ``(dx, dy, dz, gripper)``.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from saccade.sim.tabletop.scene import BLOCK_HALF_M, TCP_MAX_Z_M
+from saccade.sim.tabletop.tasks import DIRECTIONS, PUSH_DISTANCE_M, Task
+from saccade.sim.tabletop.world import MAX_STEP_M, World
+
+OPEN, CLOSED = 1.0, 0.0
+_TRAVEL_Z_M = 0.13
+_HOVER_Z_M = 0.10
+_CARRY_Z_M = 0.11
+_BEHIND_M = 0.06
+
+
+def expert_action(world: World, task: Task | None = None) -> np.ndarray:
+    """What the expert does now.
+
+    Args:
+        world: The world, in any state.
+        task: The task to pursue; the world's own when ``None``.
+    """
+    task = task or world.task
+    if task.template == "reach":
+        goal, grip = _reach(world, task)
+    elif task.template == "push":
+        goal, grip = _push(world, task)
+    else:
+        goal, grip = _pick_and_place(world, task)
+    goal[2] = min(goal[2], TCP_MAX_Z_M)
+    step = np.clip(goal - world.commanded(), -MAX_STEP_M, MAX_STEP_M)
+    return np.array([*step, grip], np.float32)
+
+
+def _reach(world: World, task: Task) -> tuple[np.ndarray, float]:
+    tcp, block = world.tcp(), world.block(task.block)
+    off = np.linalg.norm(tcp[:2] - block[:2])
+    height = block[2] + 0.042 if off < 0.012 else max(tcp[2], _HOVER_Z_M) if off < 0.04 else _TRAVEL_Z_M
+    return np.array([*block[:2], height]), CLOSED
+
+
+def _push(world: World, task: Task) -> tuple[np.ndarray, float]:
+    tcp, block = world.tcp(), world.block(task.block)
+    along = np.array(DIRECTIONS[task.direction])
+    across = np.abs(along[::-1])
+    start = world.layout.block_xy[task.block]
+    lane = np.where(across > 0, block[:2], 0)
+    offset = tcp[:2] - block[:2]
+    back, side = -(offset @ along), offset @ across
+    if (block[:2] - start) @ along > PUSH_DISTANCE_M + 0.012:
+        return np.array([*tcp[:2], _TRAVEL_Z_M]), CLOSED
+    low = tcp[2] < 0.06
+    if low and abs(side) < 0.02 and 0.015 < back < 0.09:
+        end = start + along * (PUSH_DISTANCE_M + 0.03)
+        ahead = np.where(across > 0, lane, end)
+        lead = block[:2] * across + (tcp[:2] + along * 0.013) * np.abs(along)
+        return np.array([*np.where(np.abs(along) > 0, lead, ahead), 0.022]), CLOSED
+    post = block[:2] - along * _BEHIND_M
+    off = np.linalg.norm(tcp[:2] - post)
+    if off < 0.012:
+        return np.array([*post, 0.022]), CLOSED
+    if low and off > 0.02:
+        return np.array([*tcp[:2], _TRAVEL_Z_M]), CLOSED
+    height = max(tcp[2], _HOVER_Z_M) if off < 0.04 else _TRAVEL_Z_M
+    return np.array([*post, height]), CLOSED
+
+
+def _pick_and_place(world: World, task: Task) -> tuple[np.ndarray, float]:
+    tcp, block, opening = world.tcp(), world.block(task.block), world.gripper_opening()
+    stacking = task.template == "stack"
+    base = world.block(task.target) if stacking else world.zone(task.target)
+    rest_z = base[2] + 2 * BLOCK_HALF_M if stacking else BLOCK_HALF_M
+    offset = np.linalg.norm(block[:2] - base[:2])
+    is_placed = abs(block[2] - rest_z) < 0.008 and offset < (0.022 if stacking else 0.035)
+    is_near = np.linalg.norm(tcp[:2] - block[:2]) < 0.022 and abs(tcp[2] - block[2]) < 0.022
+    is_held = is_near and opening < 2 * BLOCK_HALF_M + 0.012
+    if is_placed:
+        return np.array([*tcp[:2], _TRAVEL_Z_M if opening > 0.07 else tcp[2]]), OPEN
+    if is_held:
+        return _carry(world, base, rest_z, block), CLOSED
+    off = np.linalg.norm(tcp[:2] - block[:2])
+    if tcp[2] < block[2] + 0.008 and off < 0.012:
+        return np.array([*block[:2], block[2]]), CLOSED
+    if off < 0.010 or (off < 0.016 and tcp[2] < block[2] + 0.05):
+        return np.array([*block[:2], block[2]]), OPEN
+    height = max(tcp[2], block[2] + 0.055) if off < 0.04 else max(_TRAVEL_Z_M, block[2] + 0.055)
+    return np.array([*block[:2], height]), OPEN
+
+
+def _carry(world: World, base: np.ndarray, rest_z: float, block: np.ndarray) -> np.ndarray:
+    tcp = world.tcp()
+    to_base = tcp[:2] + base[:2] - block[:2]
+    off = np.linalg.norm(block[:2] - base[:2])
+    above = max(rest_z + 0.04, _CARRY_Z_M)
+    if off < 0.010 or (off < 0.016 and block[2] < above - 0.012):
+        return np.array([*to_base, tcp[2] + rest_z - block[2] - 0.002])
+    if block[2] < above - 0.02:
+        return np.array([*tcp[:2], tcp[2] + above - block[2]])
+    return np.array([*to_base, tcp[2] + above - block[2]])

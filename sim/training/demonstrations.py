@@ -1,0 +1,199 @@
+"""Demonstrations: expert episodes with noise, rendered and labelled, written as resumable shards.
+
+Every kept frame is labelled by *clean* expert rollouts from exactly that state, for the episode's own task and, while
+nothing has been moved yet, for a second task in the same scene: the same pixels with two instructions.
+
+A shard is a directory of ``.npy`` files with ``frames`` as the first axis (see ``SHARD_FIELDS``) plus ``instructions.json``.
+The layout is plain on purpose: memory-mapped, no video codec, no torch.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from saccade.sim.tabletop import palette, scene
+from saccade.sim.tabletop.cameras import SLOTS, VIEWS, Cameras
+from saccade.sim.tabletop.expert import expert_action
+from saccade.sim.tabletop.tasks import DIRECTIONS, PUSH_DISTANCE_M, TEMPLATES, Task, feasible_tasks, instruction
+from saccade.sim.tabletop.world import MAX_STEP_M, World
+
+CHUNK = 8
+IMAGE_PX = 120
+PATCH_PX = 12
+LABELS_PER_FRAME = 2
+FIRST_TRAINING_SEED = 1_000_000
+"""Seeds below are held out: evaluation never sees a training seed."""
+
+SHARD_FIELDS = {
+    "images": "uint8 (frames, views, 120, 120, 3) RGB",
+    "proprio": "float32 (frames, 4) TCP x, y, z and gripper opening, metres",
+    "slot_counts": "uint8 (frames, views, patches, slots) pixels of each patch that show each slot",
+    "slot_classes": "int8 (frames, slots) class index of each slot, see CLASSES",
+    "slot_positions": "float32 (frames, slots, 3) world position of each slot's centre, metres",
+    "chunks": "float32 (frames, labels, 8, 4) the expert's next actions, physical units",
+    "goals": "float32 (frames, labels, 2, 3) the named block and where it must go, metres",
+    "label_valid": "bool (frames, labels)",
+}
+
+CLASSES = ("background", "arm", *palette.BLOCK_COLOURS, *palette.ZONE_COLOURS, "distractor")
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One labelled frame; fields as in ``SHARD_FIELDS`` without the first axis."""
+
+    arrays: dict[str, np.ndarray]
+    instructions: tuple[str, ...]
+
+
+def write_shard(path: Path, seed: int, num_frames: int) -> None:
+    """Write one shard of at least ``num_frames`` frames; whole or not at all. Same seed, same shard."""
+    frames: list[Frame] = []
+    for frame in record_frames(seed):
+        frames.append(frame)
+        if len(frames) >= num_frames:
+            break
+    save_frames(path, frames)
+
+
+def save_frames(path: Path, frames: list[Frame]) -> None:
+    """Write frames as a shard, atomically."""
+    partial = path.with_name(path.name + ".partial")
+    partial.mkdir(parents=True, exist_ok=True)
+    for field in SHARD_FIELDS:
+        np.save(partial / f"{field}.npy", np.stack([frame.arrays[field] for frame in frames]))
+    (partial / "instructions.json").write_text(json.dumps([frame.instructions for frame in frames]))
+    os.replace(partial, path)
+
+
+def record_frames(seed: int) -> Iterator[Frame]:
+    """Endless labelled frames from noisy expert episodes."""
+    world = World()
+    rng = np.random.default_rng(seed)
+    with Cameras(world, IMAGE_PX) as cameras:
+        while True:
+            world.reset(rng)
+            disturbance = Disturbance(rng)
+            while not (world.succeeded or world.out_of_time):
+                if rng.random() < 0.5:
+                    yield label_frame(world, cameras, rng)
+                world.step(disturbance(expert_action(world)))
+
+
+class Disturbance:
+    """Makes an expert's action imperfect: Gaussian noise, and now and then a short push or a slip of the gripper."""
+
+    def __init__(self, rng: np.random.Generator) -> None:
+        self._rng = rng
+        self._sigma = rng.choice([0.0, 0.1, 0.3, 0.6])
+        self._bursts = rng.random() < 0.4
+        self._left = 0
+        self._push = np.zeros(3)
+        self._slip = False
+
+    def __call__(self, action: np.ndarray) -> np.ndarray:
+        """Disturb one action, ``(4,)`` physical units."""
+        rng = self._rng
+        if self._left == 0 and self._bursts and rng.random() < 0.04:
+            self._left = int(rng.integers(3, 8))
+            self._push = rng.uniform(-1, 1, 3) * MAX_STEP_M
+            self._slip = rng.random() < 0.3
+        action = action.copy()
+        action[:3] += rng.normal(size=3) * self._sigma * MAX_STEP_M
+        if self._left > 0:
+            self._left -= 1
+            action[:3] = self._push
+            action[3] = 1 - action[3] if self._slip else action[3]
+        return action
+
+
+def label_frame(world: World, cameras: Cameras, rng: np.random.Generator) -> Frame:
+    """Render the world as it is and label it with clean expert rollouts. Leaves the world unchanged."""
+    tasks = [world.task]
+    if is_untouched(world):
+        template = TEMPLATES[rng.integers(len(TEMPLATES))]
+        others = [task for task in feasible_tasks(world.layout, template) if task != world.task]
+        tasks.append(others[rng.integers(len(others))] if others else world.task)
+    chunks = np.zeros((LABELS_PER_FRAME, CHUNK, 4), np.float32)
+    goals = np.zeros((LABELS_PER_FRAME, 2, 3), np.float32)
+    for index, task in enumerate(tasks):
+        chunks[index] = expert_chunk(world, task)
+        goals[index] = goal_points(world, task)
+    return Frame(
+        arrays={
+            "images": np.stack([cameras.render(view) for view in VIEWS]),
+            "proprio": world.proprio(),
+            "slot_counts": np.stack([count_slots(cameras.render_slots(view)) for view in VIEWS]),
+            "slot_classes": slot_classes(world),
+            "slot_positions": slot_positions(world),
+            "chunks": chunks,
+            "goals": goals,
+            "label_valid": np.arange(LABELS_PER_FRAME) < len(tasks),
+        },
+        instructions=tuple(instruction(task, world.layout) for task in tasks),
+    )
+
+
+def expert_chunk(world: World, task: Task) -> np.ndarray:
+    """The expert's next ``CHUNK`` actions from here: float32 ``(8, 4)``. Leaves the world unchanged."""
+    now = world.snapshot()
+    chunk = np.empty((CHUNK, 4), np.float32)
+    for index in range(CHUNK):
+        chunk[index] = expert_action(world, task)
+        world.step(chunk[index])
+    world.restore(now)
+    return chunk
+
+
+def goal_points(world: World, task: Task) -> np.ndarray:
+    """Where the named block is and where it must go: float32 ``(2, 3)`` metres. A grounding label."""
+    block = world.block(task.block)
+    if task.template == "place":
+        goal = world.zone(task.target)
+    elif task.template == "stack":
+        goal = world.block(task.target)
+    elif task.template == "push":
+        start = world.layout.block_xy[task.block]
+        goal = np.array([*(start + PUSH_DISTANCE_M * np.array(DIRECTIONS[task.direction])), scene.BLOCK_HALF_M])
+    else:
+        goal = block
+    return np.stack([block, goal]).astype(np.float32)
+
+
+def is_untouched(world: World) -> bool:
+    """Every block still lies where it lay at the start."""
+    return all(
+        np.abs(world.block(i) - [*world.layout.block_xy[i], scene.BLOCK_HALF_M]).max() < 0.008
+        for i in range(scene.NUM_BLOCKS)
+    )
+
+
+def count_slots(slots: np.ndarray) -> np.ndarray:
+    """Pixels of each patch that show each slot: uint8 ``(patches, slots)``."""
+    side = slots.shape[0] // PATCH_PX
+    patch_of_pixel = np.arange(slots.shape[0]) // PATCH_PX
+    patch = patch_of_pixel[:, None] * side + patch_of_pixel[None, :]
+    counts = np.bincount((patch * len(SLOTS) + slots).ravel(), minlength=side * side * len(SLOTS))
+    return counts.reshape(side * side, len(SLOTS)).astype(np.uint8)
+
+
+def slot_classes(world: World) -> np.ndarray:
+    """Class index of each slot in this episode: int8 ``(slots,)``."""
+    names = ["background", "arm", *world.layout.block_colours, *world.layout.zone_colours]
+    names += ["distractor"] * scene.NUM_DISTRACTORS
+    return np.array([CLASSES.index(name) for name in names], np.int8)
+
+
+def slot_positions(world: World) -> np.ndarray:
+    """World position of each slot's centre: float32 ``(slots, 3)`` metres; the arm's is its TCP."""
+    points = [np.zeros(3), world.tcp()]
+    points += [world.block(i) for i in range(scene.NUM_BLOCKS)]
+    points += [world.zone(i) for i in range(scene.NUM_ZONES)]
+    points += [world.distractor(i) for i in range(scene.NUM_DISTRACTORS)]
+    return np.array(points, np.float32)
