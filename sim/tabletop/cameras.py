@@ -1,4 +1,4 @@
-"""What the robot sees: RGB frames of the scene and wrist cameras, and (for training only) which thing each pixel shows."""
+"""What the robot sees: RGB frames of its two cameras and, for training only, which thing each pixel shows."""
 
 from __future__ import annotations
 
@@ -13,7 +13,10 @@ from saccade.sim.tabletop.world import World
 
 VIEWS = (scene.SCENE_CAMERA, scene.WRIST_CAMERA)
 
-SLOTS = ("background", "arm", *(f"block_{i}" for i in range(scene.NUM_BLOCKS))) + (
+SLOTS = (
+    "background",
+    "arm",
+    *(f"block_{i}" for i in range(scene.NUM_BLOCKS)),
     *(f"zone_{i}" for i in range(scene.NUM_ZONES)),
     *(f"distractor_{i}" for i in range(scene.NUM_DISTRACTORS)),
 )
@@ -84,5 +87,7 @@ class Cameras:
         slots = np.zeros(model.ngeom + 1, np.uint8)
         for geom in range(model.ngeom):
             name = model.geom(geom).name
-            slots[geom] = SLOTS.index("arm" if name in _ARM_GEOMS else name if name in SLOTS else "background")
+            slots[geom] = SLOTS.index(
+                "arm" if name in _ARM_GEOMS else name if name in SLOTS else "background"
+            )
         return slots

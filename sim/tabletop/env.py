@@ -22,8 +22,8 @@ Observation = dict[str, Any]
 class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
     """A language-conditioned tabletop with a Cartesian arm.
 
-    Observation: ``images`` (one uint8 ``(image_px, image_px, 3)`` RGB frame for each view), ``proprio`` (float32 ``(4,)``:
-    TCP x, y, z and gripper opening, metres), ``instruction`` (text).
+    Observation: ``images`` (one uint8 ``(image_px, image_px, 3)`` RGB frame for each view), ``proprio`` (float32
+    ``(4,)``: TCP x, y, z and gripper opening, metres), ``instruction`` (text).
     Action: float32 ``(4,)``: dx, dy, dz in metres per control step, gripper 0 (close) to 1 (open); 20 Hz.
     Reward: 1 in the step that succeeds, else 0. ``terminated`` on success, ``truncated`` at the horizon.
 
@@ -57,7 +57,9 @@ class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
             np.append(-limits, np.float32(0)), np.append(limits, np.float32(1)), dtype=np.float32
         )
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Observation, dict[str, Any]]:
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
         """Start an episode; the same seed gives the same episode on one version of MuJoCo."""
         super().reset(seed=seed)
         self.world.reset(self.np_random, self.task)
@@ -91,4 +93,8 @@ class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
         self.cameras.close()
 
     def _info(self) -> dict[str, Any]:
-        return {"template": self.world.task.template, "success": self.world.succeeded, "steps": self.world.steps}
+        return {
+            "template": self.world.task.template,
+            "success": self.world.succeeded,
+            "steps": self.world.steps,
+        }

@@ -16,6 +16,8 @@ _TRAVEL_Z_M = 0.13
 _HOVER_Z_M = 0.10
 _CARRY_Z_M = 0.11
 _BEHIND_M = 0.06
+_PUSH_Z_M = 0.022
+_PUSH_STEP_M = 0.013
 
 
 def expert_action(world: World, task: Task | None = None) -> np.ndarray:
@@ -47,24 +49,20 @@ def _reach(world: World, task: Task) -> tuple[np.ndarray, float]:
 def _push(world: World, task: Task) -> tuple[np.ndarray, float]:
     tcp, block = world.tcp(), world.block(task.block)
     along = np.array(DIRECTIONS[task.direction])
-    across = np.abs(along[::-1])
-    start = world.layout.block_xy[task.block]
-    lane = np.where(across > 0, block[:2], 0)
-    offset = tcp[:2] - block[:2]
-    back, side = -(offset @ along), offset @ across
-    if (block[:2] - start) @ along > PUSH_DISTANCE_M + 0.012:
+    travelled = (block[:2] - world.layout.block_xy[task.block]) @ along
+    behind = (block[:2] - tcp[:2]) @ along
+    beside = abs((block[:2] - tcp[:2]) @ along[::-1])
+    is_low = tcp[2] < 0.06
+    if travelled > PUSH_DISTANCE_M + 0.012:
         return np.array([*tcp[:2], _TRAVEL_Z_M]), CLOSED
-    low = tcp[2] < 0.06
-    if low and abs(side) < 0.02 and 0.015 < back < 0.09:
-        end = start + along * (PUSH_DISTANCE_M + 0.03)
-        ahead = np.where(across > 0, lane, end)
-        lead = block[:2] * across + (tcp[:2] + along * 0.013) * np.abs(along)
-        return np.array([*np.where(np.abs(along) > 0, lead, ahead), 0.022]), CLOSED
+    if is_low and beside < 0.02 and 0.015 < behind < 0.09:
+        forward = np.where(along != 0, tcp[:2] + _PUSH_STEP_M * along, block[:2])
+        return np.array([*forward, _PUSH_Z_M]), CLOSED
     post = block[:2] - along * _BEHIND_M
     off = np.linalg.norm(tcp[:2] - post)
     if off < 0.012:
-        return np.array([*post, 0.022]), CLOSED
-    if low and off > 0.02:
+        return np.array([*post, _PUSH_Z_M]), CLOSED
+    if is_low and off > 0.02:
         return np.array([*tcp[:2], _TRAVEL_Z_M]), CLOSED
     height = max(tcp[2], _HOVER_Z_M) if off < 0.04 else _TRAVEL_Z_M
     return np.array([*post, height]), CLOSED

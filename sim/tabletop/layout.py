@@ -53,7 +53,10 @@ def _sample_points(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np
 
 
 def _place(
-    rng: np.random.Generator, into: list[np.ndarray], gaps: list[tuple[list[np.ndarray], float]], area: np.ndarray
+    rng: np.random.Generator,
+    into: list[np.ndarray],
+    gaps: list[tuple[list[np.ndarray], float]],
+    area: np.ndarray,
 ) -> bool:
     for _ in range(40):
         point = rng.uniform(-area, area)

@@ -1,7 +1,7 @@
 """The tabletop as a MuJoCo model: a Cartesian arm, three blocks, two zones, two distractors, two cameras.
 
-Built with ``MjSpec``: no asset files. World frame: x towards the scene camera, y to its right, z up, metres. The table's
-surface is z = 0. The tool centre point (TCP) lies between the finger tips.
+Built with ``MjSpec``: no asset files. World frame: x towards the scene camera, y to its right, z up, metres. The
+table's surface is z = 0. The tool centre point (TCP) lies between the finger tips.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ def build_model() -> mujoco.MjModel:
 
 def _add_room(spec: mujoco.MjSpec) -> None:
     world = spec.worldbody
-    world.add_light(name="key", pos=[0.5, -0.6, 1.4], dir=[-0.35, 0.4, -1.0], diffuse=[0.42] * 3, specular=[0.1] * 3)
+    world.add_light(
+        name="key", pos=[0.5, -0.6, 1.4], dir=[-0.35, 0.4, -1.0], diffuse=[0.42] * 3, specular=[0.1] * 3
+    )
     world.add_geom(
         name="floor", type=mjtGeom.mjGEOM_PLANE, size=[3, 3, 0.1], pos=[0, 0, -0.5], rgba=[*palette.FLOOR, 1]
     )
@@ -111,21 +113,46 @@ def _add_arm(spec: mujoco.MjSpec) -> None:
     )
     for name, axis, limits in axes:
         carriage = carriage.add_body(name=f"carriage_{name}")
-        carriage.add_joint(name=name, type=mjtJoint.mjJNT_SLIDE, axis=axis, range=limits, limited=True, damping=40)
+        carriage.add_joint(
+            name=name, type=mjtJoint.mjJNT_SLIDE, axis=axis, range=limits, limited=True, damping=40
+        )
         carriage.add_geom(
-            type=mjtGeom.mjGEOM_SPHERE, size=[0.005, 0, 0], mass=0.3, contype=0, conaffinity=0, rgba=[0, 0, 0, 0]
+            type=mjtGeom.mjGEOM_SPHERE,
+            size=[0.005, 0, 0],
+            mass=0.3,
+            contype=0,
+            conaffinity=0,
+            rgba=[0, 0, 0, 0],
         )
     carriage.gravcomp = 1
     hollow = {"contype": 0, "conaffinity": 0}
     box, tube = mjtGeom.mjGEOM_BOX, mjtGeom.mjGEOM_CYLINDER
     carriage.add_geom(
-        name="palm", type=box, size=[0.02, 0.058, 0.011], pos=[0, 0, 0.082], rgba=[0.16, 0.17, 0.20, 1], mass=0.2, **hollow
+        name="palm",
+        type=box,
+        size=[0.02, 0.058, 0.011],
+        pos=[0, 0, 0.082],
+        rgba=[0.16, 0.17, 0.20, 1],
+        mass=0.2,
+        **hollow,
     )
     carriage.add_geom(
-        name="flange", type=tube, size=[0.026, 0.008, 0], pos=[0, 0, 0.101], rgba=[0.90, 0.45, 0.10, 1], mass=0.05, **hollow
+        name="flange",
+        type=tube,
+        size=[0.026, 0.008, 0],
+        pos=[0, 0, 0.101],
+        rgba=[0.90, 0.45, 0.10, 1],
+        mass=0.05,
+        **hollow,
     )
     carriage.add_geom(
-        name="column", type=tube, size=[0.017, 0.17, 0], pos=[0, 0, 0.279], rgba=[0.80, 0.82, 0.85, 1], mass=0.2, **hollow
+        name="column",
+        type=tube,
+        size=[0.017, 0.17, 0],
+        pos=[0, 0, 0.279],
+        rgba=[0.80, 0.82, 0.85, 1],
+        mass=0.2,
+        **hollow,
     )
     carriage.add_camera(name=WRIST_CAMERA, pos=[0.09, 0, 0.115], xyaxes=[0, 1, 0, -0.89, 0, 0.46], fovy=72)
     for name, side in (("finger_left", -1), ("finger_right", 1)):

@@ -1,7 +1,7 @@
 """The tabletop in motion: physics, state, success. No rendering, no gymnasium.
 
-Actions are physical: ``(dx, dy, dz, gripper)``, float32 ``(4,)``; displacement of the commanded TCP in metres per control
-step, gripper command 0 (close) to 1 (open). One control step is 50 ms.
+Actions are physical: ``(dx, dy, dz, gripper)``, float32 ``(4,)``; displacement of the commanded TCP in metres per
+control step, gripper command 0 (close) to 1 (open). One control step is 50 ms.
 """
 
 from __future__ import annotations
@@ -50,7 +50,9 @@ class World:
         self._block_body = [model.body(f"block_{i}").id for i in range(scene.NUM_BLOCKS)]
         self._block_qpos = [int(model.joint(f"block_{i}").qposadr[0]) for i in range(scene.NUM_BLOCKS)]
         self._zone_mocap = [int(model.body(f"zone_{i}").mocapid[0]) for i in range(scene.NUM_ZONES)]
-        self._item_mocap = [int(model.body(f"distractor_{i}").mocapid[0]) for i in range(scene.NUM_DISTRACTORS)]
+        self._item_mocap = [
+            int(model.body(f"distractor_{i}").mocapid[0]) for i in range(scene.NUM_DISTRACTORS)
+        ]
         names = ("x", "y", "z", "finger_left", "finger_right")
         self._arm_qpos = [int(model.joint(name).qposadr[0]) for name in names]
         self._look = {
@@ -85,7 +87,9 @@ class World:
         tcp = self.tcp()
         target = control[:3] + np.clip(action[:3], -MAX_STEP_M, MAX_STEP_M)
         target = np.clip(target, tcp - _MAX_LEAD_M, tcp + _MAX_LEAD_M)
-        control[:3] = np.clip(target, self.model.actuator_ctrlrange[:3, 0], self.model.actuator_ctrlrange[:3, 1])
+        control[:3] = np.clip(
+            target, self.model.actuator_ctrlrange[:3, 0], self.model.actuator_ctrlrange[:3, 1]
+        )
         control[3:] = scene.FINGER_OPEN_M if action[3] > 0.5 else scene.FINGER_CLOSED_M
         mujoco.mj_step(self.model, self.data, SUBSTEPS)
         self.steps += 1
@@ -143,20 +147,28 @@ class World:
 
     def _goal_holds(self) -> bool:
         task, block, start = self.task, self.block(self.task.block), self.layout.block_xy[self.task.block]
-        others = [i for i in range(scene.NUM_BLOCKS) if i not in (task.block, task.target if task.template == "stack" else -1)]
+        others = [
+            i
+            for i in range(scene.NUM_BLOCKS)
+            if i not in (task.block, task.target if task.template == "stack" else -1)
+        ]
         if any(np.linalg.norm(self.block(i)[:2] - self.layout.block_xy[i]) > _UNTOUCHED_M for i in others):
             return False
         is_open = self.gripper_opening() > 1.2 * (2 * scene.BLOCK_HALF_M)
         if task.template == "reach":
             gap = self.tcp() - block
             return bool(
-                np.linalg.norm(gap[:2]) < 0.022 and gap[2] < 0.05 and np.linalg.norm(block[:2] - start) < _UNTOUCHED_M
+                np.linalg.norm(gap[:2]) < 0.022
+                and gap[2] < 0.05
+                and np.linalg.norm(block[:2] - start) < _UNTOUCHED_M
             )
         if task.template == "push":
             direction = np.array(DIRECTIONS[task.direction])
             moved = block[:2] - start
             drift = abs(moved @ direction[::-1])
-            return bool(moved @ direction > PUSH_DISTANCE_M and drift < 0.04 and block[2] < 1.3 * scene.BLOCK_HALF_M)
+            return bool(
+                moved @ direction > PUSH_DISTANCE_M and drift < 0.04 and block[2] < 1.3 * scene.BLOCK_HALF_M
+            )
         if task.template == "place":
             inside = np.abs(block[:2] - self.zone(task.target)[:2]).max() < 0.05
             return bool(inside and block[2] < 1.3 * scene.BLOCK_HALF_M and is_open)
@@ -189,7 +201,9 @@ class World:
         painted = [(f"block_{i}", palette.BLOCK_COLOURS[c]) for i, c in enumerate(layout.block_colours)]
         painted += [(f"zone_{i}", palette.ZONE_COLOURS[c]) for i, c in enumerate(layout.zone_colours)]
         shades = rng.permutation(len(palette.DISTRACTOR_COLOURS))
-        painted += [(f"distractor_{i}", palette.DISTRACTOR_COLOURS[shades[i]]) for i in range(scene.NUM_DISTRACTORS)]
+        painted += [
+            (f"distractor_{i}", palette.DISTRACTOR_COLOURS[shades[i]]) for i in range(scene.NUM_DISTRACTORS)
+        ]
         painted += [("table", palette.TABLE), ("floor", palette.FLOOR)]
         for name, colour in painted:
             spread = 0.08 if name in ("table", "floor") else 0.04

@@ -1,8 +1,8 @@
 """Phase 2: behaviour cloning of the expert on top of the frozen tower.
 
-Loss: L1 on normalised action chunks (OpenVLA-OFT, 2502.19645), plus an auxiliary L1 that reads from the last prompt token
-where the named block is and where it must go. The auxiliary read-out is thrown away afterwards. Every visual token is
-present in training: no token is ever dropped.
+Loss: L1 on normalised action chunks (OpenVLA-OFT, 2502.19645), plus an auxiliary L1 that reads from the last prompt
+token where the named block is and where it must go. The auxiliary read-out is thrown away afterwards. Every visual
+token is present in training: no token is ever dropped.
 """
 
 from __future__ import annotations
@@ -34,7 +34,14 @@ class Cloning(nn.Module):
         self.register_buffer("action_weights", weights, persistent=False)
 
     def forward(
-        self, images: Tensor, frame: Tensor, proprio: Tensor, token_ids: Tensor, lengths: Tensor, actions: Tensor, goals: Tensor
+        self,
+        images: Tensor,
+        frame: Tensor,
+        proprio: Tensor,
+        token_ids: Tensor,
+        lengths: Tensor,
+        actions: Tensor,
+        goals: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and metrics.
 
@@ -54,7 +61,10 @@ class Cloning(nn.Module):
         action_error = (outputs.actions.float() - actions).abs() * self.action_weights
         goal_error = (self.goals(outputs.action_states[:, 0]).float() - goals).abs().mean()
         loss = action_error.mean() + goal_error
-        metrics = {"action_l1": action_error.mean().detach(), "goal_cm": goal_error.detach() * _GOAL_UNIT_M * 100}
+        metrics = {
+            "action_l1": action_error.mean().detach(),
+            "goal_cm": goal_error.detach() * _GOAL_UNIT_M * 100,
+        }
         return loss, metrics
 
 
@@ -74,7 +84,11 @@ class CloningStage:
         """Half the samples from frames with one label, half from frames with two (both used)."""
         two = rng.choice(self._with_two, size // 4)
         one = rng.choice(self._with_one, size - 2 * len(two))
-        return self._samples(self._shards, np.concatenate([two, two, one]), np.repeat([0, 1, 0], [len(two), len(two), len(one)]))
+        return self._samples(
+            self._shards,
+            np.concatenate([two, two, one]),
+            np.repeat([0, 1, 0], [len(two), len(two), len(one)]),
+        )
 
     def validate(self, device: torch.device) -> dict[str, float]:
         """Action L1 (normalised) and grounding error (cm) on held-out frames."""
@@ -88,12 +102,16 @@ class CloningStage:
     def _samples(self, shards: Shards, frames: np.ndarray, labels: np.ndarray) -> tuple[Tensor, ...]:
         unique, frame = np.unique(frames, return_inverse=True)
         rows = np.arange(len(frames))
-        token_ids, lengths = self._encode([shards.instructions[f][label] for f, label in zip(frames, labels, strict=True)])
+        token_ids, lengths = self._encode(
+            [shards.instructions[f][label] for f, label in zip(frames, labels, strict=True)]
+        )
         actions = self._statistics.action.normalise(shards.gather("chunks", frames)[rows, labels])
         return (
             torch.from_numpy(shards.gather("images", unique)),
             torch.from_numpy(frame),
-            torch.from_numpy(np.clip(self._statistics.proprio.normalise(shards.gather("proprio", frames)), -1, 1)),
+            torch.from_numpy(
+                np.clip(self._statistics.proprio.normalise(shards.gather("proprio", frames)), -1, 1)
+            ),
             token_ids,
             lengths,
             torch.from_numpy(actions),
@@ -107,5 +125,3 @@ class CloningStage:
             lengths[row] = len(encoding.ids)
             ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids)
         return ids, lengths
-
-

@@ -1,10 +1,10 @@
 """Demonstrations: expert episodes with noise, rendered and labelled, written as resumable shards.
 
-Every kept frame is labelled by *clean* expert rollouts from exactly that state, for the episode's own task and, while
-nothing has been moved yet, for a second task in the same scene: the same pixels with two instructions.
+Every kept frame is labelled by *clean* expert rollouts from exactly that state, for the episode's own task and,
+while nothing has been moved yet, for a second task in the same scene: the same pixels with two instructions.
 
-A shard is a directory of ``.npy`` files with ``frames`` as the first axis (see ``SHARD_FIELDS``) plus ``instructions.json``.
-The layout is plain on purpose: memory-mapped, no video codec, no torch.
+A shard is a directory of ``.npy`` files with ``frames`` as the first axis (see ``SHARD_FIELDS``) plus
+``instructions.json``. The layout is plain on purpose: memory-mapped, no video codec, no torch.
 """
 
 from __future__ import annotations
@@ -20,7 +20,14 @@ import numpy as np
 from saccade.sim.tabletop import palette, scene
 from saccade.sim.tabletop.cameras import SLOTS, VIEWS, Cameras
 from saccade.sim.tabletop.expert import expert_action
-from saccade.sim.tabletop.tasks import DIRECTIONS, PUSH_DISTANCE_M, TEMPLATES, Task, feasible_tasks, instruction
+from saccade.sim.tabletop.tasks import (
+    DIRECTIONS,
+    PUSH_DISTANCE_M,
+    TEMPLATES,
+    Task,
+    feasible_tasks,
+    instruction,
+)
 from saccade.sim.tabletop.world import MAX_STEP_M, World
 
 CHUNK = 8
@@ -50,16 +57,6 @@ class Frame:
 
     arrays: dict[str, np.ndarray]
     instructions: tuple[str, ...]
-
-
-def write_shard(path: Path, seed: int, num_frames: int) -> None:
-    """Write one shard of at least ``num_frames`` frames; whole or not at all. Same seed, same shard."""
-    frames: list[Frame] = []
-    for frame in record_frames(seed):
-        frames.append(frame)
-        if len(frames) >= num_frames:
-            break
-    save_frames(path, frames)
 
 
 def save_frames(path: Path, frames: list[Frame]) -> None:
@@ -160,7 +157,9 @@ def goal_points(world: World, task: Task) -> np.ndarray:
         goal = world.block(task.target)
     elif task.template == "push":
         start = world.layout.block_xy[task.block]
-        goal = np.array([*(start + PUSH_DISTANCE_M * np.array(DIRECTIONS[task.direction])), scene.BLOCK_HALF_M])
+        goal = np.array(
+            [*(start + PUSH_DISTANCE_M * np.array(DIRECTIONS[task.direction])), scene.BLOCK_HALF_M]
+        )
     else:
         goal = block
     return np.stack([block, goal]).astype(np.float32)

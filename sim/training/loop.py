@@ -1,7 +1,7 @@
 """The one training loop: seeded, resumable, data-parallel, with a constant rate that decays at the end.
 
-A step's samples depend on (seed, step, rank) alone, so a run that was cut off goes on as if nothing had happened. State is
-kept in safetensors with its counters in the header: no pickle.
+A step's samples depend on (seed, step, rank) alone, so a run that was cut off goes on as if nothing had
+happened. State is kept in safetensors with its counters in the header: no pickle.
 
 On a CPU one process for each core beats one process with many threads; on a GPU use one process.
 """
@@ -26,6 +26,9 @@ from safetensors.torch import save_file
 from torch import Tensor, distributed, multiprocessing, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
+
+STATE = "state.safetensors"
+_MODULE, _OPTIMISER = "module.", "optimiser."
 
 
 @dataclass(frozen=True)
@@ -80,15 +83,18 @@ class StageFactory(Protocol):
 def train(build: StageFactory, config: LoopConfig, run: Path) -> None:
     """Train until ``config.steps``; continue from ``run/state.safetensors`` if there is one.
 
-    Writes ``state.safetensors`` and one line per validation to ``log.jsonl``.
+    Writes ``state.safetensors``, ``config.json``, and one line per validation to ``log.jsonl``.
     """
     run.mkdir(parents=True, exist_ok=True)
+    (run / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
     if config.processes == 1:
         _work(0, build, config, run, "")
         return
     with tempfile.NamedTemporaryFile() as rendezvous:
         os.unlink(rendezvous.name)
-        multiprocessing.spawn(_work, (build, config, run, f"file://{rendezvous.name}"), nprocs=config.processes)
+        multiprocessing.spawn(
+            _work, (build, config, run, f"file://{rendezvous.name}"), nprocs=config.processes
+        )
         Path(rendezvous.name).touch()
 
 
@@ -101,127 +107,120 @@ def learning_rate(config: LoopConfig, step: int) -> float:
 
 def load_weights(module: nn.Module, state: Path) -> None:
     """Load a module's weights from a run's state, for the next stage."""
-    prefix = "module."
     with safe_open(state, framework="pt") as file:
-        module.load_state_dict({k[len(prefix) :]: file.get_tensor(k) for k in file.keys() if k.startswith(prefix)})  # noqa: SIM118
+        names = [name for name in file.keys() if name.startswith(_MODULE)]  # noqa: SIM118 - not a mapping
+        module.load_state_dict({name.removeprefix(_MODULE): file.get_tensor(name) for name in names})
 
 
 def _work(rank: int, build: StageFactory, config: LoopConfig, run: Path, rendezvous: str) -> None:
+    """One process of a run."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(1 if config.processes > 1 else os.cpu_count() or 1)
     if rendezvous:
         backend = "nccl" if device.type == "cuda" else "gloo"
-        distributed.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=config.processes)
+        distributed.init_process_group(
+            backend, init_method=rendezvous, rank=rank, world_size=config.processes
+        )
     torch.manual_seed(config.seed)
     stage = build(config.seed)
     stage.module.to(device)
-    optimiser = torch.optim.AdamW(
-        stage.module.parameters(),
-        lr=config.learning_rate,
-        betas=(0.9, 0.98),
-        weight_decay=config.weight_decay,
-        fused=True,
-    )
-    clock = _resume(stage.module, optimiser, run / "state.safetensors")
-    wrapped = DistributedDataParallel(stage.module) if rendezvous else stage.module
-    with _progress(config, rank) as progress, _fast_attention(device):
-        _steps(rank, stage, wrapped, optimiser, config, run, clock, progress, device)
+    with _fast_attention(device):
+        _Trainer(stage, config, run, rank, device).train()
     if rendezvous:
         distributed.destroy_process_group()
 
 
-@dataclass
-class _Clock:
-    step: int = 0
-    seconds: float = 0.0
+class _Trainer:
+    """One process's share of a run, from the last checkpoint to the end."""
 
+    def __init__(self, stage: Stage, config: LoopConfig, run: Path, rank: int, device: torch.device) -> None:
+        self._stage, self._config, self._run, self._rank, self._device = stage, config, run, rank, device
+        self._optimiser = torch.optim.AdamW(
+            [parameter for parameter in stage.module.parameters() if parameter.requires_grad],
+            lr=config.learning_rate,
+            betas=(0.9, 0.98),
+            weight_decay=config.weight_decay,
+            fused=True,
+        )
+        self._step, self._seconds = 0, 0.0
+        if (run / STATE).exists():
+            self._resume()
+        parallel = distributed.is_initialized()
+        self._forward: nn.Module = DistributedDataParallel(stage.module) if parallel else stage.module
 
-def _steps(
-    rank: int,
-    stage: Stage,
-    wrapped: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    config: LoopConfig,
-    run: Path,
-    clock: _Clock,
-    progress: Progress,
-    device: torch.device,
-) -> None:
-    bar = progress.add_task("training", total=config.steps, completed=clock.step, note="")
-    smooth: dict[str, float] = {}
-    started = time.monotonic() - clock.seconds
-    while clock.step < config.steps:
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate(config, clock.step)
-        rng = np.random.default_rng([config.seed, clock.step, rank])
-        batch = [item.to(device) for item in stage.batch(rng, config.batch)]
-        with torch.autocast(device.type, dtype=torch.bfloat16):
-            loss, metrics = wrapped(*batch)
+    def train(self) -> None:
+        """Step until ``config.steps``."""
+        config = self._config
+        smooth: dict[str, float] = {}
+        started = time.monotonic() - self._seconds
+        with _progress(self._rank) as progress:
+            bar = progress.add_task("training", total=config.steps, completed=self._step, note="")
+            while self._step < config.steps:
+                for name, value in self._one_step().items():
+                    smooth[name] = 0.98 * smooth.get(name, float(value)) + 0.02 * float(value)
+                progress.update(bar, completed=self._step, note=_format(smooth))
+                if self._step % config.validate_every == 0 or self._step == config.steps:
+                    self._seconds = time.monotonic() - started
+                    if self._rank == 0:
+                        self._validate_and_save(smooth)
+                    if distributed.is_initialized():
+                        distributed.barrier()
+
+    def _one_step(self) -> dict[str, Tensor]:
+        config = self._config
+        for group in self._optimiser.param_groups:
+            group["lr"] = learning_rate(config, self._step)
+        rng = np.random.default_rng([config.seed, self._step, self._rank])
+        batch = [item.to(self._device) for item in self._stage.batch(rng, config.batch)]
+        with torch.autocast(self._device.type, dtype=torch.bfloat16):
+            loss, metrics = self._forward(*batch)
         loss.backward()
-        nn.utils.clip_grad_norm_(stage.module.parameters(), 1.0)
-        optimiser.step()
-        optimiser.zero_grad(set_to_none=True)
-        clock.step += 1
-        for name, value in metrics.items():
-            smooth[name] = 0.98 * smooth.get(name, float(value)) + 0.02 * float(value)
-        progress.update(bar, completed=clock.step, note=_format(smooth))
-        if clock.step % config.validate_every == 0 or clock.step == config.steps:
-            clock.seconds = time.monotonic() - started
-            if rank == 0:
-                _validate_and_save(stage, optimiser, config, run, clock, smooth, device)
-            if distributed.is_initialized():
-                distributed.barrier()
+        nn.utils.clip_grad_norm_(self._stage.module.parameters(), 1.0)
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+        self._step += 1
+        return metrics
+
+    def _validate_and_save(self, smooth: dict[str, float]) -> None:
+        module = self._stage.module
+        module.eval()
+        with torch.no_grad(), torch.autocast(self._device.type, dtype=torch.bfloat16):
+            validation = self._stage.validate(self._device)
+        module.train()
+        record = {
+            "step": self._step,
+            "samples": self._step * self._config.batch * self._config.processes,
+            "seconds": round(self._seconds, 1),
+            **{f"train_{name}": round(value, 5) for name, value in smooth.items()},
+            **{name: round(value, 5) for name, value in validation.items()},
+        }
+        with (self._run / "log.jsonl").open("a") as log:
+            log.write(json.dumps(record) + "\n")
+        tensors = {f"{_MODULE}{name}": value for name, value in module.state_dict().items()}
+        for index, state in self._optimiser.state_dict()["state"].items():
+            tensors |= {f"{_OPTIMISER}{index}.{name}": value for name, value in state.items()}
+        tensors = {name: value.detach().contiguous().clone().cpu() for name, value in tensors.items()}
+        clock = json.dumps({"step": self._step, "seconds": self._seconds})
+        partial = self._run / f"{STATE}.partial"
+        save_file(tensors, partial, metadata={"clock": clock})
+        os.replace(partial, self._run / STATE)
+
+    def _resume(self) -> None:
+        state: dict[int, dict[str, Tensor]] = {}
+        with safe_open(self._run / STATE, framework="pt") as file:
+            clock = json.loads(file.metadata()["clock"])
+            for name in file.keys():  # noqa: SIM118 - not a mapping
+                if name.startswith(_OPTIMISER):
+                    index, moment = name.removeprefix(_OPTIMISER).split(".")
+                    state.setdefault(int(index), {})[moment] = file.get_tensor(name)
+        self._step, self._seconds = clock["step"], clock["seconds"]
+        load_weights(self._stage.module, self._run / STATE)
+        groups = self._optimiser.state_dict()["param_groups"]
+        self._optimiser.load_state_dict({"state": state, "param_groups": groups})
 
 
-def _validate_and_save(
-    stage: Stage,
-    optimiser: torch.optim.Optimizer,
-    config: LoopConfig,
-    run: Path,
-    clock: _Clock,
-    smooth: dict[str, float],
-    device: torch.device,
-) -> None:
-    stage.module.eval()
-    with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16):
-        validation = stage.validate(device)
-    stage.module.train()
-    record = {
-        "step": clock.step,
-        "samples": clock.step * config.batch * config.processes,
-        "seconds": round(clock.seconds, 1),
-        **{f"train_{name}": round(value, 5) for name, value in smooth.items()},
-        **{name: round(value, 5) for name, value in validation.items()},
-    }
-    with (run / "log.jsonl").open("a") as log:
-        log.write(json.dumps(record) + "\n")
-    tensors = {f"module.{name}": value for name, value in stage.module.state_dict().items()}
-    for index, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{name}": value for name, value in state.items()}
-    tensors = {name: value.detach().contiguous().clone().cpu() for name, value in tensors.items()}
-    header = {"clock": json.dumps(asdict(clock)), "config": json.dumps(asdict(config))}
-    partial = run / "state.partial"
-    save_file(tensors, partial, metadata=header)
-    os.replace(partial, run / "state.safetensors")
-
-
-def _resume(module: nn.Module, optimiser: torch.optim.Optimizer, path: Path) -> _Clock:
-    if not path.exists():
-        return _Clock()
-    state: dict[int, dict[str, Tensor]] = {}
-    with safe_open(path, framework="pt") as file:
-        clock = _Clock(**json.loads(file.metadata()["clock"]))
-        for key in file.keys():  # noqa: SIM118 - not a dict
-            if key.startswith("optimiser."):
-                _, index, name = key.split(".")
-                state.setdefault(int(index), {})[name] = file.get_tensor(key)
-    load_weights(module, path)
-    optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
-    return clock
-
-
-def _progress(config: LoopConfig, rank: int) -> Progress:
+def _progress(rank: int) -> Progress:
     return Progress(
         TextColumn("{task.description}"),
         BarColumn(),

@@ -15,13 +15,15 @@ from saccade.sim.training.demonstrations import CHUNK, IMAGE_PX, PATCH_PX
 
 PAD, BOS, EOS, UNKNOWN = "<pad>", "<s>", "</s>", "<unk>"
 MAX_TEXT_TOKENS = 10
-_WORDS = "touch push put stack the block zone to in on".split()
+_WORDS = ("touch", "push", "put", "stack", "the", "block", "zone", "to", "in", "on")
 
 
 def build_tokenizer() -> Tokenizer:
     """One token for each word that an instruction can hold; everything else is ``<unk>``."""
     words = [PAD, BOS, EOS, UNKNOWN, *_WORDS, *palette.BLOCK_COLOURS, *palette.ZONE_COLOURS, *DIRECTIONS]
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token=UNKNOWN))
+    tokenizer = Tokenizer(
+        models.WordLevel({word: index for index, word in enumerate(words)}, unk_token=UNKNOWN)
+    )
     tokenizer.normalizer = normalizers.Lowercase()
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     return tokenizer

@@ -1,8 +1,8 @@
 """Phase 1: teach the vision tower to see, from dense labels that the simulator gives for free.
 
-For every patch: the share of pixels of each class, and where the thing that dominates the patch has its centre (scene view:
-world frame; wrist view: relative to the tool centre point, since the camera moves with it). The linear read-outs are thrown
-away afterwards; the tower keeps its tokens' knowledge of *what* and *where*.
+For every patch: the share of pixels of each class, and where the thing that dominates the patch has its centre
+(scene view: world frame; wrist view: relative to the tool centre point, since the camera moves with it). The linear
+read-outs are thrown away afterwards; the tower keeps its tokens' knowledge of *what* and *where*.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from saccade.export.families.openvla_oft import VisionBackbone
-from saccade.sim.training.demonstrations import CLASSES, SLOTS
+from saccade.sim.tabletop.cameras import SLOTS
+from saccade.sim.training.demonstrations import CLASSES
 from saccade.sim.training.shards import Shards
 
 _MIN_SHARE = 0.08
@@ -109,7 +110,9 @@ class PerceptionStage:
             logits, position = self.module.readout(tokens)
             error = (position.float() - where).abs().mean(-1) * _POSITION_UNIT_M * 100
             right = (logits.argmax(-1) == classes.argmax(-1)).float().mean()
-            totals.append((error[:, 0][has[:, 0]].mean().item(), error[:, 1][has[:, 1]].mean().item(), right.item()))
+            totals.append(
+                (error[:, 0][has[:, 0]].mean().item(), error[:, 1][has[:, 1]].mean().item(), right.item())
+            )
         scene, wrist, right = np.mean(totals, axis=0)
         return {"scene_cm": float(scene), "wrist_cm": float(wrist), "class_accuracy": float(right)}
 

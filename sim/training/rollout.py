@@ -1,7 +1,7 @@
 """The model in training drives the arm: quick success rates, and corrections from the expert (DAgger).
 
-Corrections: the model acts, the expert labels every frame the model saw. Source: DAgger (1011.0686), with the model acting
-alone (beta = 0); episodes end at success or at the horizon.
+Corrections: the model acts, the expert labels every frame the model saw. Source: DAgger (1011.0686), with the
+model acting alone (beta = 0); episodes end at success or at the horizon.
 """
 
 from __future__ import annotations

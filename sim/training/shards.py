@@ -22,9 +22,15 @@ class Shards:
 
     def __init__(self, paths: list[Path]) -> None:
         if not paths:
-            raise FileNotFoundError("expected at least one demonstration shard, found none: record some first")
-        self._fields = {f: [np.load(path / f"{f}.npy", mmap_mode="r") for path in paths] for f in SHARD_FIELDS}
-        self.instructions = [tuple(t) for p in paths for t in json.loads((p / "instructions.json").read_text())]
+            raise FileNotFoundError(
+                "expected at least one demonstration shard, found none: record some first"
+            )
+        self._fields = {
+            f: [np.load(path / f"{f}.npy", mmap_mode="r") for path in paths] for f in SHARD_FIELDS
+        }
+        self.instructions = [
+            tuple(t) for p in paths for t in json.loads((p / "instructions.json").read_text())
+        ]
         lengths = [len(array) for array in self._fields["proprio"]]
         self._shard = np.repeat(np.arange(len(paths)), lengths)
         self._row = np.concatenate([np.arange(length) for length in lengths])

@@ -1,4 +1,4 @@
-"""The two phases of training saccade-mini, ready for the loop. Factories are plain dataclasses: they cross processes."""
+"""The two phases of training saccade-mini, ready for the loop; factories are plain data: they cross processes."""
 
 from __future__ import annotations
 
@@ -36,7 +36,9 @@ class PerceptionFactory:
         """Build the stage with fresh weights."""
         model = build_model(seed)
         training, held_out = open_shards(self.data)
-        return PerceptionStage(Perception(model.vision_backbone, model.config.vision_width), training, held_out)
+        return PerceptionStage(
+            Perception(model.vision_backbone, model.config.vision_width), training, held_out
+        )
 
 
 @dataclass(frozen=True)

@@ -39,7 +39,9 @@ class Quantiles:
 
     def denormalise(self, x: np.ndarray) -> np.ndarray:
         """The inverse of :meth:`normalise`."""
-        return np.where(self.mask, 0.5 * (x + 1) * (self.q99 - self.q01 + _EPSILON) + self.q01, x).astype(np.float32)
+        return np.where(self.mask, 0.5 * (x + 1) * (self.q99 - self.q01 + _EPSILON) + self.q01, x).astype(
+            np.float32
+        )
 
     def to_json(self) -> dict[str, list[float] | list[bool]]:
         """Plain lists."""

@@ -1,0 +1,158 @@
+"""``saccade train``: how saccade-mini is made, from nothing to a checkpoint, one resumable command."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import track
+
+from saccade.export.families.openvla_oft import OpenVlaOft
+from saccade.sim.tabletop.tasks import TEMPLATES
+from saccade.sim.training.cloning import Cloning
+from saccade.sim.training.demonstrations import FIRST_TRAINING_SEED, record_frames, save_frames
+from saccade.sim.training.finish import write_checkpoint
+from saccade.sim.training.loop import STATE, LoopConfig, load_weights
+from saccade.sim.training.loop import train as run_loop
+from saccade.sim.training.mini import build_tokenizer
+from saccade.sim.training.rollout import Driver, correct, success_rate
+from saccade.sim.training.shards import Shards
+from saccade.sim.training.stages import HELD_OUT, CloningFactory, PerceptionFactory, build_model
+from saccade.sim.training.statistics import Statistics
+
+FRAMES_PER_SHARD = 2000
+_HELD_OUT_SHARD = 999
+_CORRECTIONS = 100_000
+"""Correction shard n is made from seed ``FIRST_TRAINING_SEED + _CORRECTIONS + n``."""
+
+
+@click.group()
+def train() -> None:
+    """Train saccade-mini in the tabletop. Every step resumes where it was cut off.
+
+    \b
+    Example, in this order:
+      saccade train record  --run runs/mini --shards 52
+      saccade train see     --run runs/mini --steps 1700
+      saccade train act     --run runs/mini --steps 6000
+      saccade train correct --run runs/mini --shards 10     # then `act` again, with more steps
+      saccade train finish  --run runs/mini --out sim/saccade_mini/checkpoint
+    """
+
+
+def _run_option() -> click.Option:
+    return click.option(  # type: ignore[return-value]
+        "--run",
+        type=click.Path(path_type=Path),
+        default=Path("runs/mini"),
+        show_default=True,
+        help="Working directory.",
+    )
+
+
+@train.command()
+@_run_option()
+@click.option("--shards", default=52, show_default=True, help=f"Shards of {FRAMES_PER_SHARD} frames.")
+@click.option(
+    "--start", default=0, show_default=True, help="First shard; run several commands on several cores."
+)
+def record(run: Path, shards: int, start: int) -> None:
+    """Record labelled expert demonstrations, and one held-out shard."""
+    data = run / "data"
+    wanted = [(data / f"demo_{i:04d}", i) for i in range(start, shards)] + [
+        (data / HELD_OUT, _HELD_OUT_SHARD)
+    ]
+    for path, index in track([item for item in wanted if not item[0].exists()], "recording"):
+        save_frames(path, list(islice(record_frames(FIRST_TRAINING_SEED + index), FRAMES_PER_SHARD)))
+    demonstrations = Shards(sorted(data.glob("demo_*[0-9]")))
+    if not (data / "statistics.json").exists():
+        Statistics.measure(demonstrations.whole("chunks"), demonstrations.whole("proprio")).write(
+            data / "statistics.json"
+        )
+
+
+@train.command()
+@_run_option()
+@click.option("--steps", default=1700, show_default=True)
+@click.option(
+    "--decay", default=600, show_default=True, help="Steps at the end over which the rate falls to zero."
+)
+@click.option("--rate", default=1.5e-3, show_default=True, help="Peak learning rate.")
+@click.option("--processes", default=2, show_default=True, help="Data-parallel processes; 1 on a GPU.")
+def see(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
+    """Phase 1: teach the vision tower from dense labels."""
+    config = LoopConfig(
+        steps=steps, decay_steps=decay, learning_rate=rate, processes=processes, validate_every=100
+    )
+    run_loop(PerceptionFactory(run / "data"), config, run / "perception")
+
+
+@train.command()
+@_run_option()
+@click.option("--steps", default=6000, show_default=True)
+@click.option(
+    "--decay", default=2000, show_default=True, help="Steps at the end over which the rate falls to zero."
+)
+@click.option("--rate", default=1.5e-3, show_default=True, help="Peak learning rate.")
+@click.option("--processes", default=2, show_default=True, help="Data-parallel processes; 1 on a GPU.")
+def act(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
+    """Phase 2: clone the expert on top of the frozen tower."""
+    config = LoopConfig(
+        steps=steps, decay_steps=decay, learning_rate=rate, processes=processes, validate_every=250
+    )
+    run_loop(CloningFactory(run / "data", run / "perception" / STATE), config, run / "cloning")
+
+
+@train.command("correct")
+@_run_option()
+@click.option("--shards", default=10, show_default=True, help=f"Shards of {FRAMES_PER_SHARD} frames.")
+@click.option("--start", default=0, show_default=True)
+def correct_command(run: Path, shards: int, start: int) -> None:
+    """Let the model act and the expert label what it sees (DAgger); `act` then trains on these too."""
+    driver = _driver(run)
+    for index in track(range(start, shards), "correcting"):
+        path = run / "data" / f"demo_dagger_{index:04d}"
+        if not path.exists():
+            seed = FIRST_TRAINING_SEED + _CORRECTIONS + index
+            save_frames(path, list(islice(correct(driver, seed), FRAMES_PER_SHARD)))
+
+
+@train.command()
+@_run_option()
+@click.option("--episodes", default=25, show_default=True, help="Episodes per task, on held-out seeds.")
+def check(run: Path, episodes: int) -> None:
+    """Success of the model in training, in process with PyTorch; `saccade sim` is the real measurement."""
+    driver = _driver(run)
+    for template in TEMPLATES:
+        Console().print(f"{template}: {success_rate(driver, template, range(episodes)):.0%} of {episodes}")
+
+
+@train.command()
+@_run_option()
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint directory to write.")
+def finish(run: Path, out: Path) -> None:
+    """Write the checkpoint: safetensors in the family's layout, statistics, tokenizer, training receipt."""
+    receipt = {
+        phase: {
+            "log": [json.loads(line) for line in (run / phase / "log.jsonl").read_text().splitlines()],
+            "config": json.loads((run / phase / "config.json").read_text()),
+        }
+        for phase in ("perception", "cloning")
+    }
+    receipt["data"] = {"shards": sorted(path.name for path in (run / "data").glob("demo_*[0-9]"))}
+    write_checkpoint(
+        _trained(run), build_tokenizer(), Statistics.read(run / "data" / "statistics.json"), receipt, out
+    )
+
+
+def _trained(run: Path) -> OpenVlaOft:
+    model = build_model(0)
+    load_weights(Cloning(model), run / "cloning" / STATE)
+    return model
+
+
+def _driver(run: Path) -> Driver:
+    return Driver(_trained(run), build_tokenizer(), Statistics.read(run / "data" / "statistics.json"))
