@@ -213,3 +213,7 @@ def _quantities(names: tuple[str, ...], units: tuple[str, ...]) -> str:
     return ", ".join(
         name if unit == "1" else f"{name} [{unit}]" for name, unit in zip(names, units, strict=True)
     )
+
+
+if __name__ == "__main__":
+    main()

@@ -52,6 +52,7 @@ class _Owner:
     session: Session
     has_our_clock: bool
     expires_ns: int
+    vanished_ns: int = -1
 
 
 @dataclass(frozen=True)
@@ -169,7 +170,7 @@ class Endpoint:
             InstructionError: Empty, or too long.
         """
         with self._engine:
-            owner = self._renew(request.session_token)
+            owner = self._renew(request.session_token, self._clock())
             if not request.release_stop:
                 self._check_stop()
             owner.session.reset(request.instruction)
@@ -191,11 +192,11 @@ class Endpoint:
         arrived_ns = self._clock() if arrived_ns is None else arrived_ns
         self.telemetry.count("observations")
         with self._engine:
-            owner = self._renew(request.session_token)
+            owner = self._renew(request.session_token, arrived_ns)
             self._check_stop()
             observation = self._on_our_clock(observation_from_wire(request), owner, arrived_ns)
             chunk = owner.session.act(observation, request.profile or None)
-            self._renew(request.session_token)
+            self._renew(request.session_token, arrived_ns)
             self._check_stop()
         chunk = dataclasses.replace(chunk, captured_ns=request.captured_monotonic_ns)
         chunk.timings_ns["total"] = self._clock() - arrived_ns
@@ -238,7 +239,7 @@ class Endpoint:
         """End the lease of a client that vanished: it may be taken over at once."""
         with self._state:
             if self._owner is not None and self._owner.token == token:
-                self._owner.expires_ns = self._clock()
+                self._owner.expires_ns = self._owner.vanished_ns = self._clock()
                 self.telemetry.count("vanished")
 
     def shut_down(self) -> None:
@@ -273,10 +274,12 @@ class Endpoint:
             )
         return self._owner
 
-    def _renew(self, token: str) -> _Owner:
+    def _renew(self, token: str, arrived_ns: int) -> _Owner:
+        """Extend the lease, unless the call arrived before its client vanished."""
         with self._state:
             owner = self._owned(token)
-            owner.expires_ns = self._clock() + self._lease_ns
+            if arrived_ns > owner.vanished_ns:
+                owner.expires_ns = self._clock() + self._lease_ns
             return owner
 
     def _check_stop(self) -> None:

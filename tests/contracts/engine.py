@@ -1,0 +1,143 @@
+"""Conformance suite of engines: subclass :class:`EngineContract`, give it a backend, and every rule is tested.
+
+The graph under test is ``sum = left + right``, ``larger = left > right`` over float32 (2, 3), made here.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from saccade.proto.errors import EngineError
+from saccade.runtime.engines.base import Backend, Buffer, PortSpec
+
+SHAPE = (2, 3)
+
+
+class EngineContract(ABC):
+    """What the runtime relies on in every engine."""
+
+    @abstractmethod
+    def make_backend(self) -> Backend:
+        """Return a new backend."""
+
+    def test_ports_are_known_before_the_first_run(self, tmp_path: Path) -> None:
+        with self.make_backend() as backend:
+            engine = backend.load(write_graph(tmp_path))
+            assert set(engine.inputs) == {PortSpec("left", "float32", SHAPE), PortSpec("right", "float32", SHAPE)}
+            assert set(engine.outputs) == {PortSpec("sum", "float32", SHAPE), PortSpec("larger", "bool", SHAPE)}
+
+    def test_runs_on_what_lies_in_the_buffers(self, tmp_path: Path) -> None:
+        with self.make_backend() as backend:
+            inputs, outputs = buffers(backend)
+            run = backend.load(write_graph(tmp_path)).bind(inputs, outputs)
+            for seed in range(3):
+                left, right = fill(inputs, seed)
+                run()
+                for buffer in outputs.values():
+                    buffer.to_host()
+                np.testing.assert_allclose(outputs["sum"].host, left + right, rtol=1e-6)
+                np.testing.assert_array_equal(outputs["larger"].host, left > right)
+
+    def test_host_memory_stays_where_it_is(self, tmp_path: Path) -> None:
+        with self.make_backend() as backend:
+            inputs, outputs = buffers(backend)
+            run = backend.load(write_graph(tmp_path)).bind(inputs, outputs)
+            before = [buffer.host.ctypes.data for buffer in (*inputs.values(), *outputs.values())]
+            for seed in range(3):
+                fill(inputs, seed)
+                run()
+            after = [buffer.host.ctypes.data for buffer in (*inputs.values(), *outputs.values())]
+            assert before == after
+
+    def test_the_output_of_one_run_is_the_input_of_the_next(self, tmp_path: Path) -> None:
+        """The way of the carry: two bindings over two buffers, nothing passes through the host."""
+        with self.make_backend() as backend:
+            engine = backend.load(write_graph(tmp_path))
+            inputs, outputs = buffers(backend)
+            there = engine.bind(inputs, outputs)
+            back = engine.bind({**inputs, "left": outputs["sum"]}, {**outputs, "sum": inputs["left"]})
+            left, right = fill(inputs, 0)
+            for run in (there, back, there):
+                run()
+            outputs["sum"].to_host()
+            np.testing.assert_allclose(outputs["sum"].host, left + 3 * right, rtol=1e-5)
+
+    def test_new_buffers_are_zero(self) -> None:
+        with self.make_backend() as backend:
+            for dtype in ("bool", "uint8", "int64", "float32"):
+                buffer = backend.allocate(dtype, SHAPE)
+                assert (buffer.host.dtype, buffer.host.shape) == (np.dtype(dtype), SHAPE)
+                assert not buffer.host.any()
+
+    def test_refuses_a_port_without_a_buffer(self, tmp_path: Path) -> None:
+        with self.make_backend() as backend:
+            engine = backend.load(write_graph(tmp_path))
+            inputs, outputs = buffers(backend)
+            del inputs["right"]
+            with pytest.raises(EngineError, match=r"expected buffers for \['left', 'right'\], found \['left'\]"):
+                engine.bind(inputs, outputs)
+
+    @pytest.mark.parametrize(("dtype", "shape"), [("float32", (3, 2)), ("int64", SHAPE)])
+    def test_refuses_a_buffer_of_another_kind(self, tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
+        with self.make_backend() as backend:
+            engine = backend.load(write_graph(tmp_path))
+            inputs, outputs = buffers(backend)
+            inputs["left"] = backend.allocate(dtype, shape)
+            with pytest.raises(EngineError, match=r"left: expected float32\[2, 3\], found a buffer of"):
+                engine.bind(inputs, outputs)
+
+    def test_refuses_a_file_that_is_no_graph(self, tmp_path: Path) -> None:
+        path = tmp_path / "broken.onnx"
+        path.write_bytes(b"not a graph")
+        with self.make_backend() as backend, pytest.raises(EngineError, match=r"broken\.onnx"):
+            backend.load(path)
+
+    def test_refuses_shapes_that_are_not_static(self, tmp_path: Path) -> None:
+        path = write_graph(tmp_path, shape=("batch", 3))
+        with self.make_backend() as backend, pytest.raises(EngineError, match="static"):
+            backend.load(path)
+
+
+def write_graph(folder: Path, *, shape: tuple[Any, ...] = SHAPE) -> Path:
+    """Write the graph under test and return its path."""
+    ports = {
+        name: helper.make_tensor_value_info(name, dtype, shape)
+        for name, dtype in (
+            ("left", TensorProto.FLOAT),
+            ("right", TensorProto.FLOAT),
+            ("sum", TensorProto.FLOAT),
+            ("larger", TensorProto.BOOL),
+        )
+    }
+    nodes = [
+        helper.make_node("Add", ["left", "right"], ["sum"]),
+        helper.make_node("Greater", ["left", "right"], ["larger"]),
+    ]
+    graph = helper.make_graph(
+        nodes, "contract", [ports["left"], ports["right"]], [ports["sum"], ports["larger"]]
+    )
+    path = folder / "contract.onnx"
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), path)
+    return path
+
+
+def buffers(backend: Backend) -> tuple[dict[str, Buffer], dict[str, Buffer]]:
+    """Allocate a buffer for each port."""
+    inputs = {name: backend.allocate("float32", SHAPE) for name in ("left", "right")}
+    return inputs, {"sum": backend.allocate("float32", SHAPE), "larger": backend.allocate("bool", SHAPE)}
+
+
+def fill(inputs: dict[str, Buffer], seed: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Write random numbers into the inputs and return copies of them."""
+    random = np.random.default_rng(seed)
+    for buffer in inputs.values():
+        buffer.host[...] = random.standard_normal(SHAPE)
+        buffer.to_device()
+    return inputs["left"].host.copy(), inputs["right"].host.copy()

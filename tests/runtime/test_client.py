@@ -1,0 +1,223 @@
+"""Client and daemon together, over both transports, on loopback."""
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+
+from saccade.proto import errors
+from saccade.runtime.client import Client
+from saccade.runtime.daemon import Daemon, DaemonConfig
+from saccade.runtime.observation import ActionChunk, Observation
+from tests.tiny_bundle import GRID, tiny_observation, tiny_step, write_tiny_bundle
+
+INSTRUCTION = "push the red cube"
+
+
+def observations(count: int) -> Iterator[Observation]:
+    for index in range(count):
+        yield tiny_observation(index, sequence=index + 1, captured_ns=time.monotonic_ns())
+
+
+def test_describe_tells_the_bundle_and_the_state(client: Client) -> None:
+    description = client.describe()
+    assert description.manifest.name == "tiny"
+    assert description.engine == "ort-cpu"
+    assert description.has_our_clock
+    assert (description.is_ready, description.is_owned, description.is_stopped) == (True, False, False)
+    with client.open():
+        assert client.describe().is_owned
+    assert not client.describe().is_owned
+
+
+def test_actions_are_those_of_the_model(client: Client) -> None:
+    with client.open("keep50") as session:
+        for _ in range(2):
+            session.reset(INSTRUCTION)
+            carry = np.zeros(GRID.tokens, np.float32)
+            for index, observation in enumerate(observations(4)):
+                chunk = session.act(observation)
+                actions, kept, carry = tiny_step(observation, carry, 4 if index else 8, 4)
+                np.testing.assert_allclose(chunk.actions, actions, atol=1e-6)
+                assert chunk.kept.tolist() == kept.tolist()
+                assert chunk.profile == ("keep50" if index else "full")
+                assert chunk.captured_ns == observation.captured_ns
+                assert chunk.timings_ns["total"] >= chunk.timings_ns["stage.step"] > 0
+
+
+def test_the_profile_may_change_from_step_to_step(client: Client) -> None:
+    with client.open() as session:
+        session.reset(INSTRUCTION)
+        profiles = ["full", "keep50", "full", "keep50"]
+        found = [session.act(each, profile) for each, profile in zip(observations(4), profiles, strict=True)]
+        assert [chunk.profile for chunk in found] == profiles
+        assert [len(chunk.kept) for chunk in found] == [8, 4, 8, 4]
+
+
+def test_a_stream_answers_every_observation_once(client: Client) -> None:
+    with client.open() as session:
+        session.reset(INSTRUCTION)
+        answers = list(session.stream(observations(30)))
+    chunks = [answer for answer in answers if isinstance(answer, ActionChunk)]
+    others = [answer for answer in answers if not isinstance(answer, ActionChunk)]
+    assert len(answers) == 30
+    assert all(isinstance(other, errors.SupersededError) for other in others)
+    assert [chunk.sequence for chunk in chunks] == sorted({chunk.sequence for chunk in chunks})
+    assert chunks[-1].sequence == 30, "the newest is never dropped"
+
+
+def test_a_stream_goes_on_after_an_unusable_observation(client: Client) -> None:
+    answered = threading.Semaphore(1)
+
+    def one_after_the_other() -> Iterator[Observation]:
+        for index, observation in enumerate(observations(3)):
+            answered.acquire()
+            yield dataclasses.replace(observation, images={}) if index == 1 else observation
+
+    kinds = []
+    with client.open() as session:
+        session.reset(INSTRUCTION)
+        for answer in session.stream(one_after_the_other()):
+            kinds.append(type(answer))
+            answered.release()
+    assert kinds == [ActionChunk, errors.ImageError, ActionChunk]
+
+
+def test_errors_arrive_as_what_they_are(client: Client) -> None:
+    with pytest.raises(errors.UnknownProfileError, match=r"\(full, keep50\), found 'keep7'"):
+        client.open("keep7")
+    with client.open() as session:
+        with pytest.raises(errors.SessionNotResetError, match="expected reset"):
+            session.act(tiny_observation())
+        with pytest.raises(errors.InstructionError, match="found an empty one"):
+            session.reset(" ")
+        session.reset(INSTRUCTION)
+        with pytest.raises(errors.ProprioError, match="check the sensor of 'x'"):
+            session.act(dataclasses.replace(tiny_observation(), proprio=np.full(2, np.nan, np.float32)))
+        with pytest.raises(errors.ImageError, match=r"found uint8\[4, 4, 3\]"):
+            images = {view: np.zeros((4, 4, 3), np.uint8) for view in ("scene", "wrist")}
+            session.act(dataclasses.replace(tiny_observation(), images=images))
+        with pytest.raises(errors.ImageError, match=r"found float32\[8, 8, 3\]"):
+            images = {view: np.zeros((8, 8, 3), np.float32) for view in ("scene", "wrist")}
+            session.act(dataclasses.replace(tiny_observation(), images=images))
+        with pytest.raises(errors.ImageError, match="expected uint8 images"):
+            images = {view: np.full((8, 8, 3), None) for view in ("scene", "wrist")}
+            session.act(dataclasses.replace(tiny_observation(), images=images))
+        assert isinstance(session.act(tiny_observation()), ActionChunk)
+
+
+def test_a_stale_observation_is_refused_by_capture_time(client: Client) -> None:
+    with client.open(max_age_ns=1_000_000_000) as session:
+        session.reset(INSTRUCTION)
+        assert session.act(tiny_observation(captured_ns=time.monotonic_ns())).sequence == 1
+        old = tiny_observation(captured_ns=time.monotonic_ns() - 2_000_000_000, sequence=2)
+        with pytest.raises(errors.StaleObservationError, match=r"0 to 1000\.0 ms ago, found 20\d\d\.\d ms"):
+            session.act(old)
+
+
+def test_an_observation_while_no_session_is_open_is_refused(client: Client) -> None:
+    session = client.open()
+    session.reset(INSTRUCTION)
+    session.close()
+    with pytest.raises(errors.NoSessionError, match="open a session first"):
+        session.act(tiny_observation())
+    (answer,) = session.stream(observations(1))
+    assert isinstance(answer, errors.NoSessionError)
+
+
+def test_the_robot_has_one_owner(client: Client) -> None:
+    with client.open(), pytest.raises(errors.LeaseHeldError, match="owned by 'first client' for up to"):
+        client.open()
+    with client.open():
+        assert client.describe().is_owned
+
+
+def test_stop_is_latched_until_a_reset_releases_it(client: Client) -> None:
+    with client.open() as session:
+        session.reset(INSTRUCTION)
+        client.stop("hand in the cell")
+        client.stop("hand in the cell")
+        assert client.describe().is_stopped
+        with pytest.raises(errors.StoppedError, match=r"found it set \(hand in the cell\)"):
+            session.act(tiny_observation())
+        with pytest.raises(errors.StoppedError, match="release_stop"):
+            session.reset(INSTRUCTION)
+        session.reset(INSTRUCTION, release_stop=True)
+        assert isinstance(session.act(tiny_observation()), ActionChunk)
+
+
+def test_an_oversize_observation_is_refused(daemon: Daemon) -> None:
+    with Client(daemon.address) as client, client.open() as session:
+        session.reset(INSTRUCTION)
+        images = {view: np.zeros((1024, 1024, 3), np.uint8) for view in ("scene", "wrist")}
+        with pytest.raises(errors.MessageError, match="expected a message that the daemon accepts"):
+            session.act(dataclasses.replace(tiny_observation(), images=images))
+        assert isinstance(session.act(tiny_observation()), ActionChunk)
+
+
+@pytest.mark.parametrize("transport", ["grpc", "zmq"])
+def test_nobody_at_the_address_is_said_so(transport: Literal["grpc", "zmq"]) -> None:
+    with (
+        Client("127.0.0.1:9", transport=transport, deadline_s=0.5) as client,
+        pytest.raises(errors.UnavailableError, match=r"expected a saccade daemon at 127\.0\.0\.1:9.* start it with"),
+    ):
+        client.describe()
+
+
+VANISHING_CLIENT = """
+import itertools, sys, time
+from saccade.runtime.client import Client
+from tests.tiny_bundle import tiny_observation
+
+def endless():
+    for sequence in itertools.count(1):
+        yield tiny_observation(sequence=sequence, captured_ns=time.monotonic_ns())
+        time.sleep(0.01)
+
+session = Client(sys.argv[1], transport=sys.argv[2], name="vanishing client").open()
+session.reset("push")
+for _ in session.stream(endless()):
+    print("answered", flush=True)
+"""
+
+
+@pytest.mark.parametrize("transport", ["grpc", "zmq"])
+def test_a_client_that_vanishes_mid_stream_frees_the_robot(
+    tmp_path: Path, transport: Literal["grpc", "zmq"]
+) -> None:
+    lease_ns = 60_000_000_000 if transport == "grpc" else 500_000_000  # only gRPC notices before the lease ends
+    bundle = write_tiny_bundle(tmp_path / "tiny")
+    config = DaemonConfig(bundle, bind="127.0.0.1:0", zmq_bind="127.0.0.1:0", threads=1, lease_ns=lease_ns)
+    with Daemon(config) as daemon:
+        address = daemon.address if transport == "grpc" else daemon.zmq_address
+        assert address is not None
+        arguments = [sys.executable, "-c", VANISHING_CLIENT, address, transport]
+        root = Path(__file__).parents[2]
+        with subprocess.Popen(arguments, stdout=subprocess.PIPE, cwd=root) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"answered\n"
+            with Client(address, transport=transport) as client:
+                with pytest.raises(errors.LeaseHeldError, match="owned by 'vanishing client'"):
+                    client.open()
+                os.kill(process.pid, signal.SIGKILL)
+                session = wait_for_the_robot(client)
+                session.reset(INSTRUCTION)
+                assert isinstance(session.act(tiny_observation()), ActionChunk)
+
+
+def wait_for_the_robot(client: Client):  # type: ignore[no-untyped-def]
+    for _ in range(300):
+        try:
+            return client.open()
+        except errors.LeaseHeldError:
+            time.sleep(0.05)
+    pytest.fail("the robot was never freed")

@@ -1,0 +1,123 @@
+import json
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import grpc
+import pytest
+import zmq
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from saccade.proto import errors
+from saccade.proto.v1 import control_pb2 as wire
+from saccade.runtime.client import Client
+from saccade.runtime.daemon import Daemon, DaemonConfig, check_bind
+
+
+def serve(bundle: Path, *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "saccade.runtime.cli", "serve", str(bundle), "--json", "--threads", "1"]
+    return subprocess.Popen(
+        [*command, "--bind", "127.0.0.1:0", *options],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def test_health_says_serving(daemon: Daemon) -> None:
+    with grpc.insecure_channel(daemon.address) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for service in ("", "saccade.v1.Control"):
+            reply = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10)
+            assert reply.status == health_pb2.HealthCheckResponse.SERVING
+
+
+def test_reflection_lists_the_service(daemon: Daemon) -> None:
+    with grpc.insecure_channel(daemon.address) as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        request = reflection_pb2.ServerReflectionRequest(list_services="")
+        (reply,) = stub.ServerReflectionInfo(iter([request]), timeout=10)
+        assert "saccade.v1.Control" in {each.name for each in reply.list_services_response.service}
+
+
+def test_a_port_in_use_is_said_so_before_anything_is_loaded(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = f"127.0.0.1:{taken.getsockname()[1]}"
+        for config in (
+            DaemonConfig(tmp_path / "no bundle", bind=address),
+            DaemonConfig(tmp_path / "no bundle", bind="127.0.0.1:0", zmq_bind=address),
+        ):
+            with pytest.raises(errors.AddressInUseError, match=f"expected to bind {address}.* choose another port"):
+                Daemon(config).__enter__()
+
+
+@pytest.mark.parametrize("bind", ["0.0.0.0:7447", "192.168.1.5:0", "robot.example:7447", "[::]:7447"])
+def test_a_bind_beyond_loopback_must_be_asked_for(bind: str) -> None:
+    with pytest.raises(errors.InsecureBindError, match="expected a loopback address .* --insecure-bind"):
+        check_bind(bind, is_insecure_allowed=False)
+
+
+@pytest.mark.parametrize("bind", ["localhost", "127.0.0.1", "127.0.0.1:", "127.0.0.1:99999", ":80", ""])
+def test_an_address_that_is_none_is_refused(bind: str) -> None:
+    with pytest.raises(errors.ServeError, match=r"expected an address such as 127\.0\.0\.1:7447"):
+        check_bind(bind, is_insecure_allowed=False)
+
+
+def test_an_explicit_insecure_bind_is_served(tiny: Path) -> None:
+    config = DaemonConfig(tiny, bind="0.0.0.0:0", is_insecure_bind_allowed=True, threads=1)
+    with Daemon(config) as daemon, Client(f"127.0.0.1:{daemon.address.rpartition(':')[2]}") as client:
+        assert client.describe().is_ready
+
+
+def test_a_daemon_that_cannot_start_leaves_nothing_behind(tiny: Path) -> None:
+    (tiny / "graphs" / "step.keep50.onnx").unlink()
+    before = threading.active_count()
+    with pytest.raises(errors.BundleIntegrityError):
+        Daemon(DaemonConfig(tiny, bind="127.0.0.1:0")).__enter__()
+    assert threading.active_count() == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_drains_and_ends_with_0(tiny: Path, number: signal.Signals) -> None:
+    with serve(tiny, "--zmq-bind", "127.0.0.1:0") as process:
+        assert process.stdout is not None
+        addresses = json.loads(process.stdout.readline())
+        with Client(addresses["grpc"]) as client:
+            session = client.open()
+            session.reset("push")
+            process.send_signal(number)
+            assert process.wait(timeout=30) == 0
+            with pytest.raises(errors.UnavailableError):
+                client.describe()
+
+
+def test_the_same_port_can_be_used_again_at_once(tiny: Path) -> None:
+    with Daemon(DaemonConfig(tiny, bind="127.0.0.1:0", threads=1)) as daemon, Client(daemon.address) as client:
+        client.describe()
+    with Daemon(DaemonConfig(tiny, bind=daemon.address, threads=1)), Client(daemon.address) as client:
+        assert client.describe().is_ready
+
+
+def test_wild_frames_do_not_disturb_the_zeromq_server(daemon: Daemon) -> None:
+    assert daemon.zmq_address is not None
+    with zmq.Context() as context, context.socket(zmq.DEALER) as wild:
+        wild.setsockopt(zmq.LINGER, 0)
+        wild.connect(f"tcp://{daemon.zmq_address}")
+        for frames in ([b""], [b"1"], [b"1", b"Act"], [b"x" * 17, b"Act", b""], [b"", b"Act", b""], [b"1"] * 9):
+            wild.send_multipart(frames)
+        wild.send_multipart([b"a", b"Act", b"\xff\xff"])
+        wild.send_multipart([b"b", b"__class__", b""])
+        answers = {}
+        for _ in range(2):
+            assert wild.poll(10_000)
+            request_id, status, payload = wild.recv_multipart()
+            answers[request_id] = (status, wire.Error.FromString(payload))
+    assert [answers[key][0] for key in (b"a", b"b")] == [b"error", b"error"]
+    assert "expected a serialised saccade.v1.Observation" in answers[b"a"][1].message
+    assert "expected a method of" in answers[b"b"][1].message
+    with Client(daemon.zmq_address, transport="zmq") as client:
+        assert client.describe().is_ready

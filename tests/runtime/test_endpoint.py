@@ -1,0 +1,163 @@
+"""What only a clock in the test's hand, or a message that our client would not send, can show."""
+
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from saccade.proto import errors
+from saccade.proto.codec import tensor_to_wire
+from saccade.proto.v1 import control_pb2 as wire
+from saccade.proto.versions import WIRE_VERSION
+from saccade.runtime.clock import clock_id
+from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.servers.endpoint import Endpoint
+from saccade.runtime.wire_format import observation_to_wire
+from tests.tiny_bundle import tiny_observation
+
+LEASE_NS = 1000
+
+
+class ManualClock:
+    now_ns = 0
+
+    def __call__(self) -> int:
+        return self.now_ns
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def endpoint(program: ProgramExecutor, clock: ManualClock) -> Iterator[Endpoint]:
+    endpoint = Endpoint(program, lease_ns=LEASE_NS, max_age_ns=100, clock=clock)
+    yield endpoint
+    endpoint.shut_down()
+
+
+def open_session(endpoint: Endpoint, *, clock: str = "", name: str = "one") -> str:
+    request = wire.OpenRequest(wire_version=WIRE_VERSION, client_name=name, clock_id=clock)
+    token = endpoint.open(request).session_token
+    endpoint.reset(wire.ResetRequest(session_token=token, instruction="push"))
+    return token
+
+
+def observation(token: str, *, sequence: int = 1, captured_ns: int = 0) -> wire.Observation:
+    return observation_to_wire(
+        tiny_observation(sequence=sequence, captured_ns=captured_ns), token=token, profile=""
+    )
+
+
+def test_a_lease_lasts_until_somebody_else_takes_it(endpoint: Endpoint, clock: ManualClock) -> None:
+    first = open_session(endpoint)
+    clock.now_ns += LEASE_NS - 1
+    with pytest.raises(errors.LeaseHeldError, match="owned by 'one'"):
+        open_session(endpoint, name="two")
+    clock.now_ns += LEASE_NS
+    assert endpoint.act(observation(first)).sequence == 1, "late, but nobody took it: the owner goes on"
+    clock.now_ns += LEASE_NS
+    second = open_session(endpoint, name="two")
+    with pytest.raises(errors.NoSessionError, match="may have been taken over"):
+        endpoint.act(observation(first, sequence=2))
+    assert endpoint.act(observation(second)).sequence == 1
+
+
+def test_every_call_renews_the_lease(endpoint: Endpoint, clock: ManualClock) -> None:
+    token = open_session(endpoint)
+    for sequence in range(1, 6):
+        clock.now_ns += LEASE_NS - 1
+        endpoint.act(observation(token, sequence=sequence))
+    with pytest.raises(errors.LeaseHeldError):
+        open_session(endpoint, name="two")
+
+
+def test_age_counts_from_capture_on_our_clock_and_from_arrival_on_another(
+    endpoint: Endpoint, clock: ManualClock
+) -> None:
+    clock.now_ns = 10_000
+    token = open_session(endpoint, clock=clock_id())
+    with pytest.raises(errors.StaleObservationError):
+        endpoint.act(observation(token, captured_ns=9_000))
+    endpoint.close(wire.CloseRequest(session_token=token))
+    token = open_session(endpoint, clock="the clock of another host")
+    assert endpoint.act(observation(token, captured_ns=9_000)).captured_monotonic_ns == 9_000
+    with pytest.raises(errors.StaleObservationError, match=r"found 0\.0 ms"):
+        endpoint.act(observation(token, sequence=2), arrived_ns=9_899)
+
+
+def test_another_wire_version_is_refused(endpoint: Endpoint) -> None:
+    with pytest.raises(errors.VersionError, match="expected wire version 1, found 2"):
+        endpoint.open(wire.OpenRequest(wire_version=2))
+
+
+def test_a_view_that_comes_twice_is_refused(endpoint: Endpoint) -> None:
+    request = observation(open_session(endpoint))
+    request.images.append(request.images[0])
+    with pytest.raises(errors.ImageError, match=r"expected each view once, found \['scene', 'wrist', 'scene'\]"):
+        endpoint.act(request)
+
+
+def test_a_tensor_that_lies_about_its_size_is_refused(endpoint: Endpoint) -> None:
+    request = observation(open_session(endpoint))
+    request.images[0].pixels.shape[0] = 1 << 30
+    with pytest.raises(errors.MessageError, match="expected 25769803776 bytes"):
+        endpoint.act(request)
+
+
+def test_only_the_newest_of_a_burst_is_used(endpoint: Endpoint) -> None:
+    token = open_session(endpoint)
+    replies: dict[int, wire.StreamReply] = {}
+    done = threading.Semaphore(0)
+
+    def answer(sequence: int, reply: wire.StreamReply) -> None:
+        replies[sequence] = reply
+        done.release()
+
+    with endpoint._engine:  # the engine is busy with a step
+        for sequence in range(1, 6):
+            endpoint.submit(observation(token, sequence=sequence), lambda reply, n=sequence: answer(n, reply))
+            if sequence == 1:
+                wait_until_taken(endpoint)
+    for _ in range(5):
+        assert done.acquire(timeout=10)
+    assert [replies[n].WhichOneof("reply") for n in range(1, 6)] == ["chunk", "error", "error", "error", "chunk"]
+    assert {replies[n].error.code for n in (2, 3, 4)} == {"observation.superseded"}
+    assert [replies[n].error.sequence for n in (2, 3, 4)] == [2, 3, 4]
+    assert endpoint.telemetry.snapshot()["superseded"] == 3
+
+
+def wait_until_taken(endpoint: Endpoint) -> None:
+    while endpoint._slot._item is not None:
+        pass
+
+
+def test_stop_does_not_wait_for_the_engine(endpoint: Endpoint) -> None:
+    token = open_session(endpoint)
+    with endpoint._engine:
+        endpoint.stop(wire.StopRequest(reason="now"))
+    with pytest.raises(errors.StoppedError, match="now"):
+        endpoint.act(observation(token))
+
+
+def test_a_defect_is_logged_and_leaves_as_an_internal_error(
+    endpoint: Endpoint, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = endpoint.failure(ZeroDivisionError("secret path"))
+    assert isinstance(error, errors.InternalError)
+    assert "secret" not in error.message
+    assert "ZeroDivisionError: secret path" in caplog.text
+    assert endpoint.telemetry.snapshot()["errors.serve.internal"] == 1
+
+
+def test_counters_tell_what_happened(endpoint: Endpoint) -> None:
+    token = open_session(endpoint)
+    endpoint.act(observation(token))
+    broken = observation(token, sequence=2)
+    broken.proprio.CopyFrom(tensor_to_wire(tiny_observation().proprio[:1]))
+    with pytest.raises(errors.ProprioError) as raised:
+        endpoint.act(broken)
+    endpoint.failure(raised.value)
+    counters = endpoint.describe(wire.DescribeRequest()).counters
+    assert (counters["observations"], counters["chunks"], counters["errors.observation.proprio"]) == (2, 1, 1)

@@ -1,0 +1,84 @@
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from saccade.proto.errors import BundleError, UnknownProfileError
+from saccade.runtime.bundle import Bundle
+from saccade.runtime.engines.ort import OrtBackend
+from saccade.runtime.program import ProgramExecutor
+from tests.tiny_bundle import GRID, VIEWS, tiny_observation, tiny_step
+
+VALID_TEXT = 3
+
+
+def load(program: ProgramExecutor, seed: int) -> None:
+    observation = tiny_observation(seed)
+    for index, view in enumerate(VIEWS):
+        program.inputs["images"][0, index] = observation.images[view]
+    program.inputs["proprio"][0] = observation.proprio
+    program.inputs["attention_mask"][...] = True
+    program.inputs["attention_mask"][0, -1 - VALID_TEXT : -1] = False
+
+
+def expected_kept(seeds: list[int], keeps: list[int]) -> list[list[int]]:
+    carry = np.zeros(GRID.tokens, np.float32)
+    kept = []
+    for seed, keep in zip(seeds, keeps, strict=True):
+        _, indices, carry = tiny_step(tiny_observation(seed), carry, keep, VALID_TEXT)
+        kept.append(indices.tolist())
+    return kept
+
+
+def test_the_carry_reaches_the_next_step_whatever_the_profile(program: ProgramExecutor) -> None:
+    seeds, profiles = list(range(6)), ["full", "keep50", "keep50", "full", "keep50", "keep50"]
+    found = []
+    for seed, profile in zip(seeds, profiles, strict=True):
+        load(program, seed)
+        found.append(program.step(profile, {})["kept"][0].tolist())
+        program.commit()
+    assert found == expected_kept(seeds, [8 if profile == "full" else 4 for profile in profiles])
+
+
+def test_a_step_that_is_not_committed_leaves_no_trace(program: ProgramExecutor) -> None:
+    load(program, 0)
+    program.step("keep50", {})
+    program.commit()
+    for _ in range(3):
+        load(program, 7)
+        program.step("keep50", {})
+    load(program, 1)
+    assert program.step("keep50", {})["kept"][0].tolist() == expected_kept([0, 1], [4, 4])[1]
+
+
+def test_reset_restores_the_carry(program: ProgramExecutor) -> None:
+    for seed in range(3):
+        load(program, seed)
+        program.step("full", {})
+        program.commit()
+    program.reset()
+    load(program, 5)
+    assert program.step("keep50", {})["kept"][0].tolist() == expected_kept([5], [4])[0]
+
+
+def test_every_stage_is_timed(program: ProgramExecutor) -> None:
+    timings_ns: dict[str, int] = {}
+    program.step("full", timings_ns)
+    assert timings_ns.keys() == {"stage.step"}
+
+
+def test_an_unknown_profile_is_named(program: ProgramExecutor) -> None:
+    with pytest.raises(UnknownProfileError, match=r"expected a profile of this bundle \(full, keep50\), found 'keep1'"):
+        program.step("keep1", {})
+
+
+def test_wiring_that_does_not_fit_the_graph_is_refused(tiny: Path) -> None:
+    bundle = Bundle.open(tiny)
+    first, *others = bundle.manifest.profiles
+    stage = dataclasses.replace(first.stages[0], inputs={"images": "images"})
+    manifest = dataclasses.replace(
+        bundle.manifest, profiles=(dataclasses.replace(first, stages=(stage,)), *others)
+    )
+    with OrtBackend() as backend, pytest.raises(BundleError, match=r"step\.full\.onnx: the manifest and the graph disagree"):
+        ProgramExecutor(dataclasses.replace(bundle, manifest=manifest), backend)

@@ -1,0 +1,165 @@
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saccade.proto import errors
+from saccade.runtime.bundle import Bundle
+from saccade.runtime.engines.ort import OrtBackend
+from saccade.runtime.observation import Observation
+from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.session import Session
+from tests.tiny_bundle import GRID, tiny_observation, tiny_step, write_tiny_bundle
+
+INSTRUCTION = "push the red cube"
+WORDS = 4
+
+
+def test_actions_are_the_model_in_physical_units(session: Session) -> None:
+    session.reset(INSTRUCTION)
+    carry = np.zeros(GRID.tokens, np.float32)
+    for seed, keep in enumerate([8, 4, 8, 4, 4]):
+        observation = tiny_observation(seed, sequence=seed + 1, captured_ns=seed)
+        chunk = session.act(observation, "keep50" if keep == 4 else "full")
+        actions, kept, carry = tiny_step(observation, carry, keep, WORDS)
+        np.testing.assert_allclose(chunk.actions, actions, atol=1e-6)
+        assert chunk.kept.tolist() == kept.tolist()
+        assert (chunk.sequence, chunk.captured_ns, chunk.clamped) == (seed + 1, seed, 0)
+        assert {"prepare", "stage.step", "finish", "session"} == chunk.timings_ns.keys()
+
+
+def test_a_chunk_stays_as_it_is_when_the_next_one_is_made(session: Session) -> None:
+    session.reset(INSTRUCTION)
+    first = session.act(tiny_observation(0))
+    actions, kept = first.actions.copy(), first.kept.copy()
+    session.act(tiny_observation(1, sequence=2))
+    np.testing.assert_array_equal(first.actions, actions)
+    np.testing.assert_array_equal(first.kept, kept)
+
+
+def test_reset_starts_over(session: Session) -> None:
+    found = []
+    for _ in range(2):
+        session.reset(INSTRUCTION)
+        found.append([session.act(tiny_observation(seed, sequence=seed + 1), "keep50") for seed in range(4)])
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_array_equal(one.actions, other.actions)
+        assert one.profile == other.profile
+
+
+def test_the_instruction_decides(session: Session) -> None:
+    second = []
+    for instruction in ("reach", "push the red cube", "  reach "):
+        session.reset(instruction)
+        second.append(float(session.act(tiny_observation()).actions[0, 1]))
+    assert second[1] - second[0] == pytest.approx(0.03)
+    assert second[2] == second[0]
+
+
+@pytest.mark.parametrize(
+    ("warmup", "refresh", "expected"),
+    [(0, 0, "kkkkkk"), (2, 0, "ffkkkk"), (0, 3, "fkkfkk"), (1, 4, "fkkkfk")],
+)
+def test_warm_up_and_refresh_steps_run_full(tiny: Path, warmup: int, refresh: int, expected: str) -> None:
+    bundle = Bundle.open(tiny)
+    policy = dataclasses.replace(bundle.manifest.policy, warmup_steps=warmup, refresh_every=refresh)
+    manifest = dataclasses.replace(bundle.manifest, policy=policy)
+    with OrtBackend(threads=1) as backend:
+        session = Session(ProgramExecutor(dataclasses.replace(bundle, manifest=manifest), backend), profile="keep50")
+        for _ in range(2):
+            session.reset(INSTRUCTION)
+            ran = [session.act(tiny_observation(sequence=step + 1)).profile[0] for step in range(6)]
+            assert "".join(ran) == expected
+
+
+def test_observing_before_reset_is_refused(session: Session) -> None:
+    with pytest.raises(errors.SessionNotResetError, match="expected reset"):
+        session.act(tiny_observation())
+
+
+@pytest.mark.parametrize("instruction", ["", "  \n"])
+def test_an_empty_instruction_is_refused(session: Session, instruction: str) -> None:
+    with pytest.raises(errors.InstructionError, match="expected an instruction such as .* found an empty one"):
+        session.reset(instruction)
+
+
+def test_a_long_instruction_is_refused(session: Session) -> None:
+    with pytest.raises(errors.InstructionError, match="1 to 6 tokens, found 7: shorten it"):
+        session.reset("push " * 7)
+
+
+def changed(**changes: Any) -> Observation:
+    return dataclasses.replace(tiny_observation(), **changes)
+
+
+def with_image(pixels: Any) -> Observation:
+    return changed(images={**tiny_observation().images, "wrist": pixels})
+
+
+UNUSABLE = {
+    "size": (with_image(np.zeros((9, 8, 3), np.uint8)), errors.ImageError, r"view 'wrist': expected uint8\[8, 8, 3\] .* found uint8\[9, 8, 3\]: resize"),
+    "dtype": (with_image(np.zeros((8, 8, 3), np.float32)), errors.ImageError, r"found float32\[8, 8, 3\]"),
+    "channels": (with_image(np.zeros((8, 8), np.uint8)), errors.ImageError, r"found uint8\[8, 8\]"),
+    "missing view": (changed(images={"scene": np.zeros((8, 8, 3), np.uint8)}), errors.ImageError, r"expected the views \['scene', 'wrist'\], found \['scene'\]"),
+    "unknown view": (changed(images={**tiny_observation().images, "top": np.zeros((8, 8, 3), np.uint8)}), errors.ImageError, "'top'"),
+    "NaN": (changed(proprio=np.array([0.1, np.nan], np.float32)), errors.ProprioError, "expected finite proprioception, found .*nan.*: check the sensor of 'y'"),
+    "infinity": (changed(proprio=np.array([-np.inf, 0], np.float32)), errors.ProprioError, "sensor of 'x'"),
+    "width": (changed(proprio=np.zeros(3, np.float32)), errors.ProprioError, r"expected float32\[2\] .* found float32\[3\]"),
+    "kind": (changed(proprio=np.zeros(2, np.int64)), errors.ProprioError, "found int64"),
+    "order": (changed(sequence=0), errors.ObservationError, "expected an observation sequence above 0, found 0"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNUSABLE)
+def test_an_unusable_observation_is_refused_and_nothing_runs(session: Session, case: str) -> None:
+    observation, kind, message = UNUSABLE[case]
+    session.reset(INSTRUCTION)
+    with pytest.raises(kind, match=message):
+        session.act(observation)
+    chunk = session.act(tiny_observation())
+    session.reset(INSTRUCTION)
+    np.testing.assert_array_equal(chunk.actions, session.act(tiny_observation()).actions)
+
+
+def test_a_missing_profile_is_named(session: Session, program: ProgramExecutor) -> None:
+    session.reset(INSTRUCTION)
+    with pytest.raises(errors.UnknownProfileError, match=r"\(full, keep50\), found 'keep3'"):
+        session.act(tiny_observation(), "keep3")
+    with pytest.raises(errors.UnknownProfileError, match="found 'tiny'"):
+        Session(program, profile="tiny")
+
+
+@pytest.mark.parametrize(("captured_ns", "is_used"), [(950, True), (900, True), (899, False), (1001, False)])
+def test_stale_and_future_observations_are_refused(program: ProgramExecutor, captured_ns: int, is_used: bool) -> None:
+    session = Session(program, max_age_ns=100, clock=lambda: 1000)
+    session.reset(INSTRUCTION)
+    observation = tiny_observation(captured_ns=captured_ns)
+    if is_used:
+        assert session.act(observation).captured_ns == captured_ns
+        return
+    with pytest.raises(errors.StaleObservationError, match="send a newer one"):
+        session.act(observation)
+
+
+def test_an_observation_is_used_once(session: Session) -> None:
+    session.reset(INSTRUCTION)
+    session.act(tiny_observation(sequence=3))
+    for sequence in (3, 2):
+        with pytest.raises(errors.ObservationError, match=f"above 3, found {sequence}"):
+            session.act(tiny_observation(sequence=sequence))
+
+
+def test_a_model_that_goes_wrong_is_refused_and_its_carry_forgotten(tmp_path: Path) -> None:
+    bundle = Bundle.open(write_tiny_bundle(tmp_path / "poison", poison=True, warmup_steps=0))
+    good = tiny_observation()
+    with OrtBackend(threads=1) as backend:
+        session = Session(ProgramExecutor(bundle, backend))
+        session.reset(INSTRUCTION)
+        bad = dataclasses.replace(tiny_observation(1), proprio=np.zeros(2, np.float32))
+        with pytest.raises(errors.ActionRefusedError, match="action 'dx' at control step 0 .* found inf: the whole chunk"):
+            session.act(bad)
+        after = session.act(good, "keep50")
+        session.reset(INSTRUCTION)
+        np.testing.assert_array_equal(after.kept, session.act(good, "keep50").kept)
