@@ -6,11 +6,6 @@ table's surface is z = 0. The tool centre point (TCP) lies between the finger ti
 
 from __future__ import annotations
 
-import os
-
-# Headless by default; a value that is set already wins. Must precede the import of mujoco.
-os.environ.setdefault("MUJOCO_GL", "egl")
-
 import mujoco
 from mujoco import mjtGeom, mjtJoint
 

@@ -11,9 +11,10 @@ from rich.console import Console
 from rich.progress import track
 
 from saccade.export.families.openvla_oft import OpenVlaOft
+from saccade.sim.seeds import FIRST_TRAINING_SEED
 from saccade.sim.tabletop.tasks import TEMPLATES
 from saccade.sim.training.cloning import Cloning
-from saccade.sim.training.demonstrations import FIRST_TRAINING_SEED, record_frames, save_frames
+from saccade.sim.training.demonstrations import record_frames, save_frames
 from saccade.sim.training.finish import write_checkpoint
 from saccade.sim.training.loop import STATE, LoopConfig, load_weights
 from saccade.sim.training.loop import train as run_loop
@@ -43,18 +44,17 @@ def train() -> None:
     """
 
 
-def _run_option() -> click.Option:
-    return click.option(  # type: ignore[return-value]
-        "--run",
-        type=click.Path(path_type=Path),
-        default=Path("runs/mini"),
-        show_default=True,
-        help="Working directory.",
-    )
+_run_option = click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    default=Path("runs/mini"),
+    show_default=True,
+    help="Working directory.",
+)
 
 
 @train.command()
-@_run_option()
+@_run_option
 @click.option("--shards", default=52, show_default=True, help=f"Shards of {FRAMES_PER_SHARD} frames.")
 @click.option(
     "--start", default=0, show_default=True, help="First shard; run several commands on several cores."
@@ -75,7 +75,7 @@ def record(run: Path, shards: int, start: int) -> None:
 
 
 @train.command()
-@_run_option()
+@_run_option
 @click.option("--steps", default=1700, show_default=True)
 @click.option(
     "--decay", default=600, show_default=True, help="Steps at the end over which the rate falls to zero."
@@ -91,7 +91,7 @@ def see(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
 
 
 @train.command()
-@_run_option()
+@_run_option
 @click.option("--steps", default=6000, show_default=True)
 @click.option(
     "--decay", default=2000, show_default=True, help="Steps at the end over which the rate falls to zero."
@@ -107,7 +107,7 @@ def act(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
 
 
 @train.command("correct")
-@_run_option()
+@_run_option
 @click.option("--shards", default=10, show_default=True, help=f"Shards of {FRAMES_PER_SHARD} frames.")
 @click.option("--start", default=0, show_default=True)
 def correct_command(run: Path, shards: int, start: int) -> None:
@@ -121,7 +121,7 @@ def correct_command(run: Path, shards: int, start: int) -> None:
 
 
 @train.command()
-@_run_option()
+@_run_option
 @click.option("--episodes", default=25, show_default=True, help="Episodes per task, on held-out seeds.")
 def check(run: Path, episodes: int) -> None:
     """Success of the model in training, in process with PyTorch; `saccade sim` is the real measurement."""
@@ -131,7 +131,7 @@ def check(run: Path, episodes: int) -> None:
 
 
 @train.command()
-@_run_option()
+@_run_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint directory to write.")
 def finish(run: Path, out: Path) -> None:
     """Write the checkpoint: safetensors in the family's layout, statistics, tokenizer, training receipt."""

@@ -34,8 +34,6 @@ CHUNK = 8
 IMAGE_PX = 120
 PATCH_PX = 12
 LABELS_PER_FRAME = 2
-FIRST_TRAINING_SEED = 1_000_000
-"""Seeds below are held out: evaluation never sees a training seed."""
 
 SHARD_FIELDS = {
     "images": "uint8 (frames, views, 120, 120, 3) RGB",
