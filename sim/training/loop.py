@@ -59,9 +59,12 @@ class LoopConfig:
 
 
 class Stage(Protocol):
-    """What is trained: an ``nn.Module`` whose forward returns a loss and metrics, and a source of batches."""
+    """What is trained, and a source of samples."""
 
-    module: nn.Module
+    @property
+    def module(self) -> nn.Module:
+        """The module; its forward takes a batch and returns a loss and metrics."""
+        ...
 
     def batch(self, rng: np.random.Generator, size: int) -> Any:
         """Draw training samples."""
