@@ -54,7 +54,7 @@ class VisionBackbone(nn.Module):
             self.add_module(name, VisionTransformer(tower))
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 ``(images, height, width, 3)`` -> ``(images, patches, vision_width)``."""
+        """Pixels 0..255, float ``(images, height, width, 3)`` -> ``(images, patches, vision_width)``."""
         features = [cast(VisionTransformer, tower).encode_pixels(images) for tower in self.children()]
         return features[0] if len(features) == 1 else torch.cat(features, dim=-1)
 
@@ -97,7 +97,8 @@ class OpenVlaOft(nn.Module):
         Returns:
             ``(batch, visual tokens, vision_width)``, in (view, row, column) order.
         """
-        tokens: Tensor = self.vision_backbone(images.flatten(0, 1))
+        # The cast comes first: TensorRT takes uint8 only where it enters the graph.
+        tokens: Tensor = self.vision_backbone(images.float().flatten(0, 1))
         return tokens.reshape(images.shape[0], -1, tokens.shape[-1])
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:

@@ -69,9 +69,7 @@ class SignalCollector:
         )
 
 
-def query_rows(
-    rows: QueryRows, x: Tensor, layout: SequenceLayout, mask: Tensor
-) -> tuple[Tensor, Tensor]:
+def query_rows(rows: QueryRows, x: Tensor, layout: SequenceLayout, mask: Tensor) -> tuple[Tensor, Tensor]:
     """Take the rows that a request names.
 
     Args:

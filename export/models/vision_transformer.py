@@ -195,15 +195,15 @@ class VisionTransformer(nn.Module):
         return self._encode(patchify(images.permute(0, 2, 3, 1), self.config.patch_size))
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
-        """Encode camera images. The cast comes first: TensorRT takes uint8 only where it enters the graph.
+        """Encode camera images; the tower normalises them.
 
         Args:
-            pixels: uint8 ``(images, image_size, image_size, 3)``, RGB.
+            pixels: float ``(images, image_size, image_size, 3)``, RGB, 0 to 255.
 
         Returns:
             As :meth:`forward`.
         """
-        patches = patchify(pixels.float(), self.config.patch_size)
+        patches = patchify(pixels, self.config.patch_size)
         values = self.config.patch_size**2
         scale = [1 / (255 * std) for std in self.config.pixel_std] * values
         shift = [

@@ -1,0 +1,88 @@
+"""torch module to ONNX graph: torch.export, opset 20, standard domain, static shapes, then made lean.
+
+Opset 20 with primitive operators is the one form that TensorRT 10.3 to 11, TensorRT-RTX and ONNX Runtime all read.
+"""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import onnx_ir as ir
+import torch
+from torch import Tensor
+
+from saccade.export.graph.lean import make_lean
+from saccade.export.graph.placement import SelectingStep
+from saccade.proto.errors import ExportError
+from saccade.proto.manifest_rules import ACTIONS, CARRY_OUTPUT_SUFFIX, KEPT
+
+OPSET = 20
+_CHATTY_LOGGERS = ("torch.onnx._internal.exporter._registration", "onnx_ir", "onnxscript")
+HOST_INPUTS = ("images", "proprio", "token_ids", "attention_mask", "position_ids")
+
+
+class StepPorts(NamedTuple):
+    """Names of a step graph's inputs and outputs, in order."""
+
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+
+
+def step_ports(step: SelectingStep) -> StepPorts:
+    """Return the names: host inputs, then carry; actions, kept, then the next carry."""
+    carry = tuple(spec.name for spec in step.carry_specs)
+    following = tuple(name + CARRY_OUTPUT_SUFFIX for name in carry)
+    return StepPorts((*HOST_INPUTS, *carry), (ACTIONS, KEPT, *following))
+
+
+def capture(step: SelectingStep, example: tuple[Tensor, ...]) -> ir.Model:
+    """Export one control step at its keep count.
+
+    Args:
+        step: The module, in eval mode.
+        example: Inputs in the order of :func:`step_ports`; their shapes become the graph's.
+
+    Raises:
+        ExportError: torch cannot export the module.
+    """
+    ports = step_ports(step)
+    try:
+        with torch.no_grad(), _quiet():
+            program = torch.onnx.export(
+                step.eval(),
+                example,
+                dynamo=True,
+                opset_version=OPSET,
+                input_names=ports.inputs,
+                output_names=ports.outputs,
+                verbose=False,
+            )
+    except torch.onnx.errors.OnnxExporterError as error:
+        raise ExportError(
+            f"policy {step.policy.name!r} at keep {step.keep}: expected a graph of static shapes and standard "
+            f"operators, torch.onnx refused: {error}."
+        ) from error
+    if program is None:
+        raise ExportError("torch.onnx.export returned nothing; expected a program.")
+    with _quiet():
+        return make_lean(program.model)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Silence the libraries' own notices (no torchvision, nothing to merge); errors still raise."""
+    loggers = [logging.getLogger(name) for name in _CHATTY_LOGGERS]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
