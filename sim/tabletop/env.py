@@ -84,7 +84,7 @@ class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
             "instruction": instruction(self.world.task, self.world.layout),
         }
 
-    def render(self) -> np.ndarray:  # type: ignore[override]
+    def render(self) -> np.ndarray:
         """The scene view, uint8 ``(image_px, image_px, 3)``."""
         return self.cameras.render(VIEWS[0])
 

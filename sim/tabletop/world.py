@@ -105,6 +105,10 @@ class World:
         """The horizon is reached."""
         return self.steps >= HORIZON
 
+    def is_over(self) -> bool:
+        """The episode has ended: success, or out of time."""
+        return self.succeeded or self.out_of_time
+
     def tcp(self) -> np.ndarray:
         """Tool centre point, ``(3,)`` metres."""
         return self.data.qpos[self._arm_qpos[:3]].copy()

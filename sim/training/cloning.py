@@ -30,8 +30,6 @@ class Cloning(nn.Module):
         self.model = model
         self.goals = nn.Linear(model.config.decoder.width, 6)
         model.vision_backbone.requires_grad_(False)
-        weights = torch.tensor([1.0, 1.0, 1.0, _GRIPPER_WEIGHT])
-        self.register_buffer("action_weights", weights, persistent=False)
 
     def forward(
         self,
@@ -58,7 +56,9 @@ class Cloning(nn.Module):
             tokens = self.model.visual_tokens(images)
         mask, positions = self.model.sequence_inputs(lengths)
         outputs = self.model.forward_from_tower(tokens[frame], proprio, token_ids, mask, positions)
-        action_error = (outputs.actions.float() - actions).abs() * self.action_weights
+        action_error = (outputs.actions.float() - actions).abs() * actions.new_tensor(
+            [1.0, 1.0, 1.0, _GRIPPER_WEIGHT]
+        )
         goal_error = (self.goals(outputs.action_states[:, 0]).float() - goals).abs().mean()
         loss = action_error.mean() + goal_error
         metrics = {

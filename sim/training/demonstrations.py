@@ -75,7 +75,7 @@ def record_frames(seed: int) -> Iterator[Frame]:
         while True:
             world.reset(rng)
             disturbance = Disturbance(rng)
-            while not (world.succeeded or world.out_of_time):
+            while not world.is_over():
                 if rng.random() < 0.5:
                     yield label_frame(world, cameras, rng)
                 world.step(disturbance(expert_action(world)))

@@ -23,7 +23,8 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import safe_open
 from safetensors.torch import save_file
-from torch import Tensor, distributed, multiprocessing, nn
+from torch import Tensor, distributed, nn
+from torch.multiprocessing.spawn import spawn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 
@@ -95,9 +96,7 @@ def train(build: StageFactory, config: LoopConfig, run: Path) -> None:
         return
     with tempfile.NamedTemporaryFile() as rendezvous:
         os.unlink(rendezvous.name)
-        multiprocessing.spawn(
-            _work, (build, config, run, f"file://{rendezvous.name}"), nprocs=config.processes
-        )
+        spawn(_work, (build, config, run, f"file://{rendezvous.name}"), nprocs=config.processes)
         Path(rendezvous.name).touch()
 
 

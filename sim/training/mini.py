@@ -31,6 +31,7 @@ def build_tokenizer() -> Tokenizer:
 
 def build_config(tokenizer: Tokenizer) -> OftConfig:
     """Dimensions: 3.2 M parameters, two 120-pixel views, 200 visual tokens."""
+    vocabulary = tokenizer.get_vocab()
     tower = VisionConfig(image_size=IMAGE_PX, patch_size=PATCH_PX, width=192, depth=4, heads=3, mlp_dim=512)
     decoder = DecoderConfig(
         width=160,
@@ -39,7 +40,7 @@ def build_config(tokenizer: Tokenizer) -> OftConfig:
         kv_heads=5,
         head_dim=32,
         mlp_dim=432,
-        vocab_size=tokenizer.get_vocab_size(),
+        vocab_size=len(vocabulary),
         causal=False,
     )
     return OftConfig(
@@ -50,7 +51,7 @@ def build_config(tokenizer: Tokenizer) -> OftConfig:
         action_dim=len(ACTION_NAMES),
         proprio_dim=len(PROPRIO_NAMES),
         max_text_tokens=MAX_TEXT_TOKENS,
-        bos_id=tokenizer.token_to_id(BOS),
-        eos_id=tokenizer.token_to_id(EOS),
-        pad_id=tokenizer.token_to_id(PAD),
+        bos_id=vocabulary[BOS],
+        eos_id=vocabulary[EOS],
+        pad_id=vocabulary[PAD],
     )

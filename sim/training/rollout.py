@@ -75,10 +75,10 @@ def _episode(
 ) -> Iterator[Frame | None]:
     """Run the world's episode to its end; yield a labelled frame per control step if ``label`` is given."""
     text = instruction(world.task, world.layout)
-    while not (world.succeeded or world.out_of_time):
+    while not world.is_over():
         yield label_frame(world, cameras, label) if label is not None else None
         images = np.stack([cameras.render(view) for view in VIEWS])
         for action in driver.chunk(images, world.proprio(), text)[:EXECUTE]:
             world.step(action)
-            if world.succeeded or world.out_of_time:
+            if world.is_over():
                 break
