@@ -15,6 +15,7 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
+from saccade.export.graph.attention_lowering import LOWERINGS
 from saccade.export.graph.lean import make_lean
 from saccade.export.graph.placement import SelectingStep
 from saccade.proto.errors import ExportError
@@ -59,6 +60,7 @@ def capture(step: SelectingStep, example: tuple[Tensor, ...]) -> ir.Model:
                 opset_version=OPSET,
                 input_names=ports.inputs,
                 output_names=ports.outputs,
+                custom_translation_table=dict(LOWERINGS),
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:

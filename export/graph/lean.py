@@ -27,6 +27,7 @@ def make_lean(model: ir.Model) -> ir.Model:
         common_passes.TopologicalSortPass(),
     ):
         clean(model)
+    compute_outputs(model)
     _drop_notes(model)
     return model
 
@@ -57,6 +58,22 @@ def sort_top_k(model: ir.Model) -> None:
     for node in model.graph:
         if node.op_type == "TopK":
             node.attributes["sorted"] = ir.AttrInt64("sorted", 1)
+
+
+def compute_outputs(model: ir.Model) -> None:
+    """Give constant outputs (the kept set of a full profile) a node: some parsers refuse outputs without one."""
+    for position, value in enumerate(model.graph.outputs):
+        if value.producer() is not None or value.is_graph_input():
+            continue
+        name = value.name or f"output_{position}"
+        constant = model.graph.initializers.pop(name)
+        constant.name = f"{name}.constant"
+        identity = ir.node("Identity", [constant])
+        output = identity.outputs[0]
+        output.name, output.dtype, output.shape = name, constant.dtype, constant.shape
+        model.graph.outputs[position] = output
+        model.graph.register_initializer(constant)
+        model.graph.append(identity)
 
 
 def _row_index(data: ir.Value | None, index: ir.Value | None, axis: int) -> tuple[ir.Value, int] | None:
