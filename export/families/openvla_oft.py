@@ -201,6 +201,6 @@ def initialise(model: OpenVlaOft, seed: int) -> OpenVlaOft:
             depth = next((layers[kind] for suffix, kind in branches.items() if name.endswith(suffix)), None)
             std = fan_in**-0.5 / ((2 * depth) ** 0.5 if depth else 1.0)
             module.weight.normal_(0.0, std, generator=generator)
-            if getattr(module, "bias", None) is not None:
+            if isinstance(module, (nn.Linear, nn.Conv2d)) and module.bias is not None:
                 module.bias.zero_()
     return model

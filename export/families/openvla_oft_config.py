@@ -193,7 +193,9 @@ def _tower_from_json(entry: Mapping[str, Any]) -> VisionConfig:
             f"{CONFIG_NAME}: vision_towers: expected only {', '.join(sorted(known))}, found {unknown}."
         )
     try:
-        switches = {key: tuple(item) if isinstance(item, list) else item for key, item in entry.items()}
+        switches: dict[str, Any] = {
+            key: tuple(item) if isinstance(item, list) else item for key, item in entry.items()
+        }
         return VisionConfig(**switches)
     except TypeError as error:
         raise CheckpointError(f"{CONFIG_NAME}: vision_towers: {error}.") from error

@@ -41,7 +41,8 @@ class SequenceLayout:
 
     def take(self, x: Tensor, name: str) -> Tensor:
         """Return segment ``name`` of ``(batch, tokens, ...)``."""
-        return x[:, self.span(name)]
+        segment: Tensor = x[:, self.span(name)]
+        return segment
 
     def replace_visual(self, x: Tensor, visual: Tensor) -> Tensor:
         """Put ``(batch, keep, ...)`` in the place of the visual segment of ``(batch, tokens, ...)``."""

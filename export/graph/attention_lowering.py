@@ -37,7 +37,8 @@ def attention(  # noqa: PLR0913, PLR0917 -- the signature of torch's operator
         )
     if scale is None:
         scale = float(query.shape[-1]) ** -0.5
-    scaled = op.Mul(query, op.CastLike(op.Constant(value_float=scale), query))
+    factor: Any = op.Constant(value_float=scale)
+    scaled = op.Mul(query, op.CastLike(factor, query))
     logits = op.MatMul(scaled, op.Transpose(key, perm=[0, 1, 3, 2]))
     if attn_mask is not None:
         logits = op.Add(logits, attn_mask)

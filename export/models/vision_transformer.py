@@ -209,8 +209,7 @@ class VisionTransformer(nn.Module):
         shift = [
             mean / std for mean, std in zip(self.config.pixel_mean, self.config.pixel_std, strict=True)
         ] * values
-        floats = {"dtype": torch.float32, "device": pixels.device}
-        return self._encode(patches * torch.tensor(scale, **floats) - torch.tensor(shift, **floats))
+        return self._encode(patches * patches.new_tensor(scale) - patches.new_tensor(shift))
 
     def _encode(self, patches: Tensor) -> Tensor:
         x = self._with_prefix(self.patch_embed(patches))

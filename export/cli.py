@@ -1,0 +1,138 @@
+"""``saccade export``: a checkpoint becomes a bundle."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from saccade.export.pipeline import ExportReport, ExportRequest, export_bundle
+from saccade.proto.errors import SaccadeError
+
+_EXAMPLE = """\b
+Example:
+  saccade export runs/mini/checkpoint --policy vla_pruner --keep 1.0,0.5,0.25,0.125 --out bundle
+"""
+
+
+def _ratios(context: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
+    del context
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise click.BadParameter(
+            f"expected numbers such as 1.0,0.5, found {text!r}", param=parameter
+        ) from error
+
+
+def _options(context: click.Context, parameter: click.Parameter, pairs: tuple[str, ...]) -> dict[str, object]:
+    del context
+    options: dict[str, object] = {}
+    for pair in pairs:
+        key, equals, text = pair.partition("=")
+        if not equals:
+            raise click.BadParameter(f"expected key=value, found {pair!r}", param=parameter)
+        try:
+            options[key] = json.loads(text)
+        except ValueError:
+            options[key] = text
+    return options
+
+
+@click.command(epilog=_EXAMPLE)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Bundle folder to write.")
+@click.option("--policy", default="vla_pruner", show_default=True, help="Token-selection policy.")
+@click.option(
+    "--keep",
+    "keep_ratios",
+    default="1.0,0.5,0.25,0.125",
+    show_default=True,
+    callback=_ratios,
+    help="Share of visual tokens kept, one profile each.",
+)
+@click.option(
+    "--policy-option", "options", multiple=True, callback=_options, help="key=value, may be repeated."
+)
+@click.option(
+    "--frames", type=click.Path(path_type=Path), help="Recorded frames (.npz) for the parity check."
+)
+@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+def export(
+    *,
+    checkpoint: Path,
+    out: Path,
+    policy: str,
+    keep_ratios: tuple[float, ...],
+    options: dict[str, object],
+    frames: Path | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Export CHECKPOINT to a bundle that the robot runs without torch.
+
+    Writes nothing unless every check passed: the operators TensorRT takes, ONNX Runtime against PyTorch on every
+    profile, and that the policy changes something.
+    """
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    request = ExportRequest(
+        checkpoint=checkpoint,
+        out=out,
+        policy=policy,
+        options=options,
+        keep_ratios=keep_ratios,
+        frames=frames,
+        overwrite=force,
+    )
+    try:
+        with Progress(
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+        ) as display:
+            task = display.add_task("export", total=None)
+            report = export_bundle(request, lambda what: display.update(task, description=what))
+    except SaccadeError as error:
+        raise click.ClickException(error.message) from error
+    if as_json:
+        click.echo(json.dumps(_as_json(report, out), indent=2))
+    else:
+        Console().print(_table(report, out))
+
+
+def _as_json(report: ExportReport, out: Path) -> dict[str, object]:
+    return {
+        "bundle": str(out),
+        "name": report.manifest.name,
+        "policy": report.manifest.policy.name,
+        "profiles": {name: asdict(receipt) for name, receipt in report.parity.items()},
+        "nodes": {name: receipt.nodes for name, receipt in report.lint.items()},
+        "bytes": sum(file.bytes for file in report.manifest.files.values()),
+        "seconds": dict(report.seconds),
+    }
+
+
+def _table(report: ExportReport, out: Path) -> Table:
+    megabytes = sum(file.bytes for file in report.manifest.files.values()) / 1e6
+    table = Table(title=f"{report.manifest.name} -> {out}  ({megabytes:.1f} MB)")
+    for column in ("profile", "visual tokens", "nodes", "max action error", "same kept", "action change"):
+        table.add_column(column, justify="left" if column == "profile" else "right")
+    for name, parity in report.parity.items():
+        table.add_row(
+            name,
+            str(parity.keep),
+            str(report.lint[name].nodes),
+            f"{parity.actions_max_error:.1e}",
+            f"{parity.kept_same_share:.0%}",
+            f"{parity.action_change:.3f}" if parity.action_change else "-",
+        )
+    return table

@@ -1,0 +1,135 @@
+"""The manifest of a bundle, from what the checkpoint and the policy say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
+
+from saccade.export.checkpoint import TOKENIZER_NAME, Checkpoint
+from saccade.export.families.openvla_oft_config import FAMILY
+from saccade.export.graph.capture import step_ports
+from saccade.export.graph.placement import SelectingStep
+from saccade.export.statistics import STATISTICS_NAME
+from saccade.policies.base import CarrySpec as PolicyCarrySpec
+from saccade.proto.manifest import (
+    CarrySpec,
+    FileSpec,
+    GridSpec,
+    InstructionSpec,
+    Manifest,
+    PolicySpec,
+    ProfileSpec,
+    SegmentSpec,
+    StageSpec,
+    ViewSpec,
+)
+from saccade.proto.manifest_rules import ACTIONS, CARRY_OUTPUT_SUFFIX, KEPT
+from saccade.proto.tensor_spec import TensorRole, TensorSpec
+from saccade.proto.versions import BUNDLE_FORMAT_VERSION
+
+_PRODUCERS = ("saccade", "torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "safetensors", "tokenizers")
+
+
+@dataclass(frozen=True)
+class ProfilePlan:
+    """One keep count that is to be compiled.
+
+    Args:
+        name: ``full``, ``keep50`` ...
+        ratio: Nominal share of visual tokens.
+        keep: Their number.
+    """
+
+    name: str
+    ratio: float
+    keep: int
+
+    @property
+    def graph(self) -> str:
+        """Path of its graph within the bundle."""
+        return f"graphs/step.{self.name}.onnx"
+
+
+def producers() -> dict[str, str]:
+    """Return the version of each package that has a part in a bundle."""
+    return {name: version(name) for name in _PRODUCERS}
+
+
+def build_manifest(
+    checkpoint: Checkpoint, step: SelectingStep, plans: Sequence[ProfilePlan], files: Mapping[str, FileSpec]
+) -> Manifest:
+    """Assemble the manifest; its own rules are checked as it is built.
+
+    Args:
+        checkpoint: What was exported.
+        step: Any of its profiles: carry, grid and policy are the same for all.
+        plans: All profiles.
+        files: Every file of the bundle.
+    """
+    embodiment, config, policy = checkpoint.embodiment, checkpoint.config, step.policy
+    side = config.image_size
+    return Manifest(
+        format_version=BUNDLE_FORMAT_VERSION,
+        name=embodiment.name,
+        family=FAMILY,
+        license=embodiment.license,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        producer=producers(),
+        views=tuple(ViewSpec(name, side, side) for name in embodiment.views),
+        proprio=embodiment.proprio,
+        instruction=InstructionSpec(
+            TOKENIZER_NAME, embodiment.template, config.max_text_tokens, config.pad_id
+        ),
+        sequence=tuple(SegmentSpec(name, tokens) for name, tokens in config.segments.items()),
+        action=embodiment.action,
+        statistics=STATISTICS_NAME,
+        statistics_key=embodiment.statistics_key,
+        tensors=(
+            *_host_tensors(checkpoint),
+            *map(_carry_tensor, step.carry_specs),
+            *_result_tensors(checkpoint),
+        ),
+        carry=tuple(CarrySpec(spec.name, spec.initial) for spec in step.carry_specs),
+        profiles=tuple(_profile(plan, step) for plan in plans),
+        policy=PolicySpec(policy.name, policy.config.as_dict(), policy.warmup_steps, policy.refresh_every),
+        grid=GridSpec(config.grid.views, config.grid.rows, config.grid.columns),
+        limits=embodiment.limits,
+        files=dict(files),
+    )
+
+
+def _host_tensors(checkpoint: Checkpoint) -> tuple[TensorSpec, ...]:
+    config, side = checkpoint.config, checkpoint.config.image_size
+    positions = sum(config.segments.values())
+    image = ("batch", "views", "height", "width", "channels")
+    host = TensorRole.HOST
+    return (
+        TensorSpec("images", "uint8", (1, config.views, side, side, 3), image, "1", host),
+        TensorSpec("proprio", "float32", (1, config.proprio_dim), ("batch", "proprio"), "1", host),
+        TensorSpec("token_ids", "int64", (1, config.max_text_tokens), ("batch", "text"), "token", host),
+        TensorSpec("attention_mask", "bool", (1, positions), ("batch", "positions"), "1", host),
+        TensorSpec("position_ids", "int64", (1, positions), ("batch", "positions"), "index", host),
+    )
+
+
+def _result_tensors(checkpoint: Checkpoint) -> tuple[TensorSpec, ...]:
+    config, result = checkpoint.config, TensorRole.RESULT
+    actions = (1, config.chunk, config.action_dim)
+    return (
+        TensorSpec(ACTIONS, "float32", actions, ("batch", "chunk", "action"), "1", result),
+        TensorSpec(KEPT, "int64", (1, -1), ("batch", "keep"), "index", result),
+    )
+
+
+def _carry_tensor(spec: PolicyCarrySpec) -> TensorSpec:
+    return TensorSpec(spec.name, spec.dtype, spec.shape, spec.dims, "1", TensorRole.CARRY)
+
+
+def _profile(plan: ProfilePlan, step: SelectingStep) -> ProfileSpec:
+    ports = step_ports(step)
+    inputs = {name: name for name in ports.inputs}
+    outputs = {name: name.removesuffix(CARRY_OUTPUT_SUFFIX) for name in ports.outputs}
+    stage = StageSpec("step", plan.graph, inputs, outputs)
+    return ProfileSpec(plan.name, plan.keep, plan.ratio, (stage,))

@@ -1,0 +1,249 @@
+"""Does the graph compute what the PyTorch module computes, and does the policy change anything at all?
+
+Both run on the same frames, one control step at a time, from the same carry (PyTorch's), so that every step is judged
+alone. A check that could not run is a failure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from saccade.export.graph.capture import step_ports
+from saccade.export.graph.placement import SelectingStep
+from saccade.proto.errors import ReceiptError
+
+_ERRORS_ONLY = 3
+SAME_ACTION = 1e-6
+"""Normalised actions closer than this count as unchanged."""
+
+
+@dataclass(frozen=True)
+class ParityTolerance:
+    """What passes.
+
+    Args:
+        actions: Largest error of a normalised action, on frames where both keep the same tokens.
+        carry: Largest error of a carry tensor on those frames.
+        overlap: Smallest share of kept tokens that both have, on every frame. Two backends may order near ties
+            differently.
+        same_kept: Smallest share of frames on which both keep exactly the same tokens.
+    """
+
+    actions: float = 1e-4
+    carry: float = 1e-4
+    overlap: float = 0.9
+    same_kept: float = 0.5
+
+
+@dataclass(frozen=True)
+class ParityReceipt:
+    """ONNX Runtime against PyTorch on one profile.
+
+    Args:
+        profile: Its name.
+        keep: Its keep count.
+        frames: Frames compared.
+        source: ``recorded`` or ``synthetic`` frames.
+        actions_max_error: Normalised.
+        actions_mean_error: Normalised.
+        actions_max_error_physical: For each action dimension, in its unit.
+        carry_max_error: Over all carry tensors.
+        kept_overlap_min: Worst share of common tokens.
+        kept_same_share: Share of frames with equal kept sets.
+        distinct_kept_sets: How many different sets were kept.
+        action_change: Largest difference that dropping tokens made to a normalised action (PyTorch against the full
+            profile); 0 for the full profile.
+    """
+
+    profile: str
+    keep: int
+    frames: int
+    source: str
+    actions_max_error: float
+    actions_mean_error: float
+    actions_max_error_physical: list[float]
+    carry_max_error: float
+    kept_overlap_min: float
+    kept_same_share: float
+    distinct_kept_sets: int
+    action_change: float
+
+
+@dataclass(frozen=True)
+class _Frame:
+    """One compared control step; arrays without the batch axis."""
+
+    actions: NDArray[np.float32]
+    actions_onnx: NDArray[np.float32]
+    actions_full: NDArray[np.float32]
+    kept: NDArray[np.int64]
+    kept_onnx: NDArray[np.int64]
+    carry_error: float
+
+    @property
+    def same(self) -> bool:
+        return np.array_equal(self.kept, self.kept_onnx)
+
+    @property
+    def overlap(self) -> float:
+        return len(np.intersect1d(self.kept, self.kept_onnx)) / len(self.kept)
+
+
+def check_parity(  # noqa: PLR0913
+    graph: Path,
+    step: SelectingStep,
+    full: SelectingStep,
+    frames: Sequence[tuple[Tensor, ...]],
+    *,
+    profile: str,
+    source: str,
+    physical_per_unit: NDArray[np.float32],
+    tolerance: ParityTolerance,
+) -> ParityReceipt:
+    """Compare one profile; the first ``policy.warmup_steps`` frames run at full, as on the robot.
+
+    Args:
+        graph: The ONNX file, its weights beside it.
+        step: The PyTorch module of this profile.
+        full: The PyTorch module with every token.
+        frames: Host inputs of consecutive frames.
+        profile: Name, for messages.
+        source: Where the frames come from.
+        physical_per_unit: Physical size of one normalised unit for each action dimension.
+        tolerance: What passes.
+
+    Raises:
+        ReceiptError: Too far apart, the policy did nothing, or there were too few frames to tell.
+    """
+    warmup = step.policy.warmup_steps if step is not full else 0
+    if len(frames) <= warmup:
+        raise ReceiptError(
+            f"profile {profile!r}: expected more than {warmup} frames (the policy's warm-up), found {len(frames)}; "
+            "the parity check could not run. Give more frames."
+        )
+    compared = _run(graph, step, full, frames, warmup)
+    same = [frame for frame in compared if frame.same]
+    errors = (
+        np.stack([np.abs(f.actions - f.actions_onnx) for f in same]) if same else np.full((1, 1, 1), np.inf)
+    )
+    receipt = ParityReceipt(
+        profile=profile,
+        keep=step.keep,
+        frames=len(compared),
+        source=source,
+        actions_max_error=float(errors.max()),
+        actions_mean_error=float(errors.mean()),
+        actions_max_error_physical=[float(x) for x in errors.max(axis=(0, 1)) * physical_per_unit],
+        carry_max_error=max((frame.carry_error for frame in same), default=float("inf")),
+        kept_overlap_min=min(frame.overlap for frame in compared),
+        kept_same_share=len(same) / len(compared),
+        distinct_kept_sets=len({frame.kept_onnx.tobytes() for frame in compared}),
+        action_change=max(float(np.abs(f.actions - f.actions_full).max()) for f in compared),
+    )
+    _judge(receipt, compared, tolerance, tokens=step.family.grid.tokens)
+    return receipt
+
+
+def _run(
+    graph: Path, step: SelectingStep, full: SelectingStep, frames: Sequence[tuple[Tensor, ...]], warmup: int
+) -> list[_Frame]:
+    options = ort.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    names = step_ports(step).inputs
+    carry = tuple(
+        torch.full(spec.shape, spec.initial, dtype=getattr(torch, spec.dtype)) for spec in step.carry_specs
+    )
+    compared: list[_Frame] = []
+    for index, frame in enumerate(frames):
+        inputs = (*frame, *carry)
+        with torch.inference_mode():
+            whole = full(*inputs)
+            ours = whole if index < warmup or step is full else step(*inputs)
+        if index >= warmup:
+            theirs = session.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})
+            compared.append(_compare(ours, theirs, whole))
+        carry = tuple(tensor.clone() for tensor in ours[2:])
+    return compared
+
+
+def _compare(
+    ours: tuple[Tensor, ...], theirs: Sequence[NDArray[np.float32]], whole: tuple[Tensor, ...]
+) -> _Frame:
+    carry_errors = [
+        float(np.abs(a.numpy() - b).max()) for a, b in zip(ours[2:], theirs[2:], strict=True) if b.size
+    ]
+    return _Frame(
+        actions=ours[0][0].numpy(),
+        actions_onnx=theirs[0][0],
+        actions_full=whole[0][0].numpy(),
+        kept=ours[1][0].numpy(),
+        kept_onnx=theirs[1][0].astype(np.int64),
+        carry_error=max(carry_errors, default=0.0),
+    )
+
+
+def _judge(
+    receipt: ParityReceipt, compared: Sequence[_Frame], tolerance: ParityTolerance, *, tokens: int
+) -> None:
+    where = f"profile {receipt.profile!r}"
+    for frame in compared:
+        check_kept(frame.kept_onnx, receipt.keep, tokens, where)
+    for what, found, fine, expected in (
+        (
+            "share of common kept tokens",
+            receipt.kept_overlap_min,
+            receipt.kept_overlap_min >= tolerance.overlap,
+            f">= {tolerance.overlap}",
+        ),
+        (
+            "share of frames with equal kept sets",
+            receipt.kept_same_share,
+            receipt.kept_same_share >= tolerance.same_kept,
+            f">= {tolerance.same_kept}",
+        ),
+        (
+            "error of a normalised action",
+            receipt.actions_max_error,
+            receipt.actions_max_error <= tolerance.actions,
+            f"<= {tolerance.actions}",
+        ),
+        (
+            "error of a carry tensor",
+            receipt.carry_max_error,
+            receipt.carry_max_error <= tolerance.carry,
+            f"<= {tolerance.carry}",
+        ),
+    ):
+        if not fine:
+            raise ReceiptError(
+                f"{where}: ONNX Runtime and PyTorch disagree: expected {what} {expected}, found {found:.3g} over "
+                f"{receipt.frames} {receipt.source} frames; do not ship this graph."
+            )
+    if receipt.keep < tokens and receipt.action_change <= SAME_ACTION:
+        raise ReceiptError(
+            f"{where}: the policy changed nothing: expected actions that differ from keeping all {tokens} tokens, "
+            f"found the same to {receipt.action_change:.1g} on all {receipt.frames} frames."
+        )
+
+
+def check_kept(kept: NDArray[np.int64], keep: int, tokens: int, where: str) -> None:
+    """Check that a kept set is what a profile promises.
+
+    Raises:
+        ReceiptError: Wrong count, or not ascending original indices.
+    """
+    if len(kept) != keep:
+        raise ReceiptError(f"{where}: expected {keep} kept tokens, found {len(kept)}.")
+    if (np.diff(kept) <= 0).any() or kept[0] < 0 or kept[-1] >= tokens:
+        raise ReceiptError(
+            f"{where}: expected ascending, unique indices in 0..{tokens - 1}, found {kept.tolist()[:20]}."
+        )

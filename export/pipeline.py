@@ -1,0 +1,229 @@
+"""Checkpoint to bundle: load, place the policy, capture, lint, compare, write."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+import onnx_ir as ir
+import torch
+from torch import Tensor
+
+from saccade.export.bundle_writer import BundleWriter, check_target
+from saccade.export.checkpoint import TOKENIZER_NAME, Checkpoint, load_checkpoint
+from saccade.export.frames import Recording, host_inputs, read_recording, synthetic_recording
+from saccade.export.graph.capture import capture
+from saccade.export.graph.lint import LintReceipt, lint
+from saccade.export.graph.placement import SelectingStep
+from saccade.export.graph.shared_weights import SharedWeights
+from saccade.export.manifest_builder import ProfilePlan, build_manifest, producers
+from saccade.export.parity import ParityReceipt, ParityTolerance, check_parity
+from saccade.export.statistics import STATISTICS_NAME
+from saccade.policies.base import DecoderShape, TokenPolicy
+from saccade.policies.keep_all import KeepAll
+from saccade.policies.registry import build_policy
+from saccade.proto.errors import ExportError
+from saccade.proto.manifest import Manifest
+from saccade.proto.manifest_rules import FULL_PROFILE
+
+SYNTHETIC_FRAMES = 8
+"""Compared when no recording is given, on top of the policy's warm-up."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportRequest:
+    """What to export.
+
+    Args:
+        checkpoint: Folder of the checkpoint.
+        out: The bundle to be.
+        policy: Registry name.
+        options: Its options.
+        keep_ratios: One profile each; 1.0 must be among them.
+        frames: Recorded frames for the parity check; None draws synthetic ones.
+        overwrite: Replace a bundle at ``out``.
+        tolerance: What the parity check lets through.
+    """
+
+    checkpoint: Path
+    out: Path
+    policy: str
+    options: Mapping[str, object] = field(default_factory=dict)
+    keep_ratios: Sequence[float] = (1.0, 0.5, 0.25, 0.125)
+    frames: Path | None = None
+    overwrite: bool = False
+    tolerance: ParityTolerance = field(default_factory=ParityTolerance)
+
+
+@dataclass(frozen=True)
+class ExportReport:
+    """What was exported.
+
+    Args:
+        manifest: Of the bundle.
+        lint: For each profile.
+        parity: For each profile.
+        seconds: Wall time of each part.
+    """
+
+    manifest: Manifest
+    lint: Mapping[str, LintReceipt]
+    parity: Mapping[str, ParityReceipt]
+    seconds: Mapping[str, float]
+
+
+class Progress(Protocol):
+    """Told what happens; the command shows it."""
+
+    def __call__(self, what: str) -> None:
+        """Called as each part begins, e.g. ``keep25: capture``."""
+        ...
+
+
+def export_bundle(request: ExportRequest, progress: Progress) -> ExportReport:
+    """Export a checkpoint.
+
+    Raises:
+        SaccadeError: Something does not fit or a check failed; nothing is left behind.
+    """
+    check_target(request.out, overwrite=request.overwrite)
+    watch = _Stopwatch(progress)
+    watch.start("load checkpoint")
+    checkpoint = load_checkpoint(request.checkpoint)
+    config = checkpoint.config
+    policy = build_policy(request.policy, request.options, DecoderShape(config.decoder.layers, config.grid))
+    plans = plan_profiles(request.keep_ratios, config.grid.tokens, policy)
+    recording = _recording(request, checkpoint, policy)
+    frames = list(host_inputs(recording, checkpoint))
+    with BundleWriter(request.out, overwrite=request.overwrite) as writer:
+        for name in ("graphs", "receipts"):
+            (writer.folder / name).mkdir()
+        steps = {plan.name: SelectingStep(checkpoint.model, policy, plan.keep).eval() for plan in plans}
+        linted = _capture_all(writer.folder, plans, steps, frames[0], watch)
+        compared = {}
+        for plan in plans:
+            watch.start(f"{plan.name}: parity")
+            compared[plan.name] = check_parity(
+                writer.folder / plan.graph,
+                steps[plan.name],
+                steps[FULL_PROFILE],
+                frames,
+                profile=plan.name,
+                source=recording.source,
+                physical_per_unit=checkpoint.statistics.action.physical_per_unit,
+                tolerance=request.tolerance,
+            )
+        watch.start("write bundle")
+        shutil.copyfile(checkpoint.tokenizer, writer.folder / TOKENIZER_NAME)
+        shutil.copyfile(checkpoint.path / STATISTICS_NAME, writer.folder / STATISTICS_NAME)
+        _write_receipts(writer.folder, request, linted, compared, watch)
+        full = steps[FULL_PROFILE]
+        manifest = writer.commit(lambda files: build_manifest(checkpoint, full, plans, files))
+    watch.stop()
+    return ExportReport(manifest, linted, compared, watch.seconds)
+
+
+def plan_profiles(ratios: Sequence[float], tokens: int, policy: TokenPolicy) -> tuple[ProfilePlan, ...]:
+    """Turn keep ratios into named profiles, largest first.
+
+    Raises:
+        ExportError: A ratio is out of range or given twice, full is missing, or the policy cannot drop tokens.
+    """
+    plans = [_plan(ratio, tokens) for ratio in sorted(set(ratios), reverse=True)]
+    if len(plans) != len(ratios) or len({plan.keep for plan in plans}) != len(plans):
+        raise ExportError(f"expected keep ratios that differ by a token of {tokens}, found {list(ratios)}.")
+    if not plans or plans[0].name != FULL_PROFILE:
+        raise ExportError(f"expected 1.0 among the keep ratios (warm-up runs it), found {list(ratios)}.")
+    if len(plans) > 1 and isinstance(policy, KeepAll):
+        raise ExportError(
+            f"policy 'keep_all' drops nothing: expected --keep 1.0 alone, found {list(ratios)}; choose a policy "
+            "that selects."
+        )
+    return tuple(plans)
+
+
+def _plan(ratio: float, tokens: int) -> ProfilePlan:
+    if not 0 < ratio <= 1:
+        raise ExportError(f"expected keep ratios above 0 and at most 1, found {ratio}.")
+    keep = max(1, round(ratio * tokens))
+    return ProfilePlan(FULL_PROFILE if keep == tokens else f"keep{100 * ratio:g}", ratio, keep)
+
+
+def _recording(request: ExportRequest, checkpoint: Checkpoint, policy: TokenPolicy) -> Recording:
+    if request.frames is not None:
+        return read_recording(request.frames, checkpoint)
+    return synthetic_recording(checkpoint, policy.warmup_steps + SYNTHETIC_FRAMES)
+
+
+def _capture_all(
+    folder: Path,
+    plans: Sequence[ProfilePlan],
+    steps: Mapping[str, SelectingStep],
+    frame: tuple[Tensor, ...],
+    watch: _Stopwatch,
+) -> dict[str, LintReceipt]:
+    """Write every profile's graph; return what the lint saw."""
+    linted = {}
+    with SharedWeights(folder / "graphs") as weights:
+        for plan in plans:
+            step = steps[plan.name]
+            watch.start(f"{plan.name}: capture")
+            model = capture(step, (*frame, *initial_carry(step)))
+            watch.start(f"{plan.name}: lint")
+            linted[plan.name] = lint(model, plan.graph)
+            weights.adopt(model)
+            ir.save(model, folder / plan.graph)
+    return linted
+
+
+def initial_carry(step: SelectingStep) -> tuple[Tensor, ...]:
+    """Return the carry after a reset, in graph order."""
+    return tuple(
+        torch.full(spec.shape, spec.initial, dtype=getattr(torch, spec.dtype)) for spec in step.carry_specs
+    )
+
+
+def _write_receipts(
+    folder: Path,
+    request: ExportRequest,
+    linted: Mapping[str, LintReceipt],
+    compared: Mapping[str, ParityReceipt],
+    watch: _Stopwatch,
+) -> None:
+    sizes = {path.name: path.stat().st_size for path in sorted((folder / "graphs").iterdir())}
+    receipts: dict[str, Any] = {
+        "parity": {
+            "tolerance": asdict(request.tolerance),
+            "profiles": {name: asdict(receipt) for name, receipt in compared.items()},
+        },
+        "lint": {name: asdict(receipt) for name, receipt in linted.items()},
+        "export": {"seconds": watch.seconds, "bytes": sizes, "versions": producers()},
+    }
+    for name, receipt in receipts.items():
+        text = json.dumps(receipt, indent=2, allow_nan=False) + "\n"
+        (folder / "receipts" / f"{name}.json").write_text(text, encoding="utf-8")
+
+
+class _Stopwatch:
+    """Announces each part of the work and measures the one before it."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.seconds: dict[str, float] = {}
+        self._progress = progress
+        self._current: tuple[str, int] | None = None
+
+    def start(self, what: str) -> None:
+        self.stop()
+        self._progress(what)
+        self._current = (what, time.monotonic_ns())
+
+    def stop(self) -> None:
+        if self._current is not None:
+            what, began_ns = self._current
+            self.seconds[what] = round((time.monotonic_ns() - began_ns) / 1e9, 3)
+            self._current = None
