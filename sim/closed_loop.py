@@ -1,0 +1,159 @@
+"""The closed loop: observe, act, execute the first actions of the chunk, until success or the horizon."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.proto.errors import ActionRefusedError
+from saccade.runtime.observation import ActionChunk, Observation, Robot
+from saccade.sim.tabletop.env import TabletopEnv
+from saccade.sim.tabletop.tasks import Task, feasible_tasks, instruction
+
+DEFAULT_EXECUTE = 4
+"""Actions of a chunk that are executed before the model looks again."""
+
+
+@dataclass(frozen=True)
+class ControlStep:
+    """What one call of ``act`` cost and gave.
+
+    Args:
+        latency_ns: Seen by the caller, around ``act`` alone.
+        profile: What ran; ``full`` on warm-up and refresh steps, empty if the chunk was refused.
+        kept: Visual tokens that survived; 0 if the chunk was refused.
+        clamped: Numbers that the limiter changed.
+        is_refused: The limiter refused the chunk, and the arm was held.
+        timings_ns: Durations that the session reports, by part.
+    """
+
+    latency_ns: int
+    profile: str
+    kept: int
+    clamped: int
+    is_refused: bool
+    timings_ns: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One episode and how it went.
+
+    Args:
+        template: Of the true task, which alone decides success.
+        seed: Of layout, look, pose and task.
+        profile: What was asked for.
+        instruction: What the model was told.
+        is_success: The true task was done before the horizon.
+        env_steps: Control steps of the environment.
+        control_steps: One for each call of ``act``.
+    """
+
+    template: str
+    seed: int
+    profile: str
+    instruction: str
+    is_success: bool
+    env_steps: int
+    control_steps: tuple[ControlStep, ...]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What the model saw and what it answered; for those who watch the loop.
+
+    Args:
+        instruction: What the model was told.
+        observation: What it saw.
+        chunk: Its answer, or None if that was refused.
+        env_step: Control steps of the environment so far.
+    """
+
+    instruction: str
+    observation: Observation
+    chunk: ActionChunk | None
+    env_step: int
+
+
+def run_episode(
+    env: TabletopEnv,
+    robot: Robot,
+    *,
+    seed: int,
+    profile: str,
+    execute: int = DEFAULT_EXECUTE,
+    is_told_wrong: bool = False,
+    watch: Callable[[Moment], None] | None = None,
+) -> Episode:
+    """Run one episode from reset to success or the horizon.
+
+    Args:
+        env: Of one task template.
+        robot: The in-process session or the client's.
+        seed: Held out; see :func:`saccade.sim.seeds.held_out_seeds`.
+        profile: Asked for in every control step.
+        execute: Actions of each chunk that are executed.
+        is_told_wrong: Tell the model another task (control: success must collapse).
+        watch: Called after every ``act``, outside the measured time.
+
+    Raises:
+        SaccadeError: Whatever the robot raises, except a refused chunk, which holds the arm for one step.
+    """
+    seen, _ = env.reset(seed=seed)
+    world = env.world
+    told = other_instruction(env, seed) if is_told_wrong else seen["instruction"]
+    robot.reset(told)
+    steps: list[ControlStep] = []
+    goes_on = True
+    while goes_on:
+        if steps:
+            seen = env.observe()
+        observation = Observation(seen["images"], seen["proprio"], time.monotonic_ns(), len(steps) + 1)
+        step, chunk = _act(robot, observation, profile)
+        steps.append(step)
+        if watch is not None:
+            watch(Moment(told, observation, chunk, world.steps))
+        actions = hold_still(env)[None] if chunk is None else chunk.actions[:execute]
+        for action in actions:
+            goes_on = env.advance(action)
+            if not goes_on:
+                break
+    return Episode(world.task.template, seed, profile, told, world.succeeded, world.steps, tuple(steps))
+
+
+def hold_still(env: TabletopEnv) -> NDArray[np.float32]:
+    """Return the action that moves nothing: float32 ``(4,)``; the gripper keeps its command."""
+    world = env.world
+    is_open = world.data.ctrl[3] > world.model.actuator_ctrlrange[3].mean()
+    return np.array([0, 0, 0, is_open], np.float32)
+
+
+def other_instruction(env: TabletopEnv, seed: int) -> str:
+    """Word another task of the same template that names a different block.
+
+    A task that the layout leaves room for, if there is one; else (push only) the same direction with another block.
+    """
+    world = env.world
+    true, layout = world.task, world.layout
+    rng = np.random.default_rng([seed, 1])
+    others = [task for task in feasible_tasks(layout, true.template) if task.block != true.block]
+    if not others:
+        blocks = [block for block in range(len(layout.block_colours)) if block != true.block]
+        others = [Task(true.template, block, direction=true.direction) for block in blocks]
+    return instruction(others[rng.integers(len(others))], layout)
+
+
+def _act(robot: Robot, observation: Observation, profile: str) -> tuple[ControlStep, ActionChunk | None]:
+    started = time.monotonic_ns()
+    try:
+        chunk = robot.act(observation, profile)
+    except ActionRefusedError:
+        latency_ns = time.monotonic_ns() - started
+        return ControlStep(latency_ns, "", 0, 0, True, {}), None
+    latency_ns = time.monotonic_ns() - started
+    step = ControlStep(latency_ns, chunk.profile, len(chunk.kept), chunk.clamped, False, chunk.timings_ns)
+    return step, chunk

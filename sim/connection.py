@@ -1,0 +1,117 @@
+"""A robot to evaluate: through the daemon and the real client, or in process to compare."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from saccade.proto.errors import SimulatorError, UnknownProfileError
+from saccade.proto.manifest import Manifest
+from saccade.runtime.bundle import Bundle
+from saccade.runtime.client import Client
+from saccade.runtime.engines.ort import OrtBackend
+from saccade.runtime.observation import Robot
+from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.session import Session
+from saccade.sim.daemon_process import DaemonProcess
+from saccade.sim.tabletop.cameras import VIEWS
+from saccade.sim.tabletop.world import ACTION_NAMES, PROPRIO_NAMES
+
+Transport = Literal["grpc", "zmq", "in-process"]
+
+
+@dataclass(frozen=True)
+class Connection:
+    """A robot that is ready to be driven.
+
+    Args:
+        robot: Its two methods.
+        manifest: Of the bundle behind it.
+        engine: What executes its graphs.
+        transport: How it is reached.
+    """
+
+    robot: Robot
+    manifest: Manifest
+    engine: str
+    transport: Transport
+
+
+@contextmanager
+def connect(bundle: Path, *, transport: Transport = "grpc", threads: int = 0) -> Iterator[Connection]:
+    """Start what is needed to drive ``bundle``, and stop it afterwards.
+
+    Args:
+        bundle: Directory of the bundle.
+        transport: ``grpc`` and ``zmq`` start a daemon of its own on a free loopback port.
+        threads: Threads of the engine; 0 = one for each core.
+
+    Raises:
+        SimulatorError: The bundle is for another robot than the tabletop's.
+        SaccadeError: The daemon or the session cannot start.
+    """
+    if transport == "in-process":
+        with OrtBackend(threads=threads) as backend:
+            program = ProgramExecutor(Bundle.open(bundle), backend)
+            program.warm_up()
+            check_robot(program.manifest)
+            with Session(program) as session:
+                yield Connection(session, program.manifest, program.engine_name, transport)
+        return
+    with DaemonProcess(bundle, threads=threads, is_zmq=transport == "zmq") as daemon:
+        address = daemon.address if daemon.zmq_address is None else daemon.zmq_address
+        with Client(address, transport=transport, name="saccade sim") as client:
+            description = client.describe()
+            check_robot(description.manifest)
+            with client.open() as robot:
+                yield Connection(robot, description.manifest, description.engine, transport)
+
+
+def check_robot(manifest: Manifest) -> None:
+    """Refuse a bundle that the tabletop cannot feed or obey.
+
+    Raises:
+        SimulatorError: Other cameras, proprioception or actions.
+    """
+    sizes = {(view.height, view.width) for view in manifest.views}
+    names = tuple(view.name for view in manifest.views)
+    if set(names) != set(VIEWS) or len(sizes) != 1 or manifest.views[0].height != manifest.views[0].width:
+        found = ", ".join(f"{view.name} {view.height}x{view.width}" for view in manifest.views)
+        raise SimulatorError(
+            f"expected a bundle with the square views {', '.join(VIEWS)} of one size, found {found}: "
+            f"{manifest.name} was made for other cameras."
+        )
+    for part, names, expected in (
+        ("proprioception", manifest.proprio.names, PROPRIO_NAMES),
+        ("actions", manifest.action.names, ACTION_NAMES),
+    ):
+        if len(names) != len(expected):
+            raise SimulatorError(
+                f"expected a bundle with the {part} {', '.join(expected)}, found {', '.join(names)}: "
+                f"{manifest.name} was made for another robot."
+            )
+
+
+def image_px(manifest: Manifest) -> int:
+    """Return the side of the frames that the bundle wants."""
+    return manifest.views[0].height
+
+
+def profiles_for(manifest: Manifest, keep_ratios: tuple[float, ...]) -> tuple[str, ...]:
+    """Return the names of the profiles that keep these shares of the visual tokens.
+
+    Raises:
+        UnknownProfileError: The bundle has none of that ratio.
+    """
+    by_ratio = {profile.keep_ratio: profile.name for profile in manifest.profiles}
+    for ratio in keep_ratios:
+        if ratio not in by_ratio:
+            there = ", ".join(f"{known:g} ({name})" for known, name in by_ratio.items())
+            raise UnknownProfileError(
+                f"expected a keep ratio that the bundle has: {there}; found {ratio:g}: "
+                f"export it with `saccade export --keep`."
+            )
+    return tuple(by_ratio[ratio] for ratio in keep_ratios)

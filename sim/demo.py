@@ -1,0 +1,50 @@
+"""The main job: daemon, client and arm at several keep ratios, then a report that shows what the model looked at."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from rich.console import Console
+
+from saccade.sim.connection import Connection, connect, profiles_for
+from saccade.sim.display import LiveProgress, score_table
+from saccade.sim.evaluation import Plan, evaluate
+from saccade.sim.recorder import ClipRecorder
+from saccade.sim.report import Report, render_report
+
+
+def run_demo(
+    bundle: Path, *, tasks: tuple[str, ...], keep: tuple[float, ...], seeds: range, console: Console
+) -> str:
+    """Run the demonstration and return its report as HTML.
+
+    Args:
+        bundle: Directory of the bundle.
+        tasks: Task templates.
+        keep: Keep ratios; the smallest one is recorded.
+        seeds: Held out.
+        console: Gets the progress and the table.
+
+    Raises:
+        SaccadeError: Something of it cannot run.
+    """
+    console.print("starting the daemon ...", style="dim")
+    with connect(bundle) as connection:
+        return _run(connection, tasks, profiles_for(connection.manifest, keep), seeds, console)
+
+
+def _run(
+    connection: Connection, tasks: tuple[str, ...], profiles: tuple[str, ...], seeds: range, console: Console
+) -> str:
+    manifest = connection.manifest
+    console.print(
+        f"[bold]{manifest.name}[/] ({manifest.family}, {manifest.policy.name}) behind a real daemon over "
+        f"{connection.transport}, {connection.engine}: {len(seeds)} held-out episodes a cell"
+    )
+    plan = Plan(tasks, profiles, seeds)
+    recorded = min(profiles, key=lambda name: manifest.profile(name).keep)
+    with LiveProgress(plan, console) as progress:
+        recorder = ClipRecorder(recorded, tuple(view.name for view in manifest.views), progress)
+        results = evaluate(connection, plan, recorder)
+    console.print(score_table(results.scores()))
+    return render_report(Report(manifest, connection.engine, connection.transport, results, recorder.clips))

@@ -1,0 +1,186 @@
+"""An evaluation: every task at every profile, on the same held-out seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import closing
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from saccade.proto.errors import SimulatorError, UnknownTaskError
+from saccade.sim.closed_loop import DEFAULT_EXECUTE, Episode, Moment, run_episode
+from saccade.sim.connection import Connection, image_px
+from saccade.sim.provenance import provenance
+from saccade.sim.scoring import Score, profile_latencies_ns, score
+from saccade.sim.tabletop.env import TabletopEnv
+from saccade.sim.tabletop.tasks import TEMPLATES
+
+ALL_TASKS = "all"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run.
+
+    Args:
+        templates: Task templates.
+        profiles: Names of the bundle's profiles.
+        seeds: Held out; the same for every template and profile.
+        execute: Actions of each chunk that are executed.
+        is_told_wrong: Tell the model another task (control).
+
+    Raises:
+        UnknownTaskError: A template that the tabletop does not have.
+        SimulatorError: ``execute`` is below 1.
+    """
+
+    templates: tuple[str, ...]
+    profiles: tuple[str, ...]
+    seeds: range
+    execute: int = DEFAULT_EXECUTE
+    is_told_wrong: bool = False
+
+    def __post_init__(self) -> None:
+        check_tasks(self.templates)
+        if self.execute < 1:
+            raise SimulatorError(f"expected to execute at least 1 action of a chunk, found {self.execute}.")
+
+
+class Watcher(Protocol):
+    """Follows an evaluation: a progress display, a recorder."""
+
+    def begin(self, template: str, profile: str, seed: int) -> Callable[[Moment], None] | None:
+        """An episode begins; return what shall see its moments, if anything."""
+        ...
+
+    def end(self, episode: Episode) -> None:
+        """The episode that began last has ended."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that was run.
+
+    Args:
+        plan: As it was run.
+        episodes: In the order in which they ran.
+    """
+
+    plan: Plan
+    episodes: tuple[Episode, ...]
+
+    def of(self, profile: str, template: str | None = None) -> list[Episode]:
+        """Return the episodes of a profile, and of a template if one is given."""
+        return [
+            episode
+            for episode in self.episodes
+            if episode.profile == profile and template in (None, episode.template)
+        ]
+
+    def scores(self) -> list[Score]:
+        """Return one row for each template and profile; then, if there are several templates, one for each profile."""
+        plan = self.plan
+        rows = [
+            score(template, profile, self.of(profile, template))
+            for template in plan.templates
+            for profile in plan.profiles
+        ]
+        if len(plan.templates) > 1:
+            rows += [score(ALL_TASKS, profile, self.of(profile)) for profile in plan.profiles]
+        return rows
+
+
+def check_tasks(templates: tuple[str, ...]) -> None:
+    """Refuse names that are not task templates.
+
+    Raises:
+        UnknownTaskError: At least one is not, or there is none.
+    """
+    unknown = [template for template in templates if template not in TEMPLATES]
+    if unknown or not templates:
+        raise UnknownTaskError(
+            f"expected tasks out of {', '.join(TEMPLATES)}, found {', '.join(map(repr, unknown)) or 'none'}: "
+            f"name them as in --tasks reach,push."
+        )
+
+
+def evaluate(connection: Connection, plan: Plan, watcher: Watcher) -> Results:
+    """Run a plan; profiles alternate from episode to episode, so that a slow minute slows all of them.
+
+    Raises:
+        SaccadeError: Whatever the robot raises; a profile that it does not have, before anything runs.
+    """
+    for profile in plan.profiles:
+        connection.manifest.profile(profile)
+    episodes: list[Episode] = []
+    for template in plan.templates:
+        with closing(TabletopEnv(template, image_px=image_px(connection.manifest))) as env:
+            for seed in plan.seeds:
+                for profile in plan.profiles:
+                    watch = watcher.begin(template, profile, seed)
+                    episode = run_episode(
+                        env,
+                        connection.robot,
+                        seed=seed,
+                        profile=profile,
+                        execute=plan.execute,
+                        is_told_wrong=plan.is_told_wrong,
+                        watch=watch,
+                    )
+                    episodes.append(episode)
+                    watcher.end(episode)
+    return Results(plan, tuple(episodes))
+
+
+def results_to_json(results: Results, connection: Connection) -> dict[str, Any]:
+    """Return results as plain JSON values: provenance, settings, scores, and every episode compactly."""
+    plan, manifest = results.plan, connection.manifest
+    return {
+        **provenance(),
+        "bundle": {"name": manifest.name, "created": manifest.created, "policy": manifest.policy.name},
+        "engine": connection.engine,
+        "transport": connection.transport,
+        "seeds": [plan.seeds.start, plan.seeds.stop],
+        "execute": plan.execute,
+        "is_told_wrong": plan.is_told_wrong,
+        "scores": [score_to_json(row) for row in results.scores()],
+        "cells": [
+            cell_to_json(results.of(profile, template))
+            for template in plan.templates
+            for profile in plan.profiles
+        ],
+    }
+
+
+def score_to_json(row: Score) -> dict[str, Any]:
+    """Return a score as plain JSON values."""
+    low, high = row.success.interval
+    return {
+        "task": row.template,
+        "profile": row.profile,
+        "successes": row.success.successes,
+        "episodes": row.success.episodes,
+        "success": round(row.success.rate, 4),
+        "interval95": [round(low, 4), round(high, 4)],
+        "p50_ms": round(row.p50_ns / 1e6, 3),
+        "p99_ms": round(row.p99_ns / 1e6, 3),
+        "visual_tokens": round(row.visual_tokens, 1),
+        "control_steps": row.control_steps,
+        "full_steps": row.full_steps,
+        "clamped": row.clamped,
+        "refused": row.refused,
+    }
+
+
+def cell_to_json(episodes: list[Episode]) -> dict[str, Any]:
+    """Return the episodes of one template and profile compactly; the n-th entry is the n-th seed."""
+    first = episodes[0]
+    return {
+        "task": first.template,
+        "profile": first.profile,
+        "first_seed": first.seed,
+        "outcomes": "".join("1" if episode.is_success else "0" for episode in episodes),
+        "env_steps": [episode.env_steps for episode in episodes],
+        "control_steps": [len(episode.control_steps) for episode in episodes],
+        "latency_us": [round(latency / 1e3) for latency in profile_latencies_ns(episodes, first.profile)],
+    }

@@ -1,0 +1,65 @@
+"""Where a figure comes from: machine, versions, command. Stands in every results file."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from datetime import datetime, timezone
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+_PACKAGES = ("saccade", "mujoco", "numpy", "onnxruntime", "grpcio", "pyzmq", "torch")
+_CPU_INFO = Path("/proc/cpuinfo")
+
+
+def provenance() -> dict[str, Any]:
+    """Return what a reader needs in order to repeat or to distrust a measurement, as plain JSON values."""
+    return {
+        "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "machine": machine(),
+        "versions": versions(),
+    }
+
+
+def machine() -> dict[str, Any]:
+    """Return processor, cores and system."""
+    return {
+        "cpu": _cpu_model(),
+        "cores": _cores(),
+        "architecture": platform.machine(),
+        "system": platform.system(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that matter and are installed."""
+    installed = {package: _version(package) for package in _PACKAGES}
+    return {"python": platform.python_version()} | {name: found for name, found in installed.items() if found}
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return ""
+
+
+def _cores() -> int:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _cpu_model() -> str:
+    try:
+        lines = _CPU_INFO.read_text().splitlines()
+    except OSError:
+        return platform.processor() or "unknown"
+    for line in lines:
+        key, _, value = line.partition(":")
+        if key.strip() in {"model name", "Model"}:
+            return value.strip()
+    return platform.processor() or "unknown"

@@ -1,0 +1,76 @@
+"""Keeps the moments of one episode for each task: what the model saw, and which patches it kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.sim.closed_loop import Episode, Moment
+from saccade.sim.evaluation import Watcher
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One episode as the model saw it.
+
+    Args:
+        episode: How it went.
+        frames: uint8 ``(moments, views, height, width, 3)`` RGB.
+        kept: Visual tokens that survived, ascending, for each moment; empty where the chunk was refused.
+        profiles: What ran, for each moment.
+        env_steps: Control steps of the environment before each moment.
+    """
+
+    episode: Episode
+    frames: NDArray[np.uint8]
+    kept: tuple[tuple[int, ...], ...]
+    profiles: tuple[str, ...]
+    env_steps: tuple[int, ...]
+
+
+class ClipRecorder:
+    """A watcher that records one profile: for each template the first success, else the first episode.
+
+    Args:
+        profile: The profile to record.
+        views: Their names, in the order of the visual tokens.
+        watcher: Told of everything as well.
+
+    Attributes:
+        clips: By template.
+    """
+
+    def __init__(self, profile: str, views: tuple[str, ...], watcher: Watcher) -> None:
+        self.clips: dict[str, Clip] = {}
+        self._profile = profile
+        self._views = views
+        self._watcher = watcher
+        self._moments: list[Moment] = []
+
+    def begin(self, template: str, profile: str, seed: int) -> Callable[[Moment], None] | None:
+        """Record while the template has no success yet."""
+        self._watcher.begin(template, profile, seed)
+        self._moments = []
+        best = self.clips.get(template)
+        is_wanted = profile == self._profile and (best is None or not best.episode.is_success)
+        return self._moments.append if is_wanted else None
+
+    def end(self, episode: Episode) -> None:
+        """Keep what was recorded if it is the best yet."""
+        self._watcher.end(episode)
+        if self._moments and (episode.is_success or episode.template not in self.clips):
+            self.clips[episode.template] = self._clip(episode)
+
+    def _clip(self, episode: Episode) -> Clip:
+        seen = [[moment.observation.images[view] for view in self._views] for moment in self._moments]
+        chunks = [moment.chunk for moment in self._moments]
+        return Clip(
+            episode=episode,
+            frames=np.array(seen),
+            kept=tuple(() if chunk is None else tuple(chunk.kept.tolist()) for chunk in chunks),
+            profiles=tuple("refused" if chunk is None else chunk.profile for chunk in chunks),
+            env_steps=tuple(moment.env_step for moment in self._moments),
+        )

@@ -1,0 +1,107 @@
+"""From episodes to figures: success with its interval, latency quantiles, visual tokens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import numpy as np
+
+from saccade.sim.closed_loop import ControlStep, Episode
+
+Z_95 = 1.959963984540054
+"""Standard normal quantile of a two-sided 95 % interval."""
+
+
+@dataclass(frozen=True)
+class SuccessRate:
+    """Successes among episodes, with the Wilson score interval at 95 %.
+
+    Source: Wilson (1927), as in Brown, Cai and DasGupta (2001), eq. 4.
+    """
+
+    successes: int
+    episodes: int
+
+    @property
+    def rate(self) -> float:
+        """Share of episodes that succeeded, 0 to 1; 0 of no episodes is 0."""
+        return self.successes / self.episodes if self.episodes else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Lower and upper bound, 0 to 1; all of it if there are no episodes."""
+        count = self.episodes
+        if count == 0:
+            return 0.0, 1.0
+        spread = Z_95 * sqrt(self.rate * (1 - self.rate) / count + (Z_95 / count) ** 2 / 4)
+        centre, scale = self.rate + Z_95**2 / (2 * count), 1 + Z_95**2 / count
+        return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+@dataclass(frozen=True)
+class Score:
+    """One row of a results table.
+
+    Args:
+        template: Task template, or what the rows were pooled into.
+        profile: What was asked for.
+        success: Of its episodes.
+        p50_ns: Median latency of the control steps that really ran the profile.
+        p99_ns: 99th percentile of the same.
+        visual_tokens: Mean over *all* control steps, warm-up and refresh included.
+        control_steps: Calls of ``act``.
+        full_steps: Of these, steps that ran ``full`` although less was asked for.
+        clamped: Numbers that the limiter changed.
+        refused: Chunks that the limiter refused.
+    """
+
+    template: str
+    profile: str
+    success: SuccessRate
+    p50_ns: int
+    p99_ns: int
+    visual_tokens: float
+    control_steps: int
+    full_steps: int
+    clamped: int
+    refused: int
+
+
+def score(template: str, profile: str, episodes: Sequence[Episode]) -> Score:
+    """Summarise episodes that asked for one profile."""
+    steps = [step for episode in episodes for step in episode.control_steps]
+    answered = [step for step in steps if not step.is_refused]
+    latencies_ns = profile_latencies_ns(episodes, profile)
+    p50_ns, p99_ns = (quantile_ns(latencies_ns, fraction) for fraction in (0.50, 0.99))
+    return Score(
+        template=template,
+        profile=profile,
+        success=SuccessRate(sum(episode.is_success for episode in episodes), len(episodes)),
+        p50_ns=p50_ns,
+        p99_ns=p99_ns,
+        visual_tokens=float(np.mean([step.kept for step in answered])) if answered else 0.0,
+        control_steps=len(steps),
+        full_steps=sum(_is_promoted(step, profile) for step in answered),
+        clamped=sum(step.clamped for step in steps),
+        refused=len(steps) - len(answered),
+    )
+
+
+def profile_latencies_ns(episodes: Iterable[Episode], profile: str) -> list[int]:
+    """Return the latency of every control step that really ran ``profile``."""
+    return [
+        step.latency_ns for episode in episodes for step in episode.control_steps if step.profile == profile
+    ]
+
+
+def quantile_ns(latencies_ns: Sequence[int], fraction: float) -> int:
+    """Return the smallest latency that ``fraction`` of them do not exceed; 0 of none."""
+    if not latencies_ns:
+        return 0
+    return int(np.quantile(np.asarray(latencies_ns), fraction, method="inverted_cdf"))
+
+
+def _is_promoted(step: ControlStep, profile: str) -> bool:
+    return step.profile != profile
