@@ -40,23 +40,7 @@ TEXT = 10
 KEEPS = {"full": (200, 1.0), "keep25": (50, 0.25)}
 WARMUP_STEPS = 2
 LOWER_M = 0.01
-_WORDS = [
-    "[UNK]",
-    "touch",
-    "push",
-    "put",
-    "stack",
-    "the",
-    "block",
-    "zone",
-    "to",
-    "in",
-    "on",
-    "red",
-    "green",
-    "blue",
-    "yellow",
-]
+_WORDS = ("[UNK]", "touch", "push", "put", "stack", "the", "block", "zone", "red", "green", "blue", "yellow")
 
 
 def write_tabletop_bundle(root: Path, *, side: int = 120) -> Path:
