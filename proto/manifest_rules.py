@@ -172,6 +172,12 @@ def _check_program(manifest: Manifest, profile: ProfileSpec, where: str) -> None
     _check_unique([stage.name for stage in profile.stages], f"{where}.stages")
     for index, stage in enumerate(profile.stages):
         _check_stage(stage, roles, readable, written, f"{where}.stages[{index}]")
+    carried = {name for name, role in roles.items() if role is TensorRole.CARRY}
+    if carried & written not in (carried, set()):
+        raise ManifestError(
+            f"{where}.stages: expected every profile to write every carry or none, "
+            f"found {sorted(carried - written)} not written."
+        )
     if ACTIONS not in written or roles[ACTIONS] is not TensorRole.RESULT:
         raise ManifestError(f"{where}.stages: expected one of them to write the result {ACTIONS!r}.")
 

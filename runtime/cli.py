@@ -114,12 +114,12 @@ def serve(
     max_age_ms: float | None,
     as_json: bool,
 ) -> None:
-    r"""Serve BUNDLE to one robot until SIGTERM or Ctrl-C; a second signal ends it at once.
+    """Serve BUNDLE to one robot until SIGTERM or Ctrl-C; a second signal ends it at once.
 
     \b
     Example:
         saccade serve ./saccade-mini --max-age-ms 150
-    """
+    """  # noqa: D301 - click wants the character
     config = DaemonConfig(
         bundle=bundle,
         bind=bind,
@@ -146,12 +146,12 @@ def serve(
 @click.argument("bundle", type=_BUNDLE)
 @click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
 def inspect(bundle: Path, as_json: bool) -> None:
-    r"""Verify BUNDLE and show what is in it.
+    """Verify BUNDLE and show what is in it.
 
     \b
     Example:
         saccade inspect ./saccade-mini
-    """
+    """  # noqa: D301 - click wants the character
     manifest = Bundle.open(bundle).manifest
     if as_json:
         click.echo(json.dumps(to_json(manifest)))
@@ -164,12 +164,12 @@ def inspect(bundle: Path, as_json: bool) -> None:
 @click.option("--bind", default="127.0.0.1:7447", show_default=True, help="Address the daemon would use.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def doctor(bundle: Path | None, bind: str, as_json: bool) -> None:
-    r"""Check that this machine can serve, and that it can serve BUNDLE. Exit code 1 if something is wrong.
+    """Check that this machine can serve, and that it can serve BUNDLE. Exit code 1 if something is wrong.
 
     \b
     Example:
         saccade doctor ./saccade-mini
-    """
+    """  # noqa: D301 - click wants the character
     findings = examine(bundle, bind)
     if as_json:
         click.echo(json.dumps(to_json(findings)))

@@ -70,8 +70,10 @@ class ZmqServer:
     def stop(self) -> None:
         """Finish the calls that run, then stop answering."""
         self._workers.shutdown(wait=True)
-        self._post([])
+        self._post([b""])
         self._thread.join()
+        with self._outbox_lock:
+            self._outbox.close()
         self._context.destroy(linger=0)
 
     def _run(self) -> None:
@@ -115,4 +117,5 @@ class ZmqServer:
 
     def _post(self, frames: list[bytes]) -> None:
         with self._outbox_lock:
-            self._outbox.send_multipart(frames or [b""])
+            if not self._outbox.closed:  # a stream may finish its step after the server stopped
+                self._outbox.send_multipart(frames)

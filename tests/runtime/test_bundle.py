@@ -7,7 +7,13 @@ from saccade.proto.errors import BundleIntegrityError, BundleVersionError, Manif
 from saccade.runtime.bundle import Bundle
 from tests.tiny_bundle import write_tiny_bundle
 
-FILES = ["graphs/step.full.onnx", "graphs/step.keep50.onnx", "graphs/weights.bin", "tokenizer.json", "statistics.json"]
+FILES = [
+    "graphs/step.full.onnx",
+    "graphs/step.keep50.onnx",
+    "graphs/weights.bin",
+    "tokenizer.json",
+    "statistics.json",
+]
 
 
 def rewrite_manifest(bundle: Path, **changes: object) -> None:
@@ -28,7 +34,9 @@ def test_a_changed_byte_in_any_file_is_found(tiny: Path, name: str) -> None:
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1
     path.write_bytes(content)
-    with pytest.raises(BundleIntegrityError, match=rf"{name}: expected sha256 [0-9a-f]+, found [0-9a-f]+: copy"):
+    with pytest.raises(
+        BundleIntegrityError, match=rf"{name}: expected sha256 [0-9a-f]+, found [0-9a-f]+: copy"
+    ):
         Bundle.open(tiny)
 
 
@@ -64,7 +72,9 @@ def test_a_symbolic_link_is_refused(tiny: Path) -> None:
 @pytest.mark.parametrize(("version", "remedy"), [(0, "export it again"), (2, "update saccade")])
 def test_another_format_version_is_refused(tiny: Path, version: int, remedy: str) -> None:
     rewrite_manifest(tiny, format_version=version, something_new=True)
-    with pytest.raises(BundleVersionError, match=f"expected bundle format_version 1, found {version}: {remedy}"):
+    with pytest.raises(
+        BundleVersionError, match=f"expected bundle format_version 1, found {version}: {remedy}"
+    ):
         Bundle.open(tiny)
 
 

@@ -9,13 +9,13 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pytest
 
 from saccade.proto import errors
-from saccade.runtime.client import Client
+from saccade.runtime.client import Client, RemoteSession
 from saccade.runtime.daemon import Daemon, DaemonConfig
 from saccade.runtime.observation import ActionChunk, Observation
 from tests.tiny_bundle import GRID, tiny_observation, tiny_step, write_tiny_bundle
@@ -92,6 +92,11 @@ def test_a_stream_goes_on_after_an_unusable_observation(client: Client) -> None:
     assert kinds == [ActionChunk, errors.ImageError, ActionChunk]
 
 
+def with_images(side: int, dtype: Any, fill: Any = 0) -> Observation:
+    images = {view: np.full((side, side, 3), fill, dtype) for view in ("scene", "wrist")}
+    return dataclasses.replace(tiny_observation(), images=images)
+
+
 def test_errors_arrive_as_what_they_are(client: Client) -> None:
     with pytest.raises(errors.UnknownProfileError, match=r"\(full, keep50\), found 'keep7'"):
         client.open("keep7")
@@ -104,14 +109,11 @@ def test_errors_arrive_as_what_they_are(client: Client) -> None:
         with pytest.raises(errors.ProprioError, match="check the sensor of 'x'"):
             session.act(dataclasses.replace(tiny_observation(), proprio=np.full(2, np.nan, np.float32)))
         with pytest.raises(errors.ImageError, match=r"found uint8\[4, 4, 3\]"):
-            images = {view: np.zeros((4, 4, 3), np.uint8) for view in ("scene", "wrist")}
-            session.act(dataclasses.replace(tiny_observation(), images=images))
+            session.act(with_images(4, np.uint8))
         with pytest.raises(errors.ImageError, match=r"found float32\[8, 8, 3\]"):
-            images = {view: np.zeros((8, 8, 3), np.float32) for view in ("scene", "wrist")}
-            session.act(dataclasses.replace(tiny_observation(), images=images))
+            session.act(with_images(8, np.float32))
         with pytest.raises(errors.ImageError, match="expected uint8 images"):
-            images = {view: np.full((8, 8, 3), None) for view in ("scene", "wrist")}
-            session.act(dataclasses.replace(tiny_observation(), images=images))
+            session.act(with_images(8, object, None))
         assert isinstance(session.act(tiny_observation()), ActionChunk)
 
 
@@ -158,9 +160,8 @@ def test_stop_is_latched_until_a_reset_releases_it(client: Client) -> None:
 def test_an_oversize_observation_is_refused(daemon: Daemon) -> None:
     with Client(daemon.address) as client, client.open() as session:
         session.reset(INSTRUCTION)
-        images = {view: np.zeros((1024, 1024, 3), np.uint8) for view in ("scene", "wrist")}
         with pytest.raises(errors.MessageError, match="expected a message that the daemon accepts"):
-            session.act(dataclasses.replace(tiny_observation(), images=images))
+            session.act(with_images(1024, np.uint8))
         assert isinstance(session.act(tiny_observation()), ActionChunk)
 
 
@@ -168,14 +169,16 @@ def test_an_oversize_observation_is_refused(daemon: Daemon) -> None:
 def test_nobody_at_the_address_is_said_so(transport: Literal["grpc", "zmq"]) -> None:
     with (
         Client("127.0.0.1:9", transport=transport, deadline_s=0.5) as client,
-        pytest.raises(errors.UnavailableError, match=r"expected a saccade daemon at 127\.0\.0\.1:9.* start it with"),
+        pytest.raises(
+            errors.UnavailableError, match=r"expected a saccade daemon at 127\.0\.0\.1:9.* start it with"
+        ),
     ):
         client.describe()
 
 
 VANISHING_CLIENT = """
 import itertools, sys, time
-from saccade.runtime.client import Client
+from saccade.runtime.client import Client, RemoteSession
 from tests.tiny_bundle import tiny_observation
 
 def endless():
@@ -194,7 +197,9 @@ for _ in session.stream(endless()):
 def test_a_client_that_vanishes_mid_stream_frees_the_robot(
     tmp_path: Path, transport: Literal["grpc", "zmq"]
 ) -> None:
-    lease_ns = 60_000_000_000 if transport == "grpc" else 500_000_000  # only gRPC notices before the lease ends
+    lease_ns = (
+        60_000_000_000 if transport == "grpc" else 500_000_000
+    )  # only gRPC notices before the lease ends
     bundle = write_tiny_bundle(tmp_path / "tiny")
     config = DaemonConfig(bundle, bind="127.0.0.1:0", zmq_bind="127.0.0.1:0", threads=1, lease_ns=lease_ns)
     with Daemon(config) as daemon:
@@ -214,10 +219,10 @@ def test_a_client_that_vanishes_mid_stream_frees_the_robot(
                 assert isinstance(session.act(tiny_observation()), ActionChunk)
 
 
-def wait_for_the_robot(client: Client):  # type: ignore[no-untyped-def]
+def wait_for_the_robot(client: Client) -> RemoteSession:
     for _ in range(300):
         try:
             return client.open()
-        except errors.LeaseHeldError:
+        except errors.LeaseHeldError:  # noqa: PERF203
             time.sleep(0.05)
     pytest.fail("the robot was never freed")

@@ -51,13 +51,15 @@ def test_a_port_in_use_is_said_so_before_anything_is_loaded(tmp_path: Path) -> N
             DaemonConfig(tmp_path / "no bundle", bind=address),
             DaemonConfig(tmp_path / "no bundle", bind="127.0.0.1:0", zmq_bind=address),
         ):
-            with pytest.raises(errors.AddressInUseError, match=f"expected to bind {address}.* choose another port"):
+            with pytest.raises(
+                errors.AddressInUseError, match=rf"expected to bind {address}.* choose another port"
+            ):
                 Daemon(config).__enter__()
 
 
 @pytest.mark.parametrize("bind", ["0.0.0.0:7447", "192.168.1.5:0", "robot.example:7447", "[::]:7447"])
 def test_a_bind_beyond_loopback_must_be_asked_for(bind: str) -> None:
-    with pytest.raises(errors.InsecureBindError, match="expected a loopback address .* --insecure-bind"):
+    with pytest.raises(errors.InsecureBindError, match=r"expected a loopback address .* --insecure-bind"):
         check_bind(bind, is_insecure_allowed=False)
 
 
@@ -96,7 +98,10 @@ def test_a_signal_drains_and_ends_with_0(tiny: Path, number: signal.Signals) -> 
 
 
 def test_the_same_port_can_be_used_again_at_once(tiny: Path) -> None:
-    with Daemon(DaemonConfig(tiny, bind="127.0.0.1:0", threads=1)) as daemon, Client(daemon.address) as client:
+    with (
+        Daemon(DaemonConfig(tiny, bind="127.0.0.1:0", threads=1)) as daemon,
+        Client(daemon.address) as client,
+    ):
         client.describe()
     with Daemon(DaemonConfig(tiny, bind=daemon.address, threads=1)), Client(daemon.address) as client:
         assert client.describe().is_ready
@@ -107,7 +112,14 @@ def test_wild_frames_do_not_disturb_the_zeromq_server(daemon: Daemon) -> None:
     with zmq.Context() as context, context.socket(zmq.DEALER) as wild:
         wild.setsockopt(zmq.LINGER, 0)
         wild.connect(f"tcp://{daemon.zmq_address}")
-        for frames in ([b""], [b"1"], [b"1", b"Act"], [b"x" * 17, b"Act", b""], [b"", b"Act", b""], [b"1"] * 9):
+        for frames in (
+            [b""],
+            [b"1"],
+            [b"1", b"Act"],
+            [b"x" * 17, b"Act", b""],
+            [b"", b"Act", b""],
+            [b"1"] * 9,
+        ):
             wild.send_multipart(frames)
         wild.send_multipart([b"a", b"Act", b"\xff\xff"])
         wild.send_multipart([b"b", b"__class__", b""])

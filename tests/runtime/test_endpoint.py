@@ -95,7 +95,9 @@ def test_another_wire_version_is_refused(endpoint: Endpoint) -> None:
 def test_a_view_that_comes_twice_is_refused(endpoint: Endpoint) -> None:
     request = observation(open_session(endpoint))
     request.images.append(request.images[0])
-    with pytest.raises(errors.ImageError, match=r"expected each view once, found \['scene', 'wrist', 'scene'\]"):
+    with pytest.raises(
+        errors.ImageError, match=r"expected each view once, found \['scene', 'wrist', 'scene'\]"
+    ):
         endpoint.act(request)
 
 
@@ -122,7 +124,13 @@ def test_only_the_newest_of_a_burst_is_used(endpoint: Endpoint) -> None:
                 wait_until_taken(endpoint)
     for _ in range(5):
         assert done.acquire(timeout=10)
-    assert [replies[n].WhichOneof("reply") for n in range(1, 6)] == ["chunk", "error", "error", "error", "chunk"]
+    assert [replies[n].WhichOneof("reply") for n in range(1, 6)] == [
+        "chunk",
+        "error",
+        "error",
+        "error",
+        "chunk",
+    ]
     assert {replies[n].error.code for n in (2, 3, 4)} == {"observation.superseded"}
     assert [replies[n].error.sequence for n in (2, 3, 4)] == [2, 3, 4]
     assert endpoint.telemetry.snapshot()["superseded"] == 3

@@ -69,7 +69,9 @@ def test_every_stage_is_timed(program: ProgramExecutor) -> None:
 
 
 def test_an_unknown_profile_is_named(program: ProgramExecutor) -> None:
-    with pytest.raises(UnknownProfileError, match=r"expected a profile of this bundle \(full, keep50\), found 'keep1'"):
+    with pytest.raises(
+        UnknownProfileError, match=r"expected a profile of this bundle \(full, keep50\), found 'keep1'"
+    ):
         program.step("keep1", {})
 
 
@@ -80,5 +82,8 @@ def test_wiring_that_does_not_fit_the_graph_is_refused(tiny: Path) -> None:
     manifest = dataclasses.replace(
         bundle.manifest, profiles=(dataclasses.replace(first, stages=(stage,)), *others)
     )
-    with OrtBackend() as backend, pytest.raises(BundleError, match=r"step\.full\.onnx: the manifest and the graph disagree"):
+    with (
+        OrtBackend() as backend,
+        pytest.raises(BundleError, match=r"step\.full\.onnx: the manifest and the graph disagree"),
+    ):
         ProgramExecutor(dataclasses.replace(bundle, manifest=manifest), backend)

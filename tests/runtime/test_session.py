@@ -1,3 +1,4 @@
+# ruff: noqa: E501 - tables of cases, one a line
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -67,7 +68,9 @@ def test_warm_up_and_refresh_steps_run_full(tiny: Path, warmup: int, refresh: in
     policy = dataclasses.replace(bundle.manifest.policy, warmup_steps=warmup, refresh_every=refresh)
     manifest = dataclasses.replace(bundle.manifest, policy=policy)
     with OrtBackend(threads=1) as backend:
-        session = Session(ProgramExecutor(dataclasses.replace(bundle, manifest=manifest), backend), profile="keep50")
+        session = Session(
+            ProgramExecutor(dataclasses.replace(bundle, manifest=manifest), backend), profile="keep50"
+        )
         for _ in range(2):
             session.reset(INSTRUCTION)
             ran = [session.act(tiny_observation(sequence=step + 1)).profile[0] for step in range(6)]
@@ -81,7 +84,9 @@ def test_observing_before_reset_is_refused(session: Session) -> None:
 
 @pytest.mark.parametrize("instruction", ["", "  \n"])
 def test_an_empty_instruction_is_refused(session: Session, instruction: str) -> None:
-    with pytest.raises(errors.InstructionError, match="expected an instruction such as .* found an empty one"):
+    with pytest.raises(
+        errors.InstructionError, match=r"expected an instruction such as .* found an empty one"
+    ):
         session.reset(instruction)
 
 
@@ -132,7 +137,9 @@ def test_a_missing_profile_is_named(session: Session, program: ProgramExecutor) 
 
 
 @pytest.mark.parametrize(("captured_ns", "is_used"), [(950, True), (900, True), (899, False), (1001, False)])
-def test_stale_and_future_observations_are_refused(program: ProgramExecutor, captured_ns: int, is_used: bool) -> None:
+def test_stale_and_future_observations_are_refused(
+    program: ProgramExecutor, captured_ns: int, is_used: bool
+) -> None:
     session = Session(program, max_age_ns=100, clock=lambda: 1000)
     session.reset(INSTRUCTION)
     observation = tiny_observation(captured_ns=captured_ns)
@@ -158,7 +165,9 @@ def test_a_model_that_goes_wrong_is_refused_and_its_carry_forgotten(tmp_path: Pa
         session = Session(ProgramExecutor(bundle, backend))
         session.reset(INSTRUCTION)
         bad = dataclasses.replace(tiny_observation(1), proprio=np.zeros(2, np.float32))
-        with pytest.raises(errors.ActionRefusedError, match="action 'dx' at control step 0 .* found inf: the whole chunk"):
+        with pytest.raises(
+            errors.ActionRefusedError, match=r"action 'dx' at control step 0 .* found inf: the whole chunk"
+        ):
             session.act(bad)
         after = session.act(good, "keep50")
         session.reset(INSTRUCTION)

@@ -1,0 +1,220 @@
+# ruff: noqa: E501 - tables of cases, one a line
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from saccade.proto import errors
+from saccade.proto.bundle_layout import bundle_path
+from saccade.proto.manifest import (
+    Manifest,
+    manifest_from_json,
+    manifest_to_json,
+    read_manifest,
+    write_manifest,
+)
+from tests.tiny_bundle import tiny_manifest, write_tiny_bundle
+
+Json = dict[str, Any]
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return tiny_manifest(write_tiny_bundle(tmp_path_factory.mktemp("manifest") / "tiny"))
+
+
+@pytest.fixture
+def value(manifest: Manifest) -> Json:
+    parsed: Json = json.loads(manifest_to_json(manifest))
+    return parsed
+
+
+def test_round_trip(manifest: Manifest, tmp_path: Path) -> None:
+    assert manifest_from_json(manifest_to_json(manifest)) == manifest
+    write_manifest(manifest, tmp_path)
+    assert read_manifest(tmp_path) == manifest
+
+
+def paths_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Every key of every object whose keys are fields, and not free-form."""
+    found: list[tuple[Any, ...]] = []
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    for key, item in items:
+        here = (*path, key)
+        if isinstance(value, dict) and not {"inputs", "outputs", "files", "config", "producer"} & set(
+            map(str, path[-1:])
+        ):
+            found.append(here)
+        found += paths_of(item, here)
+    return found
+
+
+def shown(path: tuple[Any, ...]) -> str:
+    return "$" + "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in path)
+
+
+def parent_of(value: Json, path: tuple[Any, ...]) -> Any:
+    for key in path[:-1]:
+        value = value[key]
+    return value
+
+
+def test_every_missing_key_is_named(value: Json) -> None:
+    for path in paths_of(value):
+        copy = json.loads(json.dumps(value))
+        del parent_of(copy, path)[path[-1]]
+        with pytest.raises(errors.ManifestError) as raised:
+            manifest_from_json(json.dumps(copy))
+        assert shown(path) in raised.value.message
+
+
+def test_every_unknown_key_is_named(value: Json) -> None:
+    for path in paths_of(value):
+        copy = json.loads(json.dumps(value))
+        parent_of(copy, path)["surprise"] = 1
+        with pytest.raises(errors.ManifestError, match="surprise: unknown key; expected only"):
+            manifest_from_json(json.dumps(copy))
+
+
+@pytest.mark.parametrize("wrong", [None, {"a": 1}, [[]], True])
+def test_every_wrong_type_is_named(value: Json, wrong: Any) -> None:
+    for path in paths_of(value):
+        if path[-1] in {"files", "producer", "config", "inputs", "outputs"} and isinstance(wrong, dict):
+            continue
+        copy = json.loads(json.dumps(value))
+        parent_of(copy, path)[path[-1]] = wrong
+        with pytest.raises(errors.ManifestError) as raised:
+            manifest_from_json(json.dumps(copy))
+        assert shown(path) in raised.value.message
+
+
+def set_at(*path: Any, to: Any) -> Callable[[Json], None]:
+    def change(value: Json) -> None:
+        parent_of(value, path)[path[-1]] = to
+
+    return change
+
+
+def pop_at(*path: Any) -> Callable[[Json], None]:
+    return lambda value: parent_of(value, path).pop(path[-1])
+
+
+def add_carry(value: Json) -> None:
+    value["tensors"].append({**value["tensors"][4], "name": "carry.more"})
+    value["carry"].append({"name": "carry.more", "initial": 0})
+
+
+STAGE = ("profiles", 1, "stages", 0)
+BROKEN: dict[str, tuple[Callable[[Json], None], str]] = {
+    "no full profile": (set_at("profiles", 0, "name", to="most"), r"\$\.profiles: expected one named 'full' with keep 8, found none"),
+    "full keeps less": (set_at("profiles", 0, "keep", to=7), r"'full' with keep 8, found \[7\]"),
+    "profile twice": (set_at("profiles", 1, "name", to="full"), r"\$\.profiles: expected unique"),
+    "keep too large": (set_at("profiles", 1, "keep", to=9), r"\$\.profiles\[1\]\.keep: expected 1\.\.8, found 9"),
+    "ratio is another": (set_at("profiles", 1, "keep_ratio", to=0.9), r"\$\.profiles\[1\]\.keep_ratio: expected about 0\.5"),
+    "no profile": (set_at("profiles", to=[]), "at least one view and one profile"),
+    "graph not listed": (set_at(*STAGE, "graph", to="graphs/other.onnx"), r"stages\[0\]\.graph: expected a file listed"),
+    "graph outside": (set_at(*STAGE, "graph", to="../step.onnx"), "expected a relative path within the bundle"),
+    "tokenizer absolute": (set_at("instruction", "tokenizer", to="/etc/passwd"), "found '/etc/passwd'"),
+    "statistics not listed": (set_at("statistics", to="other.json"), r"\$\.statistics: expected a file listed"),
+    "manifest lists itself": (set_at("files", "manifest.json", to={"sha256": "0" * 64, "bytes": 1}), "every file but manifest.json"),
+    "digest is none": (set_at("files", "tokenizer.json", "sha256", to="xyz"), r"\$\.files\.tokenizer\.json: sha256: expected 64"),
+    "file too large": (set_at("files", "tokenizer.json", "bytes", to=1 << 50), r"bytes: expected 0\.\."),
+    "input not declared": (set_at(*STAGE, "inputs", "images", to="pictures"), r"inputs\.images: expected a host or carry tensor"),
+    "output to the host": (set_at(*STAGE, "outputs", "actions", to="proprio"), r"outputs\.actions: expected a declared tensor"),
+    "actions not written": (pop_at(*STAGE, "outputs", "actions"), "write the result 'actions'"),
+    "carry by another name": (set_at(*STAGE, "outputs", to={"actions": "actions", "h": "carry.h"}), r"graph output 'carry\.h\.next'"),
+    "carry half written": (add_carry, r"profiles\[0\]\.stages: expected every profile to write every carry or none"),
+    "carry not declared": (set_at("carry", to=[]), r"\$\.carry: expected the tensors of role 'carry' \['carry\.h'\], found \[\]"),
+    "tensor twice": (set_at("tensors", 1, "name", to="images"), r"\$\.tensors: expected unique"),
+    "host tensor unknown": (set_at("tensors", 1, "name", to="depth"), r"\$\.tensors\[1\]: expected a host tensor that the runtime knows"),
+    "images of another size": (set_at("tensors", 0, "shape", to=[1, 2, 8, 9, 3]), r"expected images to be uint8\[1, 2, 8, 8, 3\]"),
+    "dtype unknown": (set_at("tensors", 0, "dtype", to="bfloat16"), r"\$\.tensors\[0\]: tensor 'images': expected a dtype"),
+    "axis without a word": (set_at("tensors", 0, "dims", to=["batch"]), "a word for each of 5 axes"),
+    "free axis": (set_at("tensors", 0, "shape", to=[1, -1, 8, 8, 3]), "axis 'views' >= 1"),
+    "tensor too large": (set_at("tensors", 4, "shape", to=[1 << 20, 1 << 20]), "at most 1073741824 bytes"),
+    "views of two sizes": (set_at("views", 0, "height", to=9), r"\$\.views: expected one size"),
+    "image too large": (set_at("views", 0, "height", to=1 << 20), r"expected 1\.\.4096 pixels a side"),
+    "grid of other views": (set_at("grid", to={"views": 4, "rows": 1, "columns": 2}), r"\$\.grid\.views: expected 2"),
+    "sequence disagrees": (set_at("sequence", 1, "tokens", to=7), "expected segment 'visual' with 8 tokens, found 7"),
+    "template without place": (set_at("instruction", "template", to="Do it"), r"\$\.instruction: template: expected"),
+    "limits of another length": (set_at("limits", to={"low": [0], "high": [1], "max_change": [1]}), r"\$\.limits: expected 2 numbers"),
+    "limits upside down": (set_at("limits", "low", to=[1, 0]), r"\$\.limits: expected low < high"),
+    "no change allowed": (set_at("limits", "max_change", to=[0, 1]), "max_change > 0"),
+    "unit missing": (set_at("action", "units", to=["m"]), r"\$\.action: expected one unit for each"),
+    "warm-up negative": (set_at("policy", "warmup_steps", to=-1), r"\$\.policy: expected warmup_steps"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_parts_that_do_not_fit_are_refused(value: Json, case: str) -> None:
+    change, message = BROKEN[case]
+    change(value)
+    with pytest.raises(errors.ManifestError, match=message):
+        manifest_from_json(json.dumps(value))
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", "null", '{"format_version": true}', '{"format_version": "1"}', "{" * 100_000]
+)
+def test_text_that_is_no_manifest_is_refused(text: str) -> None:
+    with pytest.raises(errors.ManifestError):
+        manifest_from_json(text)
+
+
+@pytest.mark.parametrize("constant", ["NaN", "Infinity", "-Infinity", "1e999"])
+def test_numbers_that_json_does_not_have_are_refused(manifest: Manifest, constant: str) -> None:
+    text = manifest_to_json(manifest).replace('"control_hz": 20.0', f'"control_hz": {constant}')
+    with pytest.raises(errors.ManifestError):
+        manifest_from_json(text)
+
+
+def test_a_key_that_comes_twice_is_refused(manifest: Manifest) -> None:
+    text = manifest_to_json(manifest).replace('"name": "tiny"', '"name": "tiny", "name": "other"')
+    with pytest.raises(errors.ManifestError, match="'name' appears twice"):
+        manifest_from_json(text)
+
+
+def test_a_manifest_made_by_hand_keeps_the_rules_too(manifest: Manifest) -> None:
+    with pytest.raises(errors.ManifestError, match="statistics"):
+        dataclasses.replace(manifest, statistics="elsewhere.json")
+    with pytest.raises(errors.BundleVersionError):
+        dataclasses.replace(manifest, format_version=3)
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda children: (
+        st.lists(children, max_size=3) | st.dictionaries(st.text(max_size=8), children, max_size=3)
+    ),
+    max_leaves=8,
+)
+
+
+@given(wild=json_values, data=st.data())
+def test_wild_values_anywhere_never_escape_as_another_error(
+    manifest: Manifest, wild: Any, data: st.DataObject
+) -> None:
+    value = json.loads(manifest_to_json(manifest))
+    path = data.draw(st.sampled_from(paths_of(value)))
+    parent_of(value, path)[path[-1]] = wild
+    try:
+        found = manifest_from_json(json.dumps(value))
+    except errors.BundleError:
+        return
+    assert manifest_from_json(manifest_to_json(found)) == found
+
+
+@given(st.text(max_size=20) | st.from_regex(r"(\.\.|\.|a|/|\\|C:){1,6}", fullmatch=True))
+def test_a_path_that_is_accepted_stays_within(text: str) -> None:
+    try:
+        bundle_path(text, "$")
+    except errors.ManifestError:
+        return
+    root = Path("/bundle")
+    assert (root / text).resolve().is_relative_to(root)
+    assert Path(text).as_posix() == text

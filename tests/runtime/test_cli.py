@@ -1,0 +1,91 @@
+import json
+import socket
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from saccade.proto.manifest import manifest_from_json
+from saccade.runtime import cli
+
+
+def saccade(*arguments: str | Path) -> Result:
+    return CliRunner().invoke(cli.main, [str(argument) for argument in arguments])
+
+
+@pytest.mark.parametrize("command", ["serve", "inspect", "doctor"])
+def test_help_has_an_example(command: str) -> None:
+    result = saccade(command, "--help")
+    assert result.exit_code == 0
+    assert f"Example:\n      saccade {command} ./saccade-mini" in result.output
+
+
+def test_help_lists_the_installed_commands_without_loading_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Unloadable:
+        def load(self) -> None:
+            raise AssertionError("loaded")
+
+    monkeypatch.setattr(cli, "_installed", lambda: {"export": Unloadable()})
+    result = saccade("--help")
+    assert result.exit_code == 0
+    assert "export" in result.output
+    assert "serve" in result.output
+
+
+def test_a_command_whose_packages_are_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Missing:
+        def load(self) -> None:
+            raise ModuleNotFoundError("No module named 'torch'")
+
+    monkeypatch.setattr(cli, "_installed", lambda: {"export": Missing()})
+    result = saccade("export", "model")
+    assert result.exit_code == 1
+    assert "is not installed here (No module named 'torch'): pip install 'saccade[export]'" in result.output
+
+
+def test_inspect_shows_the_bundle(tiny: Path) -> None:
+    result = saccade("inspect", tiny)
+    assert result.exit_code == 0
+    for part in ("tiny", "scene 8x8", "dx [m], gripper", "keep50", "4 of 8", "carry.h"):
+        assert part in result.output
+
+
+def test_inspect_prints_the_manifest_as_json(tiny: Path) -> None:
+    assert manifest_from_json(saccade("inspect", tiny, "--json").output).name == "tiny"
+
+
+@pytest.mark.parametrize("command", ["inspect", "serve"])
+def test_a_bundle_that_is_none_is_one_message_and_exit_code_1(tmp_path: Path, command: str) -> None:
+    result = saccade(command, tmp_path)
+    assert result.exit_code == 1
+    assert result.output.startswith("Error: expected a bundle with manifest.json, found none at")
+    assert "[bundle.integrity]" in result.output
+    assert "Traceback" not in result.output
+
+
+def test_wrong_usage_is_exit_code_2() -> None:
+    assert saccade("serve").exit_code == 2
+    assert saccade("dance").exit_code == 2
+
+
+def test_serve_refuses_the_network_unless_asked(tiny: Path) -> None:
+    result = saccade("serve", tiny, "--bind", "0.0.0.0:0")
+    assert result.exit_code == 1
+    assert "--insecure-bind" in result.output
+
+
+def test_doctor_finds_a_healthy_machine(tiny: Path) -> None:
+    result = saccade("doctor", tiny, "--bind", "127.0.0.1:0", "--json")
+    assert result.exit_code == 0, result.output
+    findings = {finding["subject"]: finding for finding in json.loads(result.output)}
+    assert "every profile runs: full" in findings["bundle"]["detail"]
+
+
+def test_doctor_finds_what_is_wrong(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        result = saccade("doctor", tmp_path, "--bind", f"127.0.0.1:{taken.getsockname()[1]}")
+    assert result.exit_code == 1
+    assert "FAIL address: expected to bind" in result.output
+    assert "FAIL bundle: expected a bundle with manifest.json" in result.output

@@ -1,0 +1,57 @@
+# ruff: noqa: E501 - tables of cases, one a line
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saccade.proto.errors import BundleError
+from saccade.runtime.statistics import Statistics
+
+GOOD = {
+    "action": {"q01": [-2, 0], "q99": [2.0, 1.0], "mask": [True, False]},
+    "proprio": {"q01": [0.0], "q99": [0.0]},
+}
+
+
+def read(tmp_path: Path, value: Any, key: str = "tiny") -> Statistics:
+    path = tmp_path / "statistics.json"
+    path.write_text(json.dumps(value))
+    return Statistics.read(path, key, action_dim=2, proprio_dim=1)
+
+
+def test_percentiles_map_to_one_and_masked_dimensions_pass(tmp_path: Path) -> None:
+    scale = read(tmp_path, {"tiny": {**GOOD, "num_transitions": 3}}).action
+    normalised = np.array([[-1, 0.3], [0, 7], [1, -7]], np.float32)
+    physical = np.array([[-2, 0.3], [0, 7], [2, -7]], np.float32)
+    np.testing.assert_allclose(scale.unnormalise(normalised), physical, atol=1e-6)
+    np.testing.assert_allclose(scale.normalise(physical), normalised, atol=1e-6)
+    assert scale.unnormalise(normalised).dtype == np.float32
+
+
+def test_values_beyond_the_percentiles_are_clipped_on_the_way_in(tmp_path: Path) -> None:
+    scale = read(tmp_path, {"tiny": GOOD}).action
+    np.testing.assert_allclose(scale.normalise(np.array([9, 9], np.float32)), [1, 9])
+
+
+def test_a_dimension_that_never_varied_stays_finite(tmp_path: Path) -> None:
+    scale = read(tmp_path, {"tiny": GOOD}).proprio
+    assert np.isfinite(scale.normalise(np.array([0.5], np.float32))).all()
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ({"other": GOOD}, "expected statistics of data set 'tiny', found none"),
+        ([], "expected statistics of data set 'tiny'"),
+        ({"tiny": {"action": GOOD["action"]}}, r"tiny\.proprio: expected an object with q01 and q99"),
+        ({"tiny": {**GOOD, "proprio": {"q01": [0], "q99": [1, 2]}}}, r"tiny\.proprio\.q99: expected a list of 1"),
+        ({"tiny": {**GOOD, "proprio": {"q01": ["0"], "q99": [1]}}}, r"proprio\.q01: expected a list of 1 of type float"),
+        ({"tiny": {**GOOD, "proprio": {"q01": [2], "q99": [1]}}}, "expected q99 >= q01"),
+        ({"tiny": {**GOOD, "proprio": {"q01": [0], "q99": [1], "mask": [1]}}}, "of type bool"),
+    ],
+)  # fmt: skip
+def test_broken_statistics_are_named(tmp_path: Path, value: Any, message: str) -> None:
+    with pytest.raises(BundleError, match=message):
+        read(tmp_path, value)
