@@ -119,7 +119,7 @@ def serve(
     \b
     Example:
         saccade serve ./saccade-mini --max-age-ms 150
-    """  # noqa: D301 - click wants the character
+    """
     config = DaemonConfig(
         bundle=bundle,
         bind=bind,
@@ -151,7 +151,7 @@ def inspect(bundle: Path, as_json: bool) -> None:
     \b
     Example:
         saccade inspect ./saccade-mini
-    """  # noqa: D301 - click wants the character
+    """
     manifest = Bundle.open(bundle).manifest
     if as_json:
         click.echo(json.dumps(to_json(manifest)))
@@ -169,7 +169,7 @@ def doctor(bundle: Path | None, bind: str, as_json: bool) -> None:
     \b
     Example:
         saccade doctor ./saccade-mini
-    """  # noqa: D301 - click wants the character
+    """
     findings = examine(bundle, bind)
     if as_json:
         click.echo(json.dumps(to_json(findings)))

@@ -8,7 +8,7 @@ from typing import TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from saccade.proto.codec import GRPC_ERROR_METADATA, MAX_MESSAGE_BYTES, decode, error_from_wire
+from saccade.proto.codec import GRPC_ERROR_METADATA, GRPC_LARGE_FRAMES, MAX_MESSAGE_BYTES, decode, error_from_wire
 from saccade.proto.errors import DeadlineError, MessageError, SaccadeError, TransportError, UnavailableError
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.v1 import control_pb2_grpc
@@ -27,6 +27,7 @@ class GrpcTransport:
                 ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.enable_http_proxy", 0),
+                *GRPC_LARGE_FRAMES,
             ],
         )
         self._stub = control_pb2_grpc.ControlStub(self._channel)  # type: ignore[no-untyped-call] # generated

@@ -30,8 +30,14 @@ class EngineContract(ABC):
     def test_ports_are_known_before_the_first_run(self, tmp_path: Path) -> None:
         with self.make_backend() as backend:
             engine = backend.load(write_graph(tmp_path))
-            assert set(engine.inputs) == {PortSpec("left", "float32", SHAPE), PortSpec("right", "float32", SHAPE)}
-            assert set(engine.outputs) == {PortSpec("sum", "float32", SHAPE), PortSpec("larger", "bool", SHAPE)}
+            assert set(engine.inputs) == {
+                PortSpec("left", "float32", SHAPE),
+                PortSpec("right", "float32", SHAPE),
+            }
+            assert set(engine.outputs) == {
+                PortSpec("sum", "float32", SHAPE),
+                PortSpec("larger", "bool", SHAPE),
+            }
 
     def test_runs_on_what_lies_in_the_buffers(self, tmp_path: Path) -> None:
         with self.make_backend() as backend:
@@ -81,11 +87,15 @@ class EngineContract(ABC):
             engine = backend.load(write_graph(tmp_path))
             inputs, outputs = buffers(backend)
             del inputs["right"]
-            with pytest.raises(EngineError, match=r"expected buffers for \['left', 'right'\], found \['left'\]"):
+            with pytest.raises(
+                EngineError, match=r"expected buffers for \['left', 'right'\], found \['left'\]"
+            ):
                 engine.bind(inputs, outputs)
 
     @pytest.mark.parametrize(("dtype", "shape"), [("float32", (3, 2)), ("int64", SHAPE)])
-    def test_refuses_a_buffer_of_another_kind(self, tmp_path: Path, dtype: str, shape: tuple[int, ...]) -> None:
+    def test_refuses_a_buffer_of_another_kind(
+        self, tmp_path: Path, dtype: str, shape: tuple[int, ...]
+    ) -> None:
         with self.make_backend() as backend:
             engine = backend.load(write_graph(tmp_path))
             inputs, outputs = buffers(backend)
