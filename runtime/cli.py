@@ -52,13 +52,15 @@ class SaccadeGroup(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Return a command, loading it if it is an installed one."""
         found = super().get_command(ctx, cmd_name)
-        if found is not None or cmd_name not in _installed():
+        point = _installed().get(cmd_name)
+        if found is not None or point is None:
             return found
         try:
-            command: click.Command = _installed()[cmd_name].load()
+            command: click.Command = point.load()
             return command
         except ImportError as error:
-            _fail(f"`saccade {cmd_name}` is not installed here ({error}): pip install 'saccade[{cmd_name}]'.")
+            extra = point.module.split(".")[1]  # saccade.export.cli comes with the extra "export"
+            _fail(f"`saccade {cmd_name}` is not installed here ({error}): pip install 'saccade[{extra}]'.")
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; a :class:`SaccadeError` becomes one message and exit code 1."""

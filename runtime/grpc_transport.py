@@ -8,7 +8,13 @@ from typing import TypeVar
 import grpc
 from google.protobuf.message import Message
 
-from saccade.proto.codec import GRPC_ERROR_METADATA, GRPC_LARGE_FRAMES, MAX_MESSAGE_BYTES, decode, error_from_wire
+from saccade.proto.codec import (
+    GRPC_ERROR_METADATA,
+    GRPC_LARGE_FRAMES,
+    MAX_MESSAGE_BYTES,
+    decode,
+    error_from_wire,
+)
 from saccade.proto.errors import DeadlineError, MessageError, SaccadeError, TransportError, UnavailableError
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.v1 import control_pb2_grpc

@@ -34,6 +34,8 @@ def test_help_lists_the_installed_commands_without_loading_them(monkeypatch: pyt
 
 def test_a_command_whose_packages_are_missing_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     class Missing:
+        module = "saccade.export.cli"
+
         def load(self) -> None:
             raise ModuleNotFoundError("No module named 'torch'")
 
