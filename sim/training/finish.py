@@ -1,0 +1,87 @@
+"""The end of training: a checkpoint in the family's layout, with the receipt that says how it was made."""
+
+from __future__ import annotations
+
+import json
+import platform
+from pathlib import Path
+from typing import Any
+
+import mujoco
+import torch
+from tokenizers import Tokenizer
+
+from saccade.export.checkpoint import save_checkpoint
+from saccade.export.embodiment import Embodiment
+from saccade.export.families.openvla_oft import OpenVlaOft
+from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec
+from saccade.sim.tabletop.cameras import VIEWS
+from saccade.sim.tabletop.world import ACTION_NAMES, CONTROL_HZ, MAX_STEP_M, PROPRIO_NAMES
+from saccade.sim.training.demonstrations import CHUNK
+from saccade.sim.training.statistics import DATASET, Statistics
+
+RECEIPT = "training.json"
+
+
+def write_checkpoint(
+    model: OpenVlaOft, tokenizer: Tokenizer, statistics: Statistics, receipt: dict[str, Any], out: Path
+) -> None:
+    """Write weights, config, tokenizer, statistics and ``training.json`` to ``out``.
+
+    Args:
+        model: What was trained; auxiliary read-outs are not part of it.
+        tokenizer: The model's.
+        statistics: What actions and proprioception were normalised with.
+        receipt: Logs and settings of each phase.
+        out: Directory; made if absent.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    tokenizer_path = out / "tokenizer.json"
+    tokenizer.save(str(tokenizer_path))
+    save_checkpoint(
+        model, out, embodiment=embodiment(), statistics=statistics.to_json(), tokenizer=tokenizer_path
+    )
+    machine = {
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "mujoco": mujoco.__version__,
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+    }
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    (out / RECEIPT).write_text(
+        json.dumps({"parameters": parameters, "hardware": machine, **receipt}, indent=1) + "\n"
+    )
+
+
+def embodiment() -> Embodiment:
+    """What saccade-mini's numbers mean."""
+    step = (MAX_STEP_M, MAX_STEP_M, MAX_STEP_M)
+    return Embodiment(
+        name="saccade-mini",
+        license="Apache-2.0",
+        views=VIEWS,
+        proprio=VectorSpec(PROPRIO_NAMES, ("m",) * len(PROPRIO_NAMES)),
+        action=ActionSpec(
+            names=ACTION_NAMES,
+            units=("m", "m", "m", "open"),
+            chunk=CHUNK,
+            control_hz=CONTROL_HZ,
+            convention="delta_ee",
+        ),
+        limits=LimitsSpec(
+            low=(*(-limit for limit in step), 0.0),
+            high=(*step, 1.0),
+            max_change=(*(2 * limit for limit in step), 1.0),
+        ),
+        template="{instruction}",
+        statistics_key=DATASET,
+    )
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0]} x {len(names)}" if names else platform.processor()

@@ -1,0 +1,112 @@
+"""The whole of training, tiny: record, see, act, cut off, resume, finish."""
+
+from __future__ import annotations
+
+import json
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from safetensors import safe_open
+
+from saccade.export.checkpoint import load_checkpoint
+from saccade.sim.seeds import FIRST_TRAINING_SEED
+from saccade.sim.training import loop
+from saccade.sim.training.cli import train
+from saccade.sim.training.demonstrations import record_frames, save_frames
+from saccade.sim.training.loop import STATE, LoopConfig, learning_rate
+from saccade.sim.training.shards import Shards
+from saccade.sim.training.stages import HELD_OUT, CloningFactory, PerceptionFactory
+from saccade.sim.training.statistics import Statistics
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    """A run directory with two tiny shards."""
+    run = tmp_path_factory.mktemp("run")
+    frames = list(islice(record_frames(FIRST_TRAINING_SEED), 96))
+    save_frames(run / "data" / "demo_0000", frames[:80])
+    save_frames(run / "data" / HELD_OUT, frames[80:])
+    shards = Shards([run / "data" / "demo_0000"])
+    statistics = Statistics.measure(shards.whole("chunks"), shards.whole("proprio"))
+    statistics.write(run / "data" / "statistics.json")
+    return run
+
+
+def config(steps, **changes):
+    return LoopConfig(
+        steps=steps, decay_steps=2, warmup_steps=1, batch=8, processes=1, validate_every=1, **changes
+    )
+
+
+def weights(path):
+    with safe_open(path / STATE, framework="pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys() if name.startswith("module.")}  # noqa: SIM118
+
+
+def test_rate_rises_holds_and_falls_to_zero():
+    settings = LoopConfig(steps=100, decay_steps=20, warmup_steps=10, learning_rate=1.0)
+    rates = [learning_rate(settings, step) for step in range(101)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[9:81] == pytest.approx([1.0] * 72)
+    assert rates[90] == pytest.approx(0.5)
+    assert rates[100] == 0
+
+
+def test_perception_learns_and_resumes_exactly(run, tmp_path):
+    build = PerceptionFactory(run / "data")
+    loop.train(build, config(4), tmp_path / "whole")
+    loop.train(build, LoopConfig(**{**vars(config(4)), "steps": 4}), tmp_path / "again")
+    for name, value in weights(tmp_path / "whole").items():
+        torch.testing.assert_close(weights(tmp_path / "again")[name], value, rtol=0, atol=0)
+
+    # Cut off after two of four steps: the rest must be the same as if nothing had happened.
+    cut = tmp_path / "cut"
+    trainer_stops_at = LoopConfig(**{**vars(config(2)), "decay_steps": 1})
+    full = LoopConfig(**{**vars(config(4)), "decay_steps": 1})
+    loop.train(build, full, tmp_path / "straight")
+    loop.train(build, trainer_stops_at, cut)
+    loop.train(build, full, cut)
+    first = json.loads((tmp_path / "straight" / "log.jsonl").read_text().splitlines()[0])
+    assert first == {
+        **json.loads((cut / "log.jsonl").read_text().splitlines()[0]),
+        "seconds": first["seconds"],
+    }
+    for name, value in weights(tmp_path / "straight").items():
+        torch.testing.assert_close(weights(cut)[name], value, rtol=0, atol=0)
+
+
+def test_see_act_correct_finish(run, tmp_path):
+    runner = CliRunner()
+    settings = config(3)
+    loop.train(PerceptionFactory(run / "data"), settings, run / "perception")
+    before = weights(run / "perception")
+    loop.train(CloningFactory(run / "data", run / "perception" / STATE), settings, run / "cloning")
+    tower = "backbone.featurizer.blocks.0.attn.qkv.weight"
+    cloned = weights(run / "cloning")
+    torch.testing.assert_close(
+        cloned[f"module.model.vision_{tower}"], before[f"module.{tower}"], rtol=0, atol=0
+    )  # frozen
+
+    result = runner.invoke(train, ["finish", "--run", str(run), "--out", str(tmp_path / "checkpoint")])
+    assert result.exit_code == 0, result.output
+    receipt = json.loads((tmp_path / "checkpoint" / "training.json").read_text())
+    assert receipt["cloning"]["config"]["seed"] == 0
+    assert [line["step"] for line in receipt["cloning"]["log"]] == [1, 2, 3]
+    assert receipt["data"]["shards"] == ["demo_0000"]
+    checkpoint = load_checkpoint(tmp_path / "checkpoint")
+    name = "decoder.layers.0.mlp.up_proj.weight"
+    loaded = checkpoint.model.get_parameter(name.replace("decoder", "language_model.model"))
+    torch.testing.assert_close(
+        loaded.data, cloned["module.model.language_model.model.layers.0.mlp.up_proj.weight"]
+    )
+
+
+def test_statistics_round_trip_and_leave_the_gripper_alone(run):
+    statistics = Statistics.read(run / "data" / "statistics.json")
+    actions = np.array([[0.01, -0.02, 0.0, 1.0], [0.02, 0.01, -0.005, 0.0]], np.float32)
+    normalised = statistics.action.normalise(actions)
+    np.testing.assert_array_equal(normalised[:, 3], actions[:, 3])
+    np.testing.assert_allclose(statistics.action.denormalise(normalised), actions, atol=1e-6)
