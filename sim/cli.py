@@ -18,7 +18,6 @@ from saccade.sim.seeds import held_out_seeds
 # The simulator itself is imported inside the commands, after `check_graphics` had the chance to say what is missing.
 
 DEMO_EPISODES = 6
-DEMO_KEEP = (1.0, 0.25)
 _TASKS = "reach,push,place,stack"
 
 
@@ -115,7 +114,8 @@ def run(
     seeds = held_out_seeds(seed0, episodes)
     console = Console(stderr=json_path == Path("-"))
     with connect(bundle, transport="in-process" if in_process else transport, threads=threads) as connection:
-        names = profiles or profiles_for(connection.manifest, keep)
+        manifest = connection.manifest
+        names = tuple(manifest.profile(name).name for name in profiles or profiles_for(manifest, keep))
         plan = Plan(tasks, names, seeds, execute, wrong_instruction)
         with LiveProgress(plan, console) as progress:
             results = evaluate(connection, plan, progress)

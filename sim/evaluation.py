@@ -108,10 +108,8 @@ def evaluate(connection: Connection, plan: Plan, watcher: Watcher) -> Results:
     """Run a plan; profiles alternate from episode to episode, so that a slow minute slows all of them.
 
     Raises:
-        SaccadeError: Whatever the robot raises; a profile that it does not have, before anything runs.
+        SaccadeError: Whatever the robot raises.
     """
-    for profile in plan.profiles:
-        connection.manifest.profile(profile)
     episodes: list[Episode] = []
     for template in plan.templates:
         with closing(TabletopEnv(template, image_px=image_px(connection.manifest))) as env:

@@ -5,21 +5,25 @@ from __future__ import annotations
 import os
 from importlib import import_module
 
-from saccade.proto.errors import GraphicsError, SimulatorError
+from saccade.proto.errors import GraphicsError, SaccadeError, SimulatorError
+
+_TRIAL_PX = 16
 
 
 def check_graphics() -> None:
-    """Load the simulator.
+    """Load the simulator and open a renderer.
 
     MuJoCo binds its OpenGL back end when it is imported and fails there in many ways, so whoever wants an error that
-    says what to do calls this before importing the tabletop.
+    says what to do, and before anything else was started, calls this before importing the tabletop.
 
     Raises:
         SimulatorError: MuJoCo or gymnasium is not installed.
         GraphicsError: No OpenGL back end.
     """
     try:
-        import_module("saccade.sim.tabletop.env")
+        import_module("saccade.sim.tabletop.env").TabletopEnv(image_px=_TRIAL_PX).close()
+    except SaccadeError:
+        raise
     except ModuleNotFoundError as error:
         if error.name in {"mujoco", "gymnasium"}:
             raise SimulatorError(

@@ -13,6 +13,7 @@ _WIDTH, _HEIGHT = 720, 230
 _LEFT, _RIGHT, _BOTTOM = 12, 12, 34
 _LABEL_ROW = 17
 _BINS = 44
+_TICKS = 10
 _TAIL = 0.995
 """Quantile at which the axis ends; slower steps are counted in the last bin."""
 
@@ -74,7 +75,8 @@ def _marker(label: str, fraction: float, index: int) -> str:
 
 
 def _axis(end_ms: float) -> str:
-    step = next(step for step in (0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000) if end_ms / step <= 10)
+    decade = 10.0 ** np.floor(np.log10(end_ms / _TICKS))
+    step = next(decade * size for size in (1, 2, 5, 10, 20) if end_ms / (decade * size) <= _TICKS)
     ticks = np.arange(0, end_ms, step)
     parts = [f'<line class="axis" x1="{_x(0)}" x2="{_x(1)}" y1="{_y(0)}" y2="{_y(0)}"/>']
     for tick in ticks:

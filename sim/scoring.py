@@ -37,7 +37,8 @@ class SuccessRate:
             return 0.0, 1.0
         spread = Z_95 * sqrt(self.rate * (1 - self.rate) / count + (Z_95 / count) ** 2 / 4)
         centre, scale = self.rate + Z_95**2 / (2 * count), 1 + Z_95**2 / count
-        return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+        low, high = (centre - spread) / scale, (centre + spread) / scale
+        return max(0.0, min(low, self.rate)), min(1.0, max(high, self.rate))  # a rounding apart at 0 and 1
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from string import ascii_lowercase
 from typing import Any
 
 import gymnasium
@@ -50,7 +51,7 @@ class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
         self.observation_space = gymnasium.spaces.Dict(
             images=gymnasium.spaces.Dict(dict.fromkeys(VIEWS, frame)),
             proprio=gymnasium.spaces.Box(-reach, reach, dtype=np.float32),
-            instruction=gymnasium.spaces.Text(MAX_INSTRUCTION_CHARACTERS),
+            instruction=gymnasium.spaces.Text(MAX_INSTRUCTION_CHARACTERS, charset=ascii_lowercase + " "),
         )
         limits = np.array([MAX_STEP_M] * 3, np.float32)
         self.action_space = gymnasium.spaces.Box(

@@ -1,0 +1,127 @@
+"""``saccade sim`` as a person types it, in a real process, and every way in which it says no."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from saccade.runtime.cli import main
+from saccade.sim import seeds
+from saccade.sim.cli import bundled_mini, sim
+
+
+def saccade(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the program in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-W", "error::UserWarning", "-c", "from saccade.runtime.cli import main; main()"]
+        + [str(argument) for argument in arguments],
+        env={**os.environ, "COLUMNS": "100", **environment},
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
+    )  # fmt: skip
+
+
+def test_a_bundle_is_run_through_the_daemon(bundle: Path, tmp_path: Path) -> None:
+    """Without the word `run`, as the README has it."""
+    found = saccade(
+        "sim", bundle, "--tasks", "reach,push", "--episodes", 1, "--keep", "1.0,0.25", "--json", "out.json",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert "keep25" in found.stdout and "0/1" in found.stdout
+    results = json.loads((tmp_path / "out.json").read_text())
+    assert (results["transport"], results["bundle"]["name"]) == ("grpc", "colourful")
+    assert [cell["outcomes"] for cell in results["cells"]] == ["0"] * 4
+
+
+def test_json_on_stdout_is_only_json(bundle: Path, tmp_path: Path) -> None:
+    found = saccade(
+        "sim", "run", bundle, "--tasks", "reach", "--episodes", 1, "--profile", "keep25", "--in-process",
+        "--wrong-instruction", "--execute", 8, "--json", "-",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    results = json.loads(found.stdout)
+    assert results["is_told_wrong"] and results["execute"] == 8 and results["transport"] == "in-process"
+    assert results["cells"][0]["control_steps"] == [20]
+
+
+def test_the_demo_writes_its_report(bundle: Path, tmp_path: Path) -> None:
+    found = saccade("sim", "demo", "--bundle", bundle, "--episodes", 1, "--out", "demo.html", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert str(tmp_path / "demo.html") in found.stdout.replace("\n", "")
+    assert (tmp_path / "demo.html").read_text().count('<figure class="clip">') == 4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ["run", "BUNDLE", "--tasks", "fly"],
+            r"expected tasks out of reach, push, place, stack, found 'fly'",
+        ),
+        (["expert", "--tasks", "fly"], r"found 'fly'"),
+        (["run", "BUNDLE", "--keep", "0.3"], r"expected a keep ratio that the bundle has"),
+        (["run", "BUNDLE", "--profile", "keep9"], r"found 'keep9'"),
+        (["run", "BUNDLE", "--seed0", "999999", "--episodes", "2"], r"training starts at 1000000"),
+        (["run", "BUNDLE", "--episodes", "0"], r"at least 1 episode"),
+        (["run", "BUNDLE", "--execute", "0"], r"at least 1 action"),
+        (["no-such-bundle"], r"found none at no-such-bundle"),
+        (["demo", "--bundle", "no-such-bundle"], r"found none at no-such-bundle"),
+    ],
+)
+def test_says_why_it_refuses(bundle: Path, arguments: list[str], message: str) -> None:
+    words = [str(bundle) if word == "BUNDLE" else word for word in arguments]
+    found = CliRunner().invoke(main, ["sim", *words])
+    assert found.exit_code == 1
+    assert "Traceback" not in found.output
+    assert re.search(message, " ".join(found.output.split()))
+
+
+def test_bad_numbers_are_wrong_usage(bundle: Path) -> None:
+    found = CliRunner().invoke(sim, ["run", str(bundle), "--keep", "half"])
+    assert found.exit_code == 2 and "1.0,0.25" in found.output
+
+
+@pytest.mark.parametrize("backend", ["no-such-backend", "glfw"])
+def test_no_graphics_is_said_before_anything_starts(bundle: Path, tmp_path: Path, backend: str) -> None:
+    """An impossible back end stands in for a machine without GL libraries; glfw has no screen here."""
+    found = saccade("sim", bundle, "--episodes", 1, cwd=tmp_path, MUJOCO_GL=backend, DISPLAY="")
+    assert found.returncode == 1
+    assert "expected a working OpenGL back end" in found.stderr and "apt-get install libegl1" in found.stderr
+    assert "[simulator.graphics]" in found.stderr
+
+
+def test_missing_gl_libraries_are_named(bundle: Path, tmp_path: Path) -> None:
+    """PyOpenGL finds no EGL library, as on a bare machine: the loader is told to look for another name."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import ctypes.util\nctypes.util.find_library = lambda name: None\n"
+        "import ctypes\nreal = ctypes.CDLL.__init__\n"
+        "def load(self, name, *rest, **more):\n"
+        "    if name and 'EGL' in str(name):\n"
+        "        raise OSError(f'{name}: cannot open shared object file: No such file or directory')\n"
+        "    real(self, name, *rest, **more)\n"
+        "ctypes.CDLL.__init__ = load\n"
+    )
+    found = saccade("sim", bundle, "--episodes", 1, cwd=tmp_path, PYTHONPATH=str(tmp_path), MUJOCO_GL="egl")
+    assert found.returncode == 1
+    assert "apt-get install libegl1" in found.stderr and "[simulator.graphics]" in found.stderr
+
+
+def test_the_experts_are_rated(tmp_path: Path) -> None:
+    found = CliRunner().invoke(main, ["sim", "expert", "--episodes", "5", "--tasks", "reach,stack"])
+    assert found.exit_code == 0
+    assert "reach  5/5  100.0%" in found.output and "stack  5/5" in found.output
+
+
+def test_the_bundle_that_ships_lies_in_the_package() -> None:
+    assert bundled_mini() == Path(seeds.__file__).parent / "saccade_mini" / "bundle"

@@ -1,0 +1,69 @@
+"""Through the daemon or in process: the same robot, the same answers; a robot that does not fit is refused."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from saccade.proto.errors import SimulatorError, UnknownProfileError
+from saccade.proto.manifest import Manifest, VectorSpec, ViewSpec
+from saccade.sim.closed_loop import Moment, run_episode
+from saccade.sim.connection import Connection, Transport, check_robot, connect, image_px, profiles_for
+from saccade.sim.tabletop.env import TabletopEnv
+
+
+def moments_of(connection: Connection) -> list[Moment]:
+    moments: list[Moment] = []
+    env = TabletopEnv("reach")
+    run_episode(env, connection.robot, seed=2, profile="keep25", watch=moments.append)
+    env.close()
+    return moments
+
+
+@pytest.mark.parametrize("transport", ["grpc", "zmq"])
+def test_the_daemon_answers_as_the_session_in_process(
+    bundle: Path, in_process: Connection, transport: Transport
+) -> None:
+    with connect(bundle, transport=transport, threads=1) as remote:
+        assert remote.manifest == in_process.manifest and remote.engine == in_process.engine
+        answers, expected = moments_of(remote), moments_of(in_process)
+    assert len(answers) == len(expected) == 40
+    for answer, reference in zip(answers, expected, strict=True):
+        assert answer.chunk is not None and reference.chunk is not None
+        np.testing.assert_array_equal(answer.chunk.actions, reference.chunk.actions)
+        np.testing.assert_array_equal(answer.chunk.kept, reference.chunk.kept)
+        np.testing.assert_array_equal(
+            answer.observation.images["wrist"], reference.observation.images["wrist"]
+        )
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"views": (ViewSpec("front", 120, 120), ViewSpec("wrist", 120, 120))}, "views scene, wrist"),
+        ({"views": (ViewSpec("scene", 120, 120), ViewSpec("wrist", 96, 96))}, "square views"),
+        ({"views": (ViewSpec("scene", 120, 90), ViewSpec("wrist", 120, 90))}, "square views"),
+        ({"proprio": VectorSpec(("x", "y"), ("m", "m"))}, "proprioception tcp_x"),
+    ],
+)
+def test_a_bundle_for_another_robot_is_refused(
+    in_process: Connection, change: dict[str, Any], message: str
+) -> None:
+    manifest = object.__new__(Manifest)  # the rules between a manifest's parts are tested elsewhere
+    for field in dataclasses.fields(Manifest):
+        object.__setattr__(
+            manifest, field.name, change.get(field.name, getattr(in_process.manifest, field.name))
+        )
+    with pytest.raises(SimulatorError, match=message):
+        check_robot(manifest)
+
+
+def test_profiles_by_keep_ratio(in_process: Connection) -> None:
+    assert profiles_for(in_process.manifest, (0.25, 1.0)) == ("keep25", "full")
+    with pytest.raises(UnknownProfileError, match=r"1 \(full\), 0\.25 \(keep25\); found 0\.3"):
+        profiles_for(in_process.manifest, (0.3,))
+    assert image_px(in_process.manifest) == 120

@@ -1,0 +1,106 @@
+"""The report stands alone and shows what really happened."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+import re
+from html.parser import HTMLParser
+from io import BytesIO
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from saccade.sim.connection import Connection
+from saccade.sim.display import LiveProgress
+from saccade.sim.evaluation import Plan, Results, evaluate
+from saccade.sim.html_report import Report, render_report
+from saccade.sim.recorder import ClipRecorder
+
+
+@pytest.fixture
+def report(in_process: Connection) -> Report:
+    plan = Plan(("reach", "push"), ("full", "keep25"), range(2))
+    with LiveProgress(plan, Console(quiet=True)) as progress:
+        recorder = ClipRecorder("keep25", ("scene", "wrist"), progress)
+        results = evaluate(in_process, plan, recorder)
+    return Report(in_process.manifest, in_process.engine, "grpc", results, recorder.clips)
+
+
+class Page(HTMLParser):
+    """Collects tags that must close, and everything that a browser would fetch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.references: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in {"meta", "input", "line", "i", "b"}:
+            self.open.append(tag)
+        self.references += [value or "" for name, value in attrs if name in {"src", "href", "srcset", "data"}]
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in {"i", "b"}:
+            assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        pass
+
+
+def clips_in(html: str) -> dict:
+    (data,) = re.findall(r'<script type="application/json" id="clips-data">(.*?)</script>', html, re.DOTALL)
+    return json.loads(data)
+
+
+def test_needs_nothing_else(report: Report) -> None:
+    html = render_report(report)
+    page = Page()
+    page.feed(html)
+    assert page.open == [] and page.references == []
+    assert "http:" not in html and "https:" not in html and "@import" not in html and "url(" not in html
+    assert not re.search(r"\$[a-z_]+", re.sub(r"<script.*?</script>", "", html, flags=re.DOTALL))
+    assert len(html) < 8e6
+
+
+def test_shows_the_frames_and_patches_of_the_episode(report: Report) -> None:
+    data = clips_in(render_report(report))
+    assert data["grid"] == {"views": 2, "rows": 10, "columns": 10, "tokens": 200}
+    for clip, shown in zip(report.clips.values(), data["clips"], strict=True):
+        assert shown["profiles"] == ["full"] * 2 + ["keep25"] * 38
+        assert [len(kept) for kept in shown["kept"]] == [200] * 2 + [50] * 38
+        assert shown["env_steps"] == list(range(0, 160, 4))
+        picture = Image.open(BytesIO(base64.b64decode(shown["frames"][7].partition("base64,")[2])))
+        seen = np.concatenate(list(clip.frames[7]), axis=1).astype(int)
+        assert picture.size == (240, 120)
+        assert np.abs(np.asarray(picture.convert("RGB")) - seen).mean() < 6  # lossy, but that very frame
+
+
+def test_text_cannot_break_out(report: Report) -> None:
+    clip = report.clips["reach"]
+    episode = dataclasses.replace(clip.episode, instruction='</script><b onload="x">')
+    hostile = dataclasses.replace(clip, episode=episode, profiles=("</script>",) * len(clip.profiles))
+    html = render_report(dataclasses.replace(report, clips={"reach": hostile}))
+    page = Page()
+    page.feed(html)
+    assert page.open == [] and "<b onload" not in html
+    assert clips_in(html)["clips"][0]["profiles"][0] == "</script>"
+
+
+def test_one_profile_alone_is_a_report_too(report: Report) -> None:
+    plan = dataclasses.replace(report.results.plan, profiles=("full",))
+    html = render_report(
+        dataclasses.replace(report, results=Results(plan, tuple(report.results.of("full"))), clips={})
+    )
+    assert "0 of 4 episodes solved, looking at 200 of 200 patches" in html
+    assert "instead of" not in html
+
+
+def test_records_the_first_success_else_the_first_episode(report: Report) -> None:
+    assert set(report.clips) == {"reach", "push"}
+    for clip in report.clips.values():
+        assert clip.episode.seed == 0 and clip.episode.profile == "keep25"
+        assert clip.frames.shape == (40, 2, 120, 120, 3) and clip.frames.dtype == np.uint8
