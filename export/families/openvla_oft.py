@@ -194,6 +194,9 @@ def initialise(model: OpenVlaOft, seed: int) -> OpenVlaOft:
     branches = {"attn.proj": "vision", "mlp.fc2": "vision", "o_proj": "text", "down_proj": "text"}
     layers = {"vision": model.config.towers[0].blocks, "text": model.config.decoder.layers}
     with torch.no_grad():
+        for name, parameter in model.vision_backbone.named_parameters():
+            if name.endswith(("pos_embed", "cls_token", "reg_token")):
+                parameter.normal_(0.0, 0.02, generator=generator)
         for name, module in model.named_modules():
             if not isinstance(module, (nn.Linear, nn.Conv2d, nn.Embedding)):
                 continue

@@ -41,8 +41,7 @@ class SequenceLayout:
 
     def take(self, x: Tensor, name: str) -> Tensor:
         """Return segment ``name`` of ``(batch, tokens, ...)``."""
-        segment: Tensor = x[:, self.span(name)]
-        return segment
+        return x[:, self.span(name)]
 
     def replace_visual(self, x: Tensor, visual: Tensor) -> Tensor:
         """Put ``(batch, keep, ...)`` in the place of the visual segment of ``(batch, tokens, ...)``."""
@@ -52,7 +51,8 @@ class SequenceLayout:
     def last_text(self, attention_mask: Tensor) -> Tensor:
         """Return the position of the last valid text token, int64 ``(batch, 1)``."""
         valid = self.take(attention_mask, TEXT).to(torch.int64)
-        return valid.sum(dim=1, keepdim=True) + (self.span(TEXT).start - 1)
+        start: int = self.span(TEXT).start
+        return valid.sum(dim=1, keepdim=True) + (start - 1)
 
     def action_states(self, x: Tensor, attention_mask: Tensor, *, token_axis: int = 1) -> Tensor:
         """Return the rows of ``x`` from which actions are read, one for each action token.

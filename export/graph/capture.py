@@ -61,6 +61,7 @@ def capture(step: SelectingStep, example: tuple[Tensor, ...]) -> ir.Model:
                 input_names=ports.inputs,
                 output_names=ports.outputs,
                 custom_translation_table=dict(LOWERINGS),
+                optimize=False,
                 verbose=False,
             )
     except torch.onnx.errors.OnnxExporterError as error:

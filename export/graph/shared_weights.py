@@ -47,7 +47,7 @@ class SharedWeights:
             array = np.ascontiguousarray(tensor.numpy())
             offset, length = self._place(array)
             value.const_value = ir.ExternalTensor(
-                WEIGHTS_NAME, offset, length, tensor.dtype, shape=tensor.shape, name=value.name or ""
+                WEIGHTS_NAME, offset, length, tensor.dtype, shape=ir.Shape(array.shape), name=value.name or ""
             )
 
     def _place(self, array: np.ndarray) -> tuple[int, int]:

@@ -51,7 +51,8 @@ class ActionHead(nn.Module):
     def forward(self, states: Tensor) -> Tensor:
         """(batch, chunk * action_dim, width) -> (batch, chunk, action_dim), normalised actions."""
         model = self.model
-        x = states.unflatten(1, (-1, self.action_dim)).flatten(2)
+        batch, tokens, width = states.shape
+        x = states.reshape(batch, tokens // self.action_dim, self.action_dim * width)
         x = F.relu(model["fc1"](model["layer_norm1"](x)))
         for block in model["mlp_resnet_blocks"]:  # type: ignore[attr-defined]
             x = block(x)

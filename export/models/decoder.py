@@ -145,7 +145,9 @@ class DecoderAttention(nn.Module):
 
     def _split(self, norm: nn.Module, x: Tensor) -> Tensor:
         """(batch, tokens, heads * head_dim) -> (batch, heads, tokens, head_dim)."""
-        split: Tensor = norm(x.unflatten(-1, (-1, self.config.head_dim))).transpose(1, 2)
+        batch, tokens, channels = x.shape
+        head_dim = self.config.head_dim
+        split: Tensor = norm(x.reshape(batch, tokens, channels // head_dim, head_dim)).transpose(1, 2)
         return split
 
 

@@ -177,7 +177,7 @@ class VisionTransformer(nn.Module):
         if config.register_tokens:
             self.reg_token = nn.Parameter(torch.zeros(1, config.register_tokens, config.width))
         self.patch_embed = PatchEmbedding(config)
-        self.pos_embed = nn.Parameter(torch.randn(1, positions, config.width) * 0.02)
+        self.pos_embed = nn.Parameter(torch.zeros(1, positions, config.width))
         norm = nn.LayerNorm(config.width, eps=config.norm_eps)
         self.norm_pre = norm if config.pre_norm else nn.Identity()
         self.blocks = nn.ModuleList(VisionBlock(config) for _ in range(config.blocks))

@@ -1,0 +1,98 @@
+"""A bundle is written whole or not at all."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from saccade.export.bundle_writer import BundleWriter, check_target, hash_file
+from saccade.export.pipeline import ExportReport
+from saccade.proto.errors import ExportError
+from saccade.proto.manifest import FileSpec, Manifest, read_manifest
+
+Exported = tuple[Path, ExportReport]
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _again(manifest: Manifest, writer: BundleWriter, source: Path) -> Manifest:
+    """Write the same bundle through another writer."""
+    for name in manifest.files:
+        target = writer.folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes((source / name).read_bytes())
+    return writer.commit(lambda files: _with_files(manifest, dict(files)))
+
+
+def _with_files(manifest: Manifest, files: dict[str, FileSpec]) -> Manifest:
+    from dataclasses import replace
+
+    return replace(manifest, files=files)
+
+
+def test_every_file_is_listed_with_its_hash(exported: Exported) -> None:
+    bundle, manifest = exported[0], read_manifest(exported[0])
+    on_disk = {p.relative_to(bundle).as_posix() for p in bundle.rglob("*") if p.is_file()}
+    assert set(manifest.files) == on_disk - {"manifest.json"}
+    for name, file in manifest.files.items():
+        content = (bundle / name).read_bytes()
+        assert (file.bytes, file.sha256) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_a_crash_leaves_nothing(tmp_path: Path) -> None:
+    def crash() -> None:
+        with BundleWriter(tmp_path / "bundle") as writer:
+            (writer.folder / "weights.bin").write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        crash()
+    assert _names(tmp_path) == []
+
+
+def test_a_manifest_that_breaks_a_rule_leaves_the_old_bundle(exported: Exported, tmp_path: Path) -> None:
+    source, manifest = exported[0], read_manifest(exported[0])
+    out = tmp_path / "bundle"
+    with BundleWriter(out) as writer:
+        _again(manifest, writer, source)
+    before = (out / "manifest.json").read_bytes()
+
+    def refuse(files: object) -> Manifest:
+        raise ExportError("no")
+
+    with pytest.raises(ExportError, match="no"), BundleWriter(out, overwrite=True) as writer:
+        writer.commit(refuse)
+    assert (out / "manifest.json").read_bytes() == before
+    assert _names(tmp_path) == ["bundle"]
+
+
+def test_overwriting_must_be_asked_for(exported: Exported, tmp_path: Path) -> None:
+    source, manifest = exported[0], read_manifest(exported[0])
+    out = tmp_path / "bundle"
+    with BundleWriter(out) as writer:
+        _again(manifest, writer, source)
+    (out / "stale").write_text("from the bundle before")
+    with pytest.raises(ExportError, match="found one; use --force"):
+        BundleWriter(out)
+    with BundleWriter(out, overwrite=True) as writer:
+        _again(manifest, writer, source)
+    assert not (out / "stale").exists()
+    assert _names(tmp_path) == ["bundle"]
+
+
+def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(ExportError, match="found something else"):
+        check_target(tmp_path, overwrite=True)
+    with pytest.raises(ExportError, match="found something else"):
+        check_target(tmp_path / "thesis.tex", overwrite=True)
+
+
+def test_hash_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_bytes(b"abc" * 1_000_000)
+    assert hash_file(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,62 @@
+"""Recorded frames fit the checkpoint or are refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from saccade.export.checkpoint import Checkpoint
+from saccade.export.frames import host_inputs, read_recording, synthetic_recording
+from saccade.proto.errors import ExportError
+
+IMAGES = np.zeros((3, 2, 12, 12, 3), np.uint8)
+PROPRIO = np.zeros((3, 2), np.float32)
+TEXT = np.array(["push the red block"] * 3)
+
+
+def test_recorded_frames_become_graph_inputs(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    np.savez(tmp_path / "frames.npz", images=IMAGES, proprio=PROPRIO, instruction=TEXT)
+    recording = read_recording(tmp_path / "frames.npz", checkpoint)
+    images, proprio, ids, mask, positions = next(host_inputs(recording, checkpoint))
+    assert images.shape == (1, 2, 12, 12, 3)
+    assert proprio.tolist() == [[-1.0, -1.0]]
+    assert ids.tolist() == [[4, 5, 6, 8, 0, 0]]
+    assert mask[0].tolist() == [True] * 14 + [False] * 2 + [True] * 7
+    assert positions[0].tolist() == [*range(14), 0, 0, *range(14, 21)]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "message"),
+    [
+        ({"images": IMAGES, "proprio": PROPRIO}, r"found no \['instruction'\]"),
+        ({"images": IMAGES[:, :1], "proprio": PROPRIO, "instruction": TEXT}, "images: expected uint8"),
+        ({"images": IMAGES / 255, "proprio": PROPRIO, "instruction": TEXT}, "found float64"),
+        ({"images": IMAGES[:0], "proprio": PROPRIO[:0], "instruction": TEXT[:0]}, "at least 1 frame"),
+        ({"images": IMAGES, "proprio": PROPRIO[:, :1], "instruction": TEXT}, r"proprio: expected \[3, 2\]"),
+        ({"images": np.array([object()]), "proprio": PROPRIO, "instruction": TEXT}, "without pickles"),
+    ],
+)
+def test_wrong_frames_are_named(
+    arrays: dict[str, np.ndarray], message: str, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "frames.npz", **arrays)
+    with pytest.raises(ExportError, match=message):
+        read_recording(tmp_path / "frames.npz", checkpoint)
+
+
+def test_a_file_that_is_no_recording(checkpoint: Checkpoint, tmp_path: Path) -> None:
+    (tmp_path / "frames.npz").write_text("not a zip")
+    for name in ("frames.npz", "absent.npz"):
+        with pytest.raises(ExportError, match="expected recorded frames"):
+            read_recording(tmp_path / name, checkpoint)
+
+
+def test_a_prompt_that_is_too_long(checkpoint: Checkpoint) -> None:
+    recording = synthetic_recording(checkpoint, 1)
+    from dataclasses import replace
+
+    long = replace(recording, instruction=("push " * 7,))
+    with pytest.raises(ExportError, match="expected a prompt of 1 to 6 tokens, found 7"):
+        list(host_inputs(long, checkpoint))

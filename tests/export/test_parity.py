@@ -1,0 +1,118 @@
+"""The parity check finds a graph that computes something else, and a policy that does nothing."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from saccade.export.checkpoint import Checkpoint
+from saccade.export.frames import host_inputs, synthetic_recording
+from saccade.export.graph.placement import SelectingStep
+from saccade.export.graph.shared_weights import WEIGHTS_NAME
+from saccade.export.parity import ParityReceipt, ParityTolerance, check_kept, check_parity
+from saccade.export.pipeline import ExportReport, ExportRequest, export_bundle
+from saccade.policies.base import DecoderShape
+from saccade.policies.registry import build_policy
+from saccade.proto.errors import ReceiptError
+from tests.export.samples import CONFIG, tiny_model, write_tiny_checkpoint
+
+
+@pytest.fixture(scope="module")
+def graph(exported: tuple[Path, ExportReport]) -> Path:
+    return exported[0] / "graphs" / "step.full.onnx"
+
+
+DEFAULT = ParityTolerance()
+
+
+def _check(
+    graph: Path,
+    checkpoint: Checkpoint,
+    policy: str,
+    frames: list[tuple[Tensor, ...]],
+    tolerance: ParityTolerance = DEFAULT,
+) -> ParityReceipt:
+    built = build_policy(policy, {}, DecoderShape(CONFIG.decoder.layers, CONFIG.grid))
+    full = SelectingStep(checkpoint.model, built, CONFIG.grid.tokens)
+    return check_parity(
+        graph,
+        full,
+        full,
+        frames,
+        profile="full",
+        source="synthetic",
+        physical_per_unit=checkpoint.statistics.action.physical_per_unit,
+        tolerance=tolerance,
+    )
+
+
+def test_the_receipts_tell_what_was_compared(exported: tuple[Path, ExportReport]) -> None:
+    report = exported[1]
+    for name, receipt in report.parity.items():
+        assert receipt.frames == 8 + (report.manifest.policy.warmup_steps if name == "full" else 0)
+        assert receipt.actions_max_error < 1e-4
+        assert receipt.kept_overlap_min == 1.0
+        physical = receipt.actions_max_error_physical
+        assert max(physical[:2]) <= 0.021 * receipt.actions_max_error
+        assert (receipt.action_change > 1e-3) == (name != "full")
+
+
+def test_a_changed_weight_is_found(
+    exported: tuple[Path, ExportReport], checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    bundle, report = exported
+    graphs = Path(shutil.copytree(bundle / "graphs", tmp_path / "graphs"))
+    weights = np.fromfile(graphs / WEIGHTS_NAME, np.float32)
+    (weights + 0.01).tofile(graphs / WEIGHTS_NAME)
+    frames = list(host_inputs(synthetic_recording(checkpoint, 2), checkpoint))
+    with pytest.raises(
+        ReceiptError, match="'full': ONNX Runtime and PyTorch disagree: expected error of a norm"
+    ):
+        _check(graphs / "step.full.onnx", checkpoint, report.manifest.policy.name, frames)
+
+
+def test_no_frames_is_a_failure(graph: Path, checkpoint: Checkpoint) -> None:
+    with pytest.raises(ReceiptError, match="the parity check could not run"):
+        _check(graph, checkpoint, "keep_all", [])
+
+
+def test_a_policy_that_changes_nothing_fails_the_export(tmp_path: Path) -> None:
+    """A model that never looks: without values to mix, dropping tokens cannot change an action."""
+    model = tiny_model()
+    with torch.no_grad():
+        for layer in model.decoder.layers:
+            layer.self_attn.o_proj.weight.zero_()
+    path = write_tiny_checkpoint(tmp_path / "blind", model)
+    request = ExportRequest(
+        checkpoint=path, out=tmp_path / "out" / "bundle", policy="random_keep", keep_ratios=(1.0, 0.5)
+    )
+    with pytest.raises(ReceiptError, match="'keep50': the policy changed nothing"):
+        export_bundle(request, lambda what: None)
+    assert list((tmp_path / "out").iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("kept", "message"),
+    [
+        ([0, 1, 2], "expected 4 kept tokens, found 3"),
+        ([0, 2, 1, 3], "expected ascending, unique"),
+        ([0, 1, 1, 3], "expected ascending, unique"),
+        ([0, 1, 2, 8], r"indices in 0\.\.7"),
+        ([-1, 1, 2, 3], r"indices in 0\.\.7"),
+    ],
+)
+def test_a_wrong_kept_set_is_named(kept: list[int], message: str) -> None:
+    with pytest.raises(ReceiptError, match=message):
+        check_kept(np.array(kept), 4, 8, "profile 'keep50'")
+
+
+def test_the_tolerance_is_obeyed(exported: tuple[Path, ExportReport], checkpoint: Checkpoint) -> None:
+    frames = list(host_inputs(synthetic_recording(checkpoint, 2), checkpoint))
+    graph, policy = exported[0] / "graphs" / "step.full.onnx", exported[1].manifest.policy.name
+    with pytest.raises(ReceiptError, match=r"expected error of a normalised action <= 0\.0"):
+        _check(graph, checkpoint, policy, frames, ParityTolerance(actions=0.0))

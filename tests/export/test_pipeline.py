@@ -1,0 +1,136 @@
+"""From checkpoint to a bundle that the runtime opens and runs."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from saccade.export.checkpoint import Checkpoint
+from saccade.export.frames import host_inputs, synthetic_recording
+from saccade.export.graph.placement import SelectingStep
+from saccade.export.pipeline import (
+    ExportReport,
+    ExportRequest,
+    export_bundle,
+    initial_carry,
+    plan_profiles,
+)
+from saccade.policies.base import DecoderShape, TokenPolicy
+from saccade.policies.registry import build_policy
+from saccade.proto.errors import CheckpointError, ExportError, PolicyError
+from saccade.runtime.bundle import Bundle
+from saccade.runtime.engines.ort import OrtBackend
+from saccade.runtime.observation import Observation
+from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.session import Session
+from tests.export.samples import CONFIG
+
+Exported = tuple[Path, ExportReport]
+
+
+def _policy(name: str) -> TokenPolicy:
+    return build_policy(name, {}, DecoderShape(CONFIG.decoder.layers, CONFIG.grid))
+
+
+def test_the_runtime_does_what_the_modules_do(exported: Exported, checkpoint: Checkpoint) -> None:
+    """Six control steps through a session, at the smallest profile, against PyTorch with its own carry."""
+    bundle = Bundle.open(exported[0])
+    manifest, policy = bundle.manifest, _policy(bundle.manifest.policy.name)
+    smallest = min(manifest.profiles, key=lambda profile: profile.keep)
+    full = SelectingStep(checkpoint.model, policy, CONFIG.grid.tokens)
+    pruned = SelectingStep(checkpoint.model, policy, smallest.keep)
+    recording, carry = synthetic_recording(checkpoint, 6), initial_carry(full)
+    scale = checkpoint.statistics.action
+    session = Session(ProgramExecutor(bundle, OrtBackend(threads=1)), profile=smallest.name)
+    with session:
+        session.reset(recording.instruction[0])
+        for index, inputs in enumerate(host_inputs(recording, checkpoint)):
+            step = full if index < policy.warmup_steps else pruned
+            with torch.inference_mode():
+                actions, kept, *following = step(*inputs, *carry)
+            carry = tuple(following)
+            views = dict(zip(("scene", "wrist"), recording.images[index], strict=True))
+            chunk = session.act(
+                Observation(images=views, proprio=recording.proprio[index], captured_ns=0, sequence=index + 1)
+            )
+            np.testing.assert_array_equal(chunk.kept, kept[0].numpy())
+            physical = np.where(
+                scale.mask,
+                0.5 * (actions[0].numpy() + 1) * (scale.q99 - scale.q01 + 1e-8) + scale.q01,
+                actions[0].numpy(),
+            )
+            np.testing.assert_allclose(chunk.actions, physical, atol=1e-4)
+
+
+def test_the_manifest_says_what_the_checkpoint_says(exported: Exported, checkpoint: Checkpoint) -> None:
+    manifest = exported[1].manifest
+    assert (manifest.name, manifest.family, manifest.license) == ("tiny", "openvla_oft", "Apache-2.0")
+    assert [segment.name for segment in manifest.sequence] == [
+        "bos",
+        "visual",
+        "proprio",
+        "text",
+        "action",
+        "eos",
+    ]
+    assert manifest.limits == checkpoint.embodiment.limits
+    assert manifest.producer["torch"] == torch.__version__
+
+
+def test_receipts_lie_in_the_bundle(exported: Exported) -> None:
+    bundle, report = exported
+    parity, lint, export = (
+        json.loads((bundle / "receipts" / f"{name}.json").read_text())
+        for name in ("parity", "lint", "export")
+    )
+    assert set(parity["profiles"]) == set(lint) == set(report.parity)
+    assert "full: capture" in export["seconds"]
+    assert "weights.bin" in export["bytes"]
+    assert export["versions"]["torch"] == torch.__version__
+
+
+def test_profiles_are_named_by_their_share() -> None:
+    plans = plan_profiles((0.125, 1.0, 0.5, 0.25), 200, _policy("vla_pruner"))
+    assert [(plan.name, plan.keep) for plan in plans] == [
+        ("full", 200), ("keep50", 100), ("keep25", 50), ("keep12.5", 25),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("policy", "ratios", "message"),
+    [
+        ("vla_pruner", (0.5, 0.25), "expected 1.0 among the keep ratios"),
+        ("vla_pruner", (), "expected 1.0 among the keep ratios"),
+        ("vla_pruner", (1.0, 0.0), "above 0 and at most 1, found 0.0"),
+        ("vla_pruner", (1.0, 1.5), "above 0 and at most 1, found 1.5"),
+        ("vla_pruner", (1.0, 0.5, 0.5), "that differ by a token"),
+        ("vla_pruner", (1.0, 0.5, 0.51), "that differ by a token"),
+        ("keep_all", (1.0, 0.5), "policy 'keep_all' drops nothing"),
+    ],
+)
+def test_impossible_profiles_are_refused(policy: str, ratios: tuple[float, ...], message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        plan_profiles(ratios, 8, _policy(policy))
+
+
+def test_a_bad_policy_is_named_before_any_work(checkpoint_path: Path, tmp_path: Path) -> None:
+    for policy, options, message in (
+        ("vla_prunner", {}, "did you mean 'vla_pruner'"),
+        ("vla_pruner", {"windw": 3}, "did you mean 'window'"),
+    ):
+        request = ExportRequest(
+            checkpoint=checkpoint_path, out=tmp_path / "b", policy=policy, options=options
+        )
+        with pytest.raises(PolicyError, match=message):
+            export_bundle(request, lambda what: None)
+
+
+def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:
+    request = ExportRequest(checkpoint=tmp_path / "none", out=tmp_path / "out" / "b", policy="keep_all")
+    with pytest.raises(CheckpointError):
+        export_bundle(request, lambda what: None)
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,138 @@
+"""A policy placed in the decoder: what it sees, what survives, where positions stay."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import pytest
+import torch
+from torch import Tensor
+
+from saccade.export.families.openvla_oft import OpenVlaOft
+from saccade.export.graph.placement import SelectingStep, check_placement
+from saccade.policies.base import (
+    AttentionReceived,
+    Carry,
+    CarrySpec,
+    DecoderShape,
+    Grid,
+    QueryRows,
+    SelectionInputs,
+    TokenPolicy,
+    UpdateInputs,
+)
+from saccade.policies.config import PolicyConfig
+from saccade.policies.registry import build_policy
+from saccade.proto.errors import ExportError
+from tests.export.samples import CONFIG, observation, tiny_model
+
+SHAPE = DecoderShape(CONFIG.decoder.layers, CONFIG.grid)
+KEPT = [1, 2, 6]
+
+
+class KeepThese:
+    """Keeps three given tokens before a given layer and hands every signal out as carry."""
+
+    name: ClassVar[str] = "keep_these"
+    warmup_steps = 0
+    refresh_every = 0
+
+    def __init__(self, layer: int, select: tuple[int, ...] = (), update: tuple[int, ...] = ()) -> None:
+        self.config = PolicyConfig()
+        self.insertion_layer = layer
+        self.select_signals = (AttentionReceived(QueryRows.TEXT, select),) if select else ()
+        self.update_signals = (AttentionReceived(QueryRows.ACTION, update),) if update else ()
+        self.seen: SelectionInputs | None = None
+        self.told: UpdateInputs | None = None
+
+    def carry_specs(self, grid: Grid) -> tuple[CarrySpec, ...]:
+        del grid
+        return ()
+
+    def select(self, inputs: SelectionInputs, carry: Carry, keep: int) -> Tensor:
+        del carry, keep
+        self.seen = inputs
+        return torch.tensor([KEPT]).expand(inputs.embeddings.shape[0], -1)
+
+    def update(self, inputs: UpdateInputs, carry: Carry) -> Carry:
+        self.told = inputs
+        return carry
+
+
+def _by_hand(model: OpenVlaOft, inputs: tuple[Tensor, ...], layer: int) -> Tensor:
+    """Drop tokens with plain indexing between two layers, then run the rest in full."""
+    images, proprio, ids, mask, positions = inputs
+    decoder, hidden = model.decoder, model.embed_observation(images, proprio, ids)
+    for index in range(decoder.config.layers):
+        if index == layer:
+            alive = [0, *(1 + token for token in KEPT), *range(9, hidden.shape[1])]
+            hidden, mask, positions = hidden[:, alive], mask[:, alive], positions[:, alive]
+        hidden = decoder.layers[index](hidden, decoder.rotary(positions), decoder.attention_bias(mask)).hidden
+    states = model.layout.with_visual(len(KEPT)).action_states(decoder.norm(hidden), mask)
+    return model.read_actions(states)
+
+
+@pytest.mark.parametrize("policy", ["keep_all", "random_keep", "vla_pruner"])
+def test_keeping_all_is_the_plain_model(policy: str) -> None:
+    model = tiny_model()
+    step = SelectingStep(model, build_policy(policy, {}, SHAPE), CONFIG.grid.tokens)
+    carry = [torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in step.carry_specs]
+    inputs = observation(model)
+    actions, kept, *_ = step(*inputs, *carry)
+    assert kept.tolist() == [list(range(8))]
+    torch.testing.assert_close(actions, model(*inputs), atol=1e-6, rtol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [0, 1, 2])
+def test_dropping_is_indexing(layer: int) -> None:
+    model, inputs = tiny_model(), observation(tiny_model(), batch=2)
+    actions, kept = SelectingStep(model, KeepThese(layer), 3)(*inputs)
+    assert kept.tolist() == [KEPT, KEPT]
+    torch.testing.assert_close(actions, _by_hand(model, inputs, layer), atol=1e-5, rtol=1e-5)
+
+
+def test_a_batch_selects_for_each_robot() -> None:
+    model = tiny_model()
+    policy = build_policy("vla_pruner", {}, SHAPE)
+    step, inputs = SelectingStep(model, policy, 4), observation(model, batch=3)
+    generator = torch.Generator().manual_seed(5)
+    history = torch.rand(3, *policy.carry_specs(CONFIG.grid)[0].shape[1:], generator=generator)
+    together = step(*inputs, history)
+    for robot in range(3):
+        alone = step(*(x[robot : robot + 1] for x in inputs), history[robot : robot + 1])
+        for one, all_ in zip(alone, together, strict=True):
+            torch.testing.assert_close(one, all_[robot : robot + 1], atol=1e-5, rtol=1e-5)
+
+
+def test_signals_of_pruned_layers_return_to_original_coordinates() -> None:
+    policy = KeepThese(1, select=(0,), update=(1, 2))
+    SelectingStep(tiny_model(), policy, 3)(*observation(tiny_model()))
+    assert policy.seen is not None
+    assert policy.told is not None
+    (selection,), (update,) = policy.seen.attention, policy.told.attention
+    assert policy.seen.embeddings.shape == (1, 8, 16)
+    assert selection.shape == update.shape == policy.told.present.shape == (1, 8)
+    assert policy.told.present.nonzero()[:, 1].tolist() == update.nonzero()[:, 1].tolist() == KEPT
+    assert 0 < selection.sum() < 1
+
+
+def test_signals_before_the_cut_are_whole() -> None:
+    policy = KeepThese(2, select=(0, 1), update=(0, 1))
+    SelectingStep(tiny_model(), policy, 3)(*observation(tiny_model()))
+    assert policy.told is not None
+    assert policy.told.present.all()
+    assert (policy.told.attention[0] > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("policy", "message"),
+    [
+        (KeepThese(3), "expected an insertion layer in 0..2, found 3"),
+        (KeepThese(1, select=(1,)), r"expected signal layers in 0..0, found \(1,\)"),
+        (KeepThese(1, update=(3,)), r"expected signal layers in 0..2, found \(3,\)"),
+        (KeepThese(1, update=(0, 1)), "all before or all from layer 1 on"),
+    ],
+)
+def test_a_signal_that_cannot_be_had_is_refused(policy: TokenPolicy, message: str) -> None:
+    with pytest.raises(ExportError, match=message):
+        check_placement(policy, 3)
