@@ -1,23 +1,32 @@
 """Phase 2: behaviour cloning of the expert on top of the frozen tower.
 
-Loss: L1 on normalised action chunks (OpenVLA-OFT, 2502.19645), plus an auxiliary L1 that reads from the last prompt
-token where the named block is and where it must go. The auxiliary read-out is thrown away afterwards. Every visual
-token is present in training: no token is ever dropped.
+Loss: L1 on normalised action chunks (OpenVLA-OFT, 2502.19645), plus two auxiliary grounding losses from simulator
+state: the last prompt token must know where the named block is and where it must go (L1), and after two decoder
+layers every visual token must know whether it shows one of them (cross-entropy). Their read-outs are thrown away
+afterwards. Every visual token is present in training: no token is ever dropped.
 """
 
 from __future__ import annotations
+
+from functools import partial
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
+from torch.nn import functional
 
 from saccade.export.families.openvla_oft import OpenVlaOft
+from saccade.sim.tabletop.cameras import SLOTS
 from saccade.sim.training.mini import MAX_TEXT_TOKENS
 from saccade.sim.training.shards import Shards
 from saccade.sim.training.statistics import Statistics
 
 _GOAL_UNIT_M = 0.1
+_MARK_LAYER = 1
+"""Decoder layer after which visual tokens must know whether the instruction is about them."""
+_MARK_WEIGHT = 5.0
+_MIN_MARK_SHARE = 0.08
 _GRIPPER_WEIGHT = 2.0
 """The gripper's target spans 0..1, the other numbers span -1..1."""
 
@@ -29,9 +38,10 @@ class Cloning(nn.Module):
         super().__init__()
         self.model = model
         self.goals = nn.Linear(model.config.decoder.width, 6)
+        self.marks = nn.Linear(model.config.decoder.width, 2)
         model.vision_backbone.requires_grad_(False)
 
-    def forward(
+    def forward(  # noqa: PLR0913, PLR0917 - a batch: one tensor each
         self,
         images: Tensor,
         frame: Tensor,
@@ -40,6 +50,7 @@ class Cloning(nn.Module):
         lengths: Tensor,
         actions: Tensor,
         goals: Tensor,
+        marks: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and metrics.
 
@@ -51,21 +62,39 @@ class Cloning(nn.Module):
             lengths: int64 ``(samples,)``: valid text tokens.
             actions: float32 ``(samples, chunk, 4)``, normalised.
             goals: float32 ``(samples, 6)``, units of 0.1 m.
+            marks: float32 ``(samples, visual tokens, 2)``: 1 where a token shows the named block, or the goal.
         """
         with torch.no_grad():
             tokens = self.model.visual_tokens(images)
-        mask, positions = self.model.sequence_inputs(lengths)
-        outputs = self.model.forward_from_tower(tokens[frame], proprio, token_ids, mask, positions)
-        action_error = (outputs.actions.float() - actions).abs() * actions.new_tensor(
+        states, marked = self._states(tokens[frame], proprio, token_ids, lengths)
+        action_error = (self.model.read_actions(states).float() - actions).abs() * actions.new_tensor(
             [1.0, 1.0, 1.0, _GRIPPER_WEIGHT]
         )
-        goal_error = (self.goals(outputs.action_states[:, 0]).float() - goals).abs().mean()
-        loss = action_error.mean() + goal_error
+        goal_error = (self.goals(states[:, 0]).float() - goals).abs().mean()
+        mark_error = functional.binary_cross_entropy_with_logits(marked.float(), marks)
+        loss = action_error.mean() + goal_error + _MARK_WEIGHT * mark_error
         metrics = {
             "action_l1": action_error.mean().detach(),
             "goal_cm": goal_error.detach() * _GOAL_UNIT_M * 100,
+            "mark": mark_error.detach(),
         }
         return loss, metrics
+
+    def _states(
+        self, tokens: Tensor, proprio: Tensor, token_ids: Tensor, lengths: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Final action states, and the marks of the visual tokens half-way."""
+        model, decoder, layout = self.model, self.model.decoder, self.model.layout
+        mask, positions = model.sequence_inputs(lengths)
+        rotary, bias = decoder.rotary(positions), decoder.attention_bias(mask)
+        hidden = model.embed(model.embed_visual(tokens), proprio, token_ids)
+        for layer in decoder.layers[: _MARK_LAYER + 1]:
+            hidden = layer(hidden, rotary, bias).hidden
+        marked = self.marks(layout.take(hidden, "visual"))
+        for layer in decoder.layers[_MARK_LAYER + 1 : -1]:
+            hidden = layer(hidden, rotary, bias).hidden
+        take = partial(layout.action_states, attention_mask=mask)
+        return decoder.norm(decoder.layers[-1](hidden, rotary, bias, take).hidden), marked
 
 
 class CloningStage:
@@ -82,8 +111,8 @@ class CloningStage:
 
     def batch(self, rng: np.random.Generator, size: int) -> tuple[Tensor, ...]:
         """Half the samples from frames with one label, half from frames with two (both used)."""
-        two = rng.choice(self._with_two, size // 4)
-        one = rng.choice(self._with_one, size - 2 * len(two))
+        two = rng.choice(self._with_two, size // 4, replace=False)
+        one = rng.choice(self._with_one, size - 2 * len(two), replace=False)
         return self._samples(
             self._shards,
             np.concatenate([two, two, one]),
@@ -105,17 +134,18 @@ class CloningStage:
         token_ids, lengths = self._encode(
             [shards.instructions[f][label] for f, label in zip(frames, labels, strict=True)]
         )
+        goals = shards.gather("goals", frames)[rows, labels]
         actions = self._statistics.action.normalise(shards.gather("chunks", frames)[rows, labels])
+        proprio = np.clip(self._statistics.proprio.normalise(shards.gather("proprio", frames)), -1, 1)
         return (
             torch.from_numpy(shards.gather("images", unique)),
             torch.from_numpy(frame),
-            torch.from_numpy(
-                np.clip(self._statistics.proprio.normalise(shards.gather("proprio", frames)), -1, 1)
-            ),
+            torch.from_numpy(proprio),
             token_ids,
             lengths,
             torch.from_numpy(actions),
-            torch.from_numpy(shards.gather("goals", frames)[rows, labels].reshape(-1, 6) / _GOAL_UNIT_M),
+            torch.from_numpy(goals.reshape(-1, 6) / _GOAL_UNIT_M),
+            torch.from_numpy(_marks(shards, frames, goals)),
         )
 
     def _encode(self, instructions: list[str]) -> tuple[Tensor, Tensor]:
@@ -125,3 +155,16 @@ class CloningStage:
             lengths[row] = len(encoding.ids)
             ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids)
         return ids, lengths
+
+
+def _marks(shards: Shards, frames: np.ndarray, goals: np.ndarray) -> np.ndarray:
+    """Which visual tokens show the named block, or the goal: float32 ``(samples, visual tokens, 2)``.
+
+    A goal that is a place on the table (push) or the block itself (reach) marks no second thing.
+    """
+    positions = shards.gather("slot_positions", frames)
+    counts = shards.gather("slot_counts", frames).reshape(len(frames), -1, positions.shape[1])
+    shown = counts >= _MIN_MARK_SHARE * counts.sum(-1, keepdims=True)
+    is_it = np.abs(goals[:, :, None] - positions[:, None]).max(-1) < 1e-4  # (samples, 2, slots)
+    is_it[:, :, SLOTS.index("background")] = False
+    return (shown[:, :, None] & is_it[:, None]).any(-1).astype(np.float32)

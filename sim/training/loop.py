@@ -46,6 +46,7 @@ class LoopConfig:
         processes: Data-parallel processes.
         seed: Of weights and samples.
         validate_every: Steps between validations and checkpoints.
+        is_compiled: Let ``torch.compile`` fuse the step: minutes at the start, a third faster afterwards.
     """
 
     steps: int
@@ -57,6 +58,7 @@ class LoopConfig:
     processes: int = 2
     seed: int = 0
     validate_every: int = 200
+    is_compiled: bool = True
 
 
 class Stage(Protocol):
@@ -148,8 +150,8 @@ class _Trainer:
         self._step, self._seconds = 0, 0.0
         if (run / STATE).exists():
             self._resume()
-        parallel = distributed.is_initialized()
-        self._forward: nn.Module = DistributedDataParallel(stage.module) if parallel else stage.module
+        forward = torch.compile(stage.module) if config.is_compiled else stage.module
+        self._forward = DistributedDataParallel(forward) if distributed.is_initialized() else forward
 
     def train(self) -> None:
         """Step until ``config.steps``."""

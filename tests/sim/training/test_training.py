@@ -37,7 +37,7 @@ def run(tmp_path_factory):
 
 def config(steps, **changes):
     return LoopConfig(
-        steps=steps, decay_steps=2, warmup_steps=1, batch=8, processes=1, validate_every=1, **changes
+        steps=steps, decay_steps=2, warmup_steps=1, batch=8, processes=1, validate_every=1, is_compiled=False, **changes
     )
 
 
