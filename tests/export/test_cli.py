@@ -22,6 +22,10 @@ def test_exports_and_reports_as_json(checkpoint_path: Path, tmp_path: Path) -> N
     again = CliRunner().invoke(export, arguments)
     assert again.exit_code == 1
     assert "use --force to replace it" in again.output
+    graphs = {path.name: path.read_bytes() for path in (out / "graphs").iterdir()}
+    forced = CliRunner().invoke(export, [*arguments, "--force"])
+    assert forced.exit_code == 0, forced.output
+    assert {path.name: path.read_bytes() for path in (out / "graphs").iterdir()} == graphs
 
 
 @pytest.mark.parametrize(
