@@ -17,10 +17,10 @@ _VIEWS = ("Unsqueeze", "Squeeze", "Reshape")
 
 
 class _Rows(NamedTuple):
-    """Which rows a GatherElements takes: ``count`` int64 in ``index``, of any shape."""
+    """Which rows a GatherElements takes: ``number`` int64 in ``source``, of any shape."""
 
-    index: ir.Value
-    count: int
+    source: ir.Value
+    number: int
 
 
 def gather_whole_rows(model: ir.Model) -> None:
@@ -30,9 +30,9 @@ def gather_whole_rows(model: ir.Model) -> None:
         if rows is None:
             continue
         axis = node.attributes.get_int("axis", 0)
-        squeeze = _squeeze_of_one_row(node, axis) if rows.count == 1 else None
-        shape = [] if squeeze is not None else [rows.count]
-        flat = ir.node("Reshape", [rows.index, _shape_constant(model, shape)])
+        squeeze = _squeeze_of_one_row(node, axis) if rows.number == 1 else None
+        shape = [] if squeeze is not None else [rows.number]
+        flat = ir.node("Reshape", [rows.source, _shape_constant(model, shape)])
         flat.outputs[0].dtype, flat.outputs[0].shape = ir.DataType.INT64, ir.Shape(shape)
         gather = ir.node("Gather", [node.inputs[0], flat.outputs[0]], attributes={"axis": axis})
         old, new = (node if squeeze is None else squeeze).outputs[0], gather.outputs[0]
