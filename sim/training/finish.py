@@ -21,6 +21,7 @@ from saccade.sim.training.demonstrations import CHUNK
 from saccade.sim.training.statistics import DATASET, Statistics
 
 RECEIPT = "training.json"
+_MARGIN = 1.1
 
 
 def write_checkpoint(
@@ -56,8 +57,12 @@ def write_checkpoint(
 
 
 def embodiment() -> Embodiment:
-    """What saccade-mini's numbers mean."""
-    step = (MAX_STEP_M, MAX_STEP_M, MAX_STEP_M)
+    """What saccade-mini's numbers mean.
+
+    The limiter's range lies 10 % beyond where the arm saturates by itself: a regressed full-speed step overshoots by
+    a hair all the time, and a clamp in the counters should mean something.
+    """
+    step = (_MARGIN * MAX_STEP_M,) * 3
     return Embodiment(
         name="saccade-mini",
         license="Apache-2.0",
@@ -71,9 +76,9 @@ def embodiment() -> Embodiment:
             convention="delta_ee",
         ),
         limits=LimitsSpec(
-            low=(*(-limit for limit in step), 0.0),
-            high=(*step, 1.0),
-            max_change=(*(2 * limit for limit in step), 1.0),
+            low=(*(-limit for limit in step), 1.0 - _MARGIN),
+            high=(*step, _MARGIN),
+            max_change=(*(2 * limit for limit in step), _MARGIN),
         ),
         template="{instruction}",
         statistics_key=DATASET,
