@@ -1,0 +1,145 @@
+"""Success in the closed loop: every policy at every profile, and the wrong-instruction control.
+
+    python -m benchmarks.closed_loop --bundle vla_pruner=bundles/vla_pruner --bundle random_keep=bundles/random_keep
+
+Cut off, it resumes: a cell that is in the results file is not run again. ``full`` keeps every token whatever the
+policy, so it is run with the first bundle only, and so is the control.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+
+from benchmarks.results_file import RESULTS, read_results, write_results
+from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.sim.connection import connect
+from saccade.sim.display import LiveProgress, score_table
+from saccade.sim.evaluation import Plan, cell_to_json, evaluate, score_to_json
+from saccade.sim.provenance import provenance
+from saccade.sim.seeds import held_out_seeds
+from saccade.sim.tabletop.tasks import TEMPLATES
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One plan of one profile and template with one bundle."""
+
+    bundle: str
+    template: str
+    profile: str
+    is_told_wrong: bool
+
+    @property
+    def key(self) -> list[Any]:
+        """What tells it apart in the results file."""
+        return [self.bundle, self.template, self.profile, self.is_told_wrong]
+
+
+@click.command()
+@click.option("--bundle", "bundles", multiple=True, required=True, help="NAME=DIRECTORY, may be repeated.")
+@click.option("--profiles", default="full,keep50,keep25,keep12.5", show_default=True)
+@click.option("--tasks", default=",".join(TEMPLATES), show_default=True)
+@click.option(
+    "--control", default="full,keep25", show_default=True, help="Profiles of the control; empty = none."
+)
+@click.option("--episodes", default=100, show_default=True, help="For each cell.")
+@click.option("--seed0", default=0, show_default=True)
+@click.option("--execute", default=4, show_default=True, help="Actions executed from each chunk.")
+@click.option("--threads", default=0, show_default=True, help="Threads of the engine; 0 = one for each core.")
+@click.option("--out", type=click.Path(path_type=Path), default=RESULTS / "closed_loop.json")
+def main(  # noqa: PLR0913, PLR0917 - one for each option
+    bundles: tuple[str, ...],
+    profiles: str,
+    tasks: str,
+    control: str,
+    episodes: int,
+    seed0: int,
+    execute: int,
+    threads: int,
+    out: Path,
+) -> None:
+    """Run every cell that OUT does not have yet."""
+    paths = dict(_named(bundle) for bundle in bundles)
+    settings = {
+        "seeds": [seed0, seed0 + episodes],
+        "execute": execute,
+        "threads": threads,
+        "bundles": {name: _fingerprint(path) for name, path in paths.items()},
+    }
+    results = _resume(out, settings)
+    cells = _cells(list(paths), _words(tasks), _words(profiles), _words(control))
+    console = Console()
+    for name, path in paths.items():
+        wanted = [cell for cell in cells if cell.bundle == name and not _has(results, cell)]
+        if not wanted:
+            continue
+        with connect(path, threads=threads) as connection:
+            for cell in wanted:
+                seeds = held_out_seeds(seed0, episodes)
+                plan = Plan((cell.template,), (cell.profile,), seeds, execute, cell.is_told_wrong)
+                console.print(f"{name}{' (told wrong)' if cell.is_told_wrong else ''}", style="dim")
+                with LiveProgress(plan, console) as progress:
+                    found = evaluate(connection, plan, progress)
+                (row,) = found.scores()
+                console.print(score_table([row]))
+                entry = {"key": cell.key, "score": score_to_json(row), **cell_to_json(list(found.episodes))}
+                results["cells"].append(entry)
+                write_results(out, {**provenance(), **results})
+    console.print(f"{len(results['cells'])} cells in {out}")
+
+
+def _cells(names: list[str], tasks: list[str], profiles: list[str], control: list[str]) -> list[Cell]:
+    cells = [Cell(names[0], task, profile, True) for profile in control for task in tasks]
+    cells += [
+        Cell(name, task, profile, False)
+        for profile in profiles
+        for name in (names if profile != FULL_PROFILE else names[:1])
+        for task in tasks
+    ]
+    return cells
+
+
+def _resume(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
+    """Return what OUT has; bundles may be added to it, but nothing that is in it may change."""
+    before = read_results(out)
+    if not before:
+        return {"settings": settings, "cells": []}
+    known, asked = before["settings"], dict(settings)
+    asked["bundles"] = {**known["bundles"], **settings["bundles"]}
+    changed = {name for name, value in known["bundles"].items() if asked["bundles"][name] != value}
+    if changed or {**asked, "bundles": {}} != {**known, "bundles": {}}:
+        raise click.UsageError(
+            f"expected to resume {out.name} with its own settings {known}, found {settings}: "
+            f"move it away, or choose another --out."
+        )
+    return {"settings": asked, "cells": before["cells"]}
+
+
+def _has(results: dict[str, Any], cell: Cell) -> bool:
+    return any(entry["key"] == cell.key for entry in results["cells"])
+
+
+def _words(text: str) -> list[str]:
+    return [word for word in text.split(",") if word]
+
+
+def _named(text: str) -> tuple[str, Path]:
+    name, equals, path = text.partition("=")
+    if not equals:
+        raise click.BadParameter(f"expected NAME=DIRECTORY, found {text!r}")
+    return name, Path(path)
+
+
+def _fingerprint(bundle: Path) -> str:
+    """The manifest names the sha256 of every other file, so its own stands for the bundle."""
+    return hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    main()
