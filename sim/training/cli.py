@@ -19,12 +19,14 @@ from saccade.sim.training.finish import write_checkpoint
 from saccade.sim.training.loop import STATE, LoopConfig, load_weights
 from saccade.sim.training.loop import train as run_loop
 from saccade.sim.training.mini import build_tokenizer
+from saccade.sim.training.recording import write_recording
 from saccade.sim.training.rollout import Driver, correct, success_rate
 from saccade.sim.training.shards import Shards
 from saccade.sim.training.stages import HELD_OUT, CloningFactory, PerceptionFactory, build_model
 from saccade.sim.training.statistics import Statistics
 
 FRAMES_PER_SHARD = 2000
+_RECORDING_SEED = 900_000
 _HELD_OUT_SHARD = 999
 _CORRECTIONS = 100_000
 """Correction shard n is made from seed ``FIRST_TRAINING_SEED + _CORRECTIONS + n``."""
@@ -134,7 +136,8 @@ def check(run: Path, episodes: int) -> None:
 @_run_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint directory to write.")
 def finish(run: Path, out: Path) -> None:
-    """Write the checkpoint: safetensors in the family's layout, statistics, tokenizer, training receipt."""
+    """Write the checkpoint (safetensors in the family's layout, statistics, tokenizer, training receipt), and beside
+    it ``frames.npz`` for `saccade export --frames`."""
     receipt = {
         phase: {
             "log": [json.loads(line) for line in (run / phase / "log.jsonl").read_text().splitlines()],
@@ -143,6 +146,8 @@ def finish(run: Path, out: Path) -> None:
         for phase in ("perception", "cloning")
     }
     receipt["data"] = {"shards": sorted(path.name for path in (run / "data").glob("demo_*[0-9]"))}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    write_recording(out.parent / "frames.npz", seed=_RECORDING_SEED)
     write_checkpoint(
         _trained(run), build_tokenizer(), Statistics.read(run / "data" / "statistics.json"), receipt, out
     )

@@ -1,0 +1,35 @@
+"""A short recording of real frames, for the exporter's parity receipts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from saccade.sim.tabletop.cameras import VIEWS, Cameras
+from saccade.sim.tabletop.expert import expert_action
+from saccade.sim.tabletop.tasks import TEMPLATES, instruction
+from saccade.sim.tabletop.world import World
+from saccade.sim.training.demonstrations import IMAGE_PX
+from saccade.sim.training.rollout import EXECUTE
+
+
+def write_recording(path: Path, seed: int) -> None:
+    """Record the expert at every task template, one frame per control step, as ``saccade export --frames`` reads it.
+
+    Args:
+        path: ``.npz`` to write: ``images``, ``proprio``, ``instruction``.
+        seed: Held out.
+    """
+    images, proprio, text = [], [], []
+    world = World()
+    with Cameras(world, IMAGE_PX) as cameras:
+        for template in TEMPLATES:
+            world.reset(np.random.default_rng(seed), template)
+            while not world.is_over():
+                images.append(np.stack([cameras.render(view) for view in VIEWS]))
+                proprio.append(world.proprio())
+                text.append(instruction(world.task, world.layout))
+                for _ in range(EXECUTE):
+                    world.step(expert_action(world))
+    np.savez_compressed(path, images=np.stack(images), proprio=np.stack(proprio), instruction=np.array(text))
