@@ -136,8 +136,10 @@ def check(run: Path, episodes: int) -> None:
 @_run_option
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint directory to write.")
 def finish(run: Path, out: Path) -> None:
-    """Write the checkpoint (safetensors in the family's layout, statistics, tokenizer, training receipt), and beside
-    it ``frames.npz`` for `saccade export --frames`."""
+    """Write the checkpoint: safetensors in the family's layout, statistics, tokenizer, training receipt.
+
+    Beside it comes ``frames.npz``, for `saccade export --frames`.
+    """
     receipt = {
         phase: {
             "log": [json.loads(line) for line in (run / phase / "log.jsonl").read_text().splitlines()],
