@@ -18,6 +18,7 @@ from torch.nn import functional
 
 from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.sim.tabletop.cameras import SLOTS
+from saccade.sim.tabletop.tasks import DIRECTIONS, PUSH_DISTANCE_M
 from saccade.sim.training.mini import MAX_TEXT_TOKENS
 from saccade.sim.training.shards import Shards
 from saccade.sim.training.statistics import Statistics
@@ -27,6 +28,7 @@ _MARK_LAYER = 1
 """Decoder layer after which visual tokens must know whether the instruction is about them."""
 _MARK_WEIGHT = 5.0
 _MIN_MARK_SHARE = 0.08
+_MAX_DRIFT_M = 0.03
 _GRIPPER_WEIGHT = 2.0
 """The gripper's target spans 0..1, the other numbers span -1..1."""
 
@@ -106,8 +108,10 @@ class CloningStage:
         self.module = module
         self._tokenizer, self._statistics = tokenizer, statistics
         self._shards, self._held_out = shards, held_out
-        self._pairs = shards.whole("label_valid").all(-1)
-        self._with_two, self._with_one = np.flatnonzero(self._pairs), np.flatnonzero(~self._pairs)
+        valid = usable_labels(shards)
+        self._with_two = np.flatnonzero(valid.all(-1))
+        self._with_one = np.flatnonzero(valid[:, 0] & ~valid[:, 1])
+        self._held_out_frames = np.flatnonzero(usable_labels(held_out)[:, 0])
 
     def batch(self, rng: np.random.Generator, size: int) -> tuple[Tensor, ...]:
         """Half the samples from frames with one label, half from frames with two (both used)."""
@@ -122,7 +126,7 @@ class CloningStage:
     def validate(self, device: torch.device) -> dict[str, float]:
         """Action L1 (normalised) and grounding error (cm) on held-out frames."""
         totals: dict[str, list[float]] = {}
-        for frames in np.array_split(np.arange(0, len(self._held_out), 4), 10):
+        for frames in np.array_split(self._held_out_frames[::4], 10):
             batch = (item.to(device) for item in self._samples(self._held_out, frames, np.zeros_like(frames)))
             for name, value in self.module(*batch)[1].items():
                 totals.setdefault(name, []).append(float(value))
@@ -155,6 +159,26 @@ class CloningStage:
             lengths[row] = len(encoding.ids)
             ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids)
         return ids, lengths
+
+
+def usable_labels(shards: Shards) -> np.ndarray:
+    """Which labels can be learned from: bool ``(frames, labels)``.
+
+    A push is judged from where the block lay at the start, which no frame shows. While the block is on its lane that
+    does not matter; once it has slid off the lane or past the end, what the expert does depends on what cannot be
+    seen, and such frames are left out.
+    """
+    valid = shards.whole("label_valid").copy()
+    goals = shards.whole("goals")
+    words = np.array([[text.split()[-1] for text in (*texts, *texts)[:2]] for texts in shards.instructions])
+    for word, unit in DIRECTIONS.items():
+        along = np.array(unit)
+        moved = goals[:, :, 0, :2] - (goals[:, :, 1, :2] - PUSH_DISTANCE_M * along)
+        is_lost = (np.abs(moved @ along[::-1]) > _MAX_DRIFT_M) | (
+            moved @ along > PUSH_DISTANCE_M + _MAX_DRIFT_M / 2
+        )
+        valid &= ~((words == word) & is_lost)
+    return valid
 
 
 def _marks(shards: Shards, frames: np.ndarray, goals: np.ndarray) -> np.ndarray:
