@@ -1,4 +1,4 @@
-"""A bundle for the tabletop and one daemon that serves it, shared by all tests of a run."""
+"""A bundle for the tabletop and an in-process connection to it, shared by all tests of a run."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_tabletop_bundle(tmp_path_factory.mktemp("bundles") / "colourful")
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def in_process(bundle: Path) -> Iterator[Connection]:
+    """Every episode begins with a reset, so tests may share it."""
     with connect(bundle, transport="in-process", threads=1) as connection:
         yield connection

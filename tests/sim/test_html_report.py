@@ -21,7 +21,7 @@ from saccade.sim.html_report import Report, render_report
 from saccade.sim.recorder import ClipRecorder
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def report(in_process: Connection) -> Report:
     plan = Plan(("reach", "push"), ("full", "keep25"), range(2))
     with LiveProgress(plan, Console(quiet=True)) as progress:
