@@ -20,7 +20,7 @@ from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.sim.tabletop.cameras import SLOTS
 from saccade.sim.tabletop.tasks import DIRECTIONS, PUSH_DISTANCE_M
 from saccade.sim.training.mini import MAX_TEXT_TOKENS
-from saccade.sim.training.shards import Shards
+from saccade.sim.training.shards import Shards, in_batches
 from saccade.sim.training.statistics import Statistics
 
 _GOAL_UNIT_M = 0.1
@@ -126,7 +126,7 @@ class CloningStage:
     def validate(self, device: torch.device) -> dict[str, float]:
         """Action L1 (normalised) and grounding error (cm) on held-out frames."""
         totals: dict[str, list[float]] = {}
-        for frames in np.array_split(self._held_out_frames[::4], 10):
+        for frames in in_batches(self._held_out_frames[::4]):
             batch = (item.to(device) for item in self._samples(self._held_out, frames, np.zeros_like(frames)))
             for name, value in self.module(*batch)[1].items():
                 totals.setdefault(name, []).append(float(value))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import platform
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import mujoco
 import torch
 from tokenizers import Tokenizer
 
@@ -47,7 +47,7 @@ def write_checkpoint(
         "processor": _processor(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "mujoco": mujoco.__version__,
+        "mujoco": version("mujoco"),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
     }
     parameters = sum(parameter.numel() for parameter in model.parameters())

@@ -15,7 +15,7 @@ from torch.nn import functional
 from saccade.export.families.openvla_oft import VisionBackbone
 from saccade.sim.tabletop.cameras import SLOTS
 from saccade.sim.training.demonstrations import CLASSES
-from saccade.sim.training.shards import Shards
+from saccade.sim.training.shards import Shards, in_batches
 
 _MIN_SHARE = 0.08
 """A slot must fill this share of a patch to be worth locating from there."""
@@ -85,7 +85,9 @@ class Perception(nn.Module):
         self, images: Tensor, class_shares: Tensor, where: Tensor, has_position: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """Loss and metrics of uint8 images ``(frames, views, height, width, 3)``; labels as in ``patch_targets``."""
-        logits, position = self.readout(self.backbone(images.flatten(0, 1)).unflatten(0, images.shape[:2]))
+        logits, position = self.readout(
+            self.backbone(images.flatten(0, 1).float()).unflatten(0, images.shape[:2])
+        )
         loss, error = perception_loss(logits, position, class_shares, where, has_position)
         return loss, {"loss": loss.detach(), "position_cm": error * 100}
 
@@ -104,9 +106,9 @@ class PerceptionStage:
     def validate(self, device: torch.device) -> dict[str, float]:
         """Position error by view (cm) and share of patches whose main class is right, on held-out frames."""
         totals: list[tuple[float, float, float]] = []
-        for frames in np.array_split(np.arange(0, len(self._held_out), 8), 8):
+        for frames in in_batches(np.arange(0, len(self._held_out), 8)):
             images, classes, where, has = (item.to(device) for item in _labelled(self._held_out, frames))
-            tokens = self.module.backbone(images.flatten(0, 1)).unflatten(0, images.shape[:2])
+            tokens = self.module.backbone(images.flatten(0, 1).float()).unflatten(0, images.shape[:2])
             logits, position = self.module.readout(tokens)
             error = (position.float() - where).abs().mean(-1) * _POSITION_UNIT_M * 100
             right = (logits.argmax(-1) == classes.argmax(-1)).float().mean()

@@ -46,3 +46,8 @@ class Shards:
     def whole(self, field: str) -> np.ndarray:
         """Every row of ``field``; for small fields."""
         return np.concatenate([np.asarray(array) for array in self._fields[field]])
+
+
+def in_batches(frames: np.ndarray, size: int = 32) -> list[np.ndarray]:
+    """Split frame indices into batches of about ``size``."""
+    return np.array_split(frames, max(1, len(frames) // size))
