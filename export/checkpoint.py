@@ -87,16 +87,18 @@ def save_checkpoint(
     statistics: Mapping[str, Any],
     tokenizer: Path,
     metadata: Mapping[str, str] | None = None,
+    dtype: torch.dtype = torch.float32,
 ) -> Path:
     """Write a checkpoint that :func:`load_checkpoint` reads back.
 
     Args:
-        model: The model; weights are written as float32.
+        model: The model.
         path: Its folder, made if missing.
         embodiment: What its numbers mean.
         statistics: Content of ``statistics.json``.
         tokenizer: A ``tokenizer.json`` to copy.
         metadata: Notes stored in the safetensors header, e.g. seed and step.
+        dtype: Of the stored weights; they are read back as float32.
 
     Raises:
         CheckpointError: Embodiment and model disagree.
@@ -108,7 +110,7 @@ def save_checkpoint(
     (path / STATISTICS_NAME).write_text(json.dumps(dict(statistics), indent=2) + "\n", encoding="utf-8")
     if tokenizer.resolve() != (path / TOKENIZER_NAME).resolve():
         shutil.copyfile(tokenizer, path / TOKENIZER_NAME)
-    weights = {key: value.detach().float().contiguous() for key, value in model.state_dict().items()}
+    weights = {key: value.detach().to(dtype).contiguous() for key, value in model.state_dict().items()}
     save_file(weights, path / WEIGHTS_NAME, metadata={"format": "pt", **(metadata or {})})
     return path
 

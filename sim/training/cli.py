@@ -99,13 +99,18 @@ def see(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
     "--decay", default=2000, show_default=True, help="Steps at the end over which the rate falls to zero."
 )
 @click.option("--rate", default=1.5e-3, show_default=True, help="Peak learning rate.")
+@click.option(
+    "--start",
+    type=click.Path(path_type=Path),
+    help="Train this finished checkpoint further, instead of the tower of `see`.",
+)
 @click.option("--processes", default=2, show_default=True, help="Data-parallel processes; 1 on a GPU.")
-def act(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
+def act(run: Path, steps: int, decay: int, rate: float, start: Path | None, processes: int) -> None:
     """Phase 2: clone the expert on top of the frozen tower."""
     config = LoopConfig(
         steps=steps, decay_steps=decay, learning_rate=rate, processes=processes, validate_every=250
     )
-    run_loop(CloningFactory(run / "data", run / "perception" / STATE), config, run / "cloning")
+    run_loop(CloningFactory(run / "data", start or run / "perception" / STATE), config, run / "cloning")
 
 
 @train.command("correct")

@@ -40,7 +40,12 @@ def write_checkpoint(
     tokenizer_path = out / "tokenizer.json"
     tokenizer.save(str(tokenizer_path))
     save_checkpoint(
-        model, out, embodiment=embodiment(), statistics=statistics.to_json(), tokenizer=tokenizer_path
+        model,
+        out,
+        embodiment=embodiment(),
+        statistics=statistics.to_json(),
+        tokenizer=tokenizer_path,
+        dtype=torch.float16,  # half the size in the repository; actions move by far less than a clamp
     )
     machine = {
         "machine": platform.machine(),

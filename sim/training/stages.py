@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from saccade.export.checkpoint import load_checkpoint
 from saccade.export.families.openvla_oft import OpenVlaOft, initialise
 from saccade.sim.training.cloning import Cloning, CloningStage
 from saccade.sim.training.loop import load_weights
@@ -43,15 +44,23 @@ class PerceptionFactory:
 
 @dataclass(frozen=True)
 class CloningFactory:
-    """Phase 2: behaviour cloning over the tower that phase 1 left in ``perception``."""
+    """Phase 2: behaviour cloning.
+
+    Args:
+        data: Demonstrations and statistics.
+        start: Phase 1's state, whose tower is taken over; or a finished checkpoint, to train it further.
+    """
 
     data: Path
-    perception: Path
+    start: Path
 
     def __call__(self, seed: int) -> CloningStage:
-        """Build the stage: phase 1's tower, fresh weights elsewhere."""
+        """Build the stage: the weights of ``start``, fresh ones elsewhere."""
         model = build_model(seed)
-        load_weights(Perception(model.vision_backbone, model.config.vision_width), self.perception)
+        if self.start.is_dir():
+            model.load_state_dict(load_checkpoint(self.start).model.state_dict())
+        else:
+            load_weights(Perception(model.vision_backbone, model.config.vision_width), self.start)
         training, held_out = open_shards(self.data)
         statistics = Statistics.read(self.data / "statistics.json")
         return CloningStage(Cloning(model), build_tokenizer(), statistics, training, held_out)

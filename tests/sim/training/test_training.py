@@ -99,6 +99,11 @@ def test_see_act_correct_finish(run, tmp_path):
         loaded.data, cloned["module.model.language_model.model.layers.0.mlp.up_proj.weight"]
     )
 
+    further = CloningFactory(run / "data", tmp_path / "checkpoint")(seed=1).module.state_dict()
+    for key, value in cloned.items():
+        if ".model." in key:  # the read-outs start afresh
+            torch.testing.assert_close(further[key.removeprefix("module.")], value)
+
 
 def test_statistics_round_trip_and_leave_the_gripper_alone(run):
     statistics = Statistics.read(run / "data" / "statistics.json")

@@ -1,0 +1,46 @@
+"""The bundle that ships: whole, ours, and able to do what it is told through the real daemon."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+
+import pytest
+
+from saccade.runtime.bundle import Bundle
+from saccade.sim.connection import connect
+from saccade.sim.evaluation import Plan, evaluate
+from saccade.sim.seeds import held_out_seeds
+
+
+@pytest.fixture(scope="module")
+def bundle_path() -> Path:
+    return Path(str(files("saccade.sim") / "saccade_mini" / "bundle"))
+
+
+class Silent:
+    """Watches nothing."""
+
+    def begin(self, template, profile, seed):
+        return None
+
+    def end(self, episode):
+        pass
+
+
+def solved(connection, profile, *, is_told_wrong=False):
+    plan = Plan(("reach", "place"), (profile,), held_out_seeds(500, 5), is_told_wrong=is_told_wrong)
+    return sum(episode.is_success for episode in evaluate(connection, plan, Silent()).episodes)
+
+
+def test_bundle_is_whole_and_offers_the_profiles(bundle_path):
+    manifest = Bundle.open(bundle_path).manifest
+    assert [profile.name for profile in manifest.profiles] == ["full", "keep50", "keep25", "keep12.5"]
+    assert [profile.keep for profile in manifest.profiles] == [200, 100, 50, 25]
+    assert manifest.policy.name == "vla_pruner"
+
+
+def test_bundle_does_what_it_is_told_and_only_that(bundle_path):
+    with connect(bundle_path) as connection:
+        assert solved(connection, "full") >= 8
+        assert solved(connection, "full", is_told_wrong=True) <= 1
