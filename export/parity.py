@@ -90,10 +90,12 @@ class _Frame:
 
     @property
     def same(self) -> bool:
+        """Both kept the same tokens."""
         return np.array_equal(self.kept, self.kept_onnx)
 
     @property
     def overlap(self) -> float:
+        """Share of PyTorch's kept tokens that ONNX Runtime kept too."""
         return len(np.intersect1d(self.kept, self.kept_onnx)) / len(self.kept)
 
 

@@ -218,11 +218,13 @@ class _Stopwatch:
         self._current: tuple[str, int] | None = None
 
     def start(self, what: str) -> None:
+        """End the part before and begin ``what``."""
         self.stop()
         self._progress(what)
         self._current = (what, time.monotonic_ns())
 
     def stop(self) -> None:
+        """End the part that is running, if any."""
         if self._current is not None:
             what, began_ns = self._current
             self.seconds[what] = round((time.monotonic_ns() - began_ns) / 1e9, 3)
