@@ -18,7 +18,7 @@ def provenance() -> dict[str, Any]:
     """Return what a reader needs in order to repeat or to distrust a measurement, as plain JSON values."""
     return {
         "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": [Path(sys.argv[0]).name, *sys.argv[1:]],
+        "command": [_without_folder(word) for word in sys.argv],
         "machine": machine(),
         "versions": versions(),
     }
@@ -38,6 +38,12 @@ def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that matter and are installed."""
     installed = {package: _version(package) for package in _PACKAGES}
     return {"python": platform.python_version()} | {name: found for name, found in installed.items() if found}
+
+
+def _without_folder(word: str) -> str:
+    """Cut the folders of an absolute path, also behind ``NAME=``: they say whose machine it was, and nothing else."""
+    name, equals, path = word.rpartition("=")
+    return f"{name}{equals}{Path(path).name if Path(path).is_absolute() else path}"
 
 
 def _version(package: str) -> str:
