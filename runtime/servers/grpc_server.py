@@ -22,6 +22,8 @@ from saccade.runtime.servers.endpoint import Endpoint
 
 SERVICE = wire.DESCRIPTOR.services_by_name["Control"].full_name
 _WORKERS = 16
+_VANISH_S = 0.2
+"""How long after the last observation of a stream a broken connection may take to show; delays no reply."""
 _serialise = methodcaller("SerializeToString")
 
 _STATUS = (
@@ -112,11 +114,11 @@ def _answer(
 
 
 def _stream(
-    endpoint: Endpoint, observations: Iterator[wire.Observation], _context: grpc.ServicerContext
+    endpoint: Endpoint, observations: Iterator[wire.Observation], context: grpc.ServicerContext
 ) -> Iterator[wire.StreamReply]:
     """Answer each observation once: another thread reads them, this one waits for the replies."""
     replies: queue.SimpleQueue[wire.StreamReply | int] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(endpoint, observations, replies), daemon=True).start()
+    threading.Thread(target=_read, args=(endpoint, observations, replies, context), daemon=True).start()
     expected: int | None = None
     answered = 0
     while expected is None or answered < expected:
@@ -132,8 +134,16 @@ def _read(
     endpoint: Endpoint,
     observations: Iterator[wire.Observation],
     replies: queue.SimpleQueue[wire.StreamReply | int],
+    context: grpc.ServicerContext,
 ) -> None:
-    """Submit what arrives; afterwards say how many replies there must be."""
+    """Submit what arrives; afterwards say how many replies there must be.
+
+    A client that vanishes shows as an exception, or first as a plain end of its observations and a moment later as
+    the end of the call. A call whose last replies are still to come does not end by itself.
+    """
+    has_ended = threading.Event()
+    if not context.add_callback(has_ended.set):
+        has_ended.set()
     count = 0
     token = ""
     try:
@@ -141,7 +151,10 @@ def _read(
             count += 1
             token = observation.session_token
             endpoint.submit(observation, replies.put)
+        has_vanished = has_ended.wait(_VANISH_S)
     except Exception:  # noqa: BLE001 - grpc raises bare Exception when the client vanishes
+        has_vanished = True
+    if has_vanished:
         endpoint.abandon(token)
     replies.put(count)
 

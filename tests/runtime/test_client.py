@@ -225,4 +225,4 @@ def wait_for_the_robot(client: Client) -> RemoteSession:
             return client.open()
         except errors.LeaseHeldError:  # noqa: PERF203
             time.sleep(0.05)
-    pytest.fail("the robot was never freed")
+    pytest.fail(f"the robot was never freed: {client.describe().counters}")
