@@ -119,30 +119,6 @@ class OftConfig:
         }
 
 
-def saccade_mini_config(*, vocab_size: int, max_text_tokens: int) -> OftConfig:
-    """Return the dimensions of saccade-mini; vary them with :func:`dataclasses.replace`."""
-    tower = VisionConfig(image_size=120, patch_size=12, width=192, depth=4, heads=6, mlp_dim=768)
-    decoder = DecoderConfig(
-        width=192,
-        layers=6,
-        heads=6,
-        kv_heads=6,
-        head_dim=32,
-        mlp_dim=512,
-        vocab_size=vocab_size,
-        causal=False,
-    )
-    return OftConfig(
-        towers=(tower,),
-        decoder=decoder,
-        views=2,
-        chunk=8,
-        action_dim=4,
-        proprio_dim=4,
-        max_text_tokens=max_text_tokens,
-    )
-
-
 def write_config(config: OftConfig, checkpoint: Path) -> Path:
     """Write ``config.json`` and return its path."""
     path = checkpoint / CONFIG_NAME

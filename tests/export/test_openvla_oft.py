@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from saccade.export.families.openvla_oft import OpenVlaOft, initialise
-from saccade.export.families.openvla_oft_config import config_from_json, saccade_mini_config
+from saccade.export.families.openvla_oft_config import config_from_json
 from saccade.proto.errors import CheckpointError
 from tests.export.samples import CONFIG, observation, tiny_model
 
@@ -108,8 +108,7 @@ def test_two_towers_are_concatenated_and_projected_in_three_layers() -> None:
 
 
 def test_the_config_survives_its_file() -> None:
-    config = saccade_mini_config(vocab_size=40, max_text_tokens=12)
-    assert config_from_json(json.loads(json.dumps(config.to_json()))) == config
+    assert config_from_json(json.loads(json.dumps(CONFIG.to_json()))) == CONFIG
 
 
 @pytest.mark.parametrize(
