@@ -22,6 +22,7 @@
     │   ├── LeaseHeldError              another client owns the robot
     │   └── StoppedError                the stop latch is set
     ├── ActionRefusedError              the limiter refused a whole chunk
+    ├── LateChunkError                  the chunk is later than its observation may be old
     ├── ServeError                      the daemon cannot start or go on
     │   ├── AddressInUseError           the port is taken
     │   ├── InsecureBindError           a bind beyond loopback was not asked for explicitly
@@ -182,6 +183,12 @@ class ActionRefusedError(SaccadeError):
     """The limiter refused a whole chunk."""
 
     code = "action.refused"
+
+
+class LateChunkError(SaccadeError):
+    """The chunk is later than its observation may be old."""
+
+    code = "action.late"
 
 
 class ServeError(SaccadeError):

@@ -103,7 +103,12 @@ def main(verbose: bool) -> None:
 @click.option(
     "--lease-s", default=10.0, show_default=True, help="A silent owner can be replaced after this long."
 )
-@click.option("--max-age-ms", type=float, help="Refuse observations captured longer ago.")
+@click.option(
+    "--max-age-ms",
+    type=float,
+    help="Refuse observations captured longer ago, and chunks later than that; 0 = never. "
+    "[default: as long as one chunk lasts]",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line when ready.")
 def serve(
     bundle: Path,

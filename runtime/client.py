@@ -16,11 +16,11 @@ from typing import Literal, Protocol, TypeVar
 from google.protobuf.message import Message
 
 from saccade.proto.codec import error_from_wire
-from saccade.proto.errors import ImageError, SaccadeError, TensorError
+from saccade.proto.errors import ImageError, LateChunkError, SaccadeError, TensorError
 from saccade.proto.manifest import Manifest, manifest_from_json
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.versions import WIRE_VERSION, check_wire_version
-from saccade.runtime.clock import clock_id
+from saccade.runtime.clock import clock_id, monotonic_ns
 from saccade.runtime.observation import ActionChunk, Observation
 from saccade.runtime.wire_format import chunk_from_wire, observation_to_wire
 
@@ -124,7 +124,7 @@ class Client:
 
         Args:
             profile: Used where a step names none.
-            max_age_ns: Ask the daemon to refuse older observations; 0 leaves it to the daemon.
+            max_age_ns: Ask for a stricter limit on the age of observations and chunks; 0 leaves it to the daemon.
 
         Raises:
             LeaseHeldError: Another client owns it.
@@ -138,7 +138,7 @@ class Client:
             max_age_ns=max_age_ns,
         )
         reply = self._call("Open", request, wire.OpenReply)
-        return RemoteSession(self._transport, reply.session_token, self._deadline_s)
+        return RemoteSession(self._transport, reply.session_token, self._deadline_s, reply.max_age_ns)
 
     def stop(self, reason: str = "") -> None:
         """Set the daemon's stop latch; needs no session."""
@@ -161,9 +161,14 @@ class Client:
 
 
 class RemoteSession:
-    """The robot session in the daemon; made by :meth:`Client.open`."""
+    """The robot session in the daemon; made by :meth:`Client.open`.
 
-    def __init__(self, transport: Transport, token: str, deadline_s: float) -> None:
+    Attributes:
+        max_age_ns: The limit in force: older observations are refused, and later chunks never returned; 0 = none.
+    """
+
+    def __init__(self, transport: Transport, token: str, deadline_s: float, max_age_ns: int) -> None:
+        self.max_age_ns = max_age_ns
         self._transport = transport
         self._token = token
         self._deadline_s = deadline_s
@@ -188,9 +193,11 @@ class RemoteSession:
         """Run one control step.
 
         Raises:
+            LateChunkError: The chunk arrived too late to act upon.
             SaccadeError: What the daemon raised, or a :class:`TransportError`.
         """
-        return chunk_from_wire(self._call("Act", self._pack(observation, profile), wire.ActionChunk))
+        reply = self._call("Act", self._pack(observation, profile), wire.ActionChunk)
+        return self._in_time(chunk_from_wire(reply))
 
     def stream(
         self, observations: Iterable[Observation], profile: str | None = None
@@ -207,8 +214,13 @@ class RemoteSession:
         for reply in self._transport.stream(requests):
             if reply.WhichOneof("reply") == "error":
                 yield error_from_wire(reply.error)
+                continue
+            try:
+                chunk = self._in_time(chunk_from_wire(reply.chunk))
+            except LateChunkError as error:
+                yield error
             else:
-                yield chunk_from_wire(reply.chunk)
+                yield chunk
 
     def close(self) -> None:
         """Give the robot back."""
@@ -227,6 +239,16 @@ class RemoteSession:
             self.close()
         except SaccadeError:
             return  # the error that ended the block matters more than a lease that runs out by itself
+
+    def _in_time(self, chunk: ActionChunk) -> ActionChunk:
+        """Both times are this client's own, so this holds across hosts too."""
+        age_ns = monotonic_ns() - chunk.captured_ns
+        if self.max_age_ns and age_ns > self.max_age_ns:
+            raise LateChunkError(
+                f"expected the chunk within {self.max_age_ns / 1e6:.1f} ms of its observation, found it arrived after "
+                f"{age_ns / 1e6:.1f} ms: it is dropped, hold the arm; is the network or the daemon overloaded?"
+            )
+        return chunk
 
     def _pack(self, observation: Observation, profile: str | None) -> wire.Observation:
         try:

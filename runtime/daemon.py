@@ -37,7 +37,7 @@ class DaemonConfig:
         threads: Threads of the engine; 0 = one for each core.
         prepack: Faster matrix products for a copy of the weights in each profile.
         lease_ns: See :class:`saccade.runtime.servers.endpoint.Endpoint`.
-        max_age_ns: Refuse older observations; None accepts any age.
+        max_age_ns: See :class:`saccade.runtime.servers.endpoint.Endpoint`.
     """
 
     bundle: Path

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from saccade.proto.errors import (
     ImageError,
+    LateChunkError,
     ObservationError,
     ProprioError,
     SessionNotResetError,
@@ -32,7 +33,8 @@ class Session:
     Args:
         program: Owns buffers and carry; used by one session at a time.
         profile: Used where a step names none.
-        max_age_ns: Refuse observations captured longer ago; None accepts any age.
+        max_age_ns: Refuse observations captured longer ago, and chunks that are ready later than this after their
+            capture; None accepts any age.
         clock: Monotonic nanoseconds.
 
     Raises:
@@ -95,6 +97,7 @@ class Session:
             UnknownProfileError: No such profile.
             ObservationError: Stale, out of order, or an image or proprioception is unusable; nothing was run.
             ActionRefusedError: The limiter refused the chunk; the carry is as before the step.
+            LateChunkError: The step took too long; the carry is as before the step.
             EngineError: The engine failed.
         """
         if not self._has_instruction:
@@ -104,13 +107,15 @@ class Session:
         timings_ns: dict[str, int] = {}
         started = time.monotonic_ns()
         chosen = self._scheduled(profile or self._profile)
-        self._check_time(observation)
+        self._check_order(observation)
+        self._check_age(observation)
         self._load_images(observation)
         self._load_proprio(observation)
         timings_ns["prepare"] = time.monotonic_ns() - started
         results = self._program.step(chosen, timings_ns)
         finishing = time.monotonic_ns()
         actions, clamped = self._limiter.limit(self._statistics.action.unnormalise(results[ACTIONS][0]))
+        self._check_in_time(observation)
         kept = results[KEPT][0].copy() if KEPT in results else _NO_TOKENS
         self._program.commit()
         self._steps += 1
@@ -147,17 +152,27 @@ class Session:
         is_refresh = policy.refresh_every > 0 and self._steps % policy.refresh_every == 0
         return FULL_PROFILE if is_warmup or is_refresh else profile
 
-    def _check_time(self, observation: Observation) -> None:
+    def _check_order(self, observation: Observation) -> None:
         if observation.sequence <= self._sequence:
             raise ObservationError(
                 f"expected an observation sequence above {self._sequence}, found {observation.sequence}: "
                 f"count up within an episode."
             )
+
+    def _check_age(self, observation: Observation) -> None:
         age_ns = self._clock() - observation.captured_ns
         if self._max_age_ns is not None and not 0 <= age_ns <= self._max_age_ns:
             raise StaleObservationError(
                 f"expected an observation captured 0 to {self._max_age_ns / 1e6:.1f} ms ago, "
                 f"found {age_ns / 1e6:.1f} ms: send a newer one."
+            )
+
+    def _check_in_time(self, observation: Observation) -> None:
+        age_ns = self._clock() - observation.captured_ns
+        if self._max_age_ns is not None and age_ns > self._max_age_ns:
+            raise LateChunkError(
+                f"expected the chunk within {self._max_age_ns / 1e6:.1f} ms of its observation, found it ready after "
+                f"{age_ns / 1e6:.1f} ms: it is dropped, hold the arm; keep fewer tokens, or raise --max-age-ms."
             )
 
     def _load_images(self, observation: Observation) -> None:

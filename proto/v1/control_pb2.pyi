@@ -104,12 +104,14 @@ class OpenRequest(_message.Message):
     def __init__(self, wire_version: _Optional[int] = ..., client_name: _Optional[str] = ..., profile: _Optional[str] = ..., clock_id: _Optional[str] = ..., max_age_ns: _Optional[int] = ...) -> None: ...
 
 class OpenReply(_message.Message):
-    __slots__ = ("session_token", "lease_ns")
+    __slots__ = ("session_token", "lease_ns", "max_age_ns")
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     LEASE_NS_FIELD_NUMBER: _ClassVar[int]
+    MAX_AGE_NS_FIELD_NUMBER: _ClassVar[int]
     session_token: str
     lease_ns: int
-    def __init__(self, session_token: _Optional[str] = ..., lease_ns: _Optional[int] = ...) -> None: ...
+    max_age_ns: int
+    def __init__(self, session_token: _Optional[str] = ..., lease_ns: _Optional[int] = ..., max_age_ns: _Optional[int] = ...) -> None: ...
 
 class ResetRequest(_message.Message):
     __slots__ = ("session_token", "instruction", "release_stop")

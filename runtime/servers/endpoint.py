@@ -68,7 +68,8 @@ class Endpoint:
     Args:
         program: Loaded and warmed.
         lease_ns: A lease that was not renewed for this long may be taken over. Its owner may go on until then.
-        max_age_ns: Refuse older observations; None accepts any age. A client may ask for less, not for more.
+        max_age_ns: Refuse older observations and later chunks; None = as long as one chunk lasts, 0 = any age. A
+            client may ask for less, not for more.
         clock: Monotonic nanoseconds.
     """
 
@@ -85,7 +86,7 @@ class Endpoint:
         self._program = program
         self._manifest_json = manifest_to_json(program.manifest)
         self._lease_ns = lease_ns
-        self._max_age_ns = max_age_ns
+        self._max_age_ns = chunk_ns(program.manifest) if max_age_ns is None else max_age_ns
         self._clock = clock
         self._owner: _Owner | None = None
         self._stop_reason: str | None = None
@@ -138,11 +139,11 @@ class Endpoint:
             LeaseHeldError: Another client owns the robot.
         """
         check_wire_version(request.wire_version)
-        limits = [limit for limit in (request.max_age_ns, self._max_age_ns) if limit]
+        max_age_ns = min((limit for limit in (request.max_age_ns, self._max_age_ns) if limit), default=0)
         session = Session(
             self._program,
             profile=request.profile or FULL_PROFILE,
-            max_age_ns=min(limits, default=None),
+            max_age_ns=max_age_ns or None,
             clock=self._clock,
         )
         with self._state:
@@ -159,7 +160,9 @@ class Endpoint:
                 has_our_clock=request.clock_id == clock_id(),
                 expires_ns=now + self._lease_ns,
             )
-            return wire.OpenReply(session_token=self._owner.token, lease_ns=self._lease_ns)
+            return wire.OpenReply(
+                session_token=self._owner.token, lease_ns=self._lease_ns, max_age_ns=max_age_ns
+            )
 
     def reset(self, request: wire.ResetRequest) -> wire.ResetReply:
         """Start an episode.
@@ -299,6 +302,11 @@ class Endpoint:
 def observation_bytes(manifest: Manifest) -> int:
     """Return the size of one observation's raw data."""
     return sum(view.height * view.width * 3 for view in manifest.views) + 4 * manifest.proprio.dim
+
+
+def chunk_ns(manifest: Manifest) -> int:
+    """Return how long the actions of one chunk last: later than this, none of them is meant for now."""
+    return round(manifest.action.chunk / manifest.action.control_hz * 1e9)
 
 
 def _stream_error(error: SaccadeError, sequence: int) -> wire.StreamReply:

@@ -34,6 +34,7 @@ _STATUS = (
     (errors.InputError, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.MessageError, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.ActionRefusedError, grpc.StatusCode.ABORTED),
+    (errors.LateChunkError, grpc.StatusCode.ABORTED),
 )
 """Most specific first; anything else is INTERNAL."""
 

@@ -126,6 +126,22 @@ def test_a_stale_observation_is_refused_by_capture_time(client: Client) -> None:
             session.act(old)
 
 
+def test_a_chunk_that_arrives_too_late_is_never_returned(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with client.open(max_age_ns=1_000_000_000) as session:
+        session.reset(INSTRUCTION)
+        monkeypatch.setattr(
+            "saccade.runtime.client.monotonic_ns", lambda: time.monotonic_ns() + 2_000_000_000
+        )
+        with pytest.raises(
+            errors.LateChunkError, match=r"within 1000\.0 ms .* found it arrived after 20\d\d\.\d ms"
+        ):
+            session.act(tiny_observation(captured_ns=time.monotonic_ns()))
+        answers = list(session.stream([tiny_observation(captured_ns=time.monotonic_ns(), sequence=2)]))
+        assert [type(answer) for answer in answers] == [errors.LateChunkError]
+
+
 def test_an_observation_while_no_session_is_open_is_refused(client: Client) -> None:
     session = client.open()
     session.reset(INSTRUCTION)
@@ -216,7 +232,8 @@ def test_a_client_that_vanishes_mid_stream_frees_the_robot(
                 os.kill(process.pid, signal.SIGKILL)
                 session = wait_for_the_robot(client)
                 session.reset(INSTRUCTION)
-                assert isinstance(session.act(tiny_observation()), ActionChunk)
+                (observation,) = observations(1)
+                assert isinstance(session.act(observation), ActionChunk)
 
 
 def wait_for_the_robot(client: Client) -> RemoteSession:

@@ -87,6 +87,21 @@ def test_age_counts_from_capture_on_our_clock_and_from_arrival_on_another(
         endpoint.act(observation(token, sequence=2), arrived_ns=9_899)
 
 
+def test_by_default_an_observation_may_be_as_old_as_a_chunk_lasts(
+    program: ProgramExecutor, clock: ManualClock
+) -> None:
+    endpoint = Endpoint(program, clock=clock)
+    action = program.manifest.action
+    asked, limits = (0, 7, 1 << 60), []
+    for max_age_ns in asked:
+        reply = endpoint.open(wire.OpenRequest(wire_version=WIRE_VERSION, max_age_ns=max_age_ns))
+        endpoint.close(wire.CloseRequest(session_token=reply.session_token))
+        limits.append(reply.max_age_ns)
+    endpoint.shut_down()
+    lasts_ns = action.chunk / action.control_hz * 1e9
+    assert limits == [lasts_ns, 7, lasts_ns], "a client may ask for less, not for more"
+
+
 def test_another_wire_version_is_refused(endpoint: Endpoint) -> None:
     with pytest.raises(errors.VersionError, match="expected wire version 1, found 2"):
         endpoint.open(wire.OpenRequest(wire_version=2))

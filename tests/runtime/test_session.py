@@ -150,6 +150,22 @@ def test_stale_and_future_observations_are_refused(
         session.act(observation)
 
 
+def test_a_chunk_that_is_ready_too_late_is_dropped_and_leaves_no_trace(program: ProgramExecutor) -> None:
+    readings = iter([0, 100, 0, 101, 0, 100])  # at the start and at the end of each step
+    session = Session(program, profile="keep50", max_age_ns=100, clock=lambda: next(readings))
+    session.reset(INSTRUCTION)
+    carry = np.zeros(GRID.tokens, np.float32)
+    first, late, third = (tiny_observation(seed, sequence=seed + 1, captured_ns=0) for seed in range(3))
+    _, _, carry = tiny_step(first, carry, GRID.tokens, WORDS)
+    assert session.act(first).sequence == 1
+    with pytest.raises(errors.LateChunkError, match="it is dropped, hold the arm"):
+        session.act(late)
+    actions, kept, _ = tiny_step(third, carry, 4, WORDS)
+    chunk = session.act(third)
+    np.testing.assert_allclose(chunk.actions, actions, atol=1e-6)
+    assert chunk.kept.tolist() == kept.tolist()
+
+
 def test_an_observation_is_used_once(session: Session) -> None:
     session.reset(INSTRUCTION)
     session.act(tiny_observation(sequence=3))
