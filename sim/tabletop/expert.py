@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from saccade.sim.tabletop.scene import BLOCK_HALF_M, TCP_MAX_Z_M
-from saccade.sim.tabletop.tasks import DIRECTIONS, PUSH_DISTANCE_M, Task
+from saccade.sim.tabletop.tasks import DIRECTIONS, Task
 from saccade.sim.tabletop.world import MAX_STEP_M, World
 
 OPEN, CLOSED = 1.0, 0.0
@@ -47,14 +47,12 @@ def _reach(world: World, task: Task) -> tuple[np.ndarray, float]:
 
 
 def _push(world: World, task: Task) -> tuple[np.ndarray, float]:
+    """Get behind the block and push until the episode ends: how far it has come shows in no frame."""
     tcp, block = world.tcp(), world.block(task.block)
     along = np.array(DIRECTIONS[task.direction])
-    travelled = (block[:2] - world.layout.block_xy[task.block]) @ along
     behind = (block[:2] - tcp[:2]) @ along
     beside = abs((block[:2] - tcp[:2]) @ along[::-1])
     is_low = tcp[2] < 0.06
-    if travelled > PUSH_DISTANCE_M + 0.012:
-        return np.array([*tcp[:2], _TRAVEL_Z_M]), CLOSED
     if is_low and beside < 0.02 and 0.015 < behind < 0.09:
         forward = np.where(along != 0, tcp[:2] + _PUSH_STEP_M * along, block[:2])
         return np.array([*forward, _PUSH_Z_M]), CLOSED

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from itertools import islice
 from pathlib import Path
 
@@ -10,12 +9,13 @@ import click
 from rich.console import Console
 from rich.progress import track
 
+from saccade.export.checkpoint import load_checkpoint
 from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.sim.seeds import FIRST_TRAINING_SEED
 from saccade.sim.tabletop.tasks import TEMPLATES
 from saccade.sim.training.cloning import Cloning
 from saccade.sim.training.demonstrations import record_frames, save_frames
-from saccade.sim.training.finish import write_checkpoint
+from saccade.sim.training.finish import begin_cloning, read_receipt, write_checkpoint
 from saccade.sim.training.loop import STATE, LoopConfig, load_weights
 from saccade.sim.training.loop import train as run_loop
 from saccade.sim.training.mini import build_tokenizer
@@ -43,6 +43,12 @@ def train() -> None:
       saccade train act     --run runs/mini --steps 6000
       saccade train correct --run runs/mini --shards 10     # then `act` again, with more steps
       saccade train finish  --run runs/mini --out sim/saccade_mini/checkpoint
+    \b
+    Or train a finished checkpoint further, in a run of its own:
+      saccade train record  --run runs/more --shards 40 --first 100
+      saccade train correct --run runs/more --shards 10 --start sim/saccade_mini/checkpoint
+      saccade train act     --run runs/more --steps 3000 --start sim/saccade_mini/checkpoint
+      saccade train finish  --run runs/more --out my-checkpoint
     """
 
 
@@ -54,17 +60,24 @@ _run_option = click.option(
     help="Working directory.",
 )
 
+_first_option = click.option(
+    "--first", default=0, show_default=True, help="Number of the first shard; use several cores by it."
+)
+_start_option = click.option(
+    "--start",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="Go on from this finished checkpoint.",
+)
+
 
 @train.command()
 @_run_option
 @click.option("--shards", default=52, show_default=True, help=f"Shards of {FRAMES_PER_SHARD} frames.")
-@click.option(
-    "--start", default=0, show_default=True, help="First shard; run several commands on several cores."
-)
-def record(run: Path, shards: int, start: int) -> None:
+@_first_option
+def record(run: Path, shards: int, first: int) -> None:
     """Record labelled expert demonstrations, and one held-out shard."""
     data = run / "data"
-    wanted = [(data / f"demo_{i:04d}", i) for i in range(start, shards)] + [
+    wanted = [(data / f"demo_{i:04d}", i) for i in range(first, first + shards)] + [
         (data / HELD_OUT, _HELD_OUT_SHARD)
     ]
     for path, index in track([item for item in wanted if not item[0].exists()], "recording"):
@@ -99,14 +112,11 @@ def see(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
     "--decay", default=2000, show_default=True, help="Steps at the end over which the rate falls to zero."
 )
 @click.option("--rate", default=1.5e-3, show_default=True, help="Peak learning rate.")
-@click.option(
-    "--start",
-    type=click.Path(path_type=Path),
-    help="Train this finished checkpoint further, instead of the tower of `see`.",
-)
+@_start_option
 @click.option("--processes", default=2, show_default=True, help="Data-parallel processes; 1 on a GPU.")
 def act(run: Path, steps: int, decay: int, rate: float, start: Path | None, processes: int) -> None:
-    """Phase 2: clone the expert on top of the frozen tower."""
+    """Phase 2: clone the expert on top of the frozen tower: that of `see`, or of a finished checkpoint."""
+    begin_cloning(run / "cloning", start or run / "data")
     config = LoopConfig(
         steps=steps, decay_steps=decay, learning_rate=rate, processes=processes, validate_every=250
     )
@@ -116,11 +126,12 @@ def act(run: Path, steps: int, decay: int, rate: float, start: Path | None, proc
 @train.command("correct")
 @_run_option
 @click.option("--shards", default=10, show_default=True, help=f"Shards of {FRAMES_PER_SHARD} frames.")
-@click.option("--start", default=0, show_default=True)
-def correct_command(run: Path, shards: int, start: int) -> None:
+@_first_option
+@_start_option
+def correct_command(run: Path, shards: int, first: int, start: Path | None) -> None:
     """Let the model act and the expert label what it sees (DAgger); `act` then trains on these too."""
-    driver = _driver(run)
-    for index in track(range(start, shards), "correcting"):
+    driver = _driver_of(start) if start else _driver(run)
+    for index in track(range(first, first + shards), "correcting"):
         path = run / "data" / f"demo_dagger_{index:04d}"
         if not path.exists():
             seed = FIRST_TRAINING_SEED + _CORRECTIONS + index
@@ -145,18 +156,14 @@ def finish(run: Path, out: Path) -> None:
 
     Beside it comes ``frames.npz``, for `saccade export --frames`.
     """
-    receipt = {
-        phase: {
-            "log": [json.loads(line) for line in (run / phase / "log.jsonl").read_text().splitlines()],
-            "config": json.loads((run / phase / "config.json").read_text()),
-        }
-        for phase in ("perception", "cloning")
-    }
-    receipt["data"] = {"shards": sorted(path.name for path in (run / "data").glob("demo_*[0-9]"))}
     out.parent.mkdir(parents=True, exist_ok=True)
     write_recording(out.parent / "frames.npz", seed=_RECORDING_SEED)
     write_checkpoint(
-        _trained(run), build_tokenizer(), Statistics.read(run / "data" / "statistics.json"), receipt, out
+        _trained(run),
+        build_tokenizer(),
+        Statistics.read(run / "cloning" / "statistics.json"),
+        read_receipt(run),
+        out,
     )
 
 
@@ -167,4 +174,9 @@ def _trained(run: Path) -> OpenVlaOft:
 
 
 def _driver(run: Path) -> Driver:
-    return Driver(_trained(run), build_tokenizer(), Statistics.read(run / "data" / "statistics.json"))
+    return Driver(_trained(run), build_tokenizer(), Statistics.read(run / "cloning" / "statistics.json"))
+
+
+def _driver_of(checkpoint: Path) -> Driver:
+    model = load_checkpoint(checkpoint).model.float()
+    return Driver(model, build_tokenizer(), Statistics.read(checkpoint / "statistics.json"))

@@ -18,7 +18,6 @@ from torch.nn import functional
 
 from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.sim.tabletop.cameras import SLOTS
-from saccade.sim.tabletop.tasks import DIRECTIONS, PUSH_DISTANCE_M
 from saccade.sim.training.mini import MAX_TEXT_TOKENS
 from saccade.sim.training.shards import Shards, in_batches
 from saccade.sim.training.statistics import Statistics
@@ -28,7 +27,6 @@ _MARK_LAYER = 1
 """Decoder layer after which visual tokens must know whether the instruction is about them."""
 _MARK_WEIGHT = 5.0
 _MIN_MARK_SHARE = 0.08
-_MAX_DRIFT_M = 0.03
 _GRIPPER_WEIGHT = 2.0
 """The gripper's target spans 0..1, the other numbers span -1..1."""
 
@@ -108,10 +106,10 @@ class CloningStage:
         self.module = module
         self._tokenizer, self._statistics = tokenizer, statistics
         self._shards, self._held_out = shards, held_out
-        valid = usable_labels(shards)
+        valid = shards.whole("label_valid")
         self._with_two = np.flatnonzero(valid.all(-1))
         self._with_one = np.flatnonzero(valid[:, 0] & ~valid[:, 1])
-        self._held_out_frames = np.flatnonzero(usable_labels(held_out)[:, 0])
+        self._held_out_frames = np.arange(len(held_out))
 
     def batch(self, rng: np.random.Generator, size: int) -> tuple[Tensor, ...]:
         """Half the samples from frames with one label, half from frames with two (both used)."""
@@ -159,26 +157,6 @@ class CloningStage:
             lengths[row] = len(encoding.ids)
             ids[row, : len(encoding.ids)] = torch.tensor(encoding.ids)
         return ids, lengths
-
-
-def usable_labels(shards: Shards) -> np.ndarray:
-    """Which labels can be learned from: bool ``(frames, labels)``.
-
-    A push is judged from where the block lay at the start, which no frame shows. While the block is on its lane that
-    does not matter; once it has slid off the lane or past the end, what the expert does depends on what cannot be
-    seen, and such frames are left out.
-    """
-    valid = shards.whole("label_valid").copy()
-    goals = shards.whole("goals")
-    words = np.array([[text.split()[-1] for text in (*texts, *texts)[:2]] for texts in shards.instructions])
-    for word, unit in DIRECTIONS.items():
-        along = np.array(unit)
-        moved = goals[:, :, 0, :2] - (goals[:, :, 1, :2] - PUSH_DISTANCE_M * along)
-        is_lost = (np.abs(moved @ along[::-1]) > _MAX_DRIFT_M) | (
-            moved @ along > PUSH_DISTANCE_M + _MAX_DRIFT_M / 2
-        )
-        valid &= ~((words == word) & is_lost)
-    return valid
 
 
 def _marks(shards: Shards, frames: np.ndarray, goals: np.ndarray) -> np.ndarray:

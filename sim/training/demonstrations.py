@@ -1,7 +1,8 @@
 """Demonstrations: expert episodes with noise, rendered and labelled, written as resumable shards.
 
 Every kept frame is labelled by *clean* expert rollouts from exactly that state, for the episode's own task and,
-while nothing has been moved yet, for a second task in the same scene: the same pixels with two instructions.
+while nothing has been moved yet, for a second task in the same scene: the same pixels with two instructions. Every
+other one of these is worded almost like the first, so that word order and each single word decide.
 
 A shard is a directory of ``.npy`` files with ``frames`` as the first axis (see ``SHARD_FIELDS``) plus
 ``instructions.json``. The layout is plain on purpose: memory-mapped, no video codec, no torch.
@@ -24,6 +25,7 @@ from saccade.sim.tabletop.tasks import (
     DIRECTIONS,
     PUSH_DISTANCE_M,
     TEMPLATES,
+    Layout,
     Task,
     feasible_tasks,
     instruction,
@@ -34,6 +36,8 @@ CHUNK = 8
 IMAGE_PX = 120
 PATCH_PX = 12
 LABELS_PER_FRAME = 2
+LONGEST_STEPS = 100
+"""Control steps after which a recorded episode is given up: whoever needs more has lost the task."""
 
 SHARD_FIELDS = {
     "images": "uint8 (frames, views, 120, 120, 3) RGB",
@@ -75,7 +79,7 @@ def record_frames(seed: int) -> Iterator[Frame]:
         while True:
             world.reset(rng)
             disturbance = Disturbance(rng)
-            while not world.is_over():
+            while not world.is_over() and world.steps < LONGEST_STEPS:
                 if rng.random() < 0.5:
                     yield label_frame(world, cameras, rng)
                 world.step(disturbance(expert_action(world)))
@@ -112,9 +116,7 @@ def label_frame(world: World, cameras: Cameras, rng: np.random.Generator) -> Fra
     """Render the world as it is and label it with clean expert rollouts. Leaves the world unchanged."""
     tasks = [world.task]
     if is_untouched(world):
-        template = TEMPLATES[rng.integers(len(TEMPLATES))]
-        others = [task for task in feasible_tasks(world.layout, template) if task != world.task]
-        tasks.append(others[rng.integers(len(others))] if others else world.task)
+        tasks.append(second_task(world.layout, world.task, rng))
     chunks = np.zeros((LABELS_PER_FRAME, CHUNK, 4), np.float32)
     goals = np.zeros((LABELS_PER_FRAME, 2, 3), np.float32)
     for index, task in enumerate(tasks):
@@ -133,6 +135,23 @@ def label_frame(world: World, cameras: Cameras, rng: np.random.Generator) -> Fra
         },
         instructions=tuple(instruction(task, world.layout) for task in tasks),
     )
+
+
+def second_task(layout: Layout, first: Task, rng: np.random.Generator) -> Task:
+    """Another task of the layout: half the time any, half the time one that is worded almost like ``first``."""
+    if rng.random() < 0.5:
+        template = TEMPLATES[rng.integers(len(TEMPLATES))]
+        others = [task for task in feasible_tasks(layout, template) if task != first]
+    else:
+        others = [task for task in feasible_tasks(layout, first.template) if is_worded_alike(task, first)]
+    return others[rng.integers(len(others))] if others else first
+
+
+def is_worded_alike(task: Task, other: Task) -> bool:
+    """Two tasks of one template whose sentences differ in one word, or in the order of their two blocks."""
+    kept = (task.block == other.block) + (task.target == other.target) + (task.direction == other.direction)
+    are_swapped = (task.block, task.target) == (other.target, other.block)
+    return kept == 2 or are_swapped
 
 
 def expert_chunk(world: World, task: Task) -> np.ndarray:
@@ -154,10 +173,7 @@ def goal_points(world: World, task: Task) -> np.ndarray:
     elif task.template == "stack":
         goal = world.block(task.target)
     elif task.template == "push":
-        start = world.layout.block_xy[task.block]
-        goal = np.array(
-            [*(start + PUSH_DISTANCE_M * np.array(DIRECTIONS[task.direction])), scene.BLOCK_HALF_M]
-        )
+        goal = block + PUSH_DISTANCE_M * np.array([*DIRECTIONS[task.direction], 0.0])
     else:
         goal = block
     return np.stack([block, goal]).astype(np.float32)

@@ -1,9 +1,14 @@
-"""The end of training: a checkpoint in the family's layout, with the receipt that says how it was made."""
+"""The end of training: a checkpoint in the family's layout, with the receipt that says how it was made.
+
+A run keeps what its receipt needs: ``cloning/statistics.json``, which its model normalises with, and, where it goes
+on from a finished checkpoint, that one's receipt as ``cloning/before.json``.
+"""
 
 from __future__ import annotations
 
 import json
 import platform
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -21,7 +26,38 @@ from saccade.sim.training.demonstrations import CHUNK
 from saccade.sim.training.statistics import DATASET, Statistics
 
 RECEIPT = "training.json"
+_BEFORE = "before.json"
 _MARGIN = 1.1
+
+
+def begin_cloning(run: Path, source: Path) -> None:
+    """Take statistics, and a receipt if there is one, from new data or a finished checkpoint; once for each run.
+
+    Args:
+        run: Working directory of the cloning phase.
+        source: Directory with ``statistics.json``.
+    """
+    run.mkdir(parents=True, exist_ok=True)
+    for name, kept in (("statistics.json", "statistics.json"), (RECEIPT, _BEFORE)):
+        if (source / name).exists() and not (run / kept).exists():
+            shutil.copyfile(source / name, run / kept)
+
+
+def read_receipt(run: Path) -> dict[str, Any]:
+    """Logs and settings of each phase that was run, names of the data, and the receipt of what came before."""
+    receipt: dict[str, Any] = {
+        phase: {
+            "log": [json.loads(line) for line in (run / phase / "log.jsonl").read_text().splitlines()],
+            "config": json.loads((run / phase / "config.json").read_text()),
+        }
+        for phase in ("perception", "cloning")
+        if (run / phase / "config.json").exists()
+    }
+    receipt["data"] = {"shards": sorted(path.name for path in (run / "data").glob("demo_*[0-9]"))}
+    before = run / "cloning" / _BEFORE
+    if before.exists():
+        receipt["before"] = json.loads(before.read_text())
+    return receipt
 
 
 def write_checkpoint(

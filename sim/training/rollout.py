@@ -1,7 +1,7 @@
 """The model in training drives the arm: quick success rates, and corrections from the expert (DAgger).
 
 Corrections: the model acts, the expert labels every frame the model saw. Source: DAgger (1011.0686), with the
-model acting alone (beta = 0); episodes end at success or at the horizon.
+model acting alone (beta = 0); episodes end at success or after ``LONGEST_STEPS``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.sim.tabletop.cameras import VIEWS, Cameras
 from saccade.sim.tabletop.tasks import instruction
 from saccade.sim.tabletop.world import World
-from saccade.sim.training.demonstrations import IMAGE_PX, Frame, label_frame
+from saccade.sim.training.demonstrations import IMAGE_PX, LONGEST_STEPS, Frame, label_frame
 from saccade.sim.training.mini import MAX_TEXT_TOKENS
 from saccade.sim.training.statistics import Statistics
 
@@ -66,8 +66,9 @@ def correct(driver: Driver, seed: int) -> Iterator[Frame]:
         while True:
             world.reset(rng)
             for frame in _episode(world, cameras, driver, rng):
-                if frame is not None:
-                    yield frame
+                if frame is None or world.steps >= LONGEST_STEPS:
+                    break
+                yield frame
 
 
 def _episode(

@@ -62,5 +62,5 @@ class CloningFactory:
         else:
             load_weights(Perception(model.vision_backbone, model.config.vision_width), self.start)
         training, held_out = open_shards(self.data)
-        statistics = Statistics.read(self.data / "statistics.json")
+        statistics = Statistics.read((self.start if self.start.is_dir() else self.data) / "statistics.json")
         return CloningStage(Cloning(model), build_tokenizer(), statistics, training, held_out)
