@@ -14,6 +14,7 @@
     │   │   ├── ImageError              an image is missing, unknown, of wrong size or dtype
     │   │   ├── ProprioError            proprioception has the wrong width or is not finite
     │   │   ├── StaleObservationError   the observation is too old to act upon
+    │   │   ├── FrozenCameraError       a camera delivers the same frame again and again
     │   │   └── SupersededError         a newer observation arrived before this one was used
     │   └── InstructionError            the instruction is empty or too long
     ├── SessionError                    the session is not in a state to do this
@@ -135,6 +136,12 @@ class StaleObservationError(ObservationError):
     """The observation is too old to act upon."""
 
     code = "observation.stale"
+
+
+class FrozenCameraError(ObservationError):
+    """A camera delivers the same frame again and again."""
+
+    code = "observation.frozen"
 
 
 class SupersededError(ObservationError):

@@ -21,6 +21,7 @@ from saccade.proto.strict_json import to_json
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.daemon import Daemon, DaemonConfig, run
 from saccade.runtime.doctor import examine
+from saccade.runtime.servers.endpoint import DEFAULT_FROZEN_FRAMES
 
 COMMAND_GROUP = "saccade.commands"
 _BUNDLE = click.Path(path_type=Path, exists=False, file_okay=False)
@@ -109,6 +110,12 @@ def main(verbose: bool) -> None:
     help="Refuse observations captured longer ago, and chunks later than that; 0 = never. "
     "[default: as long as one chunk lasts]",
 )
+@click.option(
+    "--max-frozen-frames",
+    default=DEFAULT_FROZEN_FRAMES,
+    show_default=True,
+    help="Refuse a camera that gives the same pixels this often in a row; 0 = never.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line when ready.")
 def serve(
     bundle: Path,
@@ -119,6 +126,7 @@ def serve(
     lean: bool,
     lease_s: float,
     max_age_ms: float | None,
+    max_frozen_frames: int,
     as_json: bool,
 ) -> None:
     """Serve BUNDLE to one robot until SIGTERM or Ctrl-C; a second signal ends it at once.
@@ -136,6 +144,7 @@ def serve(
         prepack=not lean,
         lease_ns=round(lease_s * 1e9),
         max_age_ns=None if max_age_ms is None else round(max_age_ms * 1e6),
+        max_frozen_frames=max_frozen_frames,
     )
 
     def announce(daemon: Daemon) -> None:

@@ -17,7 +17,7 @@ from saccade.proto.errors import AddressInUseError, InsecureBindError, ServeErro
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.program import ProgramExecutor
-from saccade.runtime.servers.endpoint import DEFAULT_LEASE_NS, Endpoint
+from saccade.runtime.servers.endpoint import DEFAULT_FROZEN_FRAMES, DEFAULT_LEASE_NS, Endpoint
 from saccade.runtime.servers.grpc_server import GrpcServer
 from saccade.runtime.servers.zmq_server import ZmqServer
 
@@ -38,6 +38,7 @@ class DaemonConfig:
         prepack: Faster matrix products for a copy of the weights in each profile.
         lease_ns: See :class:`saccade.runtime.servers.endpoint.Endpoint`.
         max_age_ns: See :class:`saccade.runtime.servers.endpoint.Endpoint`.
+        max_frozen_frames: See :class:`saccade.runtime.session.Session`.
     """
 
     bundle: Path
@@ -48,6 +49,7 @@ class DaemonConfig:
     prepack: bool = True
     lease_ns: int = DEFAULT_LEASE_NS
     max_age_ns: int | None = None
+    max_frozen_frames: int = DEFAULT_FROZEN_FRAMES
 
 
 class Daemon:
@@ -92,7 +94,12 @@ class Daemon:
         backend = stack.enter_context(OrtBackend(threads=config.threads, prepack=config.prepack))
         program = ProgramExecutor(bundle, backend)
         program.warm_up()
-        self.endpoint = Endpoint(program, lease_ns=config.lease_ns, max_age_ns=config.max_age_ns)
+        self.endpoint = Endpoint(
+            program,
+            lease_ns=config.lease_ns,
+            max_age_ns=config.max_age_ns,
+            max_frozen_frames=config.max_frozen_frames,
+        )
         stack.callback(self.endpoint.shut_down)
         if config.zmq_bind is not None:
             zmq_server = ZmqServer(self.endpoint, config.zmq_bind)

@@ -18,6 +18,7 @@ from saccade.proto.errors import (
 )
 from saccade.proto.manifest_rules import ACTIONS, FULL_PROFILE, KEPT
 from saccade.runtime.clock import Clock, monotonic_ns
+from saccade.runtime.frozen_camera import FrozenCameraDetector
 from saccade.runtime.limiter import Limiter
 from saccade.runtime.observation import ActionChunk, Observation
 from saccade.runtime.program import ProgramExecutor
@@ -35,6 +36,7 @@ class Session:
         profile: Used where a step names none.
         max_age_ns: Refuse observations captured longer ago, and chunks that are ready later than this after their
             capture; None accepts any age.
+        max_frozen_frames: Refuse a view that comes with the same pixels this often in a row; 0 = never.
         clock: Monotonic nanoseconds.
 
     Raises:
@@ -48,6 +50,7 @@ class Session:
         *,
         profile: str = FULL_PROFILE,
         max_age_ns: int | None = None,
+        max_frozen_frames: int = 0,
         clock: Clock = monotonic_ns,
     ) -> None:
         manifest = program.manifest
@@ -65,6 +68,7 @@ class Session:
             action_dim=manifest.action.dim,
             proprio_dim=manifest.proprio.dim,
         )
+        self._frozen = FrozenCameraDetector(max_frozen_frames)
         self._limiter = Limiter(manifest.limits, manifest.action.names)
         self._has_instruction = False
         self._steps = 0
@@ -81,6 +85,7 @@ class Session:
             if name in self._program.inputs:
                 self._program.inputs[name][...] = getattr(tokens, name)
         self._program.reset()
+        self._frozen.reset()
         self._has_instruction = True
         self._steps = 0
         self._sequence = 0
@@ -95,7 +100,7 @@ class Session:
         Raises:
             SessionNotResetError: No instruction yet.
             UnknownProfileError: No such profile.
-            ObservationError: Stale, out of order, or an image or proprioception is unusable; nothing was run.
+            ObservationError: Stale, out of order, from a frozen camera, or unusable; nothing was run.
             ActionRefusedError: The limiter refused the chunk; the carry is as before the step.
             LateChunkError: The step took too long; the carry is as before the step.
             EngineError: The engine failed.
@@ -188,6 +193,7 @@ class Session:
                     f"view {view.name!r}: expected uint8{list(shape)} (height, width, RGB), "
                     f"found {pixels.dtype}{list(pixels.shape)}: resize or convert it first."
                 )
+        self._frozen.check(observation.images)
         if "images" in self._program.inputs:
             for index, view in enumerate(views):
                 self._program.inputs["images"][0, index] = observation.images[view.name]

@@ -47,7 +47,8 @@ class DaemonProcess:
     def __init__(self, bundle: Path, *, threads: int = 0, is_zmq: bool = False) -> None:
         self._command = [sys.executable, "-c", "from saccade.runtime.cli import main; main()", "serve"]
         self._command += [str(bundle), "--bind", "127.0.0.1:0", "--threads", str(threads), "--json"]
-        self._command += ["--max-age-ms", "0"]  # a simulated world stands still while it waits
+        # A simulated world stands still while it waits, and its cameras have no noise.
+        self._command += ["--max-age-ms", "0", "--max-frozen-frames", "0"]
         if is_zmq:
             self._command += ["--zmq-bind", "127.0.0.1:0"]
         self._resources = ExitStack()

@@ -41,6 +41,7 @@ from saccade.runtime.wire_format import chunk_to_wire, observation_from_wire
 _LOG = logging.getLogger(__name__)
 _MESSAGE_MARGIN_BYTES = 1 << 20
 DEFAULT_LEASE_NS = 10_000_000_000
+DEFAULT_FROZEN_FRAMES = 10
 
 Reply = Callable[[wire.StreamReply], None]
 
@@ -70,6 +71,7 @@ class Endpoint:
         lease_ns: A lease that was not renewed for this long may be taken over. Its owner may go on until then.
         max_age_ns: Refuse older observations and later chunks; None = as long as one chunk lasts, 0 = any age. A
             client may ask for less, not for more.
+        max_frozen_frames: See :class:`saccade.runtime.session.Session`.
         clock: Monotonic nanoseconds.
     """
 
@@ -79,6 +81,7 @@ class Endpoint:
         *,
         lease_ns: int = DEFAULT_LEASE_NS,
         max_age_ns: int | None = None,
+        max_frozen_frames: int = DEFAULT_FROZEN_FRAMES,
         clock: Clock = monotonic_ns,
     ) -> None:
         self.telemetry = Telemetry()
@@ -87,6 +90,7 @@ class Endpoint:
         self._manifest_json = manifest_to_json(program.manifest)
         self._lease_ns = lease_ns
         self._max_age_ns = chunk_ns(program.manifest) if max_age_ns is None else max_age_ns
+        self._max_frozen_frames = max_frozen_frames
         self._clock = clock
         self._owner: _Owner | None = None
         self._stop_reason: str | None = None
@@ -144,6 +148,7 @@ class Endpoint:
             self._program,
             profile=request.profile or FULL_PROFILE,
             max_age_ns=max_age_ns or None,
+            max_frozen_frames=self._max_frozen_frames,
             clock=self._clock,
         )
         with self._state:

@@ -37,8 +37,8 @@ def session(program: ProgramExecutor) -> Iterator[Session]:
 @pytest.fixture
 def daemon(tiny: Path) -> Iterator[Daemon]:
     config = DaemonConfig(
-        tiny, bind="127.0.0.1:0", zmq_bind="127.0.0.1:0", threads=1, max_age_ns=0
-    )  # the tests' capture times are made up
+        tiny, bind="127.0.0.1:0", zmq_bind="127.0.0.1:0", threads=1, max_age_ns=0, max_frozen_frames=0
+    )  # the tests' frames are made up, and so are their times
     with Daemon(config) as daemon:
         yield daemon
 

@@ -166,6 +166,25 @@ def test_a_chunk_that_is_ready_too_late_is_dropped_and_leaves_no_trace(program: 
     assert chunk.kept.tolist() == kept.tolist()
 
 
+def test_a_camera_that_stopped_is_refused_until_it_moves_again(program: ProgramExecutor) -> None:
+    session = Session(program, max_frozen_frames=3)
+    session.reset(INSTRUCTION)
+    moving, still = (tiny_observation(seed).images["scene"] for seed in (0, 1))
+    for sequence in range(1, 9):
+        wrist = np.full_like(moving, sequence)
+        observation = dataclasses.replace(
+            tiny_observation(sequence=sequence),
+            images={"scene": still if sequence < 6 else moving, "wrist": wrist},
+        )
+        if sequence in (3, 4, 5, 8):
+            with pytest.raises(errors.FrozenCameraError, match=r"'scene': .* same pixels \d times in a row"):
+                session.act(observation)
+        else:
+            assert session.act(observation).sequence == sequence
+    session.reset(INSTRUCTION)
+    assert session.act(tiny_observation()).sequence == 1
+
+
 def test_an_observation_is_used_once(session: Session) -> None:
     session.reset(INSTRUCTION)
     session.act(tiny_observation(sequence=3))
