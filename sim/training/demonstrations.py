@@ -151,7 +151,7 @@ def is_worded_alike(task: Task, other: Task) -> bool:
     """Two tasks of one template whose sentences differ in one word, or in the order of their two blocks."""
     kept = (task.block == other.block) + (task.target == other.target) + (task.direction == other.direction)
     are_swapped = (task.block, task.target) == (other.target, other.block)
-    return kept == 2 or are_swapped
+    return kept == 2 or (task.template == "stack" and are_swapped)
 
 
 def expert_chunk(world: World, task: Task) -> np.ndarray:

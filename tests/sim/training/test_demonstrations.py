@@ -10,6 +10,7 @@ import pytest
 from saccade.sim.seeds import FIRST_TRAINING_SEED
 from saccade.sim.tabletop.cameras import SLOTS, VIEWS, Cameras
 from saccade.sim.tabletop.expert import expert_action
+from saccade.sim.tabletop.tasks import TEMPLATES, feasible_tasks, instruction
 from saccade.sim.tabletop.world import World
 from saccade.sim.training.demonstrations import (
     CLASSES,
@@ -18,9 +19,11 @@ from saccade.sim.training.demonstrations import (
     SHARD_FIELDS,
     count_slots,
     expert_chunk,
+    is_worded_alike,
     label_frame,
     record_frames,
     save_frames,
+    second_task,
 )
 from saccade.sim.training.shards import Shards
 
@@ -74,6 +77,25 @@ def test_same_seed_same_frames_and_shards_read_back(tmp_path):
     assert len(shards) == 6
     np.testing.assert_array_equal(shards.gather("images", np.array([4, 0]))[0], first[4].arrays["images"])
     assert shards.instructions[3] == first[3].instructions
+
+
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_tasks_worded_alike_differ_in_one_word_or_in_word_order(world, template):
+    tasks = feasible_tasks(world.layout, template)
+    for task in tasks:
+        for other in tasks:
+            words, others = (instruction(each, world.layout).split() for each in (task, other))
+            differing = sum(one != two for one, two in zip(words, others, strict=True))
+            expected = task != other and (differing == 1 or sorted(words) == sorted(others))
+            assert is_worded_alike(task, other) == expected
+
+
+def test_the_second_task_is_another_one_and_often_worded_alike(world):
+    rng = np.random.default_rng(0)
+    found = [second_task(world.layout, world.task, rng) for _ in range(200)]
+    assert world.task not in found
+    assert {task.template for task in found} == set(TEMPLATES)
+    assert sum(is_worded_alike(task, world.task) for task in found) > 80
 
 
 def test_classes_cover_every_colour_once():

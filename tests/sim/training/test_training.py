@@ -17,6 +17,7 @@ from saccade.sim.seeds import FIRST_TRAINING_SEED
 from saccade.sim.training import loop
 from saccade.sim.training.cli import train
 from saccade.sim.training.demonstrations import record_frames, save_frames
+from saccade.sim.training.finish import begin_cloning, read_receipt
 from saccade.sim.training.loop import STATE, LoopConfig, learning_rate
 from saccade.sim.training.shards import Shards
 from saccade.sim.training.stages import HELD_OUT, CloningFactory, PerceptionFactory
@@ -74,35 +75,64 @@ def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_happened(run, tmp_path
         torch.testing.assert_close(resumed[name], value, rtol=0, atol=0)
 
 
-def test_see_act_correct_finish(run, tmp_path):
-    runner = CliRunner()
-    settings = config(3)
-    loop.train(PerceptionFactory(run / "data"), settings, run / "perception")
-    before = weights(run / "perception")
-    loop.train(CloningFactory(run / "data", run / "perception" / STATE), settings, run / "cloning")
-    tower = "backbone.featurizer.blocks.0.attn.qkv.weight"
-    cloned = weights(run / "cloning")
-    torch.testing.assert_close(
-        cloned[f"module.model.vision_{tower}"], before[f"module.{tower}"], rtol=0, atol=0
-    )  # frozen
-
-    result = runner.invoke(train, ["finish", "--run", str(run), "--out", str(tmp_path / "checkpoint")])
+@pytest.fixture(scope="module")
+def checkpoint(run):
+    """What `see`, `act` and `finish` make of the run."""
+    loop.train(PerceptionFactory(run / "data"), config(3), run / "perception")
+    begin_cloning(run / "cloning", run / "data")
+    loop.train(CloningFactory(run / "data", run / "perception" / STATE), config(3), run / "cloning")
+    arguments = ["finish", "--run", str(run), "--out", str(run / "checkpoint")]
+    result = CliRunner().invoke(train, arguments)
     assert result.exit_code == 0, result.output
-    receipt = json.loads((tmp_path / "checkpoint" / "training.json").read_text())
+    return run / "checkpoint"
+
+
+def test_the_tower_is_frozen_while_the_rest_learns(run, checkpoint):
+    seen, cloned = weights(run / "perception"), weights(run / "cloning")
+    for name, value in seen.items():
+        if "backbone" in name:
+            copy = cloned[name.replace("module.backbone", "module.model.vision_backbone")]
+            torch.testing.assert_close(copy, value, rtol=0, atol=0)
+
+
+def test_a_checkpoint_holds_the_weights_and_how_they_were_made(run, checkpoint):
+    receipt = json.loads((checkpoint / "training.json").read_text())
     assert receipt["cloning"]["config"]["seed"] == 0
     assert [line["step"] for line in receipt["cloning"]["log"]] == [1, 2, 3]
     assert receipt["data"]["shards"] == ["demo_0000"]
-    checkpoint = load_checkpoint(tmp_path / "checkpoint")
+    model = load_checkpoint(checkpoint).model
     name = "language_model.model.layers.0.mlp.up_proj.weight"
-    stored = cloned[f"module.model.{name}"].half().float()
-    torch.testing.assert_close(checkpoint.model.get_parameter(name).data, stored, rtol=0, atol=0)
+    stored = weights(run / "cloning")[f"module.model.{name}"].half().float()
+    torch.testing.assert_close(model.get_parameter(name).data, stored, rtol=0, atol=0)
 
-    further = CloningFactory(run / "data", tmp_path / "checkpoint")(seed=1).module.state_dict()
-    for key, value in cloned.items():
+
+def test_a_run_may_go_on_from_a_checkpoint(run, checkpoint, tmp_path):
+    factory = CloningFactory(run / "data", checkpoint)
+    further = factory(seed=1).module.state_dict()
+    for key, value in weights(run / "cloning").items():
         if ".model." in key:  # the read-outs start afresh
             torch.testing.assert_close(
                 further[key.removeprefix("module.")], value.half().float(), rtol=0, atol=0
             )
+    begin_cloning(tmp_path / "cloning", checkpoint)
+    loop.train(factory, config(1), tmp_path / "cloning")
+    receipt = read_receipt(tmp_path)
+    assert receipt["before"] == json.loads((checkpoint / "training.json").read_text())
+    assert "perception" not in receipt
+    statistics = (checkpoint / "statistics.json").read_text()
+    assert (tmp_path / "cloning" / "statistics.json").read_text() == statistics
+
+
+def test_corrections_are_frames_that_the_model_saw(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setattr("saccade.sim.training.cli.FRAMES_PER_SHARD", 5)
+    arguments = ["correct", "--run", str(tmp_path), "--shards", "1", "--start", str(checkpoint)]
+    result = CliRunner().invoke(train, arguments)
+    assert result.exit_code == 0, result.output
+    (shard,) = (tmp_path / "data").iterdir()
+    frames = Shards([shard])
+    assert len(frames) == 5
+    moved = np.abs(np.diff(frames.whole("proprio")[:, :3], axis=0)).max(-1)
+    assert (moved > 0).all(), "an untrained arm moves, if not well"
 
 
 def test_statistics_round_trip_and_leave_the_gripper_alone(run):
