@@ -24,8 +24,8 @@ from saccade.export.embodiment import Embodiment, read_embodiment, write_embodim
 from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.export.families.openvla_oft_config import CONFIG_NAME, OftConfig, config_from_json, write_config
 from saccade.export.families.openvla_oft_keys import canonical_key, is_unused
-from saccade.export.statistics import STATISTICS_NAME, Statistics, read_statistics
 from saccade.proto.errors import CheckpointError
+from saccade.proto.statistics import STATISTICS_NAME, Statistics
 
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
@@ -62,14 +62,18 @@ def load_checkpoint(path: Path) -> Checkpoint:
 
     Raises:
         CheckpointError: A file, key or shape is missing, left over or wrong.
+        StatisticsError: The statistics lack the data set, or are broken.
     """
     if not path.is_dir():
         raise CheckpointError(f"expected a checkpoint folder, found none at {path}.")
     config = config_from_json(_read_object(path, CONFIG_NAME))
     embodiment = read_embodiment(path)
     _check_embodiment(embodiment, config)
-    statistics = read_statistics(
-        path, embodiment.statistics_key, action_dim=config.action_dim, proprio_dim=config.proprio_dim
+    statistics = Statistics.read(
+        _statistics_file(path),
+        embodiment.statistics_key,
+        action_dim=config.action_dim,
+        proprio_dim=config.proprio_dim,
     )
     tokenizer = _check_tokenizer(path, config)
     with torch.device("meta"):
@@ -77,6 +81,16 @@ def load_checkpoint(path: Path) -> Checkpoint:
     weights = _read_weights(path, config, model.state_dict())
     model.load_state_dict(weights, strict=True, assign=True)
     return Checkpoint(path, model.eval().requires_grad_(False), embodiment, statistics, tokenizer)
+
+
+def _statistics_file(path: Path) -> Path:
+    file = path / STATISTICS_NAME
+    if not file.is_file():
+        raise CheckpointError(
+            f"expected {STATISTICS_NAME} in {path.name}/, found none; copy the data set statistics that the model was "
+            f"trained with (OpenVLA: dataset_statistics.json)."
+        )
+    return file
 
 
 def save_checkpoint(

@@ -83,7 +83,7 @@ def synthetic_recording(checkpoint: Checkpoint, frames: int, seed: int = 0) -> R
     coarse = rng.integers(0, 256, (config.views, -(-side // 8), -(-side // 8), 3))
     scene = coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :side, :side]
     images = np.stack([np.roll(scene, 3 * frame, axis=2) for frame in range(frames)]).astype(np.uint8)
-    proprio = rng.uniform(q.q01, q.q99, (frames, config.proprio_dim)).astype(np.float32)
+    proprio = rng.uniform(q.low, q.high, (frames, config.proprio_dim)).astype(np.float32)
     vocabulary = sorted(Tokenizer.from_file(str(checkpoint.tokenizer)).get_vocab())
     words = [word for word in vocabulary if word.isalpha()] or vocabulary
     text = " ".join(rng.choice(words, size=max(1, config.max_text_tokens // 4)))

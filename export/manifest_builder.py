@@ -11,7 +11,6 @@ from saccade.export.checkpoint import TOKENIZER_NAME, Checkpoint
 from saccade.export.families.openvla_oft_config import FAMILY
 from saccade.export.graph.capture import step_ports
 from saccade.export.graph.placement import SelectingStep
-from saccade.export.statistics import STATISTICS_NAME
 from saccade.policies.base import CarrySpec as PolicyCarrySpec
 from saccade.proto.manifest import (
     CarrySpec,
@@ -26,6 +25,7 @@ from saccade.proto.manifest import (
     ViewSpec,
 )
 from saccade.proto.manifest_rules import ACTIONS, CARRY_OUTPUT_SUFFIX, KEPT
+from saccade.proto.statistics import STATISTICS_NAME
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 from saccade.proto.versions import BUNDLE_FORMAT_VERSION
 

@@ -23,13 +23,13 @@ from saccade.export.graph.placement import SelectingStep
 from saccade.export.graph.shared_weights import SharedWeights
 from saccade.export.manifest_builder import ProfilePlan, build_manifest, producers
 from saccade.export.parity import ParityReceipt, ParityTolerance, check_parity
-from saccade.export.statistics import STATISTICS_NAME
 from saccade.policies.base import DecoderShape, TokenPolicy
 from saccade.policies.keep_all import KeepAll
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import ExportError
 from saccade.proto.manifest import Manifest
 from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.proto.statistics import STATISTICS_NAME
 
 SYNTHETIC_FRAMES = 8
 """Compared when no recording is given, on top of the policy's warm-up."""

@@ -6,6 +6,7 @@
     │   ├── ManifestError               manifest.json breaks a rule; the message names the JSON path
     │   ├── BundleVersionError          the bundle has another format version
     │   └── BundleIntegrityError        a file is missing, extra, changed, or points outside the bundle
+    ├── StatisticsError                 statistics.json of a checkpoint or bundle is incomplete or broken
     ├── EngineError                     an engine cannot load or run a graph
     ├── UnknownProfileError             the bundle has no profile of that name
     ├── InputError                      the caller gave something unusable; nothing was run
@@ -88,6 +89,12 @@ class BundleIntegrityError(BundleError):
     """A file is missing, extra, changed, or points outside the bundle."""
 
     code = "bundle.integrity"
+
+
+class StatisticsError(SaccadeError):
+    """statistics.json of a checkpoint or bundle is incomplete or broken."""
+
+    code = "statistics"
 
 
 class EngineError(SaccadeError):

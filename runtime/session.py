@@ -17,12 +17,12 @@ from saccade.proto.errors import (
     StaleObservationError,
 )
 from saccade.proto.manifest_rules import ACTIONS, FULL_PROFILE, KEPT
+from saccade.proto.statistics import Statistics
 from saccade.runtime.clock import Clock, monotonic_ns
 from saccade.runtime.frozen_camera import FrozenCameraDetector
 from saccade.runtime.limiter import Limiter
 from saccade.runtime.observation import ActionChunk, Observation
 from saccade.runtime.program import ProgramExecutor
-from saccade.runtime.statistics import Statistics
 from saccade.runtime.tokens import InstructionTokens
 
 _NO_TOKENS = np.zeros(0, np.int64)
@@ -41,7 +41,8 @@ class Session:
 
     Raises:
         UnknownProfileError: The bundle has no such profile.
-        BundleError: Tokenizer or statistics cannot be read.
+        BundleError: The tokenizer cannot be read.
+        StatisticsError: The statistics cannot be read.
     """
 
     def __init__(

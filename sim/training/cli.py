@@ -11,6 +11,7 @@ from rich.progress import track
 
 from saccade.export.checkpoint import load_checkpoint
 from saccade.export.families.openvla_oft import OpenVlaOft
+from saccade.proto.statistics import STATISTICS_NAME
 from saccade.sim.seeds import FIRST_TRAINING_SEED
 from saccade.sim.tabletop.tasks import TEMPLATES
 from saccade.sim.training.cloning import Cloning
@@ -23,7 +24,7 @@ from saccade.sim.training.recording import write_recording
 from saccade.sim.training.rollout import Driver, correct, success_rate
 from saccade.sim.training.shards import Shards
 from saccade.sim.training.stages import HELD_OUT, CloningFactory, PerceptionFactory, build_model
-from saccade.sim.training.statistics import Statistics
+from saccade.sim.training.statistics import measure_statistics, read_statistics, write_statistics
 
 FRAMES_PER_SHARD = 2000
 _RECORDING_SEED = 900_000
@@ -83,10 +84,8 @@ def record(run: Path, shards: int, first: int) -> None:
     for path, index in track([item for item in wanted if not item[0].exists()], "recording"):
         save_frames(path, list(islice(record_frames(FIRST_TRAINING_SEED + index), FRAMES_PER_SHARD)))
     demonstrations = Shards(sorted(data.glob("demo_*[0-9]")))
-    if not (data / "statistics.json").exists():
-        Statistics.measure(demonstrations.whole("chunks"), demonstrations.whole("proprio")).write(
-            data / "statistics.json"
-        )
+    if not (data / STATISTICS_NAME).exists():
+        write_statistics(measure_statistics(demonstrations), data)
 
 
 @train.command()
@@ -161,7 +160,7 @@ def finish(run: Path, out: Path) -> None:
     write_checkpoint(
         _trained(run),
         build_tokenizer(),
-        Statistics.read(run / "cloning" / "statistics.json"),
+        read_statistics(run / "cloning"),
         read_receipt(run),
         out,
     )
@@ -174,9 +173,9 @@ def _trained(run: Path) -> OpenVlaOft:
 
 
 def _driver(run: Path) -> Driver:
-    return Driver(_trained(run), build_tokenizer(), Statistics.read(run / "cloning" / "statistics.json"))
+    return Driver(_trained(run), build_tokenizer(), read_statistics(run / "cloning"))
 
 
 def _driver_of(checkpoint: Path) -> Driver:
     model = load_checkpoint(checkpoint).model.float()
-    return Driver(model, build_tokenizer(), Statistics.read(checkpoint / "statistics.json"))
+    return Driver(model, build_tokenizer(), read_statistics(checkpoint))

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from saccade.export.families.openvla_oft import OpenVlaOft
+from saccade.proto.statistics import Statistics
 from saccade.sim.tabletop.cameras import SLOTS
 from saccade.sim.training.mini import MAX_TEXT_TOKENS
 from saccade.sim.training.shards import Shards, in_batches
-from saccade.sim.training.statistics import Statistics
 
 _GOAL_UNIT_M = 0.1
 _MARK_LAYER = 1
@@ -138,7 +138,7 @@ class CloningStage:
         )
         goals = shards.gather("goals", frames)[rows, labels]
         actions = self._statistics.action.normalise(shards.gather("chunks", frames)[rows, labels])
-        proprio = np.clip(self._statistics.proprio.normalise(shards.gather("proprio", frames)), -1, 1)
+        proprio = self._statistics.proprio.normalise(shards.gather("proprio", frames))
         return (
             torch.from_numpy(shards.gather("images", unique)),
             torch.from_numpy(frame),

@@ -20,10 +20,11 @@ from saccade.export.checkpoint import save_checkpoint
 from saccade.export.embodiment import Embodiment
 from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec
+from saccade.proto.statistics import STATISTICS_NAME, Statistics
 from saccade.sim.tabletop.cameras import VIEWS
 from saccade.sim.tabletop.world import ACTION_NAMES, CONTROL_HZ, MAX_STEP_M, PROPRIO_NAMES
 from saccade.sim.training.demonstrations import CHUNK
-from saccade.sim.training.statistics import DATASET, Statistics
+from saccade.sim.training.statistics import DATASET
 
 RECEIPT = "training.json"
 _BEFORE = "before.json"
@@ -38,7 +39,7 @@ def begin_cloning(run: Path, source: Path) -> None:
         source: Directory with ``statistics.json``.
     """
     run.mkdir(parents=True, exist_ok=True)
-    for name, kept in (("statistics.json", "statistics.json"), (RECEIPT, _BEFORE)):
+    for name, kept in ((STATISTICS_NAME, STATISTICS_NAME), (RECEIPT, _BEFORE)):
         if (source / name).exists() and not (run / kept).exists():
             shutil.copyfile(source / name, run / kept)
 
@@ -79,7 +80,7 @@ def write_checkpoint(
         model,
         out,
         embodiment=embodiment(),
-        statistics=statistics.to_json(),
+        statistics=statistics.to_json(DATASET),
         tokenizer=tokenizer_path,
         dtype=torch.float16,  # half the size in the repository; actions move by far less than a clamp
     )

@@ -13,12 +13,12 @@ import torch
 from tokenizers import Tokenizer
 
 from saccade.export.families.openvla_oft import OpenVlaOft
+from saccade.proto.statistics import Statistics
 from saccade.sim.tabletop.cameras import VIEWS, Cameras
 from saccade.sim.tabletop.tasks import instruction
 from saccade.sim.tabletop.world import World
 from saccade.sim.training.demonstrations import IMAGE_PX, LONGEST_STEPS, Frame, label_frame
 from saccade.sim.training.mini import MAX_TEXT_TOKENS
-from saccade.sim.training.statistics import Statistics
 
 EXECUTE = 4
 """Actions of a chunk that are executed before the model looks again."""
@@ -38,11 +38,11 @@ class Driver:
         token_ids = torch.zeros(1, MAX_TEXT_TOKENS, dtype=torch.int64)
         token_ids[0, : len(ids)] = torch.tensor(ids)
         mask, positions = self._model.sequence_inputs(torch.tensor([len(ids)]))
-        state = np.clip(self._statistics.proprio.normalise(proprio), -1, 1)
+        state = self._statistics.proprio.normalise(proprio)
         actions = self._model(
             torch.from_numpy(images)[None], torch.from_numpy(state)[None], token_ids, mask, positions
         )
-        return self._statistics.action.denormalise(actions[0].numpy())
+        return self._statistics.action.unnormalise(actions[0].numpy())
 
 
 def success_rate(driver: Driver, template: str, seeds: range) -> float:

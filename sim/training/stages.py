@@ -12,7 +12,7 @@ from saccade.sim.training.loop import load_weights
 from saccade.sim.training.mini import build_config, build_tokenizer
 from saccade.sim.training.perception import Perception, PerceptionStage
 from saccade.sim.training.shards import Shards
-from saccade.sim.training.statistics import Statistics
+from saccade.sim.training.statistics import read_statistics
 
 HELD_OUT = "held_out"
 
@@ -62,5 +62,5 @@ class CloningFactory:
         else:
             load_weights(Perception(model.vision_backbone, model.config.vision_width), self.start)
         training, held_out = open_shards(self.data)
-        statistics = Statistics.read((self.start if self.start.is_dir() else self.data) / "statistics.json")
+        statistics = read_statistics(self.start if self.start.is_dir() else self.data)
         return CloningStage(Cloning(model), build_tokenizer(), statistics, training, held_out)

@@ -60,7 +60,7 @@ def test_the_runtime_does_what_the_modules_do(exported: Exported, checkpoint: Ch
             np.testing.assert_array_equal(chunk.kept, kept[0].numpy())
             physical = np.where(
                 scale.mask,
-                0.5 * (actions[0].numpy() + 1) * (scale.q99 - scale.q01 + 1e-8) + scale.q01,
+                0.5 * (actions[0].numpy() + 1) * (scale.high - scale.low + 1e-8) + scale.low,
                 actions[0].numpy(),
             )
             np.testing.assert_allclose(chunk.actions, physical, atol=1e-4)

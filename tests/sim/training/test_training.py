@@ -21,7 +21,7 @@ from saccade.sim.training.finish import begin_cloning, read_receipt
 from saccade.sim.training.loop import STATE, LoopConfig, learning_rate
 from saccade.sim.training.shards import Shards
 from saccade.sim.training.stages import HELD_OUT, CloningFactory, PerceptionFactory
-from saccade.sim.training.statistics import Statistics
+from saccade.sim.training.statistics import measure_statistics, read_statistics, write_statistics
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +32,7 @@ def run(tmp_path_factory):
     save_frames(run / "data" / "demo_0000", frames[:80])
     save_frames(run / "data" / HELD_OUT, frames[80:])
     shards = Shards([run / "data" / "demo_0000"])
-    statistics = Statistics.measure(shards.whole("chunks"), shards.whole("proprio"))
-    statistics.write(run / "data" / "statistics.json")
+    write_statistics(measure_statistics(shards), run / "data")
     return run
 
 
@@ -136,8 +135,8 @@ def test_corrections_are_frames_that_the_model_saw(checkpoint, tmp_path, monkeyp
 
 
 def test_statistics_round_trip_and_leave_the_gripper_alone(run):
-    statistics = Statistics.read(run / "data" / "statistics.json")
+    statistics = read_statistics(run / "data")
     actions = np.array([[0.01, -0.02, 0.0, 1.0], [0.02, 0.01, -0.005, 0.0]], np.float32)
     normalised = statistics.action.normalise(actions)
     np.testing.assert_array_equal(normalised[:, 3], actions[:, 3])
-    np.testing.assert_allclose(statistics.action.denormalise(normalised), actions, atol=1e-6)
+    np.testing.assert_allclose(statistics.action.unnormalise(normalised), actions, atol=1e-6)

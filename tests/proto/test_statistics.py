@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from saccade.proto.errors import BundleError
-from saccade.runtime.statistics import Statistics
+from saccade.proto.errors import StatisticsError
+from saccade.proto.statistics import Statistics
 
 GOOD = {
     "action": {"q01": [-2, 0], "q99": [2.0, 1.0], "mask": [True, False]},
@@ -30,6 +30,23 @@ def test_percentiles_map_to_one_and_masked_dimensions_pass(tmp_path: Path) -> No
     assert scale.unnormalise(normalised).dtype == np.float32
 
 
+def test_text_that_is_not_json_is_named(tmp_path: Path) -> None:
+    (tmp_path / "statistics.json").write_text("{")
+    with pytest.raises(StatisticsError, match=r"statistics\.json: expected JSON"):
+        Statistics.read(tmp_path / "statistics.json", "tiny", action_dim=2, proprio_dim=1)
+
+
+def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
+    statistics = read(tmp_path, {"tiny": GOOD})
+    again = read(tmp_path, statistics.to_json("tiny"))
+    for one, other in ((statistics.action, again.action), (statistics.proprio, again.proprio)):
+        assert one.to_json() == other.to_json()
+
+
+def test_a_unit_is_half_the_span(tmp_path: Path) -> None:
+    np.testing.assert_allclose(read(tmp_path, {"tiny": GOOD}).action.physical_per_unit, [2, 1])
+
+
 def test_values_beyond_the_percentiles_are_clipped_on_the_way_in(tmp_path: Path) -> None:
     scale = read(tmp_path, {"tiny": GOOD}).action
     np.testing.assert_allclose(scale.normalise(np.array([9, 9], np.float32)), [1, 9])
@@ -43,7 +60,7 @@ def test_a_dimension_that_never_varied_stays_finite(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ({"other": GOOD}, "expected statistics of data set 'tiny', found none"),
+        ({"other": GOOD}, "expected statistics of data set 'tiny', found 'other'"),
         ([], "expected statistics of data set 'tiny'"),
         ({"tiny": {"action": GOOD["action"]}}, r"tiny\.proprio: expected an object with q01 and q99"),
         ({"tiny": {**GOOD, "proprio": {"q01": [0], "q99": [1, 2]}}}, r"tiny\.proprio\.q99: expected a list of 1"),
@@ -53,5 +70,5 @@ def test_a_dimension_that_never_varied_stays_finite(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_broken_statistics_are_named(tmp_path: Path, value: Any, message: str) -> None:
-    with pytest.raises(BundleError, match=message):
+    with pytest.raises(StatisticsError, match=message):
         read(tmp_path, value)
