@@ -3,13 +3,18 @@
     python -m benchmarks.closed_loop --bundle vla_pruner=bundles/vla_pruner --bundle random_keep=bundles/random_keep
 
 Cut off, it resumes: a cell that is in the results file is not run again. ``full`` keeps every token whatever the
-policy, so it is run with the first bundle only, and so is the control.
+policy, so it is run with the first bundle only, and so is the control. With ``--jobs`` several cells run side by side,
+each behind a daemon of its own: successes do not depend on it, latencies do.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +23,12 @@ from rich.console import Console
 
 from benchmarks.results_file import RESULTS, read_results, write_results
 from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.sim.closed_loop import Episode, Moment
 from saccade.sim.connection import connect
-from saccade.sim.display import LiveProgress, score_table
+from saccade.sim.display import score_table
 from saccade.sim.evaluation import Plan, cell_to_json, evaluate, score_to_json
 from saccade.sim.provenance import provenance
+from saccade.sim.scoring import Score
 from saccade.sim.seeds import held_out_seeds
 from saccade.sim.tabletop.tasks import TEMPLATES
 
@@ -41,6 +48,27 @@ class Cell:
         return [self.bundle, self.template, self.profile, self.is_told_wrong]
 
 
+class _Unwatched:
+    """Looks at nothing."""
+
+    def begin(self, template: str, profile: str, seed: int) -> Callable[[Moment], None] | None:
+        """Watch no moments."""
+
+    def end(self, episode: Episode) -> None:
+        """Ignore it."""
+
+
+def run_cell(
+    cell: Cell, *, paths: dict[str, Path], seeds: range, execute: int, threads: int
+) -> tuple[Score, Any]:
+    """Run one cell behind its own daemon; return its score and its entry of the results file."""
+    plan = Plan((cell.template,), (cell.profile,), seeds, execute, cell.is_told_wrong)
+    with connect(paths[cell.bundle], threads=threads) as connection:
+        found = evaluate(connection, plan, _Unwatched())
+    (row,) = found.scores()
+    return row, {"key": cell.key, "score": score_to_json(row), **cell_to_json(list(found.episodes))}
+
+
 @click.command()
 @click.option("--bundle", "bundles", multiple=True, required=True, help="NAME=DIRECTORY, may be repeated.")
 @click.option("--profiles", default="full,keep50,keep25,keep12.5", show_default=True)
@@ -52,6 +80,7 @@ class Cell:
 @click.option("--seed0", default=0, show_default=True)
 @click.option("--execute", default=4, show_default=True, help="Actions executed from each chunk.")
 @click.option("--threads", default=0, show_default=True, help="Threads of the engine; 0 = one for each core.")
+@click.option("--jobs", default=1, show_default=True, help="Cells that run side by side.")
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS / "closed_loop.json")
 def main(  # noqa: PLR0913, PLR0917 - one for each option
     bundles: tuple[str, ...],
@@ -62,6 +91,7 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
     seed0: int,
     execute: int,
     threads: int,
+    jobs: int,
     out: Path,
 ) -> None:
     """Run every cell that OUT does not have yet."""
@@ -74,23 +104,19 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
     }
     results = _resume(out, settings)
     cells = _cells(list(paths), _words(tasks), _words(profiles), _words(control))
+    wanted = [cell for cell in cells if not _has(results, cell)]
     console = Console()
-    for name, path in paths.items():
-        wanted = [cell for cell in cells if cell.bundle == name and not _has(results, cell)]
-        if not wanted:
-            continue
-        with connect(path, threads=threads) as connection:
-            for cell in wanted:
-                seeds = held_out_seeds(seed0, episodes)
-                plan = Plan((cell.template,), (cell.profile,), seeds, execute, cell.is_told_wrong)
-                console.print(f"{name}{' (told wrong)' if cell.is_told_wrong else ''}", style="dim")
-                with LiveProgress(plan, console) as progress:
-                    found = evaluate(connection, plan, progress)
-                (row,) = found.scores()
-                console.print(score_table([row]))
-                entry = {"key": cell.key, "score": score_to_json(row), **cell_to_json(list(found.episodes))}
-                results["cells"].append(entry)
-                write_results(out, {**provenance(), **results})
+    run = partial(
+        run_cell, paths=paths, seeds=held_out_seeds(seed0, episodes), execute=execute, threads=threads
+    )
+    with ProcessPoolExecutor(
+        jobs, mp_context=get_context("spawn")
+    ) as pool:  # GL contexts do not survive a fork
+        for cell, (row, entry) in zip(wanted, pool.map(run, wanted), strict=True):
+            results["cells"].append(entry)
+            write_results(out, {**provenance(), **results})
+            console.print(f"{cell.bundle}{' (told wrong)' if cell.is_told_wrong else ''}", style="dim")
+            console.print(score_table([row]))
     console.print(f"{len(results['cells'])} cells in {out}")
 
 

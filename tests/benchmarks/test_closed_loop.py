@@ -16,7 +16,7 @@ from tests.sim.tabletop_bundle import write_tabletop_bundle
 def test_resumes_and_refuses_to_mix(tmp_path: Path) -> None:
     bundles = [write_tabletop_bundle(tmp_path / name) for name in ("one", "other")]
     words = ["--bundle", f"one={bundles[0]}", "--profiles", "full,keep25", "--control", "full"]
-    words += ["--episodes", "1", "--threads", "1", "--out", str(tmp_path / "closed_loop.json")]
+    words += ["--jobs", "2", "--episodes", "1", "--threads", "1", "--out", str(tmp_path / "closed_loop.json")]
 
     def run(*more: str) -> tuple[int, list[list[object]], str]:
         found = CliRunner().invoke(main, [*words, *more])
