@@ -35,6 +35,7 @@ class DaemonProcess:
     Attributes:
         address: Where gRPC listens.
         zmq_address: Where ZeroMQ listens, or None.
+        pid: Of its process.
 
     Raises (on entry):
         SaccadeError: What the daemon refused to start with.
@@ -43,6 +44,7 @@ class DaemonProcess:
 
     address: str
     zmq_address: str | None
+    pid: int
 
     def __init__(self, bundle: Path, *, threads: int = 0, is_zmq: bool = False) -> None:
         self._command = [sys.executable, "-c", "from saccade.runtime.cli import main; main()", "serve"]
@@ -64,7 +66,7 @@ class DaemonProcess:
             if not ready.get("ready"):
                 _stop(process)
                 raise _refusal(log, process.returncode)
-            self.address, self.zmq_address = ready["grpc"], ready["zmq"]
+            self.address, self.zmq_address, self.pid = ready["grpc"], ready["zmq"], process.pid
             _check_health(self.address)
             self._resources = stack.pop_all()
         return self
