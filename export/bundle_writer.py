@@ -31,6 +31,7 @@ class BundleWriter:
     def __init__(self, out: Path, *, overwrite: bool = False) -> None:
         check_target(out, overwrite=overwrite)
         self.out = out
+        self._overwrite = overwrite
         out.parent.mkdir(parents=True, exist_ok=True)
         self.folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
 
@@ -58,26 +59,27 @@ class BundleWriter:
             raise ExportError(f"expected {MANIFEST_NAME} to be written last, found it already there.")
         manifest = manifest_of(files)
         write_manifest(manifest, self.folder)
-        for path in self.folder.rglob("*"):
-            _sync(path)
         self.folder.chmod(0o755)
+        for path in (*self.folder.rglob("*"), self.folder):
+            _sync(path)
         self._swap_in()
         _sync(self.out.parent)
         return manifest
 
     def _swap_in(self) -> None:
-        if not self.out.exists():
+        check_target(self.out, overwrite=self._overwrite)  # something may have appeared there meanwhile
+        if _is_free(self.out):
             self.folder.rename(self.out)
             return
         old = Path(tempfile.mkdtemp(prefix=f".{self.out.name}.old-", dir=self.out.parent))
         self.out.rename(old / self.out.name)
         try:
             self.folder.rename(self.out)
-        except OSError:
+        except BaseException:
             (old / self.out.name).rename(self.out)
+            old.rmdir()
             raise
-        finally:
-            shutil.rmtree(old, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def check_target(out: Path, *, overwrite: bool) -> None:
@@ -86,14 +88,19 @@ def check_target(out: Path, *, overwrite: bool) -> None:
     Raises:
         ExportError: ``out`` exists and ``overwrite`` is not set, or it is something other than a bundle.
     """
-    if not out.exists():
+    if _is_free(out):
         return
-    if not (out / MANIFEST_NAME).is_file() and (not out.is_dir() or any(out.iterdir())):
+    if not (out / MANIFEST_NAME).is_file():
         raise ExportError(
             f"expected a free place or a bundle at {out}, found something else; choose another --out."
         )
     if not overwrite:
         raise ExportError(f"expected no bundle at {out}, found one; use --force to replace it.")
+
+
+def _is_free(out: Path) -> bool:
+    """Nothing is there, or an empty folder."""
+    return not out.exists() or (out.is_dir() and not any(out.iterdir()))
 
 
 def hash_file(path: Path) -> FileSpec:

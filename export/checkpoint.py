@@ -219,13 +219,13 @@ def _check_tokenizer(path: Path, config: OftConfig) -> Path:
             f"expected {TOKENIZER_NAME} in {path.name}/, found none; save it with tokenizers' Tokenizer.save."
         )
     try:
-        size = Tokenizer.from_file(str(tokenizer)).get_vocab_size()
+        last = max(Tokenizer.from_file(str(tokenizer)).get_vocab().values(), default=-1)
     except Exception as error:
         raise CheckpointError(f"{TOKENIZER_NAME}: expected a tokenizer file, found: {error}.") from error
-    if size > config.decoder.vocab_size:
+    if last >= config.decoder.vocab_size:
         raise CheckpointError(
-            f"{TOKENIZER_NAME}: expected at most {config.decoder.vocab_size} tokens (rows of the embedding table), "
-            f"found {size}."
+            f"{TOKENIZER_NAME}: expected token ids below {config.decoder.vocab_size} (rows of the embedding table), "
+            f"found {last}."
         )
     return tokenizer
 

@@ -84,21 +84,31 @@ def synthetic_recording(checkpoint: Checkpoint, frames: int, seed: int = 0) -> R
     scene = coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :side, :side]
     images = np.stack([np.roll(scene, 3 * frame, axis=2) for frame in range(frames)]).astype(np.uint8)
     proprio = rng.uniform(q.low, q.high, (frames, config.proprio_dim)).astype(np.float32)
-    vocabulary = sorted(Tokenizer.from_file(str(checkpoint.tokenizer)).get_vocab())
-    words = [word for word in vocabulary if word.isalpha()] or vocabulary
-    text = " ".join(rng.choice(words, size=max(1, config.max_text_tokens // 4)))
-    return Recording(images, proprio, (text,) * frames, "synthetic")
+    return Recording(images, proprio, _random_texts(checkpoint, frames, rng), "synthetic")
+
+
+def _random_texts(checkpoint: Checkpoint, frames: int, rng: np.random.Generator) -> tuple[str, ...]:
+    """Instructions of one word up to as many as fit, so that no token, mask or position is the same in all frames."""
+    tokenizer, most = _tokenizer(checkpoint), checkpoint.config.max_text_tokens
+    pieces = (tokenizer.decode([index]).strip() for index in sorted(tokenizer.get_vocab().values()))
+    words = sorted({piece for piece in pieces if piece.isalpha()}) or ["a"]
+    texts = []
+    for frame in range(frames):
+        chosen = [str(rng.choice(words))]
+        while len(chosen) <= frame % most:
+            longer = [*chosen, str(rng.choice(words))]
+            if len(_prompt_ids(tokenizer, checkpoint, " ".join(longer))[1]) > most:
+                break
+            chosen = longer
+        texts.append(" ".join(chosen))
+    return tuple(texts)
 
 
 def host_inputs(recording: Recording, checkpoint: Checkpoint) -> Iterator[tuple[Tensor, ...]]:
     """Yield the graph's host inputs of each frame, batch 1: images, proprio, token_ids, mask, positions."""
-    tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    config = checkpoint.config
+    tokenizer, config = _tokenizer(checkpoint), checkpoint.config
     for index, text in enumerate(recording.instruction):
-        prompt = checkpoint.embodiment.template.replace("{instruction}", text.strip())
-        ids = tokenizer.encode(prompt, add_special_tokens=False).ids
+        prompt, ids = _prompt_ids(tokenizer, checkpoint, text)
         if not 1 <= len(ids) <= config.max_text_tokens:
             raise ExportError(
                 f"frame {index}: expected a prompt of 1 to {config.max_text_tokens} tokens, found {len(ids)}: "
@@ -109,3 +119,16 @@ def host_inputs(recording: Recording, checkpoint: Checkpoint) -> Iterator[tuple[
         proprio = checkpoint.statistics.proprio.normalise(recording.proprio[index : index + 1])
         images = torch.from_numpy(np.ascontiguousarray(recording.images[index : index + 1]))
         yield images, torch.from_numpy(proprio), token_ids, mask, positions
+
+
+def _tokenizer(checkpoint: Checkpoint) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _prompt_ids(tokenizer: Tokenizer, checkpoint: Checkpoint, text: str) -> tuple[str, list[int]]:
+    """Return the prompt of an instruction and its tokens."""
+    prompt = checkpoint.embodiment.template.replace("{instruction}", text.strip())
+    return prompt, tokenizer.encode(prompt, add_special_tokens=False).ids

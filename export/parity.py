@@ -31,6 +31,7 @@ class ParityTolerance:
 
     Args:
         actions: Largest error of a normalised action, on frames where both keep the same tokens.
+        actions_otherwise: The same on the other frames, where near ties were ordered differently.
         carry: Largest error of a carry tensor on those frames.
         overlap: Smallest share of kept tokens that both have, on every frame. Two backends may order near ties
             differently.
@@ -38,6 +39,7 @@ class ParityTolerance:
     """
 
     actions: float = 1e-4
+    actions_otherwise: float = 0.1
     carry: float = 1e-4
     overlap: float = 0.9
     same_kept: float = 0.5
@@ -54,6 +56,7 @@ class ParityReceipt:
         source: ``recorded`` or ``synthetic`` frames.
         actions_max_error: Normalised.
         actions_mean_error: Normalised.
+        actions_max_error_otherwise: Normalised, on frames with different kept sets; 0 if there are none.
         actions_max_error_physical: For each action dimension, in its unit.
         carry_max_error: Over all carry tensors.
         kept_overlap_min: Worst share of common tokens.
@@ -69,6 +72,7 @@ class ParityReceipt:
     source: str
     actions_max_error: float
     actions_mean_error: float
+    actions_max_error_otherwise: float
     actions_max_error_physical: list[float]
     carry_max_error: float
     kept_overlap_min: float
@@ -87,6 +91,11 @@ class _Frame:
     kept: NDArray[np.int64]
     kept_onnx: NDArray[np.int64]
     carry_error: float
+
+    @property
+    def action_error(self) -> NDArray[np.float32]:
+        """Of each normalised action, ``(chunk, action_dim)``; NaN where one of them is."""
+        return np.abs(self.actions - self.actions_onnx)
 
     @property
     def same(self) -> bool:
@@ -133,9 +142,8 @@ def check_parity(  # noqa: PLR0913
         )
     compared = _run(graph, step, full, frames, warmup)
     same = [frame for frame in compared if frame.same]
-    errors = (
-        np.stack([np.abs(f.actions - f.actions_onnx) for f in same]) if same else np.full((1, 1, 1), np.inf)
-    )
+    otherwise = [frame.action_error for frame in compared if not frame.same]
+    errors = np.stack([frame.action_error for frame in same]) if same else np.full((1, 1, 1), np.inf)
     receipt = ParityReceipt(
         profile=profile,
         keep=step.keep,
@@ -143,8 +151,9 @@ def check_parity(  # noqa: PLR0913
         source=source,
         actions_max_error=float(errors.max()),
         actions_mean_error=float(errors.mean()),
+        actions_max_error_otherwise=float(np.max(otherwise)) if otherwise else 0.0,
         actions_max_error_physical=[float(x) for x in errors.max(axis=(0, 1)) * physical_per_unit],
-        carry_max_error=max((frame.carry_error for frame in same), default=float("inf")),
+        carry_max_error=float(np.max([frame.carry_error for frame in same])) if same else float("inf"),
         kept_overlap_min=min(frame.overlap for frame in compared),
         kept_same_share=len(same) / len(compared),
         distinct_kept_sets=len({frame.kept_onnx.tobytes() for frame in compared}),
@@ -189,7 +198,7 @@ def _compare(
         actions_full=whole[0][0].numpy(),
         kept=ours[1][0].numpy(),
         kept_onnx=theirs[1][0].astype(np.int64),
-        carry_error=max(carry_errors, default=0.0),
+        carry_error=float(np.max(carry_errors, initial=0.0)),  # NaN stays NaN
     )
 
 
@@ -199,6 +208,8 @@ def _judge(
     where = f"profile {receipt.profile!r}"
     for frame in compared:
         check_kept(frame.kept_onnx, receipt.keep, tokens, where)
+        if not np.isfinite(frame.carry_error):
+            raise ReceiptError(f"{where}: expected a finite carry on every frame, found NaN or infinity.")
     for what, found, fine, expected in (
         (
             "share of common kept tokens",
@@ -217,6 +228,12 @@ def _judge(
             receipt.actions_max_error,
             receipt.actions_max_error <= tolerance.actions,
             f"<= {tolerance.actions}",
+        ),
+        (
+            "error of a normalised action where kept sets differ",
+            receipt.actions_max_error_otherwise,
+            receipt.actions_max_error_otherwise <= tolerance.actions_otherwise,
+            f"<= {tolerance.actions_otherwise}",
         ),
         (
             "error of a carry tensor",

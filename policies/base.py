@@ -113,7 +113,7 @@ class TokenPolicy(Protocol):
         name: Registry key, file name and manifest string.
         insertion_layer: Layers ``< insertion_layer`` see every visual token; 0 is the decoder's entry.
         select_signals: Signals for :meth:`select`; their layers must be ``< insertion_layer``.
-        update_signals: Signals for :meth:`update`; any layer.
+        update_signals: Signals for :meth:`update`; all from layers before ``insertion_layer``, or all from it on.
         warmup_steps: Control steps after a reset that the host must run with every token.
         refresh_every: Every n-th control step runs with every token; 0 means never.
     """

@@ -29,6 +29,10 @@ class SinglePassFamily(Protocol):
         """How visual tokens tile the views."""
         ...
 
+    def sequence_inputs(self, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mask and positions, ``(batch, tokens)``, for text lengths int64 ``(batch,)``."""
+        ...
+
     def embed_observation(self, images: Tensor, proprio: Tensor, token_ids: Tensor) -> Tensor:
         """Return the decoder's input ``(batch, tokens, width)``."""
         ...

@@ -7,7 +7,8 @@ states that start at the last prompt token, shifted by one as in next-token pred
 
 Source:
     OpenVLA-OFT (2502.19645), moojink/openvla-oft 213c5ff. Deviation: the prompt is padded, with an explicit mask
-    and explicit positions, so that every shape is static; padding changes no valid token.
+    and explicit positions, so that every shape is static; padding changes no valid token. The prompt is what the
+    embodiment's template says: published checkpoints want lower case and a last token 29871, which nothing here checks.
 """
 
 from __future__ import annotations

@@ -33,6 +33,13 @@ _LLAMA_KEYS = {
     "activation": "hidden_act",
 }
 _TOKEN_KEYS = {"bos_id": "bos_token_id", "eos_id": "eos_token_id", "pad_id": "pad_token_id"}
+_MUST_BE = {
+    "attention_bias": (None, False),
+    "mlp_bias": (None, False),
+    "rope_scaling": (None,),
+}
+"""Switches of Llama that change the model and that this family does not have: key to what is accepted."""
+_RESIZE = "resize-naive"
 _OFT_KEYS = ("views", "chunk", "action_dim", "proprio_dim", "max_text_tokens", "head_blocks")
 
 
@@ -74,6 +81,12 @@ class OftConfig:
             )
         if self.decoder.causal:
             raise CheckpointError("openvla_oft: expected a bidirectional decoder, found causal=True.")
+        for name in ("bos_id", "eos_id", "pad_id"):
+            if not 0 <= getattr(self, name) < self.decoder.vocab_size:
+                raise CheckpointError(
+                    f"{CONFIG_NAME}: {name}: expected a row of the embedding table, 0 to "
+                    f"{self.decoder.vocab_size - 1}, found {getattr(self, name)}."
+                )
 
     @property
     def image_size(self) -> int:
@@ -112,7 +125,7 @@ class OftConfig:
             "arch_specifier": "no-align+fused-gelu-mlp" if fused else "no-align+gelu-mlp",
             "use_fused_vision_backbone": fused,
             "image_sizes": [tower.image_size for tower in self.towers],
-            "image_resize_strategy": "resize-naive",
+            "image_resize_strategy": _RESIZE,
             "text_config": {"model_type": "llama", **text},
             "vision_towers": [asdict(tower) for tower in self.towers],
             "oft": {name: getattr(self, name) for name in _OFT_KEYS},
@@ -130,8 +143,18 @@ def config_from_json(value: Mapping[str, Any]) -> OftConfig:
     """Read the content of ``config.json``; a Llama field that is missing takes transformers' class default.
 
     Raises:
-        CheckpointError: A key that has no default is missing, or a tower has an unknown one.
+        CheckpointError: A key that has no default is missing, a value is of the wrong kind, or a setting would change
+            the model and is not known here.
     """
+    try:
+        return _config_from_json(value)
+    except (TypeError, AttributeError, IndexError, ValueError) as error:
+        raise CheckpointError(
+            f"{CONFIG_NAME}: expected numbers and names that fit together, found: {error}."
+        ) from error
+
+
+def _config_from_json(value: Mapping[str, Any]) -> OftConfig:
     if value.get("model_type") != FAMILY:
         raise CheckpointError(
             f"{CONFIG_NAME}: expected model_type {FAMILY!r}, found {value.get('model_type')!r}; "
@@ -144,7 +167,17 @@ def config_from_json(value: Mapping[str, Any]) -> OftConfig:
     missing = [name for name in _OFT_KEYS if name not in oft]
     if missing:
         raise CheckpointError(f"{CONFIG_NAME}: expected in 'oft' the keys {missing}, found none; add them.")
-    tokens = {name: text[key] for name, key in _TOKEN_KEYS.items() if key in text}
+    unknown = sorted(set(oft) - set(_OFT_KEYS))
+    if unknown:
+        raise CheckpointError(
+            f"{CONFIG_NAME}: expected in 'oft' only {', '.join(_OFT_KEYS)}, found {unknown}."
+        )
+    resize = value.get("image_resize_strategy", _RESIZE)
+    if resize != _RESIZE:
+        raise CheckpointError(
+            f"{CONFIG_NAME}: image_resize_strategy: expected {_RESIZE!r}, found {resize!r}."
+        )
+    tokens = {name: text[key] for name, key in _TOKEN_KEYS.items() if text.get(key) is not None}
     return OftConfig(
         towers=tuple(_tower_from_json(entry) for entry in value["vision_towers"]),
         decoder=_decoder_from_json(text),
@@ -154,7 +187,19 @@ def config_from_json(value: Mapping[str, Any]) -> OftConfig:
 
 
 def _decoder_from_json(text: Mapping[str, Any]) -> DecoderConfig:
+    for key, accepted in _MUST_BE.items():
+        if text.get(key) not in accepted:
+            raise CheckpointError(f"{CONFIG_NAME}: text_config.{key}: expected none, found {text[key]!r}.")
     found = {name: text[key] for name, key in _LLAMA_KEYS.items() if text.get(key) is not None}
+    rope = (
+        text.get("rope_parameters") or {}
+    )  # where transformers 5 keeps what used to be rope_theta and rope_scaling
+    if rope.get("rope_type", "default") != "default":
+        raise CheckpointError(
+            f"{CONFIG_NAME}: text_config.rope_parameters.rope_type: expected 'default', found {rope['rope_type']!r}."
+        )
+    if "rope_theta" in rope:
+        found["rope_theta"] = rope["rope_theta"]
     defaults = DecoderConfig(**found)
     found.setdefault("head_dim", defaults.width // defaults.heads)
     found.setdefault("kv_heads", defaults.heads)

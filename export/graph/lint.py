@@ -108,7 +108,17 @@ _WHY = {
     "Shape": "every shape is static; fold it",
     "Attention": "it appeared after opset 20; use the primitive form",
 }
-_CONSTANT_INPUTS = {"TopK": 1, "Reshape": 1, "Slice": 1, "Expand": 1, "Squeeze": 1, "Unsqueeze": 1, "Tile": 1}
+_ONE_PARAMETER = (
+    *("TopK", "Reshape", "Expand", "Squeeze", "Unsqueeze", "Tile", "Pad", "Split", "CumSum"),
+    *("ReduceL2", "ReduceMax", "ReduceMean", "ReduceMin", "ReduceProd", "ReduceSum"),
+)
+_CONSTANT_INPUTS = {
+    **dict.fromkeys(_ONE_PARAMETER, slice(1, 2)),
+    "Slice": slice(1, None),
+    "Range": slice(0, None),
+    "ConstantOfShape": slice(0, None),
+}
+"""Which inputs decide shapes or axes, and so must be known when an engine is built."""
 _ARITHMETIC = {
     "Add",
     "Sub",
@@ -186,6 +196,8 @@ def _global_findings(model: ir.Model) -> Iterator[str]:
         yield f"{len(model.functions)} local functions; expected them inlined"
     for value in model.graph.inputs:
         yield from (f"input {finding}" for finding in _value_findings(value))
+    for value in model.graph.initializers.values():
+        yield from (f"weight {finding}" for finding in _value_findings(value))
 
 
 def _node_findings(node: ir.Node) -> Iterator[str]:
@@ -203,15 +215,13 @@ def _node_findings(node: ir.Node) -> Iterator[str]:
 
 
 def _input_findings(node: ir.Node) -> Iterator[str]:
-    position = _CONSTANT_INPUTS.get(node.op_type)
-    if position is not None and len(node.inputs) > position:
-        parameters = (
-            node.inputs[position:] if node.op_type == "Slice" else node.inputs[position : position + 1]
-        )
-        if any(value is not None and value.const_value is None for value in parameters):
-            yield "a shape parameter is computed at run time; expected a constant"
+    parameters = node.inputs[_CONSTANT_INPUTS.get(node.op_type, slice(0))]
+    if any(value is not None and value.const_value is None for value in parameters):
+        yield "a shape parameter is computed at run time; expected a constant"
     for value in node.inputs:
-        if value is not None and value.dtype == ir.DataType.UINT8 and node.op_type != "Cast":
+        if value is None or value.dtype != ir.DataType.UINT8:
+            continue
+        if node.op_type != "Cast" or not value.is_graph_input():
             yield "reads uint8; TensorRT takes uint8 only at the graph's entry, straight into Cast"
 
 

@@ -52,7 +52,9 @@ def _rows(node: ir.Node) -> _Rows | None:
     others = [place for place in range(len(data_shape)) if place != axis]
     if len(source_shape) != len(data_shape) or any(source_shape[place] != 1 for place in others):
         return None
-    if any(index_shape[place] != data_shape[place] for place in others):
+    if source_shape[axis] != index_shape[axis] or any(
+        index_shape[place] != data_shape[place] for place in others
+    ):
         return None
     viewed = _behind(source, _VIEWS)
     viewed_shape = static_shape(viewed)

@@ -126,6 +126,8 @@ class TokenPolicyContract:
             assert signal.layers and all(0 <= layer < policy.insertion_layer for layer in signal.layers)
         for signal in policy.update_signals:
             assert signal.layers and all(0 <= layer < SHAPE.layers for layer in signal.layers)
+        sides = {layer >= policy.insertion_layer for each in policy.update_signals for layer in each.layers}
+        assert len(sides) <= 1, "`present` has one meaning"
         assert policy.warmup_steps >= 0 and policy.refresh_every >= 0
 
     def test_config_survives_the_manifest(self, policy: TokenPolicy) -> None:

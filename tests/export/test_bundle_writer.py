@@ -84,6 +84,46 @@ def test_overwriting_must_be_asked_for(exported: Exported, tmp_path: Path) -> No
     assert _names(tmp_path) == ["bundle"]
 
 
+def test_what_appears_meanwhile_is_never_replaced(exported: Exported, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    with BundleWriter(out) as writer:
+        out.mkdir()
+        (out / "thesis.tex").write_text("years of work")
+        with pytest.raises(ExportError, match="found something else"):
+            _again(read_manifest(exported[0]), writer, exported[0])
+    assert _names(tmp_path) == ["bundle"]
+    assert _names(out) == ["thesis.tex"]
+
+
+def test_an_interrupted_swap_leaves_the_old_bundle(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, manifest = exported[0], read_manifest(exported[0])
+    out = tmp_path / "bundle"
+    with BundleWriter(out) as writer:
+        _again(manifest, writer, source)
+    rename = Path.rename
+
+    def interrupted(self: Path, target: Path) -> Path:
+        if ".partial-" in self.name:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupted)
+    with pytest.raises(KeyboardInterrupt), BundleWriter(out, overwrite=True) as writer:
+        _again(manifest, writer, source)
+    assert _names(tmp_path) == ["bundle"]
+    assert read_manifest(out) == manifest
+
+
+def test_an_empty_folder_is_free(exported: Exported, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    out.mkdir()
+    with BundleWriter(out) as writer:
+        _again(read_manifest(exported[0]), writer, exported[0])
+    assert (out / "manifest.json").is_file()
+
+
 def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(ExportError, match="found something else"):

@@ -6,11 +6,10 @@ from typing import Any
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
 from saccade.export.models.decoder import Decoder, DecoderConfig
-
-transformers = pytest.importorskip("transformers", reason="the oracle is in the dev extra")
 
 SIZES = {
     "hidden_size": 16,

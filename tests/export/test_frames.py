@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from saccade.export.checkpoint import Checkpoint
+from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.export.frames import host_inputs, read_recording, synthetic_recording
 from saccade.proto.errors import ExportError
+from tests.export.samples import CONFIG
 
 IMAGES = np.zeros((3, 2, 12, 12, 3), np.uint8)
 PROPRIO = np.zeros((3, 2), np.float32)
@@ -53,10 +57,33 @@ def test_a_file_that_is_no_recording(checkpoint: Checkpoint, tmp_path: Path) -> 
             read_recording(tmp_path / name, checkpoint)
 
 
+def test_synthetic_prompts_have_every_length_that_fits(checkpoint: Checkpoint) -> None:
+    masks = [mask for _, _, _, mask, _ in host_inputs(synthetic_recording(checkpoint, 12), checkpoint)]
+    lengths = {int(mask.sum()) - 2 - 8 - 1 - 6 for mask in masks}
+    assert lengths == {1, 2, 3, 4, 5, 6}
+
+
+def test_synthetic_prompts_fit_a_tokenizer_of_bytes_and_a_long_template(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel()
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(initial_alphabet=pre_tokenizers.ByteLevel.alphabet(), vocab_size=300)
+    tokenizer.train_from_iterator(["what action should the robot take to push the block"], trainer)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    template = "what action should the robot take to {instruction}"
+    spoken = replace(
+        checkpoint,
+        tokenizer=tmp_path / "tokenizer.json",
+        embodiment=replace(checkpoint.embodiment, template=template),
+        model=OpenVlaOft(replace(CONFIG, max_text_tokens=24)),
+    )
+    assert len(list(host_inputs(synthetic_recording(spoken, 12), spoken))) == 12
+
+
 def test_a_prompt_that_is_too_long(checkpoint: Checkpoint) -> None:
     recording = synthetic_recording(checkpoint, 1)
-    from dataclasses import replace
-
     long = replace(recording, instruction=("push " * 7,))
     with pytest.raises(ExportError, match="expected a prompt of 1 to 6 tokens, found 7"):
         list(host_inputs(long, checkpoint))

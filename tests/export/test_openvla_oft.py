@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
+import transformers
 
 from saccade.export.families.openvla_oft import OpenVlaOft, initialise
 from saccade.export.families.openvla_oft_config import config_from_json
@@ -14,7 +16,6 @@ from tests.export.samples import CONFIG, observation, tiny_model
 
 
 def test_same_as_llama_with_a_zero_mask() -> None:
-    transformers = pytest.importorskip("transformers", reason="the oracle is in the dev extra")
     model, decoder = tiny_model(), CONFIG.decoder
     llama = transformers.LlamaModel(
         transformers.LlamaConfig(
@@ -50,13 +51,17 @@ def test_same_as_llama_with_a_zero_mask() -> None:
 
 
 def test_padding_changes_nothing() -> None:
+    """Neither what stands in the padding, nor that there is any: the same weights without padding act the same."""
     model = tiny_model()
     images, proprio, ids, mask, positions = observation(model, length=4)
     other = ids.clone()
     other[:, 4:] = CONFIG.pad_id
-    assert torch.equal(
-        model(images, proprio, ids, mask, positions), model(images, proprio, other, mask, positions)
-    )
+    found = model(images, proprio, ids, mask, positions)
+    assert torch.equal(found, model(images, proprio, other, mask, positions))
+    short = OpenVlaOft(replace(CONFIG, max_text_tokens=4)).eval()
+    short.load_state_dict(model.state_dict())
+    expected = short(images, proprio, ids[:, :4], *short.sequence_inputs(torch.tensor([4])))
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_batch_is_its_robots_one_by_one() -> None:
@@ -96,8 +101,6 @@ def test_training_reaches_every_weight_in_bfloat16() -> None:
 
 
 def test_two_towers_are_concatenated_and_projected_in_three_layers() -> None:
-    from dataclasses import replace
-
     fused = replace(CONFIG, towers=(CONFIG.towers[0], replace(CONFIG.towers[0], width=8)))
     model = initialise(OpenVlaOft(fused), 0)
     images, *rest = observation(model)
@@ -111,6 +114,10 @@ def test_the_config_survives_its_file() -> None:
     assert config_from_json(json.loads(json.dumps(CONFIG.to_json()))) == CONFIG
 
 
+def _text(**changes: object) -> dict[str, object]:
+    return {"text_config": {**CONFIG.to_json()["text_config"], **changes}}
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -118,6 +125,14 @@ def test_the_config_survives_its_file() -> None:
         ({"vision_towers": [{**CONFIG.to_json()["vision_towers"][0], "colour": 1}]}, "found \\['colour'\\]"),
         ({"vision_towers": [{"width": 3}]}, "missing .* required"),
         ({"oft": {"views": 2}}, "expected in 'oft' the keys \\['chunk'"),
+        ({"oft": {**CONFIG.to_json()["oft"], "use_film": True}}, "in 'oft' only .* found \\['use_film'\\]"),
+        ({"image_resize_strategy": "letterbox"}, "expected 'resize-naive', found 'letterbox'"),
+        ({"text_config": []}, "expected numbers and names that fit together"),
+        (_text(num_attention_heads="five"), "expected numbers and names that fit together"),
+        (_text(rope_scaling={"type": "linear", "factor": 4.0}), "rope_scaling: expected none"),
+        (_text(rope_parameters={"rope_type": "llama3"}), "rope_type: expected 'default', found 'llama3'"),
+        (_text(attention_bias=True), "attention_bias: expected none, found True"),
+        (_text(pad_token_id=32000), "pad_id: expected a row of the embedding table, 0 to 10, found 32000"),
     ],
 )
 def test_a_wrong_config_is_named(change: dict[str, object], message: str) -> None:
@@ -131,3 +146,11 @@ def test_a_missing_llama_field_takes_the_class_default() -> None:
     del value["text_config"]["rope_theta"]
     config = config_from_json(value).decoder
     assert (config.norm_eps, config.rope_theta) == (1e-6, 1e4)
+
+
+def test_the_rotary_base_is_read_where_transformers_writes_it() -> None:
+    value = CONFIG.to_json()
+    written = transformers.LlamaConfig(rope_parameters={"rope_type": "default", "rope_theta": 5e5}).to_dict()
+    del value["text_config"]["rope_theta"]
+    value["text_config"]["rope_parameters"] = written["rope_parameters"]
+    assert config_from_json(value).decoder.rope_theta == 5e5

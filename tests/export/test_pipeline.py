@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,7 @@ def test_the_runtime_does_what_the_modules_do(exported: Exported, checkpoint: Ch
     full = SelectingStep(checkpoint.model, policy, CONFIG.grid.tokens)
     pruned = SelectingStep(checkpoint.model, policy, smallest.keep)
     recording, carry = synthetic_recording(checkpoint, 6), initial_carry(full)
+    recording = replace(recording, instruction=recording.instruction[2:3] * 6)
     scale = checkpoint.statistics.action
     session = Session(ProgramExecutor(bundle, OrtBackend(threads=1)), profile=smallest.name)
     with session:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import pytest
 import torch
+import transformers
 from torch import Tensor
 
 from saccade.export.models.vision_transformer import VisionConfig, VisionTransformer, patchify
-
-transformers = pytest.importorskip("transformers", reason="the oracle is in the dev extra")
 
 SIZES = {
     "image_size": 12,
