@@ -30,6 +30,16 @@ _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 GRPC_LARGE_FRAMES = (("grpc.http2.max_frame_size", 1 << 24), ("grpc.http2.lookahead_bytes", 1 << 24))
 """Channel options for both ends: an observation goes out in one HTTP/2 frame instead of dozens."""
 
+GRPC_KEEPALIVE = (
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.min_ping_interval_without_data_ms", 4_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 4_000),
+)
+"""Channel options for both ends: a peer that lost power or network is noticed within ten seconds."""
+
 M = TypeVar("M", bound=Message)
 
 
@@ -62,7 +72,10 @@ def tensor_from_wire(message: wire.Tensor) -> NDArray[Any]:
         raise MessageError(
             f"expected {prod(shape) * dtype.itemsize} bytes for {dtype}{list(shape)}, found {len(data)}."
         )
-    return np.frombuffer(data, dtype=dtype).reshape(shape)
+    try:
+        return np.frombuffer(data, dtype=dtype).reshape(shape)
+    except ValueError as error:  # an axis of length 0 among axes whose product overflows
+        raise MessageError(f"expected a shape that an array can have, found {list(shape)}.") from error
 
 
 def decode(kind: type[M], data: bytes) -> M:

@@ -28,6 +28,7 @@
     ├── ServeError                      the daemon cannot start or go on
     │   ├── AddressInUseError           the port is taken
     │   ├── InsecureBindError           a bind beyond loopback was not asked for explicitly
+    │   ├── DrainingError               the daemon is shutting down
     │   └── InternalError               a defect of the daemon; the log has the details
     ├── TransportError                  the call did not get through
     │   ├── UnavailableError            nobody answers at the address
@@ -221,6 +222,12 @@ class InsecureBindError(ServeError):
     """A bind beyond loopback was not asked for explicitly."""
 
     code = "serve.insecure_bind"
+
+
+class DrainingError(ServeError):
+    """The daemon is shutting down."""
+
+    code = "serve.draining"
 
 
 class InternalError(ServeError):

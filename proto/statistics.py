@@ -70,8 +70,8 @@ class Statistics:
         """
         try:
             value = parse_json(path.read_text(encoding="utf-8"))
-        except ManifestError as error:
-            raise StatisticsError(f"{path.name}: {error.message}") from error
+        except (ManifestError, UnicodeDecodeError) as error:
+            raise StatisticsError(f"{path.name}: {error}") from error
         if not isinstance(value, dict) or not isinstance(value.get(key), dict):
             known = ", ".join(map(repr, value)) if isinstance(value, dict) and value else "none"
             raise StatisticsError(f"{path.name}: expected statistics of data set {key!r}, found {known}.")
@@ -90,9 +90,15 @@ def _scale(value: Any, dim: int, where: str) -> Scale:
         raise StatisticsError(f"{where}: expected an object with q01 and q99, found {type(value).__name__}.")
     low, high = (_vector(value.get(name), dim, f"{where}.{name}", float) for name in ("q01", "q99"))
     mask = _vector(value.get("mask", [True] * dim), dim, f"{where}.mask", bool)
-    if not (high[mask] >= low[mask]).all():
-        raise StatisticsError(f"{where}: expected q99 >= q01, found {high.tolist()} and {low.tolist()}.")
-    return Scale(low.astype(np.float32), high.astype(np.float32), mask)
+    with np.errstate(over="ignore"):
+        low, high = low.astype(np.float32), high.astype(np.float32)
+    if not (
+        np.isfinite(low[mask]).all() and np.isfinite(high[mask]).all() and (high[mask] >= low[mask]).all()
+    ):
+        raise StatisticsError(
+            f"{where}: expected finite q99 >= q01, found {high.tolist()} and {low.tolist()}."
+        )
+    return Scale(low, high, mask)
 
 
 def _vector(value: Any, dim: int, where: str, kind: type) -> NDArray[Any]:
@@ -101,4 +107,7 @@ def _vector(value: Any, dim: int, where: str, kind: type) -> NDArray[Any]:
         raise StatisticsError(
             f"{where}: expected a list of {dim} of type {kind.__name__}, found {value!r:.80}."
         )
-    return np.array(value, dtype=kind)
+    try:
+        return np.array(value, dtype=kind)
+    except OverflowError as error:
+        raise StatisticsError(f"{where}: expected numbers that fit a float, found {value!r:.80}.") from error

@@ -90,7 +90,10 @@ def _decode(kind: Any, value: Any, path: str) -> Any:
 
 def _decode_scalar(kind: type, value: Any, path: str) -> Any:
     if kind is float and type(value) is int:
-        value = float(value)
+        try:
+            value = float(value)
+        except OverflowError:
+            _wrong_type(path, "a finite number", value)
     if type(value) is not kind:
         _wrong_type(path, kind.__name__, value)
     if isinstance(value, float) and not isfinite(value):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import logging
 from importlib.metadata import EntryPoint, entry_points
+from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -71,6 +72,17 @@ class SaccadeGroup(click.Group):
             _fail(f"{error.message} [{error.code}]")
 
 
+class _Duration(click.FloatRange):
+    """A finite number."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Refuse what is no duration."""
+        number: float = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"expected a finite number, found {value}", param, ctx)
+        return number
+
+
 def _installed() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=COMMAND_GROUP)}
 
@@ -99,22 +111,33 @@ def main(verbose: bool) -> None:
 @click.option(
     "--insecure-bind", is_flag=True, help="Allow binds beyond loopback. Nothing authenticates clients."
 )
-@click.option("--threads", default=0, show_default=True, help="Threads of the engine; 0 = one for each core.")
+@click.option(
+    "--threads",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Threads of the engine; 0 = one for each core.",
+)
 @click.option("--lean", is_flag=True, help="All profiles read one memory-mapped copy of the weights; slower.")
 @click.option(
-    "--lease-s", default=10.0, show_default=True, help="A silent owner can be replaced after this long."
+    "--lease-s",
+    type=_Duration(0),
+    default=10.0,
+    show_default=True,
+    help="A silent owner can be replaced after this long.",
 )
 @click.option(
     "--max-age-ms",
-    type=float,
+    type=_Duration(0),
     help="Refuse observations captured longer ago, and chunks later than that; 0 = never. "
     "[default: as long as one chunk lasts]",
 )
 @click.option(
     "--max-frozen-frames",
+    type=click.IntRange(0),
     default=DEFAULT_FROZEN_FRAMES,
     show_default=True,
-    help="Refuse a camera that gives the same pixels this often in a row; 0 = never.",
+    help="Refuse a camera that repeats the same pixels this often in a row; 0 = never.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line when ready.")
 def serve(

@@ -16,7 +16,13 @@ from typing import Literal, Protocol, TypeVar
 from google.protobuf.message import Message
 
 from saccade.proto.codec import error_from_wire
-from saccade.proto.errors import ImageError, LateChunkError, SaccadeError, TensorError
+from saccade.proto.errors import (
+    ImageError,
+    LateChunkError,
+    SaccadeError,
+    StaleObservationError,
+    TensorError,
+)
 from saccade.proto.manifest import Manifest, manifest_from_json
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.versions import WIRE_VERSION, check_wire_version
@@ -193,9 +199,16 @@ class RemoteSession:
         """Run one control step.
 
         Raises:
+            StaleObservationError: The observation is too old, or its capture time is of another clock.
             LateChunkError: The chunk arrived too late to act upon.
             SaccadeError: What the daemon raised, or a :class:`TransportError`.
         """
+        age_ns = monotonic_ns() - observation.captured_ns
+        if self.max_age_ns and not 0 <= age_ns <= self.max_age_ns:
+            raise StaleObservationError(
+                f"expected an observation captured 0 to {self.max_age_ns / 1e6:.1f} ms ago, found {age_ns / 1e6:.1f} "
+                f"ms: send a newer one, and take its time from time.monotonic_ns() on this machine."
+            )
         reply = self._call("Act", self._pack(observation, profile), wire.ActionChunk)
         return self._in_time(chunk_from_wire(reply))
 
@@ -208,6 +221,7 @@ class RemoteSession:
         :class:`saccade.proto.errors.SupersededError`. Errors that concern one observation are yielded, not raised.
 
         Raises:
+            Exception: Whatever ``observations`` raised.
             TransportError: The stream broke.
         """
         requests = (self._pack(observation, profile) for observation in observations)
@@ -241,9 +255,9 @@ class RemoteSession:
             return  # the error that ended the block matters more than a lease that runs out by itself
 
     def _in_time(self, chunk: ActionChunk) -> ActionChunk:
-        """Both times are this client's own, so this holds across hosts too."""
+        """Both times are this client's own, so this holds across hosts too. A time ahead of ours proves nothing."""
         age_ns = monotonic_ns() - chunk.captured_ns
-        if self.max_age_ns and age_ns > self.max_age_ns:
+        if self.max_age_ns and not 0 <= age_ns <= self.max_age_ns:
             raise LateChunkError(
                 f"expected the chunk within {self.max_age_ns / 1e6:.1f} ms of its observation, found it arrived after "
                 f"{age_ns / 1e6:.1f} ms: it is dropped, hold the arm; is the network or the daemon overloaded?"

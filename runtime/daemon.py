@@ -51,6 +51,11 @@ class DaemonConfig:
     max_age_ns: int | None = None
     max_frozen_frames: int = DEFAULT_FROZEN_FRAMES
 
+    def __post_init__(self) -> None:
+        for name in ("threads", "lease_ns", "max_age_ns", "max_frozen_frames"):
+            if (getattr(self, name) or 0) < 0:
+                raise ServeError(f"{name}: expected 0 or more, found {getattr(self, name)}.")
+
 
 class Daemon:
     """A running daemon; a context manager that serves on entry and drains on exit.
@@ -110,6 +115,7 @@ class Daemon:
         grpc_server.start()
         stack.callback(grpc_server.stop, grace_s=_GRACE_S)
         self.address = grpc_server.address
+        stack.callback(self.endpoint.drain)  # on the way out this comes first
 
 
 def run(config: DaemonConfig, *, on_ready: Callable[[Daemon], None]) -> None:

@@ -18,7 +18,7 @@ class FrozenCameraDetector:
     """Counts how often each view repeated itself.
 
     Args:
-        limit: Refuse a view that came this many times in a row; 0 = never refuse.
+        limit: Refuse a view that repeated itself this many times in a row; 0 = never refuse.
     """
 
     def __init__(self, limit: int) -> None:
@@ -42,11 +42,11 @@ class FrozenCameraDetector:
             return
         for view, pixels in images.items():
             checksum = zlib.crc32(np.ascontiguousarray(pixels).data)
-            before, times = self._seen.get(view, (-1, 0))
-            times = times + 1 if checksum == before else 1
-            self._seen[view] = checksum, times
-            if times >= self._limit:
+            before, repeats = self._seen.get(view, (-1, 0))
+            repeats = repeats + 1 if checksum == before else 0
+            self._seen[view] = checksum, repeats
+            if repeats >= self._limit:
                 raise FrozenCameraError(
-                    f"view {view!r}: expected a new frame, found the same pixels {times} times in a row: "
+                    f"view {view!r}: expected a new frame, found the same pixels {repeats + 1} times in a row: "
                     f"check the camera and its driver; --max-frozen-frames 0 for a scene that is not real."
                 )

@@ -10,6 +10,7 @@ from google.protobuf.message import Message
 
 from saccade.proto.codec import (
     GRPC_ERROR_METADATA,
+    GRPC_KEEPALIVE,
     GRPC_LARGE_FRAMES,
     MAX_MESSAGE_BYTES,
     decode,
@@ -34,6 +35,7 @@ class GrpcTransport:
                 ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
                 ("grpc.enable_http_proxy", 0),
                 *GRPC_LARGE_FRAMES,
+                *GRPC_KEEPALIVE,
             ],
         )
         self._stub = control_pb2_grpc.ControlStub(self._channel)  # type: ignore[no-untyped-call] # generated
@@ -51,11 +53,19 @@ class GrpcTransport:
         return result
 
     def stream(self, requests: Iterator[wire.Observation]) -> Iterator[wire.StreamReply]:
-        """Send ``requests`` as they come and yield one reply for each."""
-        call = self._stub.Stream(requests)
+        """Send ``requests`` as they come and yield one reply for each.
+
+        Raises:
+            Exception: Whatever ``requests`` raised.
+            TransportError: The stream broke.
+        """
+        failures: list[Exception] = []
+        call = self._stub.Stream(_remembering(requests, failures))
         try:
             yield from call
         except grpc.RpcError as error:
+            if failures:
+                raise failures[0] from error
             raise self._translate(error, float("inf")) from error
         finally:
             call.cancel()
@@ -80,3 +90,14 @@ class GrpcTransport:
         if status is grpc.StatusCode.RESOURCE_EXHAUSTED:
             return MessageError(f"expected a message that the daemon accepts, found: {details}.")
         return TransportError(f"expected an answer from {self._address}, found {status}: {details}.")
+
+
+def _remembering(
+    requests: Iterator[wire.Observation], failures: list[Exception]
+) -> Iterator[wire.Observation]:
+    """Pass ``requests`` on; grpc reads them on its own thread and would swallow what they raise."""
+    try:
+        yield from requests
+    except Exception as error:
+        failures.append(error)
+        raise

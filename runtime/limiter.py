@@ -25,12 +25,15 @@ class Limiter:
     """
 
     def __init__(self, limits: LimitsSpec, names: tuple[str, ...], *, reject_margin: float = 1.0) -> None:
-        self._low = np.array(limits.low, np.float32)
-        self._high = np.array(limits.high, np.float32)
-        self._max_change = np.array(limits.max_change, np.float32)
         self._names = names
-        margin = reject_margin * (self._high - self._low)
-        self._reject_low, self._reject_high = self._low - margin, self._high + margin
+        with np.errstate(
+            over="ignore"
+        ):  # a limit beyond float32 is none, but what is not finite is refused all the same
+            self._low = np.array(limits.low, np.float32)
+            self._high = np.array(limits.high, np.float32)
+            self._max_change = np.array(limits.max_change, np.float32)
+            margin = reject_margin * (self._high - self._low)
+            self._reject_low, self._reject_high = self._low - margin, self._high + margin
 
     def limit(self, actions: NDArray[np.float32]) -> tuple[NDArray[np.float32], int]:
         """Pass, clamp or refuse a chunk.
@@ -44,7 +47,7 @@ class Limiter:
         Raises:
             ActionRefusedError: A number is not finite or lies in the reject band.
         """
-        accepted = (actions >= self._reject_low) & (actions <= self._reject_high)  # False for NaN
+        accepted = np.isfinite(actions) & (actions >= self._reject_low) & (actions <= self._reject_high)
         if not accepted.all():
             self._refuse(actions, accepted)
         limited = np.clip(actions, self._low, self._high)

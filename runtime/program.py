@@ -17,9 +17,11 @@ from numpy.typing import NDArray
 
 from saccade.proto.errors import BundleError, EngineError
 from saccade.proto.manifest import Manifest, ProfileSpec, StageSpec
+from saccade.proto.statistics import Statistics
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.base import Backend, Buffer, Engine, Run
+from saccade.runtime.tokens import InstructionTokens
 
 _CARRY_SIDES = 2
 _WARM_UP_STEPS = 2
@@ -41,15 +43,30 @@ class ProgramExecutor:
         bundle: A verified bundle.
         backend: What executes its graphs; the caller closes it.
 
+    Attributes:
+        tokens: The bundle's tokenizer.
+        statistics: The bundle's scales. Like everything, read once: a bundle that is replaced on disk changes nothing.
+
     Raises:
         EngineError: A graph cannot be loaded.
-        BundleError: A graph's ports are not what the manifest wires.
+        BundleError: A graph's ports are not what the manifest wires, or the tokenizer cannot be read.
+        StatisticsError: The statistics cannot be read.
     """
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         self.manifest: Manifest = bundle.manifest
         self.bundle = bundle
         self.engine_name = backend.name
+        manifest = bundle.manifest
+        self.tokens = InstructionTokens(
+            bundle.file(manifest.instruction.tokenizer), manifest.instruction, manifest.sequence
+        )
+        self.statistics = Statistics.read(
+            bundle.file(manifest.statistics),
+            manifest.statistics_key,
+            action_dim=manifest.action.dim,
+            proprio_dim=manifest.proprio.dim,
+        )
         self._backend = backend
         self._side = 0
         self._ran: _Program | None = None

@@ -17,13 +17,11 @@ from saccade.proto.errors import (
     StaleObservationError,
 )
 from saccade.proto.manifest_rules import ACTIONS, FULL_PROFILE, KEPT
-from saccade.proto.statistics import Statistics
 from saccade.runtime.clock import Clock, monotonic_ns
 from saccade.runtime.frozen_camera import FrozenCameraDetector
 from saccade.runtime.limiter import Limiter
 from saccade.runtime.observation import ActionChunk, Observation
 from saccade.runtime.program import ProgramExecutor
-from saccade.runtime.tokens import InstructionTokens
 
 _NO_TOKENS = np.zeros(0, np.int64)
 
@@ -36,13 +34,11 @@ class Session:
         profile: Used where a step names none.
         max_age_ns: Refuse observations captured longer ago, and chunks that are ready later than this after their
             capture; None accepts any age.
-        max_frozen_frames: Refuse a view that comes with the same pixels this often in a row; 0 = never.
+        max_frozen_frames: Refuse a view that repeated the same pixels this often in a row; 0 = never.
         clock: Monotonic nanoseconds.
 
     Raises:
         UnknownProfileError: The bundle has no such profile.
-        BundleError: The tokenizer cannot be read.
-        StatisticsError: The statistics cannot be read.
     """
 
     def __init__(
@@ -60,15 +56,6 @@ class Session:
         self._profile = manifest.profile(profile).name
         self._max_age_ns = max_age_ns
         self._clock = clock
-        self._tokens = InstructionTokens(
-            program.bundle.file(manifest.instruction.tokenizer), manifest.instruction, manifest.sequence
-        )
-        self._statistics = Statistics.read(
-            program.bundle.file(manifest.statistics),
-            manifest.statistics_key,
-            action_dim=manifest.action.dim,
-            proprio_dim=manifest.proprio.dim,
-        )
         self._frozen = FrozenCameraDetector(max_frozen_frames)
         self._limiter = Limiter(manifest.limits, manifest.action.names)
         self._has_instruction = False
@@ -81,7 +68,7 @@ class Session:
         Raises:
             InstructionError: Empty, or too long.
         """
-        tokens = self._tokens.encode(instruction)
+        tokens = self._program.tokens.encode(instruction)
         for name in ("token_ids", "attention_mask", "position_ids"):
             if name in self._program.inputs:
                 self._program.inputs[name][...] = getattr(tokens, name)
@@ -120,7 +107,9 @@ class Session:
         timings_ns["prepare"] = time.monotonic_ns() - started
         results = self._program.step(chosen, timings_ns)
         finishing = time.monotonic_ns()
-        actions, clamped = self._limiter.limit(self._statistics.action.unnormalise(results[ACTIONS][0]))
+        actions, clamped = self._limiter.limit(
+            self._program.statistics.action.unnormalise(results[ACTIONS][0])
+        )
         self._check_in_time(observation)
         kept = results[KEPT][0].copy() if KEPT in results else _NO_TOKENS
         self._program.commit()
@@ -202,7 +191,7 @@ class Session:
     def _load_proprio(self, observation: Observation) -> None:
         proprio = self._checked_proprio(observation.proprio)
         if "proprio" in self._program.inputs:
-            self._program.inputs["proprio"][0] = self._statistics.proprio.normalise(proprio)
+            self._program.inputs["proprio"][0] = self._program.statistics.proprio.normalise(proprio)
 
     def _checked_proprio(self, proprio: NDArray[np.float32]) -> NDArray[np.float32]:
         spec = self._manifest.proprio

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import queue
+import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -11,13 +13,12 @@ import zmq
 from google.protobuf.message import Message
 
 from saccade.proto.codec import MAX_MESSAGE_BYTES, decode, error_from_wire
-from saccade.proto.errors import MessageError, UnavailableError
+from saccade.proto.errors import DeadlineError, MessageError, UnavailableError
 from saccade.proto.v1 import control_pb2 as wire
 
 _OK = b"ok"
-_END = b""
 _REPLY_FRAMES = 3
-_STREAM_SILENCE_MS = 10_000
+_STREAM_SILENCE_S = 10.0
 
 Reply = TypeVar("Reply", bound=Message)
 
@@ -39,81 +40,145 @@ class ZmqTransport:
         """
         self._calls += 1
         request_id = str(self._calls).encode()
-        self._socket.send_multipart([request_id, method.encode(), request.SerializeToString()])
         deadline = time.monotonic() + deadline_s
-        while True:
-            found, status, payload = self._receive(self._socket, deadline - time.monotonic(), deadline_s)
-            if found == request_id:  # anything else answers a call that ran out of time
-                return _result(status, payload, reply)
+        try:
+            self._send(self._socket, [request_id, method.encode(), request.SerializeToString()], deadline_s)
+            while True:
+                found, status, payload = self._receive(self._socket, deadline - time.monotonic(), deadline_s)
+                if found == request_id:  # anything else answers a call that failed before
+                    return _result(status, payload, reply)
+        except (UnavailableError, DeadlineError):
+            self._socket.close()  # with it goes what it still had to send: nobody waits for that any more
+            self._socket = self._connect()
+            raise
 
     def stream(self, requests: Iterator[wire.Observation]) -> Iterator[wire.StreamReply]:
-        """Send ``requests`` as they come and yield one reply for each."""
-        socket = self._connect()
-        inbox = self._context.socket(zmq.PAIR)
-        address = f"inproc://stream-{id(inbox)}"
-        inbox.bind(address)
-        feeder = threading.Thread(target=self._feed, args=(address, requests), daemon=True)
-        feeder.start()
+        """Send ``requests`` as they come and yield one reply for each.
+
+        Raises:
+            Exception: Whatever ``requests`` raised.
+            TransportError: The stream broke.
+        """
+        dealer = self._connect()
+        inbox = _Inbox(requests)
         try:
-            yield from self._exchange(socket, inbox)
+            yield from self._exchange(dealer, inbox)
         finally:
             inbox.close()
-            socket.close()
+            dealer.close()
 
     def close(self) -> None:
         """Hang up."""
         self._context.destroy(linger=0)
 
-    def _feed(self, address: str, requests: Iterator[wire.Observation]) -> None:
-        """Read the caller's observations on their own thread, because their iterator may wait for a camera."""
-        outbox = self._context.socket(zmq.PAIR)
-        outbox.connect(address)
-        with outbox:
-            for request in requests:
-                outbox.send(request.SerializeToString())
-            outbox.send(_END)
-
-    def _exchange(self, socket: zmq.Socket[bytes], inbox: zmq.Socket[bytes]) -> Iterator[wire.StreamReply]:
+    def _exchange(self, dealer: zmq.Socket[bytes], inbox: _Inbox) -> Iterator[wire.StreamReply]:
         poller = zmq.Poller()
-        poller.register(socket, zmq.POLLIN)
-        poller.register(inbox, zmq.POLLIN)
+        poller.register(dealer, zmq.POLLIN)
+        poller.register(inbox.bell, zmq.POLLIN)
         sent = answered = 0
-        is_ended = False
-        while not is_ended or answered < sent:
-            ready = dict(poller.poll(_STREAM_SILENCE_MS if answered < sent else None))
+        while not inbox.is_ended or answered < sent:
+            ready = dict(poller.poll(round(_STREAM_SILENCE_S * 1e3) if answered < sent else None))
             if not ready:
-                raise self._nobody(_STREAM_SILENCE_MS / 1e3)
-            if inbox in ready:
-                payload = inbox.recv()
-                is_ended = payload == _END
-                if not is_ended:
+                raise self._silence(_STREAM_SILENCE_S)
+            if inbox.bell.fileno() in ready:
+                for payload in inbox.take():
                     sent += 1
-                    socket.send_multipart([str(sent).encode(), b"Stream", payload])
-            if socket in ready:
-                _, status, payload = self._receive(socket, 0, 0)
+                    self._send(dealer, [str(sent).encode(), b"Stream", payload], _STREAM_SILENCE_S)
+            if dealer in ready:
+                _, status, payload = self._receive(dealer, 0, 0)
                 answered += 1
                 yield _result(status, payload, wire.StreamReply)
 
     def _connect(self) -> zmq.Socket[bytes]:
-        socket = self._context.socket(zmq.DEALER)
-        socket.setsockopt(zmq.LINGER, 0)
-        socket.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
-        socket.connect(f"tcp://{self._address}")
-        return socket
+        dealer = self._context.socket(zmq.DEALER)
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.setsockopt(zmq.IMMEDIATE, 1)  # nothing is kept for a daemon that is not there
+        dealer.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        dealer.connect(f"tcp://{self._address}")
+        return dealer
 
-    def _receive(self, socket: zmq.Socket[bytes], remaining_s: float, deadline_s: float) -> list[bytes]:
-        if not socket.poll(max(0, round(remaining_s * 1e3))):
-            raise self._nobody(deadline_s)
-        frames = socket.recv_multipart()
+    def _send(self, dealer: zmq.Socket[bytes], frames: list[bytes], deadline_s: float) -> None:
+        if not dealer.poll(round(deadline_s * 1e3), zmq.POLLOUT):
+            raise UnavailableError(
+                f"expected a saccade daemon at {self._address}, found nobody: start it with "
+                f"`saccade serve --zmq-bind {self._address}`."
+            )
+        dealer.send_multipart(frames)
+
+    def _receive(self, dealer: zmq.Socket[bytes], remaining_s: float, deadline_s: float) -> list[bytes]:
+        if not dealer.poll(max(0, round(remaining_s * 1e3))):
+            raise self._silence(deadline_s)
+        frames = dealer.recv_multipart()
         if len(frames) != _REPLY_FRAMES:
             raise MessageError(f"expected a reply of {_REPLY_FRAMES} frames, found {len(frames)}.")
         return frames
 
-    def _nobody(self, deadline_s: float) -> UnavailableError:
-        return UnavailableError(
-            f"expected a saccade daemon at {self._address} to answer within {deadline_s} s, found silence: start it "
-            f"with `saccade serve --zmq-bind {self._address}`."
+    def _silence(self, deadline_s: float) -> DeadlineError:
+        return DeadlineError(
+            f"expected an answer from {self._address} within {deadline_s} s, found none: is the daemon overloaded?"
         )
+
+
+class _Inbox:
+    """The caller's observations, read on a thread of their own, because their iterator may wait for a camera.
+
+    Attributes:
+        bell: Readable when there is something to take. A plain socket: those of ZeroMQ stay on one thread.
+        is_ended: Everything was taken.
+    """
+
+    def __init__(self, requests: Iterator[wire.Observation]) -> None:
+        self.is_ended = False
+        self.bell, self._rope = socket.socketpair()
+        self._items: queue.SimpleQueue[bytes | Exception | None] = queue.SimpleQueue()
+        threading.Thread(target=self._feed, args=(requests,), name="saccade-feed", daemon=True).start()
+
+    def take(self) -> Iterator[bytes]:
+        """Yield the serialised observations that have come.
+
+        Raises:
+            Exception: Whatever the iterator raised.
+        """
+        for _ in self.bell.recv(1 << 12):  # one byte for each item
+            item = self._items.get()
+            if isinstance(item, Exception):
+                raise item
+            if item is None:
+                self.is_ended = True
+            else:
+                yield item
+
+    def close(self) -> None:
+        """Let the thread end with its next observation."""
+        self.bell.close()
+        self._rope.close()
+
+    def _feed(self, requests: Iterator[wire.Observation]) -> None:
+        try:
+            for request in requests:
+                self._put(request.SerializeToString())
+            self._put(None)
+        except _Closed:
+            return
+        except Exception as error:  # noqa: BLE001 - raised again where the stream is read
+            self._put_last(error)
+
+    def _put(self, item: bytes | Exception | None) -> None:
+        self._items.put(item)
+        try:
+            self._rope.sendall(b"\0")
+        except OSError as error:
+            raise _Closed from error
+
+    def _put_last(self, error: Exception) -> None:
+        try:
+            self._put(error)
+        except _Closed:
+            return
+
+
+class _Closed(Exception):  # noqa: N818 - no error: nobody reads any more
+    """The stream was left."""
 
 
 def _result(status: bytes, payload: bytes, reply: type[Reply]) -> Reply:

@@ -1,7 +1,7 @@
 """The daemon's behaviour, without a transport: request message in, reply message or error out.
 
 Two locks. ``_state`` guards who owns the robot and is held for microseconds; ``_engine`` is held for a whole
-control step. Stop takes neither, so it never waits for the engine.
+control step. Only Reset and Act take the second; Stop takes neither, so it never waits for the engine.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
-from typing import Any
 
 from google.protobuf.message import Message
 
 from saccade.proto.codec import error_to_wire
 from saccade.proto.errors import (
+    DeadlineError,
+    DrainingError,
     InternalError,
     LeaseHeldError,
     NoSessionError,
     SaccadeError,
-    StoppedError,
     SupersededError,
 )
 from saccade.proto.manifest import Manifest, manifest_to_json
@@ -34,6 +34,7 @@ from saccade.runtime.clock import Clock, clock_id, monotonic_ns
 from saccade.runtime.frame_slot import FrameSlot
 from saccade.runtime.observation import Observation
 from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.servers.stop_latch import StopLatch
 from saccade.runtime.session import Session
 from saccade.runtime.telemetry import Telemetry
 from saccade.runtime.wire_format import chunk_to_wire, observation_from_wire
@@ -43,7 +44,27 @@ _MESSAGE_MARGIN_BYTES = 1 << 20
 DEFAULT_LEASE_NS = 10_000_000_000
 DEFAULT_FROZEN_FRAMES = 10
 
+_VANISHED_LEASE_NS = 1_000_000_000
+"""What is left of the lease of a client whose stream broke; any call of its renews it."""
+
 Reply = Callable[[wire.StreamReply], None]
+IsWanted = Callable[[], bool]
+"""Whether the caller still waits for the answer."""
+
+
+@dataclass(frozen=True)
+class Method:
+    """One call that a transport must offer besides Stream.
+
+    Args:
+        request: Its message type.
+        call: Takes the request and, if it waits, ``is_wanted``.
+        waits: It may wait for the engine. The others must be served even while every worker waits.
+    """
+
+    request: type[Message]
+    call: Callable[..., Message]
+    waits: bool = False
 
 
 @dataclass
@@ -54,6 +75,7 @@ class _Owner:
     has_our_clock: bool
     expires_ns: int
     vanished_ns: int = -1
+    reset_ns: int = 0
 
 
 @dataclass(frozen=True)
@@ -93,22 +115,22 @@ class Endpoint:
         self._max_frozen_frames = max_frozen_frames
         self._clock = clock
         self._owner: _Owner | None = None
-        self._stop_reason: str | None = None
+        self._latch = StopLatch()
         self._state = threading.Lock()
         self._engine = threading.Lock()
         self._slot: FrameSlot[_Pending] = FrameSlot()
         self._streamer = threading.Thread(target=self._run_stream, name="saccade-stream", daemon=True)
         self._streamer.start()
 
-    def methods(self) -> dict[str, tuple[type[Message], Callable[[Any], Message]]]:
-        """Return what a transport must offer besides Stream: name to request type and method."""
+    def methods(self) -> dict[str, Method]:
+        """Return what a transport must offer besides Stream, by name."""
         return {
-            "Describe": (wire.DescribeRequest, self.describe),
-            "Open": (wire.OpenRequest, self.open),
-            "Reset": (wire.ResetRequest, self.reset),
-            "Act": (wire.Observation, self.act),
-            "Stop": (wire.StopRequest, self.stop),
-            "Close": (wire.CloseRequest, self.close),
+            "Describe": Method(wire.DescribeRequest, self.describe),
+            "Open": Method(wire.OpenRequest, self.open),
+            "Reset": Method(wire.ResetRequest, self.reset, waits=True),
+            "Act": Method(wire.Observation, self.act, waits=True),
+            "Stop": Method(wire.StopRequest, self.stop),
+            "Close": Method(wire.CloseRequest, self.close),
         }
 
     @property
@@ -130,7 +152,7 @@ class Endpoint:
             max_message_bytes=self.max_message_bytes,
             is_ready=self.is_ready,
             is_owned=is_owned,
-            is_stopped=self._stop_reason is not None,
+            is_stopped=self._latch.is_set,
             counters=self.telemetry.snapshot(),
         )
 
@@ -141,7 +163,9 @@ class Endpoint:
             VersionError: The client speaks another wire version.
             UnknownProfileError: No such profile.
             LeaseHeldError: Another client owns the robot.
+            DrainingError: The daemon is shutting down.
         """
+        self._check_ready()
         check_wire_version(request.wire_version)
         max_age_ns = min((limit for limit in (request.max_age_ns, self._max_age_ns) if limit), default=0)
         session = Session(
@@ -169,43 +193,58 @@ class Endpoint:
                 session_token=self._owner.token, lease_ns=self._lease_ns, max_age_ns=max_age_ns
             )
 
-    def reset(self, request: wire.ResetRequest) -> wire.ResetReply:
+    def reset(self, request: wire.ResetRequest, *, is_wanted: IsWanted = lambda: True) -> wire.ResetReply:
         """Start an episode.
 
         Raises:
             NoSessionError: The token is not the owner's.
-            StoppedError: The stop latch is set and the request does not release it.
+            StoppedError: The stop latch is set and the request does not release it, or somebody stopped meanwhile.
             InstructionError: Empty, or too long.
+            DrainingError: The daemon is shutting down.
         """
+        mark = self._latch.mark()
         with self._engine:
+            self._check_wanted(is_wanted)
             owner = self._renew(request.session_token, self._clock())
             if not request.release_stop:
-                self._check_stop()
+                self._latch.check()
             owner.session.reset(request.instruction)
-            self._stop_reason = None
+            owner.reset_ns = self._clock()
+            if request.release_stop:
+                self._latch.release(mark)
         return wire.ResetReply()
 
-    def act(self, request: wire.Observation, *, arrived_ns: int | None = None) -> wire.ActionChunk:
+    def act(
+        self, request: wire.Observation, *, arrived_ns: int | None = None, is_wanted: IsWanted = lambda: True
+    ) -> wire.ActionChunk:
         """Run one control step.
 
         Args:
             request: The observation.
             arrived_ns: When it arrived, if it has waited since.
+            is_wanted: Asked before the step is run.
 
         Raises:
             NoSessionError: The token is not the owner's.
             StoppedError: The stop latch is set, or was set meanwhile.
+            SupersededError: It arrived before the episode began.
+            DrainingError: The daemon is shutting down.
             SaccadeError: Whatever :meth:`saccade.runtime.session.Session.act` raises.
         """
         arrived_ns = self._clock() if arrived_ns is None else arrived_ns
         self.telemetry.count("observations")
         with self._engine:
+            self._check_wanted(is_wanted)
             owner = self._renew(request.session_token, arrived_ns)
-            self._check_stop()
+            if arrived_ns < owner.reset_ns:
+                raise SupersededError(
+                    "expected an observation of this episode, found one that arrived before its reset: ignore it."
+                )
+            self._latch.check()
             observation = self._on_our_clock(observation_from_wire(request), owner, arrived_ns)
             chunk = owner.session.act(observation, request.profile or None)
             self._renew(request.session_token, arrived_ns)
-            self._check_stop()
+            self._latch.check()
         chunk = dataclasses.replace(chunk, captured_ns=request.captured_monotonic_ns)
         chunk.timings_ns["total"] = self._clock() - arrived_ns
         self.telemetry.count("chunks")
@@ -218,17 +257,27 @@ class Endpoint:
 
         The newest wins: an observation that still waits is answered with :class:`SupersededError`.
         """
-        replaced = self._slot.put(_Pending(request, self._clock(), reply))
-        if replaced is not None:
+        pending = _Pending(request, self._clock(), reply)
+        try:
+            self._check_ready()
+            with self._state:
+                self._owned(request.session_token)
+        except SaccadeError as error:
+            reply(_stream_error(self.failure(error), request.sequence))
+            return
+        replaced = self._slot.put(pending)
+        if replaced is pending:
+            reply(_stream_error(_draining(), request.sequence))
+        elif replaced is not None:
             self.telemetry.count("superseded")
-            error = SupersededError(
+            newer = SupersededError(
                 "expected to use this observation, found a newer one: slow down or ignore it."
             )
-            replaced.reply(_stream_error(error, replaced.request.sequence))
+            replaced.reply(_stream_error(newer, replaced.request.sequence))
 
     def stop(self, request: wire.StopRequest) -> wire.StopReply:
         """Set the stop latch; waits for nothing."""
-        self._stop_reason = request.reason or "no reason given"
+        self._latch.set(request.reason)
         self.telemetry.count("stops")
         return wire.StopReply()
 
@@ -244,15 +293,22 @@ class Endpoint:
         return wire.CloseReply()
 
     def abandon(self, token: str) -> None:
-        """End the lease of a client that vanished: it may be taken over at once."""
+        """Shorten the lease of a client whose stream broke: it may have vanished."""
         with self._state:
             if self._owner is not None and self._owner.token == token:
-                self._owner.expires_ns = self._owner.vanished_ns = self._clock()
+                self._owner.vanished_ns = self._clock()
+                self._owner.expires_ns = min(
+                    self._owner.expires_ns, self._owner.vanished_ns + _VANISHED_LEASE_NS
+                )
                 self.telemetry.count("vanished")
 
-    def shut_down(self) -> None:
-        """Finish the control step that runs and answer nothing more."""
+    def drain(self) -> None:
+        """Finish the control step that runs and begin no other; whoever asks is told so."""
         self.is_ready = False
+
+    def shut_down(self) -> None:
+        """Drain, and end the stream's thread."""
+        self.drain()
         self._slot.close()
         self._streamer.join()
 
@@ -290,12 +346,15 @@ class Endpoint:
                 owner.expires_ns = self._clock() + self._lease_ns
             return owner
 
-    def _check_stop(self) -> None:
-        if self._stop_reason is not None:
-            raise StoppedError(
-                f"expected a released stop latch, found it set ({self._stop_reason}): "
-                f"reset with release_stop once it is safe."
-            )
+    def _check_ready(self) -> None:
+        if not self.is_ready:
+            raise _draining()
+
+    def _check_wanted(self, is_wanted: IsWanted) -> None:
+        """Ask once the engine is free: the caller may have gone while the call waited for it."""
+        self._check_ready()
+        if not is_wanted():
+            raise DeadlineError("expected a caller that still waits, found it gone: nothing was done.")
 
     def _on_our_clock(self, observation: Observation, owner: _Owner, arrived_ns: int) -> Observation:
         """Where the client's clock is another one, count the age from arrival."""
@@ -312,6 +371,10 @@ def observation_bytes(manifest: Manifest) -> int:
 def chunk_ns(manifest: Manifest) -> int:
     """Return how long the actions of one chunk last: later than this, none of them is meant for now."""
     return round(manifest.action.chunk / manifest.action.control_hz * 1e9)
+
+
+def _draining() -> DrainingError:
+    return DrainingError("expected a daemon that serves, found it shutting down: hold the arm.")
 
 
 def _stream_error(error: SaccadeError, sequence: int) -> wire.StreamReply:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from operator import methodcaller
@@ -16,12 +16,14 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from saccade.proto import errors
-from saccade.proto.codec import GRPC_ERROR_METADATA, GRPC_LARGE_FRAMES, error_to_wire
+from saccade.proto.codec import GRPC_ERROR_METADATA, GRPC_KEEPALIVE, GRPC_LARGE_FRAMES, error_to_wire
 from saccade.proto.v1 import control_pb2 as wire
-from saccade.runtime.servers.endpoint import Endpoint
+from saccade.runtime.servers.endpoint import Endpoint, Method
 
 SERVICE = wire.DESCRIPTOR.services_by_name["Control"].full_name
 _WORKERS = 16
+_URGENT_WORKERS = 2
+"""Of their own, so that a Stop is served while every other worker waits for the engine or holds a stream."""
 _VANISH_S = 0.2
 """How long after the last observation of a stream a broken connection may take to show; delays no reply."""
 _serialise = methodcaller("SerializeToString")
@@ -35,6 +37,7 @@ _STATUS = (
     (errors.MessageError, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.ActionRefusedError, grpc.StatusCode.ABORTED),
     (errors.LateChunkError, grpc.StatusCode.ABORTED),
+    (errors.DrainingError, grpc.StatusCode.UNAVAILABLE),
 )
 """Most specific first; anything else is INTERNAL."""
 
@@ -62,11 +65,13 @@ class GrpcServer:
                 ("grpc.max_receive_message_length", limit),
                 ("grpc.max_send_message_length", limit),
                 *GRPC_LARGE_FRAMES,
+                *GRPC_KEEPALIVE,
             ],
         )
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._server.add_generic_rpc_handlers((_handlers(endpoint),))
+        self._urgent = ThreadPoolExecutor(_URGENT_WORKERS, thread_name_prefix="saccade-grpc-urgent")
+        self._server.add_generic_rpc_handlers((_handlers(endpoint, self._urgent),))
         reflection.enable_server_reflection(
             (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
         )
@@ -86,17 +91,18 @@ class GrpcServer:
         """Report NOT_SERVING, refuse new calls, give running ones ``grace_s``, then cancel them."""
         self._health.enter_graceful_shutdown()
         self._server.stop(grace_s).wait()
+        self._urgent.shutdown()
 
 
-def _handlers(endpoint: Endpoint) -> grpc.GenericRpcHandler:
-    handlers = {
-        name: grpc.unary_unary_rpc_method_handler(
-            partial(_answer, endpoint, method),
-            request_deserializer=request.FromString,
-            response_serializer=_serialise,
+def _handlers(endpoint: Endpoint, urgent: ThreadPoolExecutor) -> grpc.GenericRpcHandler:
+    handlers = {}
+    for name, method in endpoint.methods().items():
+        behaviour: Any = partial(_answer, endpoint, method)
+        if not method.waits:
+            behaviour.experimental_thread_pool = urgent  # grpc looks for this attribute
+        handlers[name] = grpc.unary_unary_rpc_method_handler(
+            behaviour, request_deserializer=method.request.FromString, response_serializer=_serialise
         )
-        for name, (request, method) in endpoint.methods().items()
-    }
     handlers["Stream"] = grpc.stream_stream_rpc_method_handler(
         partial(_stream, endpoint),
         request_deserializer=wire.Observation.FromString,
@@ -105,11 +111,9 @@ def _handlers(endpoint: Endpoint) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
 
-def _answer(
-    endpoint: Endpoint, method: Callable[[Any], Message], request: Message, context: grpc.ServicerContext
-) -> Message:
+def _answer(endpoint: Endpoint, method: Method, request: Message, context: grpc.ServicerContext) -> Message:
     try:
-        return method(request)
+        return method.call(request, is_wanted=context.is_active) if method.waits else method.call(request)
     except Exception as error:  # noqa: BLE001 - mapped to a status
         _abort(context, endpoint.failure(error))
 

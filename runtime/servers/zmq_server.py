@@ -56,8 +56,10 @@ class ZmqServer:
             raise AddressInUseError(f"expected to bind {address}, found: {error}.") from error
         self.address = self._router.getsockopt_string(zmq.LAST_ENDPOINT).removeprefix("tcp://")
         self._replies = self._context.socket(zmq.PULL)
+        self._replies.setsockopt(zmq.RCVHWM, 0)  # the thread that empties it also fills it
         self._replies.bind("inproc://replies")
         self._outbox = self._context.socket(zmq.PUSH)
+        self._outbox.setsockopt(zmq.SNDHWM, 0)
         self._outbox.connect("inproc://replies")
         self._outbox_lock = threading.Lock()
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="saccade-zmq")
@@ -98,10 +100,14 @@ class ZmqServer:
         def send(status: bytes, message: Message) -> None:
             self._post([identity, request_id, status, message.SerializeToString()])
 
+        known = self._methods.get(method)
+        if known is None or not known.waits:
+            self._answer(method, payload, send)
+            return
         try:
             self._workers.submit(self._answer, method, payload, send)
         except RuntimeError:
-            return  # draining: the client's deadline tells it
+            return  # stopping: the client's deadline tells it
 
     def _answer(self, method: bytes, payload: bytes, send: Send) -> None:
         try:
@@ -110,8 +116,8 @@ class ZmqServer:
                 return
             if method not in self._methods:
                 raise MessageError(f"expected a method of {sorted(self._methods)}, found {method!r:.40}.")
-            kind, answer = self._methods[method]
-            send(OK, answer(decode(kind, payload)))
+            known = self._methods[method]
+            send(OK, known.call(decode(known.request, payload)))
         except Exception as error:  # noqa: BLE001 - mapped to a wire error
             send(ERROR, error_to_wire(self._endpoint.failure(error)))
 

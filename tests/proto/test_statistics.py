@@ -65,7 +65,9 @@ def test_a_dimension_that_never_varied_stays_finite(tmp_path: Path) -> None:
         ({"tiny": {"action": GOOD["action"]}}, r"tiny\.proprio: expected an object with q01 and q99"),
         ({"tiny": {**GOOD, "proprio": {"q01": [0], "q99": [1, 2]}}}, r"tiny\.proprio\.q99: expected a list of 1"),
         ({"tiny": {**GOOD, "proprio": {"q01": ["0"], "q99": [1]}}}, r"proprio\.q01: expected a list of 1 of type float"),
-        ({"tiny": {**GOOD, "proprio": {"q01": [2], "q99": [1]}}}, "expected q99 >= q01"),
+        ({"tiny": {**GOOD, "proprio": {"q01": [2], "q99": [1]}}}, "expected finite q99 >= q01"),
+        ({"tiny": {**GOOD, "proprio": {"q01": [0], "q99": [1e39]}}}, "expected finite q99 >= q01"),
+        ({"tiny": {**GOOD, "proprio": {"q01": [0], "q99": [10**400]}}}, "expected numbers that fit a float"),
         ({"tiny": {**GOOD, "proprio": {"q01": [0], "q99": [1], "mask": [1]}}}, "of type bool"),
     ],
 )  # fmt: skip

@@ -1,8 +1,11 @@
 """Client and daemon together, over both transports, on loopback."""
 
+import contextlib
 import dataclasses
+import itertools
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -15,6 +18,7 @@ import numpy as np
 import pytest
 
 from saccade.proto import errors
+from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.client import Client, RemoteSession
 from saccade.runtime.daemon import Daemon, DaemonConfig
 from saccade.runtime.observation import ActionChunk, Observation
@@ -131,15 +135,119 @@ def test_a_chunk_that_arrives_too_late_is_never_returned(
 ) -> None:
     with client.open(max_age_ns=1_000_000_000) as session:
         session.reset(INSTRUCTION)
-        monkeypatch.setattr(
-            "saccade.runtime.client.monotonic_ns", lambda: time.monotonic_ns() + 2_000_000_000
-        )
+        clock = iter(
+            [0, 2_000_000_000, 2_000_000_000]
+        )  # when it is sent, when it arrives; when the stream's arrives
+        monkeypatch.setattr("saccade.runtime.client.monotonic_ns", lambda: time.monotonic_ns() + next(clock))
         with pytest.raises(
             errors.LateChunkError, match=r"within 1000\.0 ms .* found it arrived after 20\d\d\.\d ms"
         ):
             session.act(tiny_observation(captured_ns=time.monotonic_ns()))
         answers = list(session.stream([tiny_observation(captured_ns=time.monotonic_ns(), sequence=2)]))
         assert [type(answer) for answer in answers] == [errors.LateChunkError]
+
+
+def test_a_capture_time_of_another_clock_is_refused(client: Client) -> None:
+    with client.open(max_age_ns=1_000_000_000) as session:
+        session.reset(INSTRUCTION)
+        with pytest.raises(errors.StaleObservationError, match=r"take its time from time\.monotonic_ns"):
+            session.act(tiny_observation(captured_ns=time.time_ns()))
+        (answer,) = session.stream([tiny_observation(captured_ns=time.time_ns())])
+        assert isinstance(answer, errors.StaleObservationError)
+
+
+def test_what_the_observations_raise_ends_the_stream_and_is_raised(client: Client) -> None:
+    def unplugged() -> Iterator[Observation]:
+        yield from observations(1)
+        raise ZeroDivisionError("camera unplugged")
+
+    with client.open() as session:
+        session.reset(INSTRUCTION)
+        with pytest.raises(ZeroDivisionError, match="camera unplugged"):
+            list(session.stream(unplugged()))
+
+
+def test_leaving_a_stream_early_keeps_the_robot(client: Client) -> None:
+    def endless() -> Iterator[Observation]:
+        for sequence in itertools.count(1):
+            yield tiny_observation(sequence=sequence, captured_ns=time.monotonic_ns())
+            time.sleep(0.005)
+
+    with client.open() as session:
+        session.reset(INSTRUCTION)
+        for answer in session.stream(endless()):
+            assert isinstance(answer, (ActionChunk, errors.SupersededError))
+            break
+        session.reset(INSTRUCTION)
+        assert isinstance(session.act(tiny_observation()), ActionChunk)
+        assert client.describe().is_owned
+
+
+def test_a_stop_gets_through_while_every_worker_waits(
+    daemon: Daemon, client: Client, request: pytest.FixtureRequest
+) -> None:
+    transport = request.node.callspec.params["client"]
+    address = daemon.address if transport == "grpc" else daemon.zmq_address
+    assert address is not None
+    with client.open() as session, contextlib.ExitStack() as stack:
+        session.reset(INSTRUCTION)
+        calls = session._pack(tiny_observation(), None)
+        clients = [stack.enter_context(Client(address, transport=transport)) for _ in range(20)]
+
+        def act(each: Client) -> None:
+            with contextlib.suppress(errors.SaccadeError):  # one is stopped, the others never begin
+                each._transport.call("Act", calls, wire.ActionChunk, deadline_s=20)
+
+        with daemon.endpoint._engine:  # the engine is busy with a step
+            threads = [threading.Thread(target=act, args=(each,)) for each in clients]
+            for thread in threads:
+                thread.start()
+            while daemon.endpoint.telemetry.snapshot().get("observations", 0) < 4:
+                time.sleep(0.001)  # as many as there are workers, or more
+            client.stop("hand in the cell")
+            assert client.describe().is_stopped
+        for thread in threads:
+            thread.join()
+        assert client.describe().counters.get("chunks", 0) == 0
+        session.reset(INSTRUCTION, release_stop=True)
+
+
+def test_a_bundle_that_is_replaced_on_disk_changes_nothing(daemon: Daemon, tiny: Path) -> None:
+    def act() -> ActionChunk:
+        with Client(daemon.address) as client, client.open() as session:
+            session.reset(INSTRUCTION)
+            return session.act(tiny_observation())
+
+    before = act()
+    text = (tiny / "statistics.json").read_text()
+    (tiny / "statistics.json").write_text(text.replace("0.02", "0.04"))
+    (tiny / "tokenizer.json").write_text("{}")
+    np.testing.assert_array_equal(act().actions, before.actions)
+
+
+def test_a_call_that_failed_is_not_made_later(tiny: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with Client(address, transport="zmq", deadline_s=0.3) as client:
+        with pytest.raises(errors.UnavailableError):
+            client.open()
+        config = DaemonConfig(tiny, bind="127.0.0.1:0", zmq_bind=address, threads=1)
+        with Daemon(config), Client(address, transport="zmq") as other, other.open():
+            assert other.describe().is_owned
+
+
+def test_silence_is_told_apart_from_nobody(daemon: Daemon) -> None:
+    for transport, address in (("grpc", daemon.address), ("zmq", daemon.zmq_address)):
+        with Client(str(address), transport=transport) as client, client.open() as session:  # type: ignore[arg-type]
+            session.reset(INSTRUCTION)
+            session._deadline_s = 0.2
+            with (
+                daemon.endpoint._engine,
+                pytest.raises(errors.DeadlineError, match="is the daemon overloaded"),
+            ):
+                session.act(tiny_observation())
+            session._deadline_s = 10
 
 
 def test_an_observation_while_no_session_is_open_is_refused(client: Client) -> None:

@@ -16,6 +16,7 @@ from saccade.proto import errors
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.client import Client
 from saccade.runtime.daemon import Daemon, DaemonConfig, check_bind
+from saccade.runtime.servers.grpc_server import GrpcServer
 
 
 def serve(bundle: Path, *options: str) -> subprocess.Popen[str]:
@@ -75,12 +76,23 @@ def test_an_explicit_insecure_bind_is_served(tiny: Path) -> None:
         assert client.describe().is_ready
 
 
-def test_a_daemon_that_cannot_start_leaves_nothing_behind(tiny: Path) -> None:
-    (tiny / "graphs" / "step.keep50.onnx").unlink()
-    before = threading.active_count()
-    with pytest.raises(errors.BundleIntegrityError):
-        Daemon(DaemonConfig(tiny, bind="127.0.0.1:0")).__enter__()
-    assert threading.active_count() == before
+def test_a_daemon_that_cannot_start_leaves_nothing_behind(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(server: GrpcServer) -> None:
+        assert {"saccade-stream", "saccade-zmq-router"} <= {thread.name for thread in threading.enumerate()}
+        raise errors.ServeError("no")
+
+    monkeypatch.setattr(GrpcServer, "start", fail)
+    with pytest.raises(errors.ServeError, match="no"):
+        Daemon(DaemonConfig(tiny, bind="127.0.0.1:0", zmq_bind="127.0.0.1:0")).__enter__()
+    assert [thread.name for thread in threading.enumerate() if thread.name.startswith("saccade")] == []
+
+
+def test_numbers_that_make_no_sense_are_refused(tiny: Path) -> None:
+    for field in ("lease_ns", "max_age_ns", "max_frozen_frames", "threads"):
+        with pytest.raises(errors.ServeError, match=f"{field}: expected 0 or more, found -1"):
+            DaemonConfig(tiny, **{field: -1})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -12,6 +12,7 @@ from saccade.proto.versions import WIRE_VERSION
 from saccade.runtime.clock import clock_id
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.servers.endpoint import Endpoint
+from saccade.runtime.session import Session
 from saccade.runtime.wire_format import observation_to_wire
 from tests.tiny_bundle import tiny_observation
 
@@ -83,8 +84,9 @@ def test_age_counts_from_capture_on_our_clock_and_from_arrival_on_another(
     endpoint.close(wire.CloseRequest(session_token=token))
     token = open_session(endpoint, clock="the clock of another host")
     assert endpoint.act(observation(token, captured_ns=9_000)).captured_monotonic_ns == 9_000
+    clock.now_ns = 10_101
     with pytest.raises(errors.StaleObservationError, match=r"found 0\.0 ms"):
-        endpoint.act(observation(token, sequence=2), arrived_ns=9_899)
+        endpoint.act(observation(token, sequence=2), arrived_ns=10_000)
 
 
 def test_by_default_an_observation_may_be_as_old_as_a_chunk_lasts(
@@ -162,6 +164,100 @@ def test_stop_does_not_wait_for_the_engine(endpoint: Endpoint) -> None:
         endpoint.stop(wire.StopRequest(reason="now"))
     with pytest.raises(errors.StoppedError, match="now"):
         endpoint.act(observation(token))
+
+
+def test_a_stop_during_a_reset_is_not_erased(endpoint: Endpoint) -> None:
+    token = open_session(endpoint)
+
+    def stopped_meanwhile() -> bool:
+        endpoint.stop(wire.StopRequest(reason="second thoughts"))
+        return True
+
+    endpoint.stop(wire.StopRequest(reason="first"))
+    release = wire.ResetRequest(session_token=token, instruction="push", release_stop=True)
+    with pytest.raises(errors.StoppedError, match="second thoughts"):
+        endpoint.reset(release, is_wanted=stopped_meanwhile)
+    assert endpoint.describe(wire.DescribeRequest()).is_stopped
+    endpoint.reset(release)
+    assert not endpoint.describe(wire.DescribeRequest()).is_stopped
+
+
+def test_a_stop_during_a_plain_reset_is_not_erased(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = open_session(endpoint)
+    reset = Session.reset
+
+    def stopped_meanwhile(session: Session, instruction: str) -> None:
+        reset(session, instruction)
+        endpoint.stop(wire.StopRequest(reason="now"))
+
+    monkeypatch.setattr(Session, "reset", stopped_meanwhile)
+    endpoint.reset(wire.ResetRequest(session_token=token, instruction="push"))
+    with pytest.raises(errors.StoppedError, match="now"):
+        endpoint.act(observation(token))
+
+
+def test_a_call_whose_caller_has_gone_does_nothing(endpoint: Endpoint) -> None:
+    token = open_session(endpoint)
+    endpoint.stop(wire.StopRequest(reason="now"))
+    release = wire.ResetRequest(session_token=token, instruction="push", release_stop=True)
+    with pytest.raises(errors.DeadlineError, match="nothing was done"):
+        endpoint.reset(release, is_wanted=lambda: False)
+    assert endpoint.describe(wire.DescribeRequest()).is_stopped
+
+
+def test_an_observation_from_before_the_reset_is_not_acted_upon(
+    endpoint: Endpoint, clock: ManualClock
+) -> None:
+    clock.now_ns = 100
+    token = open_session(endpoint)
+    with pytest.raises(errors.SupersededError, match="before its reset"):
+        endpoint.act(observation(token, sequence=500), arrived_ns=99)
+    assert endpoint.act(observation(token)).sequence == 1
+
+
+def test_a_stranger_does_not_displace_the_owner(endpoint: Endpoint) -> None:
+    token = open_session(endpoint)
+    replies: list[wire.StreamReply] = []
+    done = threading.Semaphore(0)
+
+    def answer(reply: wire.StreamReply) -> None:
+        replies.append(reply)
+        done.release()
+
+    with endpoint._engine:  # the engine is busy with a step
+        endpoint.submit(observation(token), answer)
+        wait_until_taken(endpoint)
+        endpoint.submit(observation(token, sequence=2), answer)
+        endpoint.submit(observation("guessed", sequence=3), answer)
+        assert [reply.error.code for reply in replies] == ["session.none"]
+    for _ in range(3):
+        assert done.acquire(timeout=10)
+    assert [reply.chunk.sequence for reply in replies[1:]] == [1, 2]
+
+
+def test_a_stream_that_breaks_leaves_its_owner_a_moment(endpoint: Endpoint, clock: ManualClock) -> None:
+    clock.now_ns = 1
+    token = open_session(endpoint)
+    endpoint.abandon(token)
+    with pytest.raises(errors.LeaseHeldError):
+        open_session(endpoint, name="two")
+    clock.now_ns += LEASE_NS
+    second = open_session(endpoint, name="two")
+    assert endpoint.act(observation(second)).sequence == 1
+
+
+def test_a_daemon_that_drains_begins_nothing(endpoint: Endpoint) -> None:
+    token = open_session(endpoint)
+    endpoint.drain()
+    replies: list[wire.StreamReply] = []
+    endpoint.submit(observation(token), replies.append)
+    assert replies[0].error.code == "serve.draining"
+    for call in (lambda: endpoint.act(observation(token)), lambda: open_session(endpoint, name="two")):
+        with pytest.raises(errors.DrainingError, match="hold the arm"):
+            call()
+    assert not endpoint.describe(wire.DescribeRequest()).is_ready
 
 
 def test_a_defect_is_logged_and_leaves_as_an_internal_error(

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 from saccade.proto.errors import ActionRefusedError
@@ -41,7 +42,25 @@ def test_far_outside_refuses_the_whole_chunk(value: float) -> None:
         LIMITER.limit(actions)
 
 
-@given(npst.arrays(F32, (6, 2)))
+def test_what_is_not_finite_is_refused_even_without_limits() -> None:
+    unlimited = Limiter(LimitsSpec((-1e39, 0.0), (1e39, 1.0), (1e39, 1.0)), ("dx", "gripper"))
+    assert unlimited.limit(np.full((1, 2), 0.5, F32))[1] == 0
+    for value in (np.inf, -np.inf, np.nan):
+        with pytest.raises(ActionRefusedError):
+            unlimited.limit(np.array([[value, 0]], F32))
+
+
+_NEAR = st.floats(-4, 4, width=32) | st.sampled_from([np.nan, np.inf, -np.inf, 0.0, 1.0, -1.0])
+
+
+_CHUNKS = st.one_of(
+    npst.arrays(F32, (6, 2)),
+    npst.arrays(F32, (6, 2), elements=st.floats(-1, 2, width=32)),
+    npst.arrays(F32, (6, 2), elements=_NEAR),
+)
+
+
+@given(_CHUNKS)
 def test_whatever_comes_out_is_within_the_limits(actions: np.ndarray) -> None:  # type: ignore[type-arg]
     try:
         limited, clamped = LIMITER.limit(actions)
