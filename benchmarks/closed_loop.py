@@ -10,7 +10,6 @@ each behind a daemon of its own: successes do not depend on it, latencies do.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -23,10 +22,9 @@ from rich.console import Console
 
 from benchmarks.results_file import RESULTS, read_results, write_results
 from saccade.proto.manifest_rules import FULL_PROFILE
-from saccade.sim.closed_loop import Episode, Moment
 from saccade.sim.connection import connect
 from saccade.sim.display import score_table
-from saccade.sim.evaluation import Plan, cell_to_json, evaluate, score_to_json
+from saccade.sim.evaluation import Plan, Unwatched, cell_to_json, evaluate, score_to_json
 from saccade.sim.provenance import provenance
 from saccade.sim.scoring import Score
 from saccade.sim.seeds import held_out_seeds
@@ -48,23 +46,13 @@ class Cell:
         return [self.bundle, self.template, self.profile, self.is_told_wrong]
 
 
-class _Unwatched:
-    """Looks at nothing."""
-
-    def begin(self, template: str, profile: str, seed: int) -> Callable[[Moment], None] | None:
-        """Watch no moments."""
-
-    def end(self, episode: Episode) -> None:
-        """Ignore it."""
-
-
 def run_cell(
     cell: Cell, *, paths: dict[str, Path], seeds: range, execute: int, threads: int
 ) -> tuple[Score, Any]:
     """Run one cell behind its own daemon; return its score and its entry of the results file."""
     plan = Plan((cell.template,), (cell.profile,), seeds, execute, cell.is_told_wrong)
     with connect(paths[cell.bundle], threads=threads) as connection:
-        found = evaluate(connection, plan, _Unwatched())
+        found = evaluate(connection, plan, Unwatched())
     (row,) = found.scores()
     return row, {"key": cell.key, "score": score_to_json(row), **cell_to_json(list(found.episodes))}
 

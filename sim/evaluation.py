@@ -57,6 +57,16 @@ class Watcher(Protocol):
         """The episode that began last has ended."""
 
 
+class Unwatched:
+    """A watcher that looks at nothing."""
+
+    def begin(self, template: str, profile: str, seed: int) -> Callable[[Moment], None] | None:
+        """Watch no moments."""
+
+    def end(self, episode: Episode) -> None:
+        """Ignore it."""
+
+
 @dataclass(frozen=True)
 class Results:
     """Everything that was run.
