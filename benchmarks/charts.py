@@ -60,7 +60,8 @@ def success_chart(results: dict[str, Any]) -> str:
     body = [_legend([*policies, "told another task"], [*_SERIES[: len(policies)], "control"])]
     for index, task in enumerate([*tasks, None]):
         body.append(_success_panel(cells, (policies, profiles), task, _LEFT + index * (_PANEL_W + _GAP)))
-    body.append(_text(_LEFT, _TOP + _PANEL_H + 40, f"visual tokens kept; {_caption(results)}", "start"))
+    note = "profile: share of visual tokens kept after the first looks of an episode, which see all of them"
+    body.append(_text(_LEFT, _TOP + _PANEL_H + 40, f"{note}; {_caption(results)}", "start"))
     width = _LEFT + (len(tasks) + 1) * (_PANEL_W + _GAP)
     return _svg(width, _TOP + _PANEL_H + _BOTTOM + 6, "Success by kept visual tokens", body)
 

@@ -13,6 +13,7 @@ import hashlib
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import partial
+from importlib.resources import files
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,7 @@ from saccade.proto.manifest_rules import FULL_PROFILE
 from saccade.sim.connection import connect
 from saccade.sim.display import score_table
 from saccade.sim.evaluation import Plan, Unwatched, cell_to_json, evaluate, score_to_json
-from saccade.sim.provenance import provenance
+from saccade.sim.provenance import machine, provenance, versions
 from saccade.sim.scoring import Score
 from saccade.sim.seeds import held_out_seeds
 from saccade.sim.tabletop.tasks import TEMPLATES
@@ -88,6 +89,10 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
         "seeds": [seed0, seed0 + episodes],
         "execute": execute,
         "threads": threads,
+        "jobs": jobs,
+        "simulator": _simulator(),
+        "machine": machine(),
+        "versions": versions(),
         "bundles": {name: _fingerprint(path) for name, path in paths.items()},
     }
     results = _resume(out, settings)
@@ -148,6 +153,17 @@ def _named(text: str) -> tuple[str, Path]:
     if not equals:
         raise click.BadParameter(f"expected NAME=DIRECTORY, found {text!r}")
     return name, Path(path)
+
+
+def _simulator() -> str:
+    """Digest of the code that decides what an episode is and whether it succeeded."""
+    digest = hashlib.sha256()
+    for part in ("closed_loop.py", "tabletop"):
+        root = files("saccade.sim") / part
+        for file in [root] if root.is_file() else sorted(root.iterdir(), key=lambda entry: entry.name):
+            if file.name.endswith(".py"):
+                digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _fingerprint(bundle: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from importlib.resources import files
 from pathlib import Path
@@ -57,6 +58,21 @@ class CommaSeparated(click.ParamType):
             self.fail(f"expected {self._kind.__name__}s such as {self.name}, found {value!r}", param, ctx)
 
 
+class OutputPath(click.Path):
+    """A file that can be written: found out before the work, not after it."""
+
+    def __init__(self) -> None:
+        super().__init__(path_type=Path, dir_okay=False, writable=True, allow_dash=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Look for the folder."""
+        path = Path(str(super().convert(value, param, ctx)))
+        if path != Path("-") and not os.access(path.parent, os.W_OK):
+            self.fail(f"expected a folder that can be written to at {path.parent}, found none.", param, ctx)
+        return path
+
+
+_OUTPUT = OutputPath()
 _WORDS = CommaSeparated(str, "a,b")
 _RATIOS = CommaSeparated(float, "1.0,0.25")
 
@@ -81,7 +97,7 @@ def sim() -> None:
 @click.option(
     "--json",
     "json_path",
-    type=click.Path(path_type=Path, allow_dash=True),
+    type=_OUTPUT,
     help="Write all results; - is stdout.",
 )
 def run(
@@ -133,7 +149,7 @@ def run(
 @click.option(
     "--bundle", type=click.Path(path_type=Path), help="Default: the saccade-mini that ships with us."
 )
-@click.option("--out", type=click.Path(path_type=Path), default=Path("saccade-demo.html"), show_default=True)
+@click.option("--out", type=_OUTPUT, default=Path("saccade-demo.html"), show_default=True)
 @click.option("--episodes", default=DEMO_EPISODES, show_default=True, help="For each task and profile.")
 @click.option("--tasks", type=_WORDS, default=_TASKS, show_default=True, help="Task templates.")
 @click.option("--keep", type=_RATIOS, default="1.0,0.25", show_default=True, help="Keep ratios to compare.")

@@ -13,6 +13,7 @@ from saccade.proto.errors import ActionRefusedError
 from saccade.runtime.observation import ActionChunk, Observation, Robot
 from saccade.sim.tabletop.env import TabletopEnv
 from saccade.sim.tabletop.tasks import Task, feasible_tasks, instruction
+from saccade.sim.tabletop.world import HOLD_STEPS
 
 DEFAULT_EXECUTE = 4
 """Actions of a chunk that are executed before the model looks again."""
@@ -49,6 +50,7 @@ class Episode:
         profile: What was asked for.
         instruction: What the model was told.
         is_success: The true task was done before the horizon.
+        is_told_done: What the model was told was done; the same unless it was told another task.
         env_steps: Control steps of the environment.
         control_steps: One for each call of ``act``.
     """
@@ -58,6 +60,7 @@ class Episode:
     profile: str
     instruction: str
     is_success: bool
+    is_told_done: bool
     env_steps: int
     control_steps: tuple[ControlStep, ...]
 
@@ -89,7 +92,7 @@ def run_episode(
     is_told_wrong: bool = False,
     watch: Callable[[Moment], None] | None = None,
 ) -> Episode:
-    """Run one episode from reset to success or the horizon.
+    """Run one episode from reset to success, to the end of what was told, or to the horizon.
 
     Args:
         env: Of one task template.
@@ -97,7 +100,7 @@ def run_episode(
         seed: Held out; see :func:`saccade.sim.seeds.held_out_seeds`.
         profile: Asked for in every control step.
         execute: Actions of each chunk that are executed.
-        is_told_wrong: Tell the model another task (control: success must collapse).
+        is_told_wrong: Tell the model another task (control: it must do that one, and not the true one).
         watch: Called after every ``act``, outside the measured time.
 
     Raises:
@@ -105,10 +108,11 @@ def run_episode(
     """
     seen, _ = env.reset(seed=seed)
     world = env.world
-    told = other_instruction(env, seed) if is_told_wrong else seen["instruction"]
+    task = other_task(env, seed) if is_told_wrong else world.task
+    told = instruction(task, world.layout)
     robot.reset(told)
     steps: list[ControlStep] = []
-    goes_on = True
+    goes_on, told_held = True, 0
     while goes_on:
         if steps:
             seen = env.observe()
@@ -120,9 +124,20 @@ def run_episode(
         actions = hold_still(env)[None] if chunk is None else chunk.actions[:execute]
         for action in actions:
             goes_on = env.advance(action)
-            if not goes_on:
+            told_held = told_held + 1 if world.goal_holds(task) else 0
+            if not goes_on or told_held >= HOLD_STEPS:
+                goes_on = False
                 break
-    return Episode(world.task.template, seed, profile, told, world.succeeded, world.steps, tuple(steps))
+    return Episode(
+        world.task.template,
+        seed,
+        profile,
+        told,
+        world.succeeded,
+        told_held >= HOLD_STEPS,
+        world.steps,
+        tuple(steps),
+    )
 
 
 def hold_still(env: TabletopEnv) -> NDArray[np.float32]:
@@ -132,19 +147,18 @@ def hold_still(env: TabletopEnv) -> NDArray[np.float32]:
     return np.array([0, 0, 0, is_open], np.float32)
 
 
-def other_instruction(env: TabletopEnv, seed: int) -> str:
-    """Word another task of the same template that names a different block.
+def other_task(env: TabletopEnv, seed: int) -> Task:
+    """Another task of the same template: another block, direction or goal, or the same blocks in the other order.
 
-    A task that the layout leaves room for, if there is one; else (push only) the same direction with another block.
+    If the layout leaves no room for one (push only), to touch another block.
     """
     world = env.world
     true, layout = world.task, world.layout
     rng = np.random.default_rng([seed, 1])
-    others = [task for task in feasible_tasks(layout, true.template) if task.block != true.block]
+    others = [task for task in feasible_tasks(layout, true.template) if task != true]
     if not others:
-        blocks = [block for block in range(len(layout.block_colours)) if block != true.block]
-        others = [Task(true.template, block, direction=true.direction) for block in blocks]
-    return instruction(others[rng.integers(len(others))], layout)
+        others = [task for task in feasible_tasks(layout, "reach") if task.block != true.block]
+    return others[rng.integers(len(others))]
 
 
 def _act(robot: Robot, observation: Observation, profile: str) -> tuple[ControlStep, ActionChunk | None]:

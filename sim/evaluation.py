@@ -31,7 +31,7 @@ class Plan:
 
     Raises:
         UnknownTaskError: A template that the tabletop does not have.
-        SimulatorError: ``execute`` is below 1.
+        SimulatorError: ``execute`` is below 1, or a template or profile is missing or named twice.
     """
 
     templates: tuple[str, ...]
@@ -44,6 +44,9 @@ class Plan:
         check_tasks(self.templates)
         if self.execute < 1:
             raise SimulatorError(f"expected to execute at least 1 action of a chunk, found {self.execute}.")
+        for what, names in (("tasks", self.templates), ("profiles", self.profiles)):
+            if not names or len(set(names)) != len(names):
+                raise SimulatorError(f"expected {what}, each named once, found {', '.join(names) or 'none'}.")
 
 
 class Watcher(Protocol):
@@ -118,8 +121,14 @@ def evaluate(connection: Connection, plan: Plan, watcher: Watcher) -> Results:
     """Run a plan; profiles alternate from episode to episode, so that a slow minute slows all of them.
 
     Raises:
+        SimulatorError: More actions are to be executed than a chunk has.
         SaccadeError: Whatever the robot raises.
     """
+    chunk = connection.manifest.action.chunk
+    if plan.execute > chunk:
+        raise SimulatorError(
+            f"expected to execute at most the {chunk} actions of a chunk, found {plan.execute}."
+        )
     episodes: list[Episode] = []
     for template in plan.templates:
         with closing(TabletopEnv(template, image_px=image_px(connection.manifest))) as env:
@@ -170,6 +179,7 @@ def score_to_json(row: Score) -> dict[str, Any]:
         "episodes": row.success.episodes,
         "success": round(row.success.rate, 4),
         "interval95": [round(low, 4), round(high, 4)],
+        "told_successes": row.told.successes,
         "p50_ms": round(row.p50_ns / 1e6, 3),
         "p99_ms": round(row.p99_ns / 1e6, 3),
         "visual_tokens": round(row.visual_tokens, 1),
@@ -188,6 +198,7 @@ def cell_to_json(episodes: list[Episode]) -> dict[str, Any]:
         "profile": first.profile,
         "first_seed": first.seed,
         "outcomes": "".join("1" if episode.is_success else "0" for episode in episodes),
+        "told_outcomes": "".join("1" if episode.is_told_done else "0" for episode in episodes),
         "env_steps": [episode.env_steps for episode in episodes],
         "control_steps": [len(episode.control_steps) for episode in episodes],
         "latency_us": [round(latency / 1e3) for latency in profile_latencies_ns(episodes, first.profile)],

@@ -98,10 +98,10 @@ def _pooled(report: Report, profile: str) -> Score:
 
 def _headline(report: Report) -> tuple[str, str]:
     manifest, pruned = report.manifest, _pooled(report, report.pruned)
-    keep, tokens = manifest.profile(report.pruned).keep, manifest.grid.tokens
+    tokens = manifest.grid.tokens
     headline = (
         f"{pruned.success.successes} of {pruned.success.episodes} episodes solved, "
-        f"looking at {keep} of {tokens} patches"
+        f"looking at {pruned.visual_tokens:.0f} of {tokens} patches"
     )
     lead = f"{escape(manifest.name)} drives a simulated arm through the daemon; the policy is {manifest.policy.name}. "
     if FULL_PROFILE in report.results.plan.profiles and report.pruned != FULL_PROFILE:

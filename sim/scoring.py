@@ -49,6 +49,7 @@ class Score:
         template: Task template, or what the rows were pooled into.
         profile: What was asked for.
         success: Of its episodes.
+        told: How often what the model was told was done; the same unless it was told another task.
         p50_ns: Median latency of the control steps that really ran the profile.
         p99_ns: 99th percentile of the same.
         visual_tokens: Mean over *all* control steps, warm-up and refresh included.
@@ -61,6 +62,7 @@ class Score:
     template: str
     profile: str
     success: SuccessRate
+    told: SuccessRate
     p50_ns: int
     p99_ns: int
     visual_tokens: float
@@ -80,6 +82,7 @@ def score(template: str, profile: str, episodes: Sequence[Episode]) -> Score:
         template=template,
         profile=profile,
         success=SuccessRate(sum(episode.is_success for episode in episodes), len(episodes)),
+        told=SuccessRate(sum(episode.is_told_done for episode in episodes), len(episodes)),
         p50_ns=p50_ns,
         p99_ns=p99_ns,
         visual_tokens=float(np.mean([step.kept for step in answered])) if answered else 0.0,

@@ -1,11 +1,19 @@
-"""Which episodes are for training and which are held out: a boundary in the space of seeds."""
+"""Which episodes are for training, which for trying things out, which are held out: ranges of seeds.
+
+0 to 499,999         held out: what is reported
+500,000 to 999,999   development: looked at while a model is made, never reported
+1,000,000 and up     training
+"""
 
 from __future__ import annotations
 
 from saccade.proto.errors import SimulatorError
 
 FIRST_TRAINING_SEED = 1_000_000
-"""Seeds below are held out: evaluation never sees a training seed."""
+"""Evaluation never sees a training seed."""
+
+FIRST_DEVELOPMENT_SEED = 500_000
+"""For checks of a model in the making, and for a look at why it fails."""
 
 
 def held_out_seeds(first: int, episodes: int) -> range:

@@ -25,6 +25,8 @@ ACTION_NAMES = ("dx", "dy", "dz", "gripper")
 PROPRIO_NAMES = ("tcp_x", "tcp_y", "tcp_z", "gripper_opening")
 
 _UNTOUCHED_M = 0.03
+_EMPTY_AND_CLOSED_M = 0.03
+"""Fingers closer than this hold nothing."""
 _MAX_LEAD_M = 0.04
 _STATE = mujoco.mjtState.mjSTATE_INTEGRATION
 
@@ -93,7 +95,7 @@ class World:
         control[3:] = scene.FINGER_OPEN_M if action[3] > 0.5 else scene.FINGER_CLOSED_M
         mujoco.mj_step(self.model, self.data, SUBSTEPS)
         self.steps += 1
-        self._held = self._held + 1 if self._goal_holds() else 0
+        self._held = self._held + 1 if self.goal_holds(self.task) else 0
 
     @property
     def succeeded(self) -> bool:
@@ -149,8 +151,9 @@ class World:
         mujoco.mj_setState(self.model, self.data, state, _STATE)
         mujoco.mj_forward(self.model, self.data)
 
-    def _goal_holds(self) -> bool:
-        task, block, start = self.task, self.block(self.task.block), self.layout.block_xy[self.task.block]
+    def goal_holds(self, task: Task) -> bool:
+        """Whether ``task`` is done as things are now; no other block may have been moved."""
+        block, start = self.block(task.block), self.layout.block_xy[task.block]
         others = [
             i
             for i in range(scene.NUM_BLOCKS)
@@ -164,6 +167,7 @@ class World:
             return bool(
                 np.linalg.norm(gap[:2]) < 0.022
                 and gap[2] < 0.05
+                and self.gripper_opening() < _EMPTY_AND_CLOSED_M
                 and np.linalg.norm(block[:2] - start) < _UNTOUCHED_M
             )
         if task.template == "push":

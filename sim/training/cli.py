@@ -11,8 +11,7 @@ from rich.progress import track
 
 from saccade.export.checkpoint import load_checkpoint
 from saccade.export.families.openvla_oft import OpenVlaOft
-from saccade.proto.statistics import STATISTICS_NAME
-from saccade.sim.seeds import FIRST_TRAINING_SEED
+from saccade.sim.seeds import FIRST_DEVELOPMENT_SEED, FIRST_TRAINING_SEED
 from saccade.sim.tabletop.tasks import TEMPLATES
 from saccade.sim.training.cloning import Cloning
 from saccade.sim.training.demonstrations import record_frames, save_frames
@@ -22,15 +21,15 @@ from saccade.sim.training.loop import train as run_loop
 from saccade.sim.training.mini import build_tokenizer
 from saccade.sim.training.recording import write_recording
 from saccade.sim.training.rollout import Driver, correct, success_rate
-from saccade.sim.training.shards import Shards
 from saccade.sim.training.stages import HELD_OUT, CloningFactory, PerceptionFactory, build_model
-from saccade.sim.training.statistics import measure_statistics, read_statistics, write_statistics
+from saccade.sim.training.statistics import read_statistics
 
 FRAMES_PER_SHARD = 2000
 _RECORDING_SEED = 900_000
-_HELD_OUT_SHARD = 999
+_HELD_OUT = 90_000
 _CORRECTIONS = 100_000
-"""Correction shard n is made from seed ``FIRST_TRAINING_SEED + _CORRECTIONS + n``."""
+"""Added to ``FIRST_TRAINING_SEED``: demonstration shard n is made from seed n, the held-out shard from ``_HELD_OUT``,
+correction shard n from ``_CORRECTIONS + n``."""
 
 
 @click.group()
@@ -79,13 +78,10 @@ def record(run: Path, shards: int, first: int) -> None:
     """Record labelled expert demonstrations, and one held-out shard."""
     data = run / "data"
     wanted = [(data / f"demo_{i:04d}", i) for i in range(first, first + shards)] + [
-        (data / HELD_OUT, _HELD_OUT_SHARD)
+        (data / HELD_OUT, _HELD_OUT)
     ]
     for path, index in track([item for item in wanted if not item[0].exists()], "recording"):
         save_frames(path, list(islice(record_frames(FIRST_TRAINING_SEED + index), FRAMES_PER_SHARD)))
-    demonstrations = Shards(sorted(data.glob("demo_*[0-9]")))
-    if not (data / STATISTICS_NAME).exists():
-        write_statistics(measure_statistics(demonstrations), data)
 
 
 @train.command()
@@ -115,11 +111,11 @@ def see(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
 @click.option("--processes", default=2, show_default=True, help="Data-parallel processes; 1 on a GPU.")
 def act(run: Path, steps: int, decay: int, rate: float, start: Path | None, processes: int) -> None:
     """Phase 2: clone the expert on top of the frozen tower: that of `see`, or of a finished checkpoint."""
-    begin_cloning(run / "cloning", start or run / "data")
+    begin_cloning(run, start)
     config = LoopConfig(
         steps=steps, decay_steps=decay, learning_rate=rate, processes=processes, validate_every=250
     )
-    run_loop(CloningFactory(run / "data", start or run / "perception" / STATE), config, run / "cloning")
+    run_loop(CloningFactory(run, start), config, run / "cloning")
 
 
 @train.command("correct")
@@ -139,12 +135,13 @@ def correct_command(run: Path, shards: int, first: int, start: Path | None) -> N
 
 @train.command()
 @_run_option
-@click.option("--episodes", default=25, show_default=True, help="Episodes per task, on held-out seeds.")
+@click.option("--episodes", default=25, show_default=True, help="Episodes per task, on development seeds.")
 def check(run: Path, episodes: int) -> None:
     """Success of the model in training, in process with PyTorch; `saccade sim` is the real measurement."""
     driver = _driver(run)
+    seeds = range(FIRST_DEVELOPMENT_SEED, FIRST_DEVELOPMENT_SEED + episodes)
     for template in TEMPLATES:
-        Console().print(f"{template}: {success_rate(driver, template, range(episodes)):.0%} of {episodes}")
+        Console().print(f"{template}: {success_rate(driver, template, seeds):.0%} of {episodes}")
 
 
 @train.command()

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,12 +63,15 @@ class Frame:
 
 
 def save_frames(path: Path, frames: list[Frame]) -> None:
-    """Write frames as a shard, atomically."""
-    partial = path.with_name(path.name + ".partial")
+    """Write frames as a shard, atomically; a shard that another process wrote meanwhile stays."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.mkdir(parents=True, exist_ok=True)
     for field in SHARD_FIELDS:
         np.save(partial / f"{field}.npy", np.stack([frame.arrays[field] for frame in frames]))
     (partial / "instructions.json").write_text(json.dumps([frame.instructions for frame in frames]))
+    if path.exists():
+        shutil.rmtree(partial)
+        return
     os.replace(partial, path)
 
 

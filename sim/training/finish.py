@@ -1,7 +1,8 @@
 """The end of training: a checkpoint in the family's layout, with the receipt that says how it was made.
 
-A run keeps what its receipt needs: ``cloning/statistics.json``, which its model normalises with, and, where it goes
-on from a finished checkpoint, that one's receipt as ``cloning/before.json``.
+A run keeps what its receipt needs in ``cloning/``: ``statistics.json``, which its model normalises with,
+``shards.json``, which it was last trained on, and, where it goes on from a finished checkpoint, that one's receipt as
+``before.json``.
 """
 
 from __future__ import annotations
@@ -19,29 +20,48 @@ from tokenizers import Tokenizer
 from saccade.export.checkpoint import save_checkpoint
 from saccade.export.embodiment import Embodiment
 from saccade.export.families.openvla_oft import OpenVlaOft
+from saccade.proto.errors import CheckpointError
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec
 from saccade.proto.statistics import STATISTICS_NAME, Statistics
 from saccade.sim.tabletop.cameras import VIEWS
 from saccade.sim.tabletop.world import ACTION_NAMES, CONTROL_HZ, MAX_STEP_M, PROPRIO_NAMES
 from saccade.sim.training.demonstrations import CHUNK
-from saccade.sim.training.statistics import DATASET
+from saccade.sim.training.stages import open_shards
+from saccade.sim.training.statistics import DATASET, measure_statistics, write_statistics
 
 RECEIPT = "training.json"
 _BEFORE = "before.json"
+_SHARDS = "shards.json"
 _MARGIN = 1.1
 
 
-def begin_cloning(run: Path, source: Path) -> None:
-    """Take statistics, and a receipt if there is one, from new data or a finished checkpoint; once for each run.
+def begin_cloning(run: Path, start: Path | None) -> None:
+    """Settle what a cloning phase begins from; asked again on every resume, when it must be the same.
 
     Args:
-        run: Working directory of the cloning phase.
-        source: Directory with ``statistics.json``.
+        run: Working directory. ``cloning/statistics.json`` is the checkpoint's, or measured on the demonstrations.
+        start: A finished checkpoint, or None to begin from phase 1.
+
+    Raises:
+        CheckpointError: The phase began from something else.
     """
-    run.mkdir(parents=True, exist_ok=True)
-    for name, kept in ((STATISTICS_NAME, STATISTICS_NAME), (RECEIPT, _BEFORE)):
-        if (source / name).exists() and not (run / kept).exists():
-            shutil.copyfile(source / name, run / kept)
+    cloning = run / "cloning"
+    cloning.mkdir(parents=True, exist_ok=True)
+    receipt = (start / RECEIPT).read_text() if start is not None and (start / RECEIPT).exists() else None
+    if not (cloning / STATISTICS_NAME).exists():
+        if start is not None:
+            shutil.copyfile(start / STATISTICS_NAME, cloning / STATISTICS_NAME)
+        else:
+            write_statistics(measure_statistics(open_shards(run / "data")[0]), cloning)
+        if receipt is not None:
+            (cloning / _BEFORE).write_text(receipt)
+    before = (cloning / _BEFORE).read_text() if (cloning / _BEFORE).exists() else None
+    if before != receipt:
+        raise CheckpointError(
+            f"expected to go on from what {cloning} began with, found {start or 'no checkpoint'}: begin a new --run."
+        )
+    shards = sorted(path.name for path in (run / "data").glob("demo_*[0-9]"))
+    (cloning / _SHARDS).write_text(json.dumps(shards) + "\n")
 
 
 def read_receipt(run: Path) -> dict[str, Any]:
@@ -54,7 +74,7 @@ def read_receipt(run: Path) -> dict[str, Any]:
         for phase in ("perception", "cloning")
         if (run / phase / "config.json").exists()
     }
-    receipt["data"] = {"shards": sorted(path.name for path in (run / "data").glob("demo_*[0-9]"))}
+    receipt["data"] = {"shards": json.loads((run / "cloning" / _SHARDS).read_text())}
     before = run / "cloning" / _BEFORE
     if before.exists():
         receipt["before"] = json.loads(before.read_text())

@@ -8,7 +8,7 @@ from pathlib import Path
 from saccade.export.checkpoint import load_checkpoint
 from saccade.export.families.openvla_oft import OpenVlaOft, initialise
 from saccade.sim.training.cloning import Cloning, CloningStage
-from saccade.sim.training.loop import load_weights
+from saccade.sim.training.loop import STATE, load_weights
 from saccade.sim.training.mini import build_config, build_tokenizer
 from saccade.sim.training.perception import Perception, PerceptionStage
 from saccade.sim.training.shards import Shards
@@ -47,20 +47,21 @@ class CloningFactory:
     """Phase 2: behaviour cloning.
 
     Args:
-        data: Demonstrations and statistics.
-        start: Phase 1's state, whose tower is taken over; or a finished checkpoint, to train it further.
+        run: Working directory: demonstrations, phase 1's state, and what :func:`begin_cloning` wrote.
+        start: A finished checkpoint to train further; without it phase 1's tower is taken over.
     """
 
-    data: Path
-    start: Path
+    run: Path
+    start: Path | None = None
 
     def __call__(self, seed: int) -> CloningStage:
         """Build the stage: the weights of ``start``, fresh ones elsewhere."""
         model = build_model(seed)
-        if self.start.is_dir():
+        if self.start is not None:
             model.load_state_dict(load_checkpoint(self.start).model.state_dict())
         else:
-            load_weights(Perception(model.vision_backbone, model.config.vision_width), self.start)
-        training, held_out = open_shards(self.data)
-        statistics = read_statistics(self.start if self.start.is_dir() else self.data)
+            state = self.run / "perception" / STATE
+            load_weights(Perception(model.vision_backbone, model.config.vision_width), state)
+        training, held_out = open_shards(self.run / "data")
+        statistics = read_statistics(self.run / "cloning")
         return CloningStage(Cloning(model), build_tokenizer(), statistics, training, held_out)

@@ -55,6 +55,13 @@ def test_json_on_stdout_is_only_json(bundle: Path, tmp_path: Path) -> None:
     assert results["cells"][0]["control_steps"] == [20]
 
 
+def test_a_place_that_cannot_be_written_is_found_before_the_work(bundle: Path, tmp_path: Path) -> None:
+    for arguments in (("run", bundle, "--json", "nowhere/out.json"), ("demo", "--out", "nowhere/demo.html")):
+        found = saccade("sim", *arguments, cwd=tmp_path)
+        assert found.returncode == 2
+        assert "expected a folder that can be written to at nowhere" in found.stderr
+
+
 def test_the_demo_writes_its_report(bundle: Path, tmp_path: Path) -> None:
     found = saccade("sim", "demo", "--bundle", bundle, "--episodes", 1, "--out", "demo.html", cwd=tmp_path)
     assert found.returncode == 0, found.stderr

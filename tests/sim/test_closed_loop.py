@@ -9,7 +9,7 @@ import pytest
 
 from saccade.proto.errors import ActionRefusedError
 from saccade.runtime.observation import ActionChunk, Observation
-from saccade.sim.closed_loop import Moment, hold_still, other_instruction, run_episode
+from saccade.sim.closed_loop import Moment, hold_still, other_task, run_episode
 from saccade.sim.connection import Connection
 from saccade.sim.tabletop.env import TabletopEnv
 from saccade.sim.tabletop.expert import expert_action
@@ -54,29 +54,38 @@ class ExpertRobot:
 
 def test_success_is_what_the_true_task_says(env: TabletopEnv) -> None:
     episode = run_episode(env, ExpertRobot(env), seed=0, profile="full")
-    assert episode.is_success and episode.env_steps < HORIZON
+    assert episode.is_success and episode.is_told_done and episode.env_steps < HORIZON
     assert len(episode.control_steps) == -(-episode.env_steps // 4)
     assert episode.instruction == env.observe()["instruction"]
 
 
-def test_success_collapses_when_the_instruction_is_wrong(env: TabletopEnv) -> None:
-    for seed in range(4):
+@pytest.mark.parametrize("template", TEMPLATES)
+def test_who_is_told_another_task_does_that_one_and_not_the_true_one(template: str) -> None:
+    env = TabletopEnv(template)
+    for seed in range(6):
         episode = run_episode(env, ExpertRobot(env), seed=seed, profile="full", is_told_wrong=True)
         assert episode.instruction != env.observe()["instruction"]
-        assert not episode.is_success and episode.env_steps == HORIZON
+        assert not episode.is_success and episode.is_told_done and episode.env_steps < HORIZON
+    env.close()
+
+
+def test_who_does_nothing_does_neither_task(env: TabletopEnv, in_process: Connection) -> None:
+    episode = run_episode(env, in_process.robot, seed=0, profile="full", is_told_wrong=True)
+    assert not episode.is_success and not episode.is_told_done and episode.env_steps == HORIZON
 
 
 @pytest.mark.parametrize("template", TEMPLATES)
-def test_the_wrong_instruction_names_another_block(template: str) -> None:
+def test_the_other_task_differs_in_any_word_but_the_verb(template: str) -> None:
     env = TabletopEnv(template, image_px=16)
+    same_block = 0
     for seed in range(40):
         env.reset(seed=seed)
-        wrong = other_instruction(env, seed)
-        colours, true = env.world.layout.block_colours, env.world.task.block
-        named = wrong.split()[2]  # "touch the red block", "put the red block in ..."
-        assert named in colours and named != colours[true]
-        assert wrong.split()[0] == env.observe()["instruction"].split()[0]
-        assert wrong == other_instruction(env, seed)
+        true, wrong = env.world.task, other_task(env, seed)
+        assert wrong != true and wrong in feasible_tasks(env.world.layout, wrong.template)
+        assert wrong.template == true.template or len(feasible_tasks(env.world.layout, "push")) == 1
+        assert wrong == other_task(env, seed)
+        same_block += wrong.block == true.block
+    assert (same_block > 0) == (template != "reach")
     env.close()
 
 

@@ -60,10 +60,13 @@ def test_warm_up_counts_for_tokens_but_not_for_latency() -> None:
         "keep25",
         "touch the red block",
         True,
+        True,
         9,
         (step(90, "full", 200), step(10, "keep25", 50, clamped=2), step(20, "keep25", 50, clamped=1)),
     )
-    refused = Episode("reach", 1, "keep25", "touch it", False, 160, (step(70, "", 0, is_refused=True),))
+    refused = Episode(
+        "reach", 1, "keep25", "touch it", False, False, 160, (step(70, "", 0, is_refused=True),)
+    )
     row = score("reach", "keep25", [episode, refused])
     assert profile_latencies_ns([episode, refused], "keep25") == [10, 20]
     assert (row.p50_ns, row.p99_ns, row.visual_tokens) == (10, 20, 100)

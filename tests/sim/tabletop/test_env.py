@@ -11,7 +11,7 @@ from saccade.proto.errors import UnknownTaskError
 from saccade.sim.tabletop.env import TabletopEnv
 from saccade.sim.tabletop.expert import expert_action
 from saccade.sim.tabletop.tasks import TEMPLATES, feasible_tasks, instruction
-from saccade.sim.tabletop.world import HOLD_STEPS, HORIZON
+from saccade.sim.tabletop.world import HOLD_STEPS, HORIZON, World
 from tests.contracts.environment import EnvironmentContract
 
 
@@ -80,6 +80,18 @@ def test_a_scene_allows_many_tasks(env: TabletopEnv) -> None:
         layout = env.world.layout
         worded = [instruction(task, layout) for name in TEMPLATES for task in feasible_tasks(layout, name)]
         assert len(set(worded)) == len(worded) >= 16
+
+
+@pytest.mark.parametrize("verb", ["push", "place", "stack"])
+def test_no_other_verb_touches(verb: str) -> None:
+    """An arm that grasps or pushes the right block has not touched it: the verb decides too."""
+    world = World()
+    for seed in range(10):
+        world.reset(np.random.default_rng(seed), "reach")
+        others = [task for task in feasible_tasks(world.layout, verb) if task.block == world.task.block]
+        while others and not world.is_over():
+            world.step(expert_action(world, others[0]))
+        assert not world.succeeded
 
 
 def test_the_expert_of_another_instruction_does_not_succeed(env: TabletopEnv) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from itertools import islice
 
@@ -13,6 +14,7 @@ from click.testing import CliRunner
 from safetensors import safe_open
 
 from saccade.export.checkpoint import load_checkpoint
+from saccade.proto.errors import CheckpointError
 from saccade.sim.seeds import FIRST_TRAINING_SEED
 from saccade.sim.training import loop
 from saccade.sim.training.cli import train
@@ -31,8 +33,6 @@ def run(tmp_path_factory):
     frames = list(islice(record_frames(FIRST_TRAINING_SEED), 96))
     save_frames(run / "data" / "demo_0000", frames[:80])
     save_frames(run / "data" / HELD_OUT, frames[80:])
-    shards = Shards([run / "data" / "demo_0000"])
-    write_statistics(measure_statistics(shards), run / "data")
     return run
 
 
@@ -78,8 +78,8 @@ def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_happened(run, tmp_path
 def checkpoint(run):
     """What `see`, `act` and `finish` make of the run."""
     loop.train(PerceptionFactory(run / "data"), config(3), run / "perception")
-    begin_cloning(run / "cloning", run / "data")
-    loop.train(CloningFactory(run / "data", run / "perception" / STATE), config(3), run / "cloning")
+    begin_cloning(run, None)
+    loop.train(CloningFactory(run), config(3), run / "cloning")
     arguments = ["finish", "--run", str(run), "--out", str(run / "checkpoint")]
     result = CliRunner().invoke(train, arguments)
     assert result.exit_code == 0, result.output
@@ -106,14 +106,18 @@ def test_a_checkpoint_holds_the_weights_and_how_they_were_made(run, checkpoint):
 
 
 def test_a_run_may_go_on_from_a_checkpoint(run, checkpoint, tmp_path):
-    factory = CloningFactory(run / "data", checkpoint)
+    shutil.copytree(run / "data", tmp_path / "data")
+    begin_cloning(tmp_path, checkpoint)
+    factory = CloningFactory(tmp_path, checkpoint)
     further = factory(seed=1).module.state_dict()
     for key, value in weights(run / "cloning").items():
         if ".model." in key:  # the read-outs start afresh
             torch.testing.assert_close(
                 further[key.removeprefix("module.")], value.half().float(), rtol=0, atol=0
             )
-    begin_cloning(tmp_path / "cloning", checkpoint)
+    begin_cloning(tmp_path, checkpoint)  # resuming: nothing to settle
+    with pytest.raises(CheckpointError, match="found no checkpoint: begin a new --run"):
+        begin_cloning(tmp_path, None)
     loop.train(factory, config(1), tmp_path / "cloning")
     receipt = read_receipt(tmp_path)
     assert receipt["before"] == json.loads((checkpoint / "training.json").read_text())
@@ -134,8 +138,10 @@ def test_corrections_are_frames_that_the_model_saw(checkpoint, tmp_path, monkeyp
     assert (moved > 0).all(), "an untrained arm moves, if not well"
 
 
-def test_statistics_round_trip_and_leave_the_gripper_alone(run):
-    statistics = read_statistics(run / "data")
+def test_statistics_round_trip_and_leave_the_gripper_alone(run, tmp_path):
+    statistics = measure_statistics(Shards([run / "data" / "demo_0000"]))
+    write_statistics(statistics, tmp_path)
+    assert read_statistics(tmp_path).to_json("x") == statistics.to_json("x")
     actions = np.array([[0.01, -0.02, 0.0, 1.0], [0.02, 0.01, -0.005, 0.0]], np.float32)
     normalised = statistics.action.normalise(actions)
     np.testing.assert_array_equal(normalised[:, 3], actions[:, 3])
