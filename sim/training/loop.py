@@ -89,8 +89,11 @@ class StageFactory(Protocol):
 def train(build: StageFactory, config: LoopConfig, run: Path) -> None:
     """Train until ``config.steps``; continue from ``run/state.safetensors`` if there is one.
 
-    Writes ``state.safetensors``, ``config.json``, and one line per validation to ``log.jsonl``.
+    Writes ``state.safetensors``, ``config.json``, and one line per validation to ``log.jsonl``; nothing if those steps
+    are already done.
     """
+    if (run / STATE).exists() and _clock(run / STATE)["step"] >= config.steps:
+        return
     run.mkdir(parents=True, exist_ok=True)
     (run / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
     if config.processes == 1:
@@ -212,8 +215,8 @@ class _Trainer:
 
     def _resume(self) -> None:
         state: dict[int, dict[str, Tensor]] = {}
+        clock = _clock(self._run / STATE)
         with safe_open(self._run / STATE, framework="pt") as file:
-            clock = json.loads(file.metadata()["clock"])
             for name in file.keys():  # noqa: SIM118 - not a mapping
                 if name.startswith(_OPTIMISER):
                     index, moment = name.removeprefix(_OPTIMISER).split(".")
@@ -222,6 +225,13 @@ class _Trainer:
         load_weights(self._stage.module, self._run / STATE)
         groups = self._optimiser.state_dict()["param_groups"]
         self._optimiser.load_state_dict({"state": state, "param_groups": groups})
+
+
+def _clock(state: Path) -> dict[str, Any]:
+    """Return the step and the seconds that a state was saved at."""
+    with safe_open(state, framework="pt") as file:
+        clock: dict[str, Any] = json.loads(file.metadata()["clock"])
+    return clock
 
 
 def _progress(rank: int) -> Progress:

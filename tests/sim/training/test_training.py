@@ -86,6 +86,12 @@ def checkpoint(run):
     return run / "checkpoint"
 
 
+def test_asking_again_for_what_is_done_changes_nothing(run, checkpoint):
+    settled = (run / "perception" / "config.json").read_text()
+    loop.train(PerceptionFactory(run / "data"), config(2, learning_rate=1.0), run / "perception")
+    assert (run / "perception" / "config.json").read_text() == settled
+
+
 def test_the_tower_is_frozen_while_the_rest_learns(run, checkpoint):
     seen, cloned = weights(run / "perception"), weights(run / "cloning")
     for name, value in seen.items():
