@@ -26,9 +26,7 @@ class Limiter:
 
     def __init__(self, limits: LimitsSpec, names: tuple[str, ...], *, reject_margin: float = 1.0) -> None:
         self._names = names
-        with np.errstate(
-            over="ignore"
-        ):  # a limit beyond float32 is none, but what is not finite is refused all the same
+        with np.errstate(over="ignore"):  # a limit beyond float32 is none; what is not finite is refused anyway
             self._low = np.array(limits.low, np.float32)
             self._high = np.array(limits.high, np.float32)
             self._max_change = np.array(limits.max_change, np.float32)
