@@ -26,7 +26,8 @@ class Limiter:
 
     def __init__(self, limits: LimitsSpec, names: tuple[str, ...], *, reject_margin: float = 1.0) -> None:
         self._names = names
-        with np.errstate(over="ignore"):  # a limit beyond float32 is none; what is not finite is refused anyway
+        # A limit beyond float32 is none; what is not finite is refused anyway.
+        with np.errstate(over="ignore"):
             self._low = np.array(limits.low, np.float32)
             self._high = np.array(limits.high, np.float32)
             self._max_change = np.array(limits.max_change, np.float32)
