@@ -6,9 +6,8 @@ import ipaddress
 import logging
 import signal
 import socket
-import threading
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -125,19 +124,38 @@ def run(config: DaemonConfig, *, on_ready: Callable[[Daemon], None]) -> None:
         config: How to serve.
         on_ready: Called once everything is loaded, warmed and bound.
     """
-    stopping = threading.Event()
+    received: list[int] = []
 
     def stop(number: int, _frame: FrameType | None) -> None:
+        received.append(number)
         _LOG.info("%s: draining", signal.Signals(number).name)
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, signal.SIG_DFL)
-        stopping.set()
 
-    for each in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(each, stop)
-    with Daemon(config) as daemon:
-        on_ready(daemon)
-        stopping.wait()
+    with _signal_bell() as bell:
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, stop)
+        with Daemon(config) as daemon:
+            on_ready(daemon)
+            while not received:
+                bell.recv(1)
+
+
+@contextmanager
+def _signal_bell() -> Iterator[socket.socket]:
+    """A socket that becomes readable with every signal.
+
+    The kernel may hand a signal to any thread, but Python's handlers run on the main thread alone, and one that waits
+    for a lock is not woken by what another thread received. One that reads this socket is.
+    """
+    bell, rope = socket.socketpair()
+    with bell, rope:
+        rope.setblocking(False)
+        before = signal.set_wakeup_fd(rope.fileno())
+        try:
+            yield bell
+        finally:
+            signal.set_wakeup_fd(before)
 
 
 def check_bind(bind: str, *, is_insecure_allowed: bool) -> None:

@@ -109,6 +109,27 @@ def test_a_signal_drains_and_ends_with_0(tiny: Path, number: signal.Signals) -> 
                 client.describe()
 
 
+SIGNALLED_ELSEWHERE = """
+import signal, sys, threading, time
+from pathlib import Path
+from saccade.runtime.daemon import DaemonConfig, run
+
+def signal_this_thread():
+    time.sleep(0.3)  # by then the main thread waits
+    signal.pthread_kill(threading.get_ident(), signal.SIGTERM)
+
+def on_ready(daemon):
+    threading.Thread(target=signal_this_thread).start()
+
+run(DaemonConfig(Path(sys.argv[1]), bind="127.0.0.1:0", threads=1), on_ready=on_ready)
+"""
+
+
+def test_a_signal_that_another_thread_receives_ends_the_daemon_too(tiny: Path) -> None:
+    found = subprocess.run([sys.executable, "-c", SIGNALLED_ELSEWHERE, str(tiny)], timeout=60, check=False)
+    assert found.returncode == 0
+
+
 def test_the_same_port_can_be_used_again_at_once(tiny: Path) -> None:
     with (
         Daemon(DaemonConfig(tiny, bind="127.0.0.1:0", threads=1)) as daemon,
