@@ -140,3 +140,21 @@ def test_a_top_k_that_tensorrt_refuses_is_found(k: int, is_sorted: int, message:
     outputs = {"y": (TensorProto.FLOAT, [1, k]), "i": (TensorProto.INT64, [1, k])}
     with pytest.raises(ReceiptError, match=message):
         _linted(node, outputs, k=np.array([k]))
+
+
+def test_float64_weights_are_found() -> None:
+    node = helper.make_node("Cast", ["w"], ["y"], to=TensorProto.FLOAT)
+    with pytest.raises(ReceiptError, match="weight 'w' is float64; expected float32"):
+        _linted(node, {"y": (TensorProto.FLOAT, [1, 4000])}, w=np.zeros((1, 4000)))
+
+
+def test_axes_that_are_computed_at_run_time_are_found() -> None:
+    node = helper.make_node("ReduceSum", ["x", "x"], ["y"])
+    with pytest.raises(ReceiptError, match=r"ReduceSum .* a shape parameter is computed at run time"):
+        _linted(node, {"y": (TensorProto.FLOAT, [1, 1])})
+
+
+def test_uint8_within_the_graph_is_found() -> None:
+    node = helper.make_node("Cast", ["w"], ["y"], to=TensorProto.FLOAT)
+    with pytest.raises(ReceiptError, match="uint8 only at the graph's entry"):
+        _linted(node, {"y": (TensorProto.FLOAT, [1, 4000])}, w=np.zeros((1, 4000), np.uint8))

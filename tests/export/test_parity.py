@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from saccade.export import parity
 from saccade.export.checkpoint import Checkpoint
 from saccade.export.frames import host_inputs, synthetic_recording
 from saccade.export.graph.placement import SelectingStep
@@ -116,3 +118,38 @@ def test_the_tolerance_is_obeyed(exported: tuple[Path, ExportReport], checkpoint
     graph, policy = exported[0] / "graphs" / "step.full.onnx", exported[1].manifest.policy.name
     with pytest.raises(ReceiptError, match=r"expected error of a normalised action <= 0\.0"):
         _check(graph, checkpoint, policy, frames, ParityTolerance(actions=0.0))
+
+
+@pytest.mark.parametrize(
+    ("action", "carry_error", "message"),
+    [
+        (np.nan, 0.0, "error of a normalised action where kept sets differ <= 0.1, found nan"),
+        (0.2, 0.0, "error of a normalised action where kept sets differ <= 0.1, found 0.2"),
+        (0.0, np.nan, "expected a finite carry on every frame"),
+    ],
+)
+def test_frames_with_other_kept_sets_are_judged_too(
+    action: float,
+    carry_error: float,
+    message: str,
+    graph: Path,
+    checkpoint: Checkpoint,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    zeros, ones = np.zeros((2, 3), np.float32), np.ones((2, 3), np.float32)
+    kept, other = np.arange(4), np.array([0, 1, 2, 4])
+    same = parity._Frame(zeros, zeros, ones, kept, kept, 0.0)
+    differs = parity._Frame(zeros, zeros + np.float32(action), ones, kept, other, carry_error)
+    monkeypatch.setattr(parity, "_run", lambda *_: [same, differs])
+    policy = build_policy("random_keep", {}, DecoderShape(CONFIG.decoder.layers, CONFIG.grid))
+    with pytest.raises(ReceiptError, match=re.escape(message)):
+        check_parity(
+            graph,
+            SelectingStep(checkpoint.model, policy, 4),
+            SelectingStep(checkpoint.model, policy, CONFIG.grid.tokens),
+            list(host_inputs(synthetic_recording(checkpoint, 2), checkpoint)),
+            profile="keep50",
+            source="synthetic",
+            physical_per_unit=checkpoint.statistics.action.physical_per_unit,
+            tolerance=ParityTolerance(overlap=0.5),
+        )
