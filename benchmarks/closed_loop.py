@@ -102,9 +102,8 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
     run = partial(
         run_cell, paths=paths, seeds=held_out_seeds(seed0, episodes), execute=execute, threads=threads
     )
-    with ProcessPoolExecutor(
-        jobs, mp_context=get_context("spawn")
-    ) as pool:  # GL contexts do not survive a fork
+    spawn = get_context("spawn")  # GL contexts do not survive a fork
+    with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
         for cell, (row, entry) in zip(wanted, pool.map(run, wanted), strict=True):
             results["cells"].append(entry)
             write_results(out, {**provenance(), **results})
