@@ -27,7 +27,7 @@ from benchmarks.results_file import RESULTS, latency_summary, write_results
 from saccade.export.checkpoint import Checkpoint, load_checkpoint
 from saccade.export.frames import Recording, host_inputs
 from saccade.export.graph.placement import SelectingStep
-from saccade.policies.base import DecoderShape
+from saccade.export.graph.placement_rules import model_shape
 from saccade.policies.registry import build_policy
 from saccade.proto.manifest import Manifest
 from saccade.runtime.bundle import Bundle
@@ -148,13 +148,13 @@ def _ways(
     checkpoint: Checkpoint, program: ProgramExecutor, frames: list[Frame], *, is_compiled: bool
 ) -> tuple[dict[str, Way], dict[str, Any]]:
     """Every way to run every profile, as ``"profile way"``; and what is worth noting."""
-    manifest, config = program.manifest, checkpoint.config
-    shape = DecoderShape(config.decoder.layers, config.grid)
+    manifest, shape = program.manifest, model_shape(checkpoint.model)
     ways: dict[str, Way] = {}
     notes: dict[str, Any] = {"policy": manifest.policy.name}
     for profile in manifest.profiles:
         policy = build_policy(manifest.policy.name, manifest.policy.config, shape)
-        module = SelectingStep(checkpoint.model, policy, profile.keep).eval()
+        budget = round(profile.keep_ratio * manifest.grid.tokens)
+        module = SelectingStep(checkpoint.model, policy, budget).eval()
         ways[f"{profile.name} onnxruntime"] = OrtWay(program, profile.name)
         ways[f"{profile.name} eager"] = TorchWay(module, manifest)
         if is_compiled:

@@ -12,6 +12,7 @@ from saccade.export.families.openvla_oft_config import FAMILY
 from saccade.export.graph.capture import step_ports
 from saccade.export.graph.placement import SelectingStep
 from saccade.policies.base import CarrySpec as PolicyCarrySpec
+from saccade.policies.base import Grid, TokenPolicy
 from saccade.proto.manifest import (
     CarrySpec,
     FileSpec,
@@ -24,7 +25,7 @@ from saccade.proto.manifest import (
     StageSpec,
     ViewSpec,
 )
-from saccade.proto.manifest_rules import ACTIONS, CARRY_OUTPUT_SUFFIX, KEPT
+from saccade.proto.manifest_rules import ACTIONS, CARRY_OUTPUT_SUFFIX, FATE, FULL_PROFILE, KEPT
 from saccade.proto.statistics import STATISTICS_NAME
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 from saccade.proto.versions import BUNDLE_FORMAT_VERSION
@@ -39,12 +40,12 @@ class ProfilePlan:
     Args:
         name: ``full``, ``keep50`` ...
         ratio: Nominal share of visual tokens.
-        keep: Their number.
+        budget: Their number, as the policy is given it.
     """
 
     name: str
     ratio: float
-    keep: int
+    budget: int
 
     @property
     def graph(self) -> str:
@@ -58,16 +59,20 @@ def producers() -> dict[str, str]:
 
 
 def build_manifest(
-    checkpoint: Checkpoint, step: SelectingStep, plans: Sequence[ProfilePlan], files: Mapping[str, FileSpec]
+    checkpoint: Checkpoint,
+    steps: Mapping[str, SelectingStep],
+    plans: Sequence[ProfilePlan],
+    files: Mapping[str, FileSpec],
 ) -> Manifest:
     """Assemble the manifest; its own rules are checked as it is built.
 
     Args:
         checkpoint: What was exported.
-        step: Any of its profiles: carry, grid and policy are the same for all.
+        steps: Of each profile; carry and schedule of the policy are the same for all.
         plans: All profiles.
         files: Every file of the bundle.
     """
+    step = steps[FULL_PROFILE]
     embodiment, config, policy = checkpoint.embodiment, checkpoint.config, step.policy
     side = config.image_size
     return Manifest(
@@ -88,11 +93,12 @@ def build_manifest(
         statistics_key=embodiment.statistics_key,
         tensors=(
             *_host_tensors(checkpoint),
+            *(_task_tensor(name, config.grid) for name in step.task_inputs),
             *map(_carry_tensor, step.carry_specs),
-            *_result_tensors(checkpoint),
+            *_result_tensors(checkpoint, policy),
         ),
         carry=tuple(CarrySpec(spec.name, spec.initial) for spec in step.carry_specs),
-        profiles=tuple(_profile(plan, step) for plan in plans),
+        profiles=tuple(_profile(plan, steps[plan.name]) for plan in plans),
         policy=PolicySpec(policy.name, policy.config.as_dict(), policy.warmup_steps, policy.refresh_every),
         grid=GridSpec(config.grid.views, config.grid.rows, config.grid.columns),
         limits=embodiment.limits,
@@ -114,13 +120,23 @@ def _host_tensors(checkpoint: Checkpoint) -> tuple[TensorSpec, ...]:
     )
 
 
-def _result_tensors(checkpoint: Checkpoint) -> tuple[TensorSpec, ...]:
+def _result_tensors(checkpoint: Checkpoint, policy: TokenPolicy) -> tuple[TensorSpec, ...]:
     config, result = checkpoint.config, TensorRole.RESULT
     actions = (1, config.chunk, config.action_dim)
-    return (
+    results = (
         TensorSpec(ACTIONS, "float32", actions, ("batch", "chunk", "action"), "1", result),
         TensorSpec(KEPT, "int64", (1, -1), ("batch", "keep"), "index", result),
     )
+    if not policy.merges:
+        return results
+    return (
+        *results,
+        TensorSpec(FATE, "int64", (1, config.grid.tokens), ("batch", "tokens"), "index", result),
+    )
+
+
+def _task_tensor(name: str, grid: Grid) -> TensorSpec:
+    return TensorSpec(name, "float32", (1, grid.views), ("batch", "views"), "1", TensorRole.TASK)
 
 
 def _carry_tensor(spec: PolicyCarrySpec) -> TensorSpec:
@@ -132,4 +148,4 @@ def _profile(plan: ProfilePlan, step: SelectingStep) -> ProfileSpec:
     inputs = {name: name for name in ports.inputs}
     outputs = {name: name.removesuffix(CARRY_OUTPUT_SUFFIX) for name in ports.outputs}
     stage = StageSpec("step", plan.graph, inputs, outputs)
-    return ProfileSpec(plan.name, plan.keep, plan.ratio, (stage,))
+    return ProfileSpec(plan.name, step.survivors, plan.ratio, (stage,))

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import onnxruntime as ort
@@ -17,8 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saccade.export.graph.capture import step_ports
-from saccade.export.graph.placement import SelectingStep
+from saccade.export.graph.placement import SelectingStep, initial_state
 from saccade.proto.errors import ReceiptError
+
+T = TypeVar("T")
 
 _ERRORS_ONLY = 3
 SAME_ACTION = 1e-6
@@ -146,7 +149,7 @@ def check_parity(  # noqa: PLR0913
     errors = np.stack([frame.action_error for frame in same]) if same else np.full((1, 1, 1), np.inf)
     receipt = ParityReceipt(
         profile=profile,
-        keep=step.keep,
+        keep=step.survivors,
         frames=len(compared),
         source=source,
         actions_max_error=float(errors.max()),
@@ -170,27 +173,28 @@ def _run(
     options.log_severity_level = _ERRORS_ONLY
     session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
     names = step_ports(step).inputs
-    carry = tuple(
-        torch.full(spec.shape, spec.initial, dtype=getattr(torch, spec.dtype)) for spec in step.carry_specs
-    )
+    tasks, carried = len(step.task_inputs), len(step.carry_specs)
+    state = initial_state(step)
     compared: list[_Frame] = []
     for index, frame in enumerate(frames):
-        inputs = (*frame, *carry)
+        inputs = (*frame, *state)
         with torch.inference_mode():
             whole = full(*inputs)
             ours = whole if index < warmup or step is full else step(*inputs)
         if index >= warmup:
             theirs = session.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})
-            compared.append(_compare(ours, theirs, whole))
-        carry = tuple(tensor.clone() for tensor in ours[2:])
+            compared.append(_compare(ours, theirs, whole, carried))
+        state = (*state[:tasks], *(tensor.clone() for tensor in last(ours, carried)))
     return compared
 
 
 def _compare(
-    ours: tuple[Tensor, ...], theirs: Sequence[NDArray[np.float32]], whole: tuple[Tensor, ...]
+    ours: tuple[Tensor, ...], theirs: Sequence[NDArray[Any]], whole: tuple[Tensor, ...], carried: int
 ) -> _Frame:
     carry_errors = [
-        float(np.abs(a.numpy() - b).max()) for a, b in zip(ours[2:], theirs[2:], strict=True) if b.size
+        float(np.abs(a.numpy() - b).max())
+        for a, b in zip(last(ours, carried), last(theirs, carried), strict=True)
+        if b.size
     ]
     return _Frame(
         actions=ours[0][0].numpy(),
@@ -200,6 +204,11 @@ def _compare(
         kept_onnx=theirs[1][0].astype(np.int64),
         carry_error=float(np.max(carry_errors, initial=0.0)),  # NaN stays NaN
     )
+
+
+def last(items: Sequence[T], count: int) -> Sequence[T]:
+    """Return the last ``count`` of some items, none if it is 0."""
+    return items[len(items) - count :]
 
 
 def _judge(

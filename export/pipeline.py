@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import onnx_ir as ir
-import torch
 from torch import Tensor
 
 from saccade.export.bundle_writer import BundleWriter, check_target
@@ -19,12 +18,12 @@ from saccade.export.checkpoint import TOKENIZER_NAME, Checkpoint, load_checkpoin
 from saccade.export.frames import Recording, host_inputs, read_recording, synthetic_recording
 from saccade.export.graph.capture import capture
 from saccade.export.graph.lint import LintReceipt, lint
-from saccade.export.graph.placement import SelectingStep
+from saccade.export.graph.placement import SelectingStep, initial_state
+from saccade.export.graph.placement_rules import model_shape
 from saccade.export.graph.shared_weights import SharedWeights
 from saccade.export.manifest_builder import ProfilePlan, build_manifest, producers
 from saccade.export.parity import ParityReceipt, ParityTolerance, check_parity
-from saccade.policies.base import DecoderShape, TokenPolicy
-from saccade.policies.keep_all import KeepAll
+from saccade.policies.base import TokenPolicy
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import ExportError
 from saccade.proto.manifest import Manifest
@@ -96,14 +95,14 @@ def export_bundle(request: ExportRequest, progress: Progress) -> ExportReport:
     watch.start("load checkpoint")
     checkpoint = load_checkpoint(request.checkpoint)
     config = checkpoint.config
-    policy = build_policy(request.policy, request.options, DecoderShape(config.decoder.layers, config.grid))
-    plans = plan_profiles(request.keep_ratios, config.grid.tokens, policy)
+    policy = build_policy(request.policy, request.options, model_shape(checkpoint.model))
+    plans = plan_profiles(request.keep_ratios, config.grid.tokens)
     recording = _recording(request, checkpoint, policy)
     frames = list(host_inputs(recording, checkpoint))
     with BundleWriter(request.out, overwrite=request.overwrite) as writer:
         for name in ("graphs", "receipts"):
             (writer.folder / name).mkdir()
-        steps = {plan.name: SelectingStep(checkpoint.model, policy, plan.keep).eval() for plan in plans}
+        steps = {plan.name: SelectingStep(checkpoint.model, policy, plan.budget).eval() for plan in plans}
         linted = _capture_all(writer.folder, plans, steps, frames[0], watch)
         compared = {}
         for plan in plans:
@@ -122,36 +121,30 @@ def export_bundle(request: ExportRequest, progress: Progress) -> ExportReport:
         shutil.copyfile(checkpoint.tokenizer, writer.folder / TOKENIZER_NAME)
         shutil.copyfile(checkpoint.path / STATISTICS_NAME, writer.folder / STATISTICS_NAME)
         _write_receipts(writer.folder, request, linted, compared, watch)
-        full = steps[FULL_PROFILE]
-        manifest = writer.commit(lambda files: build_manifest(checkpoint, full, plans, files))
+        manifest = writer.commit(lambda files: build_manifest(checkpoint, steps, plans, files))
     watch.stop()
     return ExportReport(manifest, linted, compared, watch.seconds)
 
 
-def plan_profiles(ratios: Sequence[float], tokens: int, policy: TokenPolicy) -> tuple[ProfilePlan, ...]:
+def plan_profiles(ratios: Sequence[float], tokens: int) -> tuple[ProfilePlan, ...]:
     """Turn keep ratios into named profiles, largest first.
 
     Raises:
-        ExportError: A ratio is out of range or given twice, full is missing, or the policy cannot drop tokens.
+        ExportError: A ratio is out of range or given twice, or full is missing.
     """
     plans = [_plan(ratio, tokens) for ratio in sorted(set(ratios), reverse=True)]
-    if len(plans) != len(ratios) or len({plan.keep for plan in plans}) != len(plans):
+    if len(plans) != len(ratios) or len({plan.budget for plan in plans}) != len(plans):
         raise ExportError(f"expected keep ratios that differ by a token of {tokens}, found {list(ratios)}.")
     if not plans or plans[0].name != FULL_PROFILE:
         raise ExportError(f"expected 1.0 among the keep ratios (warm-up runs it), found {list(ratios)}.")
-    if len(plans) > 1 and isinstance(policy, KeepAll):
-        raise ExportError(
-            f"policy 'keep_all' drops nothing: expected --keep 1.0 alone, found {list(ratios)}; choose a policy "
-            "that selects."
-        )
     return tuple(plans)
 
 
 def _plan(ratio: float, tokens: int) -> ProfilePlan:
     if not 0 < ratio <= 1:
         raise ExportError(f"expected keep ratios above 0 and at most 1, found {ratio}.")
-    keep = max(1, round(ratio * tokens))
-    return ProfilePlan(FULL_PROFILE if keep == tokens else f"keep{100 * ratio:g}", ratio, keep)
+    budget = max(1, round(ratio * tokens))
+    return ProfilePlan(FULL_PROFILE if budget == tokens else f"keep{100 * ratio:g}", ratio, budget)
 
 
 def _recording(request: ExportRequest, checkpoint: Checkpoint, policy: TokenPolicy) -> Recording:
@@ -173,19 +166,12 @@ def _capture_all(
         for plan in plans:
             step = steps[plan.name]
             watch.start(f"{plan.name}: capture")
-            model = capture(step, (*frame, *initial_carry(step)))
+            model = capture(step, (*frame, *initial_state(step)))
             watch.start(f"{plan.name}: lint")
             linted[plan.name] = lint(model, plan.graph)
             weights.adopt(model)
             ir.save(model, folder / plan.graph)
     return linted
-
-
-def initial_carry(step: SelectingStep) -> tuple[Tensor, ...]:
-    """Return the carry after a reset, in graph order."""
-    return tuple(
-        torch.full(spec.shape, spec.initial, dtype=getattr(torch, spec.dtype)) for spec in step.carry_specs
-    )
 
 
 def _write_receipts(

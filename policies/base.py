@@ -1,57 +1,101 @@
 """The contract of a token-selection policy: a pure function of declared signals and carry.
 
-A policy names *where* it acts and *which* signals it wants; the exporter computes only those, beside the fused
-attention, and wires them in. Nothing is hidden in module state, so a policy can be tested without a model and
-exported without tricks.
+A policy names its *cuts*, the places where it drops visual tokens, and *which* signals it wants at each; the exporter
+computes only those, beside the fused attention, and wires them in. Nothing is hidden in module state, so a policy can
+be tested without a model and exported without tricks.
 
 Shapes use these words: ``batch`` robots, ``tokens`` visual tokens of the whole observation (all views, in
-(view, row, column) order), ``keep`` tokens that survive, ``dim`` model width.
+(view, row, column) order), ``alive`` those that no earlier cut dropped, ``keep`` those that survive a cut, ``dim``
+channels of a token.
 """
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
+import torch
 from torch import Tensor
 
 from saccade.policies.config import PolicyConfig
-
-
-class QueryRows(str, Enum):
-    """Which query rows an attention signal averages over."""
-
-    TEXT = "text"
-    LAST = "last"
-    ALL = "all"
-    ACTION = "action"
-
-
-@dataclass(frozen=True)
-class AttentionReceived:
-    """A request: attention that visual tokens receive from ``rows`` at decoder ``layers``.
-
-    The signal is the mean over heads, over the valid query rows and over ``layers`` of the softmax weights
-    (normalised over *all* keys), restricted to visual columns: float32 ``(batch, tokens)``.
-    """
-
-    rows: QueryRows
-    layers: tuple[int, ...]
+from saccade.policies.signals import Signal
 
 
 @dataclass(frozen=True)
 class Grid:
-    """How visual tokens tile the views: index = (view * rows + row) * columns + column."""
+    """How visual tokens tile the views: index = (view * rows + row) * columns + column.
+
+    Args:
+        views: Cameras, or cameras times history frames.
+        rows: Of tokens in a view.
+        columns: Of tokens in a view.
+        newline: The last column of each row is a line break, not a patch (LLaVA's ``image_newline``).
+    """
 
     views: int
     rows: int
     columns: int
+    newline: bool = False
 
     @property
     def tokens(self) -> int:
         """Number of visual tokens of one observation."""
-        return self.views * self.rows * self.columns
+        return self.views * self.per_view
+
+    @property
+    def per_view(self) -> int:
+        """Number of visual tokens of one view."""
+        return self.rows * self.columns
+
+    @property
+    def view(self) -> Grid:
+        """The grid of one view alone."""
+        return Grid(1, self.rows, self.columns, self.newline)
+
+
+class Place(str, Enum):
+    """Where a cut lies."""
+
+    TOWER = "tower"
+    """Between two blocks of the vision tower. Each view keeps the same number of tokens."""
+    PROJECTOR = "projector"
+    """Between the vision tower and the projector."""
+    DECODER = "decoder"
+    """Before a decoder layer; before layer 0 is the decoder's entry."""
+
+
+class Behind(str, Enum):
+    """What layers behind a cut know of the tokens it dropped."""
+
+    NOTHING = "nothing"
+    """They are gone."""
+    LAST_STEP = "last step"
+    """Their keys and values are those of the control step in which they were last computed (a cut at the entry)."""
+
+
+@dataclass(frozen=True)
+class Cut:
+    """One place where a policy drops visual tokens.
+
+    Args:
+        place: Tower, projector or decoder.
+        index: The tower block or decoder layer in front of which the cut lies; 0 at the projector.
+        signals: What :meth:`TokenPolicy.select` sees there.
+        behind: What later layers know of dropped tokens.
+    """
+
+    place: Place
+    index: int
+    signals: tuple[Signal, ...] = ()
+    behind: Behind = Behind.NOTHING
+
+    @property
+    def order(self) -> tuple[int, int]:
+        """Sort key along the model."""
+        return list(Place).index(self.place), self.index
 
 
 @dataclass(frozen=True)
@@ -75,17 +119,52 @@ class CarrySpec:
 
 @dataclass(frozen=True)
 class SelectionInputs:
-    """What a policy sees when it selects.
+    """What a policy sees at a cut.
+
+    Between two tower blocks the views are folded into the batch: ``batch`` is then robots times views and ``grid``
+    that of one view; only ``text`` keeps one row for each robot.
 
     Args:
-        attention: One float32 ``(batch, tokens)`` tensor for each request in ``select_signals``, same order.
-        embeddings: Decoder input embeddings of the visual tokens, ``(batch, tokens, dim)``.
-        grid: The token grid.
+        cut: Which of the policy's cuts.
+        signals: One tensor for each request of the cut, same order.
+        embeddings: What stands for each token, ``(batch, alive, dim)``: hidden states in the tower, features at the
+            projector, the decoder's input embeddings from there on.
+        origin: Original index of each token that is alive, int64 ``(batch, alive)``, ascending.
+        grid: The grid of original tokens.
+        text: Decoder input embeddings of the instruction, ``(batch, text, dim)``.
+        text_mask: bool ``(batch, text)``, True = valid.
+        memo: What earlier cuts of the same control step wrote down, ``(batch, alive)`` each.
     """
 
-    attention: tuple[Tensor, ...]
+    cut: int
+    signals: tuple[Tensor, ...]
     embeddings: Tensor
+    origin: Tensor
     grid: Grid
+    text: Tensor
+    text_mask: Tensor
+    memo: Mapping[str, Tensor] = field(default_factory=dict)
+
+    @property
+    def alive(self) -> int:
+        """Number of tokens to choose from."""
+        return int(self.embeddings.shape[1])
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What survives a cut.
+
+    Args:
+        kept: int64 ``(batch, keep)``: positions among the tokens alive, ascending, unique.
+        mix: float32 ``(batch, keep, alive)``, or None: survivor i becomes ``sum_j mix[i, j] * token j``. A merged token
+            lives on at the position of the survivor that it was merged into.
+        memo: float32 ``(batch, alive)`` each: notes that go with the tokens to later cuts.
+    """
+
+    kept: Tensor
+    mix: Tensor | None = None
+    memo: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,68 +172,117 @@ class UpdateInputs:
     """What a policy sees after the action is known.
 
     Args:
-        attention: One float32 ``(batch, tokens)`` tensor for each request in ``update_signals``, scattered to
-            original coordinates, 0 where a token was absent from the layer.
+        signals: One tensor for each request in ``update_signals``, same order, in original coordinates:
+            ``(batch, tokens)``, 0 where a token was absent from the layers.
         present: float32 ``(batch, tokens)``, 1 where the token was alive where the signals were read.
     """
 
-    attention: tuple[Tensor, ...]
+    signals: tuple[Tensor, ...]
     present: Tensor
 
 
 Carry = dict[str, Tensor]
 
 
-@runtime_checkable
-class TokenPolicy(Protocol):
-    """A token-selection policy that acts once, between decoder layers.
+@dataclass(frozen=True)
+class TowerShape:
+    """What a policy may know of one vision tower.
 
-    Attributes:
-        name: Registry key, file name and manifest string.
-        insertion_layer: Layers ``< insertion_layer`` see every visual token; 0 is the decoder's entry.
-        select_signals: Signals for :meth:`select`; their layers must be ``< insertion_layer``.
-        update_signals: Signals for :meth:`update`; all from layers before ``insertion_layer``, or all from it on.
-        warmup_steps: Control steps after a reset that the host must run with every token.
-        refresh_every: Every n-th control step runs with every token; 0 means never.
+    Args:
+        blocks: That run.
+        has_class_token: It has a class token whose attention can be read.
     """
 
-    name: ClassVar[str]
-    insertion_layer: int
-    select_signals: tuple[AttentionReceived, ...]
-    update_signals: tuple[AttentionReceived, ...]
-    warmup_steps: int
-    refresh_every: int
-
-    @property
-    def config(self) -> PolicyConfig:
-        """The options with every default resolved; ``config.as_dict()`` goes into the bundle's manifest."""
-        ...
-
-    def carry_specs(self, grid: Grid) -> tuple[CarrySpec, ...]:
-        """Return the carry tensors of one session."""
-        ...
-
-    def select(self, inputs: SelectionInputs, carry: Carry, keep: int) -> Tensor:
-        """Choose the visual tokens that survive.
-
-        Returns:
-            int64 ``(batch, keep)``: original token indices, ascending, unique.
-        """
-        ...
-
-    def update(self, inputs: UpdateInputs, carry: Carry) -> Carry:
-        """Return the carry for the next control step: same names, shapes and dtypes."""
-        ...
+    blocks: int
+    has_class_token: bool
 
 
 @dataclass(frozen=True)
-class DecoderShape:
-    """What a policy may know of the decoder when it is built.
+class ModelShape:
+    """What a policy may know of the model when it is built.
 
     Args:
         layers: Number of decoder layers.
         grid: The visual token grid.
+        towers: The vision towers whose channels make up a visual token.
+        causal: A decoder row sees only what stands before it.
     """
 
     layers: int
-    grid: Grid = field(default_factory=lambda: Grid(1, 1, 1))
+    grid: Grid
+    towers: tuple[TowerShape, ...] = (TowerShape(blocks=1, has_class_token=False),)
+    causal: bool = False
+
+
+class TokenPolicy(ABC):
+    """A token-selection policy. The defaults are those of a policy without memory and with one cut.
+
+    A subclass is built from its options and the :class:`ModelShape`, and sets in its ``__init__`` what differs.
+
+    Attributes:
+        name: Registry key, file name and manifest string.
+        options: The class of its options.
+        config: The options with every default resolved; ``config.as_dict()`` goes into the bundle's manifest.
+        cuts: Where tokens are dropped, in order along the model.
+        update_signals: Signals for :meth:`update`: all from layers between the same two cuts.
+        warmup_steps: Control steps after a reset that the host must run with every token.
+        refresh_every: Every n-th control step runs with every token; 0 means never.
+        merges: Some selection may return ``mix``.
+        removed_heads: Decoder layer to heads that are removed from it when the graph is built.
+    """
+
+    name: ClassVar[str]
+    options: ClassVar[type[PolicyConfig]]
+    config: PolicyConfig
+    cuts: tuple[Cut, ...]
+    update_signals: tuple[Signal, ...] = ()
+    warmup_steps: int = 0
+    refresh_every: int = 0
+    merges: bool = False
+    removed_heads: Mapping[int, tuple[int, ...]] = {}
+
+    @abstractmethod
+    def __init__(self, config: Any, shape: ModelShape) -> None:
+        """Build the policy from its options for one model."""
+
+    def schedule(self, keep: int) -> tuple[int, ...]:
+        """Return how many tokens survive each cut, for a profile with a budget of ``keep`` tokens.
+
+        With one cut the budget is what survives it. A policy with several cuts says in its docstring how its counts
+        follow from the budget; the usual rule is that their mean over the decoder's layers is at most ``keep``. 0
+        drops every visual token.
+
+        Raises:
+            PolicyError: The budget cannot be met.
+        """
+        return (keep,) * len(self.cuts)
+
+    def carry_specs(self, grid: Grid) -> tuple[CarrySpec, ...]:
+        """Return the carry tensors of one session."""
+        del grid
+        return ()
+
+    @abstractmethod
+    def select(self, inputs: SelectionInputs, carry: Carry, keep: int) -> Selection:
+        """Choose the ``keep`` tokens that survive the cut ``inputs.cut``. Not called where ``keep`` is 0."""
+
+    def update(self, inputs: UpdateInputs, carry: Carry) -> Carry:
+        """Return the carry for the next control step: same names, shapes and dtypes."""
+        del inputs
+        return carry
+
+
+def decoder_cut(layer: int, *signals: Signal) -> tuple[Cut, ...]:
+    """Return the cuts of a policy that acts once, before decoder ``layer`` (0 = the entry)."""
+    return (Cut(Place.DECODER, layer, signals),)
+
+
+def projector_cut(*signals: Signal) -> tuple[Cut, ...]:
+    """Return the cuts of a policy that acts once, between tower and projector."""
+    return (Cut(Place.PROJECTOR, 0, signals),)
+
+
+def every_token(inputs: SelectionInputs) -> Selection:
+    """Return the selection that drops nothing."""
+    batch, alive = inputs.embeddings.shape[:2]
+    return Selection(torch.arange(alive, device=inputs.embeddings.device).expand(batch, alive))

@@ -57,18 +57,19 @@ def require(holds: bool, option: str, expected: str, found: object) -> None:
         raise PolicyError(f"option {option!r} must be {expected}, found {found!r}")
 
 
-def resolve_insertion_layer(option: int | None, layers: int) -> int:
+def resolve_insertion_layer(option: int | None, layers: int, published: int = 3) -> int:
     """Return the decoder layer before which a mid-decoder policy acts.
 
     Args:
-        option: The configured layer, or None for the default: VLA-Pruner's layer 3 of 32, scaled to the depth of
-            this decoder and at least 1 (some full layer must have produced the attention that is read).
+        option: The configured layer, or None for the published one, scaled to the depth of this decoder and at least 1
+            (some full layer must have produced the attention that is read).
         layers: Number of decoder layers.
+        published: The layer of 32 that the paper names.
 
     Raises:
         PolicyError: The layer leaves no full layer before it or no pruned layer after it.
     """
-    layer = max(1, round(3 * layers / 32)) if option is None else option
+    layer = max(1, round(published * layers / 32)) if option is None else option
     require(
         1 <= layer < layers, "insertion_layer", f"in 1..{layers - 1} for a decoder of {layers} layers", layer
     )
@@ -81,6 +82,10 @@ def _checked(policy: str, name: str, value: object, hint: Any) -> object:
         if get_origin(allowed) is Literal:
             if value in get_args(allowed):
                 return value
+        elif get_origin(allowed) is tuple:
+            if isinstance(value, (list, tuple)):
+                inner = get_args(allowed)[0]
+                return tuple(_checked(policy, name, item, inner) for item in value)
         elif allowed is float and isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
         elif type(value) is allowed:
@@ -92,6 +97,8 @@ def _words(hint: Any) -> str:
     """Name a type for people: ``int``, ``int or null``, ``one of 'joint', 'per_view'``."""
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(repr(choice) for choice in get_args(hint))
+    if get_origin(hint) is tuple:
+        return f"a list, each {_words(get_args(hint)[0])}"
     if get_origin(hint) in (Union, types.UnionType):
         return " or ".join(_words(part) for part in get_args(hint))
     return "null" if hint is types.NoneType else str(hint.__name__)

@@ -5,19 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from torch import Tensor
-
 from saccade.policies.base import (
-    AttentionReceived,
     Carry,
-    CarrySpec,
-    DecoderShape,
-    Grid,
+    ModelShape,
+    Selection,
     SelectionInputs,
-    UpdateInputs,
+    TokenPolicy,
+    decoder_cut,
+    every_token,
 )
 from saccade.policies.config import PolicyConfig
-from saccade.policies.selection import every_token
 from saccade.proto.errors import PolicyError
 
 
@@ -26,41 +23,32 @@ class KeepAllConfig(PolicyConfig):
     """keep_all has no options."""
 
 
-class KeepAll:
+class KeepAll(TokenPolicy):
     """The identity as a policy: no signals, no carry, acts at the decoder's entry."""
 
     name: ClassVar[str] = "keep_all"
+    options = KeepAllConfig
 
-    def __init__(self, config: KeepAllConfig, shape: DecoderShape) -> None:
-        del shape
+    def __init__(self, config: KeepAllConfig, shape: ModelShape) -> None:
         self.config = config
-        self.insertion_layer = 0
-        self.select_signals: tuple[AttentionReceived, ...] = ()
-        self.update_signals: tuple[AttentionReceived, ...] = ()
-        self.warmup_steps = 0
-        self.refresh_every = 0
+        self.cuts = decoder_cut(0)
+        self._tokens = shape.grid.tokens
 
-    def carry_specs(self, grid: Grid) -> tuple[CarrySpec, ...]:
-        """Return nothing: keep_all remembers nothing."""
-        del grid
-        return ()
-
-    def select(self, inputs: SelectionInputs, carry: Carry, keep: int) -> Tensor:
-        """Return 0..tokens-1.
+    def schedule(self, keep: int) -> tuple[int, ...]:
+        """Return all tokens.
 
         Raises:
             PolicyError: ``keep`` is not the number of visual tokens.
         """
-        del carry
-        tokens = inputs.embeddings.shape[1]
-        if keep != tokens:
+        if keep != self._tokens:
             raise PolicyError(
-                f"policy 'keep_all' keeps all {tokens} visual tokens, found keep {keep}; "
+                f"policy 'keep_all' keeps all {self._tokens} visual tokens, found keep {keep}; "
                 "export it with --keep 1.0 only, or choose a policy that selects"
             )
-        return every_token(inputs.embeddings)
+        return (keep,)
 
-    def update(self, inputs: UpdateInputs, carry: Carry) -> Carry:
-        """Return the carry unchanged (it is empty)."""
-        del inputs
-        return carry
+    def select(self, inputs: SelectionInputs, carry: Carry, keep: int) -> Selection:
+        """Return 0..tokens-1."""
+        del carry
+        self.schedule(keep)
+        return every_token(inputs)

@@ -10,19 +10,20 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import torch
-from torch import Tensor
 
 from saccade.policies.base import (
-    AttentionReceived,
     Carry,
     CarrySpec,
-    DecoderShape,
     Grid,
+    ModelShape,
+    Selection,
     SelectionInputs,
+    TokenPolicy,
     UpdateInputs,
+    decoder_cut,
 )
 from saccade.policies.config import PolicyConfig, require, resolve_insertion_layer
-from saccade.policies.selection import check_keep, keep_top_k
+from saccade.policies.selection import keep_top_k
 
 TABLE_STEPS = 64
 """Control steps before the sequence of random choices repeats."""
@@ -36,8 +37,8 @@ class RandomKeepConfig(PolicyConfig):
 
     Args:
         seed: Which table of random scores.
-        insertion_layer: First decoder layer that sees only the kept tokens; None = the default of vla_pruner, so
-            that both cost the same.
+        insertion_layer: First decoder layer that sees only the kept tokens, 0 = the entry; None = the default of
+            vla_pruner, so that both cost the same.
         warmup_steps: Full control steps after a reset; give vla_pruner's window for an even comparison.
         refresh_every: Every n-th control step runs with every token; 0 = never.
     """
@@ -53,16 +54,17 @@ class RandomKeepConfig(PolicyConfig):
         require(self.refresh_every >= 0, "refresh_every", "0 (never) or more", self.refresh_every)
 
 
-class RandomKeep:
+class RandomKeep(TokenPolicy):
     """Keep the tokens with the highest of this step's random scores, over all views together."""
 
     name: ClassVar[str] = "random_keep"
+    options = RandomKeepConfig
 
-    def __init__(self, config: RandomKeepConfig, shape: DecoderShape) -> None:
-        self.insertion_layer = resolve_insertion_layer(config.insertion_layer, shape.layers)
-        self.config = replace(config, insertion_layer=self.insertion_layer)
-        self.select_signals: tuple[AttentionReceived, ...] = ()
-        self.update_signals: tuple[AttentionReceived, ...] = ()
+    def __init__(self, config: RandomKeepConfig, shape: ModelShape) -> None:
+        layer = config.insertion_layer
+        layer = 0 if layer == 0 else resolve_insertion_layer(layer, shape.layers)
+        self.config = replace(config, insertion_layer=layer)
+        self.cuts = decoder_cut(layer)
         self.warmup_steps = config.warmup_steps
         self.refresh_every = config.refresh_every
         generator = torch.Generator().manual_seed(config.seed)
@@ -73,10 +75,9 @@ class RandomKeep:
         del grid
         return (CarrySpec(STEP, shape=(1,), dtype="int64", initial=0.0, dims=("batch",)),)
 
-    def select(self, inputs: SelectionInputs, carry: Carry, keep: int) -> Tensor:
-        """Return the indices of this step's ``keep`` highest random scores, int64 ``(batch, keep)``."""
-        check_keep(keep, inputs.embeddings.shape[1])
-        return keep_top_k(self._scores.to(inputs.embeddings.device)[carry[STEP]], keep)
+    def select(self, inputs: SelectionInputs, carry: Carry, keep: int) -> Selection:
+        """Return the tokens with this step's ``keep`` highest random scores."""
+        return Selection(keep_top_k(self._scores.to(inputs.embeddings.device)[carry[STEP]], keep))
 
     def update(self, inputs: UpdateInputs, carry: Carry) -> Carry:
         """Advance the step counter, wrapping at the end of the table."""

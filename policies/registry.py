@@ -1,46 +1,81 @@
-"""Every token-selection policy by name. A literal table: searchable, and import order does not matter."""
+"""Every token-selection policy by name: those of this package in a literal table, those of others by entry point.
+
+Another package registers a policy without touching this one::
+
+    [project.entry-points."saccade.policies"]
+    my_policy = "my_package.my_policy:MyPolicy"
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any
+import pkgutil
+from collections.abc import Mapping
+from importlib.metadata import entry_points
 
-from saccade.policies.base import DecoderShape, TokenPolicy
-from saccade.policies.config import PolicyConfig, suggest
-from saccade.policies.keep_all import KeepAll, KeepAllConfig
-from saccade.policies.random_keep import RandomKeep, RandomKeepConfig
-from saccade.policies.vla_pruner import VlaPruner, VlaPrunerConfig
+from saccade.policies.base import ModelShape, TokenPolicy
+from saccade.policies.config import suggest
 from saccade.proto.errors import PolicyError
 
+ENTRY_POINTS = "saccade.policies"
 
-@dataclass(frozen=True)
-class PolicyEntry:
-    """How to build one policy.
-
-    Args:
-        config: Its options.
-        build: Its class, called with the options and the decoder's shape.
-    """
-
-    config: type[PolicyConfig]
-    build: Callable[[Any, DecoderShape], TokenPolicy]
-
-
-POLICIES: Mapping[str, PolicyEntry] = {
-    "keep_all": PolicyEntry(KeepAllConfig, KeepAll),
-    "random_keep": PolicyEntry(RandomKeepConfig, RandomKeep),
-    "vla_pruner": PolicyEntry(VlaPrunerConfig, VlaPruner),
+POLICIES: Mapping[str, str] = {
+    "center_crop": "saccade.policies.center_crop:CenterCrop",
+    "divprune": "saccade.policies.divprune:DivPrune",
+    "fastv": "saccade.policies.fastv:FastV",
+    "keep_all": "saccade.policies.keep_all:KeepAll",
+    "random_keep": "saccade.policies.random_keep:RandomKeep",
+    "vla_pruner": "saccade.policies.vla_pruner:VlaPruner",
 }
+"""Name to ``module:class`` of this package's own policies."""
 
 
-def build_policy(name: str, config: Mapping[str, object], shape: DecoderShape) -> TokenPolicy:
-    """Build a policy for one decoder.
+def known_policies() -> dict[str, str]:
+    """Return every policy that can be built, name to ``module:class``; this package's own names come first.
+
+    Raises:
+        PolicyError: Another package registers a name that is taken.
+    """
+    known = dict(POLICIES)
+    for entry in entry_points(group=ENTRY_POINTS):
+        if known.get(entry.name, entry.value) != entry.value:
+            raise PolicyError(
+                f"expected each policy name once, found {entry.name!r} as {known[entry.name]} and as {entry.value}; "
+                "rename one of them"
+            )
+        known[entry.name] = entry.value
+    return known
+
+
+def policy_class(name: str) -> type[TokenPolicy]:
+    """Return the class of a policy.
+
+    Raises:
+        PolicyError: The name is unknown, or what it stands for cannot be loaded or is no policy of that name.
+    """
+    known = known_policies()
+    if name not in known:
+        raise PolicyError(f"no token-selection policy is called {name!r}; {suggest(name, known)}")
+    try:
+        found = pkgutil.resolve_name(known[name])
+    except (ImportError, AttributeError, ValueError) as error:
+        raise PolicyError(
+            f"policy {name!r} is registered as {known[name]}, which cannot be loaded: {error}"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, TokenPolicy) and found.name == name):
+        raise PolicyError(
+            f"policy {name!r} is registered as {known[name]}: expected a TokenPolicy whose name is {name!r}, found "
+            f"{getattr(found, 'name', found)!r}"
+        )
+    return found
+
+
+def build_policy(name: str, config: Mapping[str, object], shape: ModelShape) -> TokenPolicy:
+    """Build a policy for one model.
 
     Args:
-        name: A key of ``POLICIES``.
+        name: A known policy.
         config: Options as plain JSON values, e.g. from a manifest; missing ones take their defaults.
-        shape: Layers and token grid of the decoder.
+        shape: What it may know of the model.
 
     Returns:
         The policy; ``policy.config.as_dict()`` is its full configuration, defaults resolved.
@@ -48,7 +83,5 @@ def build_policy(name: str, config: Mapping[str, object], shape: DecoderShape) -
     Raises:
         PolicyError: The name or an option is unknown, or a value has the wrong type or range.
     """
-    entry = POLICIES.get(name)
-    if entry is None:
-        raise PolicyError(f"no token-selection policy is called {name!r}; {suggest(name, POLICIES)}")
-    return entry.build(entry.config.from_options(name, config), shape)
+    found = policy_class(name)
+    return found(found.options.from_options(name, config), shape)

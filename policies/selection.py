@@ -9,39 +9,13 @@ A *mask* is bool, True = eligible or kept. *Indices* are int64 positions on the 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
 
 import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
-from saccade.policies.base import Grid
-from saccade.proto.errors import PolicyError
-
-DISTANCE_STEPS = 2**16
-"""Cosine distances are rounded to whole steps, this many per unit.
-
-Two backends differ by about 1e-6 in a cosine. Without rounding, the order of *equal* patches (a blank wall, a
-constant image) would be decided by that noise; with it, exact ties stay exact and fall to the lowest index.
-"""
-
-
-def check_keep(keep: int, tokens: int) -> None:
-    """Raise if ``keep`` is not a possible number of survivors.
-
-    Raises:
-        PolicyError: ``keep`` lies outside 1..tokens.
-    """
-    if not 1 <= keep <= tokens:
-        raise PolicyError(
-            f"keep must lie in 1..{tokens} (the visual tokens), found {keep}; choose another keep ratio"
-        )
-
-
-def every_token(embeddings: Float[Tensor, "batch tokens dim"]) -> Int64[Tensor, "batch tokens"]:
-    """Return 0..tokens-1 for each robot of the batch: the selection that drops nothing."""
-    batch, tokens = embeddings.shape[:2]
-    return torch.arange(tokens, device=embeddings.device).expand(batch, tokens)
+SMALLEST_SUM = 1e-12
+"""Floor of a divisor."""
 
 
 def top_k_mask(scores: Float[Tensor, "batch tokens"], keep: int) -> Bool[Tensor, "batch tokens"]:
@@ -62,13 +36,13 @@ def top_k_mask(scores: Float[Tensor, "batch tokens"], keep: int) -> Bool[Tensor,
     threshold = torch.topk(ranked, keep).values[..., -1:]
     above, reached = (ranked > threshold).float(), (ranked >= threshold).float()
     # Keys are distinct integers, exact in float32: all above come first, then ties, each in token order.
-    key = tokens * (above + reached) - _positions(scores)
+    key = tokens * (above + reached) - positions(scores)
     return key >= torch.topk(key, keep).values[..., -1:]
 
 
 def indices_of(mask: Bool[Tensor, "batch tokens"], keep: int) -> Int64[Tensor, "batch {keep}"]:
     """Return the ascending indices of a mask with exactly ``keep`` True per row (sort by TopK, no NonZero)."""
-    key = mask.float() * mask.shape[-1] - _positions(mask)
+    key = mask.float() * mask.shape[-1] - positions(mask)
     return torch.topk(key, keep).indices
 
 
@@ -89,97 +63,21 @@ def gather_tokens(
     return torch.gather(tokens, 1, kept.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
 
-def unit_vectors(embeddings: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
-    """Return the directions of the embeddings, float32; a zero vector stays zero, a broken one is NaN."""
-    return torch.nn.functional.normalize(embeddings.float(), dim=-1)
+def ranks(scores: Float[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens"]:
+    """Return each token's place in descending order, 0 = highest; ties by index, NaN last. tokens^2 comparisons."""
+    ranked = torch.where(torch.isnan(scores), -math.inf, scores)
+    index = positions(scores)
+    other, own = ranked.unsqueeze(1), ranked.unsqueeze(2)
+    ahead = (other > own) | ((other == own) & (index < index.unsqueeze(1)))
+    return ahead.float().sum(dim=2)
 
 
-def cosine_distances(unit: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens tokens"]:
-    """Return 1 - cos between every pair of unit vectors, in whole steps of 1 / ``DISTANCE_STEPS``."""
-    scaled = unit * math.sqrt(DISTANCE_STEPS)
-    return torch.round(DISTANCE_STEPS - scaled @ scaled.transpose(1, 2))
+def as_share(scores: Float[Tensor, "batch tokens"]) -> Float[Tensor, "batch tokens"]:
+    """Scale non-negative scores to sum 1 for each robot; NaN and infinity count as 0, all zeros stay zeros."""
+    clean = torch.where(scores.abs() < math.inf, scores, 0.0)
+    return clean / clean.sum(dim=1, keepdim=True).clamp(min=SMALLEST_SUM)
 
 
-def max_min_diversity(
-    embeddings: Float[Tensor, "batch tokens dim"], eligible: Bool[Tensor, "batch tokens"], keep: int
-) -> Int64[Tensor, "batch {keep}"]:
-    """Greedily pick ``keep`` eligible tokens, each as far as possible from those already picked.
-
-    The first pick is the token whose nearest eligible neighbour is farthest; then ``argmax_a min_{s in S} d(a, s)``.
-    The loop is unrolled: ArgMax, Gather and Min per pick. A token whose embedding is not finite is picked last.
-
-    Args:
-        embeddings: What distance is measured on.
-        eligible: At least ``keep`` True per row, else indices repeat.
-        keep: Number of picks.
-
-    Returns:
-        Distinct indices in the order picked.
-
-    Source:
-        DivPrune (2503.02175), as VLA-Pruner (2511.16449) applies it to the union of two top-k sets. Deviation:
-        distances are rounded, see ``DISTANCE_STEPS``.
-    """
-    tokens = eligible.shape[-1]
-    unit = unit_vectors(embeddings)
-    broken = torch.isnan(unit.sum(dim=-1))
-    distance = cosine_distances(torch.where(broken.unsqueeze(-1), 0.0, unit))
-    position = _positions(eligible)
-    itself = torch.where(position.unsqueeze(0) == position.unsqueeze(1), math.inf, 0.0)
-    closed = torch.where(eligible, 0.0, math.inf)
-    # No token is newer than this: minus infinity if it must not be picked, -1 (older than a duplicate) if broken.
-    ceiling = torch.where(eligible, torch.where(broken, -1.0, math.inf), -math.inf)
-    newness = torch.minimum(ceiling, (distance + itself + closed.unsqueeze(2)).amin(dim=1))
-    # A kept token is at minus infinity from itself: picking it closes it, whatever the arithmetic says of d(a, a).
-    from_kept = distance - itself
-    picks: list[Tensor] = []
-    for _ in range(keep):
-        pick = newness.argmax(dim=-1, keepdim=True)
-        row = torch.gather(from_kept, 1, pick.unsqueeze(-1).expand(-1, -1, tokens)).squeeze(1)
-        newness = torch.minimum(newness if picks else ceiling, row)
-        picks.append(pick)
-    return torch.cat(picks, dim=1)
-
-
-def split_evenly(keep: int, views: int) -> tuple[int, ...]:
-    """Divide ``keep`` over ``views`` as evenly as integers allow; earlier views get the remainder."""
-    return tuple(keep // views + (view < keep % views) for view in range(views))
-
-
-def choose_per_view(
-    choose: Callable[[Sequence[Tensor], int], Tensor], tensors: Sequence[Tensor], grid: Grid, keep: int
-) -> Tensor:
-    """Apply a selection to each view with its share of ``keep``.
-
-    Views with equal shares are folded into the batch, so the unrolled graph grows with the largest share only.
-
-    Args:
-        choose: Maps tensors ``(batch, tokens, ...)`` and a count to ascending indices ``(batch, count)``.
-        tensors: ``(batch, tokens, ...)`` each, tokens in (view, row, column) order.
-        grid: The token grid.
-        keep: Survivors of all views together.
-
-    Returns:
-        int64 ``(batch, keep)``, ascending over the whole observation.
-    """
-    shares = split_evenly(keep, grid.views)
-    per_view = grid.rows * grid.columns
-    kept: list[Tensor] = []
-    for share in sorted(set(shares) - {0}, reverse=True):
-        first, count = shares.index(share), shares.count(share)
-        folded = [_fold_views(tensor, grid.views, first, count) for tensor in tensors]
-        local = choose(folded, share)
-        start = torch.arange(first, first + count, device=local.device).unsqueeze(1) * per_view
-        kept.append((local.reshape(-1, count, share) + start).flatten(1))
-    return torch.cat(kept, dim=1)
-
-
-def _fold_views(tensor: Tensor, views: int, first: int, count: int) -> Tensor:
-    """(batch, views * n, ...) -> (batch * count, n, ...) of the views first..first+count-1."""
-    by_view = tensor.reshape(tensor.shape[0], views, -1, *tensor.shape[2:])
-    return by_view[:, first : first + count].flatten(0, 1)
-
-
-def _positions(like: Tensor) -> Tensor:
+def positions(like: Tensor) -> Tensor:
     """Token positions as float32 ``(tokens,)``."""
     return torch.arange(like.shape[-1], device=like.device, dtype=torch.float32)

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 FULL_PROFILE = "full"
 ACTIONS = "actions"
 KEPT = "kept"
+FATE = "fate"
+VIEW_SCORES = "task.view_scores"
 CARRY_OUTPUT_SUFFIX = ".next"
 MAX_TENSOR_BYTES = 1 << 30
 
@@ -56,12 +58,22 @@ def host_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
 def result_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return dtype and shape of every tensor that the host knows how to read, batch 1.
 
-    ``actions``: normalised. ``kept``: original visual indices, ascending; -1 stands for the profile's keep.
+    ``actions``: normalised. ``kept``: original visual indices, ascending; -1 stands for the profile's keep. ``fate``:
+    for each visual token the index of the kept token that carries it, -1 if it was dropped.
     """
     return {
         ACTIONS: ("float32", (1, manifest.action.chunk, manifest.action.dim)),
         KEPT: ("int64", (1, -1)),
+        FATE: ("int64", (1, manifest.grid.tokens)),
     }
+
+
+def task_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
+    """Return dtype and shape of every tensor that the host knows how to set once per task.
+
+    ``task.view_scores``: how much each view matters, not negative, views in manifest order.
+    """
+    return {VIEW_SCORES: ("float32", (1, len(manifest.views)))}
 
 
 def _check_names(manifest: Manifest) -> None:
@@ -111,7 +123,11 @@ def _check_limits(manifest: Manifest) -> None:
 
 
 def _check_tensors(manifest: Manifest) -> None:
-    known = {TensorRole.HOST: host_tensors(manifest), TensorRole.RESULT: result_tensors(manifest)}
+    known = {
+        TensorRole.HOST: host_tensors(manifest),
+        TensorRole.TASK: task_tensors(manifest),
+        TensorRole.RESULT: result_tensors(manifest),
+    }
     for index, spec in enumerate(manifest.tensors):
         where = f"$.tensors[{index}]"
         if spec.resolve(keep=manifest.grid.tokens).nbytes > MAX_TENSOR_BYTES:
@@ -167,7 +183,8 @@ def _check_profiles(manifest: Manifest) -> None:
 def _check_program(manifest: Manifest, profile: ProfileSpec, where: str) -> None:
     """Follow the stages in order: nothing is read before it is written, nothing is written twice."""
     roles = {spec.name: spec.role for spec in manifest.tensors}
-    readable = {name for name, role in roles.items() if role in (TensorRole.HOST, TensorRole.CARRY)}
+    given = (TensorRole.HOST, TensorRole.TASK, TensorRole.CARRY)
+    readable = {name for name, role in roles.items() if role in given}
     written: set[str] = set()
     _check_unique([stage.name for stage in profile.stages], f"{where}.stages")
     for index, stage in enumerate(profile.stages):
@@ -192,7 +209,7 @@ def _check_stage(
                 f"wrote, found {tensor!r}."
             )
     for port, tensor in stage.outputs.items():
-        if roles.get(tensor, TensorRole.HOST) is TensorRole.HOST or tensor in written:
+        if roles.get(tensor, TensorRole.HOST) in (TensorRole.HOST, TensorRole.TASK) or tensor in written:
             raise ManifestError(
                 f"{where}.outputs.{port}: expected a declared tensor that the host does not fill and that no "
                 f"other output writes, found {tensor!r}."

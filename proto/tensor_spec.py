@@ -23,6 +23,8 @@ class TensorRole(str, Enum):
 
     HOST = "host"
     """Filled by the host before a control step."""
+    TASK = "task"
+    """Set by the host once per task and kept over control steps; ones until then."""
     CARRY = "carry"
     """Written by one control step and read by the next; restored by reset."""
     RESULT = "result"

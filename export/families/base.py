@@ -1,4 +1,4 @@
-"""What the exporter asks of a model family: lay out the input, expose the decoder, read the actions."""
+"""What the exporter asks of a model family: lay out the input, expose towers and decoder, read the actions."""
 
 from __future__ import annotations
 
@@ -8,11 +8,17 @@ from torch import Tensor
 
 from saccade.export.families.sequence import SequenceLayout
 from saccade.export.models.decoder import Decoder
+from saccade.export.models.vision_transformer import VisionTransformer
 from saccade.policies.base import Grid
 
 
 class SinglePassFamily(Protocol):
     """A family whose control step is one pass of one decoder: observation in, action chunk out."""
+
+    @property
+    def towers(self) -> tuple[VisionTransformer, ...]:
+        """The vision towers, run block by block; their channels are concatenated for each patch."""
+        ...
 
     @property
     def decoder(self) -> Decoder:
@@ -33,8 +39,12 @@ class SinglePassFamily(Protocol):
         """Return mask and positions, ``(batch, tokens)``, for text lengths int64 ``(batch,)``."""
         ...
 
-    def embed_observation(self, images: Tensor, proprio: Tensor, token_ids: Tensor) -> Tensor:
-        """Return the decoder's input ``(batch, tokens, width)``."""
+    def embed_visual(self, tower_tokens: Tensor) -> Tensor:
+        """Project tower features ``(batch, alive, vision_width)`` to ``(batch, alive, width)``."""
+        ...
+
+    def embed(self, visual: Tensor, proprio: Tensor, token_ids: Tensor) -> Tensor:
+        """Return the decoder's input ``(batch, tokens, width)`` around the visual tokens that are alive."""
         ...
 
     def read_actions(self, action_states: Tensor) -> Tensor:

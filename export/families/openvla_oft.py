@@ -54,9 +54,14 @@ class VisionBackbone(nn.Module):
         for name, tower in zip(names, config.towers, strict=False):
             self.add_module(name, VisionTransformer(tower))
 
+    @property
+    def towers(self) -> tuple[VisionTransformer, ...]:
+        """The towers, in the order of their channels."""
+        return tuple(cast(VisionTransformer, tower) for tower in self.children())
+
     def forward(self, images: Tensor) -> Tensor:
         """Pixels 0..255, float ``(images, height, width, 3)`` -> ``(images, patches, vision_width)``."""
-        features = [cast(VisionTransformer, tower).encode_pixels(images) for tower in self.children()]
+        features = [tower.encode_pixels(images) for tower in self.towers]
         return features[0] if len(features) == 1 else torch.cat(features, dim=-1)
 
 
@@ -73,6 +78,11 @@ class OpenVlaOft(nn.Module):
         self.language_model = nn.ModuleDict(OrderedDict(model=Decoder(config.decoder)))
         self.action_head = ActionHead(width, config.action_dim, config.head_blocks)
         self.proprio_projector = MlpProjector(config.proprio_dim, width, width)
+
+    @property
+    def towers(self) -> tuple[VisionTransformer, ...]:
+        """The vision towers, in the order of their channels."""
+        return self.vision_backbone.towers
 
     @property
     def decoder(self) -> Decoder:
@@ -111,7 +121,7 @@ class OpenVlaOft(nn.Module):
         """Lay out the decoder's input.
 
         Args:
-            visual: From :meth:`embed_visual`.
+            visual: From :meth:`embed_visual`; all tokens, or those that are alive.
             proprio: float32 ``(batch, proprio_dim)``, normalised.
             token_ids: int64 ``(batch, max_text_tokens)``.
 
@@ -129,10 +139,6 @@ class OpenVlaOft(nn.Module):
             table[config.eos_id].expand(batch, 1, -1),
         ]
         return torch.cat(parts, dim=1)
-
-    def embed_observation(self, images: Tensor, proprio: Tensor, token_ids: Tensor) -> Tensor:
-        """Return the decoder's input ``(batch, tokens, width)``; arguments as in :meth:`forward`."""
-        return self.embed(self.embed_visual(self.visual_tokens(images)), proprio, token_ids)
 
     def read_actions(self, action_states: Tensor) -> Tensor:
         """Final states ``(batch, chunk * action_dim, width)`` -> actions ``(batch, chunk, action_dim)``."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -26,6 +27,11 @@ class SequenceLayout:
         """Length of the sequence."""
         return sum(self.segments.values())
 
+    @property
+    def visual(self) -> int:
+        """Visual tokens of the sequence."""
+        return self.segments[VISUAL]
+
     def span(self, name: str) -> slice:
         """Return the positions of segment ``name``."""
         start = 0
@@ -47,6 +53,10 @@ class SequenceLayout:
         """Put ``(batch, keep, ...)`` in the place of the visual segment of ``(batch, tokens, ...)``."""
         span = self.span(VISUAL)
         return torch.cat([x[:, : span.start], visual, x[:, span.stop :]], dim=1)
+
+    def gather_visual(self, x: Tensor, kept: Tensor) -> Tensor:
+        """Keep of ``(batch, tokens)`` only the visual tokens ``kept``, int64 ``(batch, keep)``, and all others."""
+        return self.replace_visual(x, torch.gather(self.take(x, VISUAL), 1, kept))
 
     def last_text(self, attention_mask: Tensor) -> Tensor:
         """Return the position of the last valid text token, int64 ``(batch, 1)``."""
@@ -72,3 +82,42 @@ class SequenceLayout:
         action = self.span(ACTION)
         placeholders = x.narrow(token_axis, action.start, action.stop - action.start - 1)
         return torch.cat([last, placeholders], token_axis)
+
+
+class Sequence(NamedTuple):
+    """A decoder sequence at one layer.
+
+    Args:
+        hidden: ``(batch, tokens, width)``.
+        mask: bool ``(batch, tokens)``.
+        positions: int64 ``(batch, tokens)``.
+        layout: Where the segments lie.
+    """
+
+    hidden: Tensor
+    mask: Tensor
+    positions: Tensor
+    layout: SequenceLayout
+
+    def with_visual(self, hidden: Tensor, kept: Tensor) -> Sequence:
+        """Replace the visual tokens by survivors.
+
+        Args:
+            hidden: What they are now, ``(batch, keep, width)``.
+            kept: int64 ``(batch, keep)``: which of the visual tokens they were; mask and positions stay theirs.
+        """
+        thin = self.layout.gather_visual
+        return Sequence(
+            self.layout.replace_visual(self.hidden, hidden),
+            thin(self.mask, kept),
+            thin(self.positions, kept),
+            self.layout.with_visual(kept.shape[1]),
+        )
+
+    def without_visual(self) -> Sequence:
+        """Return the sequence with no visual token left."""
+        layout = self.layout
+        hidden, mask, positions = (
+            layout.replace_visual(x, x[:, :0]) for x in (self.hidden, self.mask, self.positions)
+        )
+        return Sequence(hidden, mask, positions, layout.with_visual(0))

@@ -19,7 +19,7 @@ from saccade.export.graph.attention_lowering import LOWERINGS
 from saccade.export.graph.lean import make_lean
 from saccade.export.graph.placement import SelectingStep
 from saccade.proto.errors import ExportError
-from saccade.proto.manifest_rules import ACTIONS, CARRY_OUTPUT_SUFFIX, KEPT
+from saccade.proto.manifest_rules import ACTIONS, CARRY_OUTPUT_SUFFIX, FATE, KEPT
 
 OPSET = 20
 _CHATTY_LOGGERS = ("torch.onnx._internal.exporter._registration", "onnx_ir", "onnxscript")
@@ -34,10 +34,11 @@ class StepPorts(NamedTuple):
 
 
 def step_ports(step: SelectingStep) -> StepPorts:
-    """Return the names: host inputs, then carry; actions, kept, then the next carry."""
+    """Return the names: host inputs, task inputs, then carry; actions, kept, fate if tokens merge, the next carry."""
     carry = tuple(spec.name for spec in step.carry_specs)
     following = tuple(name + CARRY_OUTPUT_SUFFIX for name in carry)
-    return StepPorts((*HOST_INPUTS, *carry), (ACTIONS, KEPT, *following))
+    fate = (FATE,) if step.policy.merges else ()
+    return StepPorts((*HOST_INPUTS, *step.task_inputs, *carry), (ACTIONS, KEPT, *fate, *following))
 
 
 def capture(step: SelectingStep, example: tuple[Tensor, ...]) -> ir.Model:

@@ -1,35 +1,23 @@
-"""A control step with a token-selection policy placed between two decoder layers, as one exportable module."""
+"""A control step with a token-selection policy placed in the model, as one exportable module."""
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Mapping
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from saccade.export.families.base import SinglePassFamily
-from saccade.export.families.sequence import VISUAL, SequenceLayout
-from saccade.export.graph.attention_signals import SignalCollector
-from saccade.policies.base import Carry, CarrySpec, SelectionInputs, TokenPolicy, UpdateInputs
-from saccade.policies.selection import gather_tokens
-from saccade.proto.errors import ExportError
-
-
-class Sequence(NamedTuple):
-    """A decoder sequence at one layer.
-
-    Args:
-        hidden: ``(batch, tokens, width)``.
-        mask: bool ``(batch, tokens)``.
-        positions: int64 ``(batch, tokens)``.
-        layout: Where the segments lie.
-    """
-
-    hidden: Tensor
-    mask: Tensor
-    positions: Tensor
-    layout: SequenceLayout
+from saccade.export.families.sequence import TEXT, Sequence
+from saccade.export.graph.decoder_pass import DecoderPass
+from saccade.export.graph.placement_rules import check_placement, check_schedule
+from saccade.export.graph.survivors import Survivors, take_survivors
+from saccade.export.graph.tower_pass import run_towers
+from saccade.export.graph.visual_memory import VisualMemory, memory_specs
+from saccade.policies.base import Carry, CarrySpec, Place, TokenPolicy
+from saccade.policies.signals import ViewScores
+from saccade.proto.manifest_rules import VIEW_SCORES
 
 
 class StepOutputs(NamedTuple):
@@ -37,26 +25,31 @@ class StepOutputs(NamedTuple):
 
     Args:
         actions: ``(batch, chunk, action_dim)``, normalised.
-        kept: int64 ``(batch, keep)``, original visual indices, ascending.
+        kept: int64 ``(batch, keep)``, original visual indices, ascending: what survived the last cut that kept any.
+        fate: int64 ``(batch, tokens)``: for each visual token the original index of the survivor that carries it
+            (itself if it was kept), -1 if it was dropped. Follows merges only if the policy merges.
         carry: For the next control step.
+        action_states: Final states that the actions were read from, ``(batch, action tokens, width)``.
     """
 
     actions: Tensor
     kept: Tensor
+    fate: Tensor
     carry: Carry
+    action_states: Tensor
 
 
 class SelectingStep(nn.Module):
-    """One control step at a fixed keep count.
+    """One control step at a fixed budget.
 
-    Layers before ``policy.insertion_layer`` see every visual token, the rest only the survivors, at their original
-    positions. With ``keep`` = all tokens nothing is gathered: the result is the unpruned model's, and the policy
-    only observes. The last layer computes the action rows alone, since nobody reads the others.
+    What lies before a cut sees every token that is alive there, what lies behind it the survivors, at their original
+    positions. With a budget of all tokens no cut is made: the result is the unpruned model's, and the policy only
+    observes. The last decoder layer computes the action rows alone, since nobody reads the others.
 
     Args:
         family: The model.
         policy: The policy.
-        keep: Visual tokens that survive.
+        keep: The budget: visual tokens of the profile.
 
     Raises:
         ExportError: The policy asks for something that cannot be had where it acts.
@@ -64,15 +57,31 @@ class SelectingStep(nn.Module):
 
     def __init__(self, family: SinglePassFamily, policy: TokenPolicy, keep: int) -> None:
         super().__init__()
-        check_placement(policy, family.decoder.config.layers)
+        check_placement(policy, family)
         self.family = family
         self.policy = policy
         self.keep = keep
+        self.counts = None if keep >= family.grid.tokens else policy.schedule(keep)
+        if self.counts is not None:
+            check_schedule(policy, self.counts, family.grid)
+        self.decoder_pass = DecoderPass(family, policy, selects=self.counts is not None)
+
+    @property
+    def survivors(self) -> int:
+        """Length of the kept set: what survives the last cut that keeps any token."""
+        counts = [count for count in self.counts or () if count > 0]
+        return counts[-1] if counts else self.family.grid.tokens
+
+    @property
+    def task_inputs(self) -> tuple[str, ...]:
+        """Names of the tensors that the host sets once per task."""
+        wanted = {type(signal) for cut in self.policy.cuts for signal in cut.signals}
+        return (VIEW_SCORES,) if ViewScores in wanted else ()
 
     @property
     def carry_specs(self) -> tuple[CarrySpec, ...]:
         """The carry tensors, in the order of the graph's inputs and outputs."""
-        return self.policy.carry_specs(self.family.grid)
+        return (*self.policy.carry_specs(self.family.grid), *memory_specs(self.policy, self.family))
 
     def forward(
         self,
@@ -81,110 +90,76 @@ class SelectingStep(nn.Module):
         token_ids: Tensor,
         attention_mask: Tensor,
         position_ids: Tensor,
-        *carry: Tensor,
+        *others: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Run one control step on flat tensors, as the graph does: returns (actions, kept, *carry)."""
-        named = {spec.name: tensor for spec, tensor in zip(self.carry_specs, carry, strict=True)}
-        embeddings = self.family.embed_observation(images, proprio, token_ids)
-        out = self.step(embeddings, attention_mask, position_ids, named)
-        return out.actions, out.kept, *(out.carry[spec.name] for spec in self.carry_specs)
-
-    def step(
-        self, embeddings: Tensor, attention_mask: Tensor, position_ids: Tensor, carry: Carry
-    ) -> StepOutputs:
-        """Run the decoder with the policy in it.
+        """Run one control step on flat tensors, as the graph does.
 
         Args:
-            embeddings: Decoder input ``(batch, tokens, width)``.
+            images: uint8 ``(batch, views, height, width, 3)``, RGB.
+            proprio: float32 ``(batch, proprio_dim)``, normalised.
+            token_ids: int64 ``(batch, max_text_tokens)``.
             attention_mask: bool ``(batch, tokens)``.
             position_ids: int64 ``(batch, tokens)``.
-            carry: From the previous control step.
+            others: ``task_inputs``, then the carry.
+
+        Returns:
+            actions, kept, fate if the policy merges, and the next carry.
         """
-        policy, decoder = self.policy, self.family.decoder
-        before = SignalCollector(policy.select_signals if self._selects else ())
-        after = SignalCollector(policy.update_signals)
-        cut = policy.insertion_layer
-        full = Sequence(embeddings, attention_mask, position_ids, self.family.layout)
-        sequence = self._run_layers(full, range(cut), (before, after))
-        kept = self._select(before, full.layout.take(embeddings, VISUAL), carry)
-        survivors = keep_visual(sequence, kept) if self._selects else sequence
-        final = self._run_layers(survivors, range(cut, decoder.config.layers), (after,))
-        actions = self.family.read_actions(decoder.norm(final.hidden))
-        return StepOutputs(actions, kept, policy.update(self._update_inputs(after, kept), carry))
+        tasks = len(self.task_inputs)
+        names = [spec.name for spec in self.carry_specs]
+        carry = dict(zip(names, others[tasks:], strict=True))
+        task = dict(zip(self.task_inputs, others[:tasks], strict=True))
+        out = self.step(images, proprio, token_ids, attention_mask, position_ids, carry, task)
+        fate = (out.fate,) if self.policy.merges else ()
+        return out.actions, out.kept, *fate, *(out.carry[name] for name in names)
 
-    @property
-    def _selects(self) -> bool:
-        return self.keep < self.family.grid.tokens
+    def step(
+        self,
+        images: Tensor,
+        proprio: Tensor,
+        token_ids: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        carry: Carry,
+        task: Mapping[str, Tensor],
+    ) -> StepOutputs:
+        """Run one control step; arguments as in :meth:`forward`, carry and task tensors by name."""
+        family, layout = self.family, self.family.layout
+        text_mask = layout.take(attention_mask, TEXT)
+        survivors = Survivors(
+            self.policy, self.counts, family.grid, carry, family.decoder.embed_tokens(token_ids), text_mask
+        )
+        if VIEW_SCORES in task:
+            survivors.signals.add(ViewScores(), task[VIEW_SCORES])
+        features = self._cut_features(run_towers(family, images, survivors), survivors)
+        hidden = family.embed(family.embed_visual(features), proprio, token_ids)
+        if features.shape[1] < layout.visual:
+            # Mask and positions came for the whole sequence: what was dropped before the decoder goes from them too.
+            attention_mask = layout.gather_visual(attention_mask, survivors.origin)
+            position_ids = layout.gather_visual(position_ids, survivors.origin)
+        sequence = Sequence(hidden, attention_mask, position_ids, layout.with_visual(features.shape[1]))
+        memory = VisualMemory.of(self.policy, carry, layout)
+        final = self.decoder_pass.run(sequence, survivors, memory)
+        states = family.decoder.norm(final)
+        following = {**survivors.update(), **memory.carry()}
+        return StepOutputs(
+            family.read_actions(states), survivors.last_kept, survivors.fate, following, states
+        )
 
-    def _run_layers(
-        self, sequence: Sequence, layers: range, collectors: tuple[SignalCollector, ...]
-    ) -> Sequence:
-        """Run some layers; of the decoder's last one, only the action rows come back."""
-        decoder, (hidden, mask, positions, layout) = self.family.decoder, sequence
-        rotary, bias = decoder.rotary(positions), decoder.attention_bias(mask)
-        take = partial(layout.action_states, attention_mask=mask)
-        for index in layers:
-            last = index == decoder.config.layers - 1
-            short = last and all(collector.reads_only_action(index) for collector in collectors)
-            output = decoder.layers[index](hidden, rotary, bias, take if short else None)
-            hidden = take(output.hidden) if last and not short else output.hidden
-            for collector in collectors:
-                collector.observe(index, output, layout, mask, bias, only_action_rows=short)
-        return sequence._replace(hidden=hidden)
-
-    def _select(self, collector: SignalCollector, embeddings: Tensor, carry: Carry) -> Tensor:
-        if not self._selects:
-            batch, tokens = embeddings.shape[:2]
-            return torch.arange(tokens, device=embeddings.device).expand(batch, tokens)
-        inputs = SelectionInputs(collector.signals(), embeddings, self.family.grid)
-        return self.policy.select(inputs, carry, self.keep)
-
-    def _update_inputs(self, collector: SignalCollector, kept: Tensor) -> UpdateInputs:
-        """Scatter signals of pruned layers to original coordinates."""
-        signals, shape = collector.signals(), (kept.shape[0], self.family.grid.tokens)
-        if not self._selects or not _read_after_cut(self.policy):
-            return UpdateInputs(signals, torch.ones(shape, device=kept.device))
-        absent = torch.zeros(shape, device=kept.device)
-        scattered = tuple(absent.scatter(1, kept, signal) for signal in signals)
-        return UpdateInputs(scattered, absent.scatter(1, kept, 1.0))
+    @staticmethod
+    def _cut_features(features: Tensor, survivors: Survivors) -> Tensor:
+        """Make the cuts between towers and projector."""
+        for number in survivors.cuts_at(Place.PROJECTOR, 0):
+            selection = survivors.cut(number, features)
+            if selection is not None:
+                features = take_survivors(features, selection)
+        return features
 
 
-def keep_visual(sequence: Sequence, kept: Tensor) -> Sequence:
-    """Drop all visual tokens but ``kept``, int64 ``(batch, keep)``; positions stay the original ones."""
-    hidden, mask, positions, layout = sequence
-    return Sequence(
-        layout.replace_visual(hidden, gather_tokens(layout.take(hidden, VISUAL), kept)),
-        layout.replace_visual(mask, torch.gather(layout.take(mask, VISUAL), 1, kept)),
-        layout.replace_visual(positions, torch.gather(layout.take(positions, VISUAL), 1, kept)),
-        layout.with_visual(kept.shape[1]),
+def initial_state(step: SelectingStep) -> tuple[Tensor, ...]:
+    """Return task tensors and carry after a reset, in graph order."""
+    tasks = tuple(torch.ones(1, step.family.grid.views) for _ in step.task_inputs)
+    carry = tuple(
+        torch.full(spec.shape, spec.initial, dtype=getattr(torch, spec.dtype)) for spec in step.carry_specs
     )
-
-
-def check_placement(policy: TokenPolicy, layers: int) -> None:
-    """Check that every signal exists where the policy wants it.
-
-    Raises:
-        ExportError: A layer does not exist, is not yet run, or update signals mix full and pruned layers.
-    """
-    cut = policy.insertion_layer
-    if not 0 <= cut < layers:
-        raise ExportError(
-            f"policy {policy.name!r}: expected an insertion layer in 0..{layers - 1}, found {cut}."
-        )
-    for request, limit in [(request, cut) for request in policy.select_signals] + [
-        (request, layers) for request in policy.update_signals
-    ]:
-        if not request.layers or not all(0 <= layer < limit for layer in request.layers):
-            raise ExportError(
-                f"policy {policy.name!r}: expected signal layers in 0..{limit - 1}, found {request.layers}."
-            )
-    sides = {layer >= cut for request in policy.update_signals for layer in request.layers}
-    if len(sides) > 1:
-        raise ExportError(
-            f"policy {policy.name!r}: expected update signals all before or all from layer {cut} on, where it "
-            "prunes, so that `present` has one meaning; found both."
-        )
-
-
-def _read_after_cut(policy: TokenPolicy) -> bool:
-    return any(max(request.layers) >= policy.insertion_layer for request in policy.update_signals)
+    return (*tasks, *carry)

@@ -11,20 +11,49 @@ from torch import Tensor
 from saccade.export.models.decoder import repeat_heads
 
 
-def attention_received(query: Tensor, key: Tensor, bias: Tensor, row_weights: Tensor) -> Tensor:
+def attention_weights(query: Tensor, key: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Return softmax attention of some rows, head by head, in float32.
+
+    Args:
+        query: The chosen rows, ``(batch, heads, rows, head_dim)``.
+        key: All keys, ``(batch, kv_heads, keys, head_dim)``.
+        bias: Added to the logits, ``(batch, 1, 1 or rows, keys)``.
+
+    Returns:
+        float32 ``(batch, heads, rows, keys)``; each row sums to 1.
+    """
+    logits = scaled_logits(query, key)
+    return torch.softmax(logits if bias is None else logits + bias, dim=-1)
+
+
+def attention_received(query: Tensor, key: Tensor, bias: Tensor | None, row_weights: Tensor) -> Tensor:
     """Return softmax attention, averaged over heads and weighted query rows, in float32.
 
     Args:
-        query: The chosen rows after rotary, ``(batch, heads, rows, head_dim)``.
-        key: All keys after rotary, ``(batch, kv_heads, tokens, head_dim)``.
-        bias: Added to the logits, ``(batch, 1, 1 or rows, tokens)``.
+        query: As in :func:`attention_weights`.
+        key: As there.
+        bias: As there.
         row_weights: float32 ``(batch, rows)``, summing to 1; 0 for rows that are padding.
 
     Returns:
-        float32 ``(batch, tokens)``; each row sums to 1.
+        float32 ``(batch, keys)``; each row sums to 1.
     """
-    key = repeat_heads(key, query.shape[1] // key.shape[1]).float()
-    logits = (query.float() * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    weights = torch.softmax(logits + bias, dim=-1)
-    # (batch, heads, 1, rows) @ (batch, heads, rows, tokens): the sum over rows is a matrix product.
+    weights = attention_weights(query, key, bias)
+    # (batch, heads, 1, rows) @ (batch, heads, rows, keys): the sum over rows is a matrix product.
     return (row_weights[:, None, None, :] @ weights).mean(dim=1).squeeze(1)
+
+
+def attention_by_row(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
+    """Return softmax attention averaged over heads, float32 ``(batch, rows, keys)``."""
+    return attention_weights(query, key, bias).mean(dim=1)
+
+
+def mean_logits(query: Tensor, key: Tensor, row_weights: Tensor) -> Tensor:
+    """Return the scaled logits averaged over heads and weighted rows, float32 ``(batch, keys)``."""
+    return (row_weights[:, None, None, :] @ scaled_logits(query, key)).mean(dim=1).squeeze(1)
+
+
+def scaled_logits(query: Tensor, key: Tensor) -> Tensor:
+    """Return query @ key^T / sqrt(head_dim), float32 ``(batch, heads, rows, keys)``."""
+    key = repeat_heads(key, query.shape[1] // key.shape[1]).float()
+    return (query.float() * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)

@@ -85,18 +85,45 @@ class Rotary(NamedTuple):
         return Rotary(take(self.cos.squeeze(1)).unsqueeze(1), take(self.sin.squeeze(1)).unsqueeze(1))
 
 
+Extend = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Adds the keys and values of tokens that are not in the sequence: ``(batch, kv_heads, tokens, head_dim)`` each."""
+
+
+class AttentionOutput(NamedTuple):
+    """What self-attention gives; ``rows`` is ``tokens`` unless only some rows were asked for.
+
+    Args:
+        projected: ``(batch, rows, width)``.
+        query: After rotary, ``(batch, heads, rows, head_dim)``.
+        key: After rotary, ``(batch, kv_heads, keys, head_dim)``.
+        heads: What each head gave, before they are mixed, ``(batch, heads, rows, head_dim)``.
+    """
+
+    projected: Tensor
+    query: Tensor
+    key: Tensor
+    heads: Tensor
+
+
+class Move(NamedTuple):
+    """What a sub-layer read and what it wrote, both ``(batch, rows, width)``; the residual is not in it."""
+
+    read: Tensor
+    wrote: Tensor
+
+
 class LayerOutput(NamedTuple):
-    """What one decoder layer gives; ``rows`` is ``tokens`` unless only some rows were asked for.
+    """What one decoder layer gives.
 
     Args:
         hidden: ``(batch, rows, width)``.
-        query: After rotary, ``(batch, heads, rows, head_dim)``.
-        key: After rotary, ``(batch, kv_heads, tokens, head_dim)``.
+        attention: Of its self-attention.
+        moves: Of self-attention and of the MLP.
     """
 
     hidden: Tensor
-    query: Tensor
-    key: Tensor
+    attention: AttentionOutput
+    moves: tuple[Move, Move]
 
 
 class RmsNorm(nn.Module):
@@ -128,20 +155,34 @@ class DecoderAttention(nn.Module):
         self.k_norm = RmsNorm(config.head_dim, config.norm_eps) if config.qk_norm else nn.Identity()
 
     def forward(
-        self, x: Tensor, rotary: Rotary, bias: Tensor, take: TakeRows | None = None
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        """Attend; see :class:`LayerOutput` for the shapes of output, query and key."""
+        self,
+        x: Tensor,
+        rotary: Rotary,
+        bias: Tensor,
+        take: TakeRows | None = None,
+        extend: Extend | None = None,
+    ) -> AttentionOutput:
+        """Attend; arguments as in :meth:`DecoderLayer.forward`."""
         asking, asking_rotary = (x, rotary) if take is None else (take(x), rotary.rows(take))
         if take is not None and bias.shape[2] > 1:
             bias = take(bias.squeeze(1)).unsqueeze(1)
-        query = asking_rotary.apply(self._split(self.q_norm, self.q_proj(asking)))
-        key = rotary.apply(self._split(self.k_norm, self.k_proj(x)))
+        query, key = asking_rotary.apply(self.queries(asking)), rotary.apply(self.keys(x))
         value = self._split(nn.Identity(), self.v_proj(x))
+        if extend is not None:
+            key, value = extend(key, value)
         group = self.config.heads // self.config.kv_heads
-        mixed = F.scaled_dot_product_attention(
+        heads = F.scaled_dot_product_attention(
             query, repeat_heads(key, group), repeat_heads(value, group), attn_mask=bias
         )
-        return self.o_proj(mixed.transpose(1, 2).flatten(2)), query, key
+        return AttentionOutput(self.o_proj(heads.transpose(1, 2).flatten(2)), query, key, heads)
+
+    def queries(self, x: Tensor) -> Tensor:
+        """(batch, tokens, width) -> ``(batch, heads, tokens, head_dim)``, not rotated."""
+        return self._split(self.q_norm, self.q_proj(x))
+
+    def keys(self, x: Tensor) -> Tensor:
+        """(batch, tokens, width) -> ``(batch, kv_heads, tokens, head_dim)``, not rotated."""
+        return self._split(self.k_norm, self.k_proj(x))
 
     def _split(self, norm: nn.Module, x: Tensor) -> Tensor:
         """(batch, tokens, heads * head_dim) -> (batch, heads, tokens, head_dim)."""
@@ -178,20 +219,32 @@ class DecoderLayer(nn.Module):
         self.mlp = DecoderMlp(config)
 
     def forward(
-        self, hidden: Tensor, rotary: Rotary, bias: Tensor, take: TakeRows | None = None
+        self,
+        hidden: Tensor,
+        rotary: Rotary,
+        bias: Tensor,
+        take: TakeRows | None = None,
+        extend: Extend | None = None,
     ) -> LayerOutput:
         """Run one layer.
 
         Args:
             hidden: ``(batch, tokens, width)``.
             rotary: From :meth:`Decoder.rotary`.
-            bias: From :meth:`Decoder.attention_bias`.
+            bias: From :meth:`Decoder.attention_bias`; over the extended keys if there is ``extend``.
             take: Compute only these rows; every token is still a key. For the last layer, whose other rows
                 nobody reads.
+            extend: Adds keys and values of tokens that are not in ``hidden``.
         """
-        mixed, query, key = self.self_attn(self.input_layernorm(hidden), rotary, bias, take)
-        hidden = (hidden if take is None else take(hidden)) + mixed
-        return LayerOutput(hidden + self.mlp(self.post_attention_layernorm(hidden)), query, key)
+        normed = self.input_layernorm(hidden)
+        attention = self.self_attn(normed, rotary, bias, take, extend)
+        if take is not None:
+            hidden, normed = take(hidden), take(normed)
+        hidden = hidden + attention.projected
+        read = self.post_attention_layernorm(hidden)
+        wrote = self.mlp(read)
+        moves = (Move(normed, attention.projected), Move(read, wrote))
+        return LayerOutput(hidden + wrote, attention, moves)
 
 
 class Decoder(nn.Module):
@@ -234,16 +287,26 @@ class Decoder(nn.Module):
         cos, sin = angles.cos(), angles.sin()
         return Rotary(torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
 
-    def attention_bias(self, attention_mask: Tensor) -> Tensor:
+    def attention_bias(
+        self, attention_mask: Tensor, rows: Tensor | None = None, columns: Tensor | None = None
+    ) -> Tensor:
         """Return what is added to attention logits: 0 where a key may be seen, else ``MASKED_LOGIT``.
 
+        Args:
+            attention_mask: bool ``(batch, keys)``.
+            rows: Positions of the rows, int64 ``(batch, rows)``, if they are not the keys themselves.
+            columns: Positions of the keys, int64 ``(batch, keys)``; needed with ``rows``.
+
         Returns:
-            float32 ``(batch, 1, 1, tokens)``, or ``(batch, 1, tokens, tokens)`` if causal.
+            float32 ``(batch, 1, 1, keys)``, or ``(batch, 1, rows, keys)`` if causal.
         """
         seen = attention_mask[:, None, None, :]
         if self.config.causal:
-            order = torch.arange(attention_mask.shape[1], device=attention_mask.device)
-            seen = seen & (order[None, :] <= order[:, None])
+            if rows is None or columns is None:
+                order = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+                seen = seen & (order[None, :] <= order[:, None])
+            else:
+                seen = seen & (columns[:, None, None, :] <= rows[:, None, :, None])
         return torch.where(seen, 0.0, MASKED_LOGIT)
 
 

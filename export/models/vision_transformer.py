@@ -7,6 +7,7 @@ checkpoints store; LayerScale is ``ls1.scale_factor`` as there.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -97,6 +98,20 @@ class PatchEmbedding(nn.Module):
         return F.linear(patches, weight, self.proj.bias)
 
 
+class BlockOutput(NamedTuple):
+    """What one block gives. Attention rows are computed from query and key where a policy asks.
+
+    Args:
+        hidden: ``(images, tokens, width)``.
+        query: ``(images, heads, tokens, head_dim)``.
+        key: The same shape.
+    """
+
+    hidden: Tensor
+    query: Tensor
+    key: Tensor
+
+
 class VisionAttention(nn.Module):
     """Full self-attention with one fused qkv projection."""
 
@@ -106,12 +121,11 @@ class VisionAttention(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=config.qkv_bias)
         self.proj = nn.Linear(config.width, config.width)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(images, tokens, width) -> same."""
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(images, tokens, width) -> same, and the query and key, ``(images, heads, tokens, head_dim)``."""
         query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         mixed = F.scaled_dot_product_attention(query, key, value)
-        projected: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
-        return projected
+        return self.proj(mixed.transpose(1, 2).flatten(2)), query, key
 
 
 class VisionMlp(nn.Module):
@@ -153,11 +167,11 @@ class VisionBlock(nn.Module):
         self.mlp = VisionMlp(config)
         self.ls2 = LayerScale(config.width) if config.layer_scale else nn.Identity()
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(images, tokens, width) -> same."""
-        x = x + self.ls1(self.attn(self.norm1(x)))
-        scaled: Tensor = x + self.ls2(self.mlp(self.norm2(x)))
-        return scaled
+    def forward(self, x: Tensor) -> BlockOutput:
+        """Run one block on ``(images, tokens, width)``."""
+        mixed, query, key = self.attn(self.norm1(x))
+        x = x + self.ls1(mixed)
+        return BlockOutput(x + self.ls2(self.mlp(self.norm2(x))), query, key)
 
 
 class VisionTransformer(nn.Module):
@@ -192,16 +206,20 @@ class VisionTransformer(nn.Module):
         Returns:
             ``(images, tokens, width)``, patches in row-major order, CLS and registers dropped.
         """
-        return self._encode(patchify(images.permute(0, 2, 3, 1), self.config.patch_size))
+        return self._encode(self._begin(patchify(images.permute(0, 2, 3, 1), self.config.patch_size)))
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
-        """Encode camera images; the tower normalises them.
+        """Encode camera images; the tower normalises them. Arguments as :meth:`begin`, result as :meth:`forward`."""
+        return self._encode(self.begin(pixels))
+
+    def begin(self, pixels: Tensor) -> Tensor:
+        """Embed camera images: what the first block takes.
 
         Args:
             pixels: float ``(images, image_size, image_size, 3)``, RGB, 0 to 255.
 
         Returns:
-            As :meth:`forward`.
+            ``(images, prefix_tokens + tokens, width)``.
         """
         patches = patchify(pixels, self.config.patch_size)
         values = self.config.patch_size**2
@@ -209,15 +227,21 @@ class VisionTransformer(nn.Module):
         shift = [
             mean / std for mean, std in zip(self.config.pixel_mean, self.config.pixel_std, strict=True)
         ] * values
-        return self._encode(patches * patches.new_tensor(scale) - patches.new_tensor(shift))
+        return self._begin(patches * patches.new_tensor(scale) - patches.new_tensor(shift))
 
-    def _encode(self, patches: Tensor) -> Tensor:
-        x = self._with_prefix(self.patch_embed(patches))
-        x = self.norm_pre(x)
-        for block in self.blocks:
-            x = block(x)
+    def finish(self, x: Tensor) -> Tensor:
+        """Turn what the last block gave into ``(images, tokens, width)``: norm, CLS and registers dropped."""
         tokens: Tensor = self.norm(x)[:, self.config.prefix_tokens :]
         return tokens
+
+    def _begin(self, patches: Tensor) -> Tensor:
+        embedded: Tensor = self.norm_pre(self._with_prefix(self.patch_embed(patches)))
+        return embedded
+
+    def _encode(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = block(x).hidden
+        return self.finish(x)
 
     def _with_prefix(self, patches: Tensor) -> Tensor:
         """Add positions and put CLS and registers in front."""

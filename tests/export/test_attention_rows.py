@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from saccade.export.families.sequence import SequenceLayout
-from saccade.export.graph.attention_signals import SignalCollector
+from saccade.export.families.sequence import Sequence, SequenceLayout
+from saccade.export.graph.layer_signals import observe_layer
+from saccade.export.graph.signal_store import SignalStore
 from saccade.export.models.decoder import Decoder, DecoderConfig
-from saccade.policies.base import AttentionReceived, QueryRows
+from saccade.policies.signals import AttentionReceived, QueryRows
 
 LAYOUT = SequenceLayout({"bos": 1, "visual": 4, "text": 3, "action": 4, "eos": 1})
 ROWS = {
@@ -32,6 +33,14 @@ def _map(query: Tensor, key: Tensor, mask: Tensor, causal: bool) -> Tensor:
     return logits.masked_fill(~seen, -torch.inf).softmax(-1).mean(0)
 
 
+def _mean_of_rows(whole: Tensor, rows: list[int], *, bias_corrected: bool) -> Tensor:
+    """Mean over rows; corrected: over those rows that can see the column, so that a causal mask favours no token."""
+    if not bias_corrected:
+        return whole[rows].mean(0)
+    columns = range(whole.shape[1])
+    return torch.stack([whole[[row for row in rows if row >= column], column].mean() for column in columns])
+
+
 @pytest.mark.parametrize("rows", list(QueryRows))
 @pytest.mark.parametrize("causal", [False, True])
 def test_rows_are_rows_of_the_full_map(rows: QueryRows, causal: bool) -> None:
@@ -43,16 +52,21 @@ def test_rows_are_rows_of_the_full_map(rows: QueryRows, causal: bool) -> None:
     mask = torch.ones(1, LAYOUT.tokens, dtype=torch.bool)
     mask[0, 7] = False
     positions = (mask.cumsum(1) - 1) * mask
-    collector = SignalCollector([AttentionReceived(rows, (0, 1))])
+    request = AttentionReceived(rows, (0, 1))
+    store = SignalStore([request])
     hidden, expected = torch.randn(1, LAYOUT.tokens, 16), []
     rotary, bias = decoder.rotary(positions), decoder.attention_bias(mask)
     with torch.no_grad():
         for index, layer in enumerate(decoder.layers):
             output = layer(hidden, rotary, bias)
-            collector.observe(index, output, LAYOUT, mask, bias, only_action_rows=False)
-            expected.append(_map(output.query, output.key, mask, causal)[ROWS[rows]].mean(0)[1:5])
+            sequence = Sequence(hidden, mask, positions, LAYOUT)
+            observe_layer([store], index, output, sequence, bias, only_action_rows=False)
+            whole = _map(output.attention.query, output.attention.key, mask, causal)
+            expected.append(
+                _mean_of_rows(whole, ROWS[rows], bias_corrected=rows is QueryRows.ALL and causal)[1:5]
+            )
             hidden = output.hidden
-    (found,) = collector.signals()
+    found = store.read(request)
     torch.testing.assert_close(found[0], torch.stack(expected).mean(0).float(), atol=1e-6, rtol=1e-5)
 
 
@@ -69,8 +83,10 @@ def test_a_short_last_layer_gives_the_same_action_rows() -> None:
     hidden = torch.randn(2, LAYOUT.tokens, 16)
     signals = []
     for take in (None, lambda x: LAYOUT.action_states(x, mask)):
-        collector = SignalCollector([AttentionReceived(QueryRows.ACTION, (0,))])
+        request = AttentionReceived(QueryRows.ACTION, (0,))
+        store = SignalStore([request])
         output = decoder.layers[0](hidden, rotary, bias, take)
-        collector.observe(0, output, LAYOUT, mask, bias, only_action_rows=take is not None)
-        signals.append(collector.signals()[0])
+        sequence = Sequence(hidden, mask, positions, LAYOUT)
+        observe_layer([store], 0, output, sequence, bias, only_action_rows=take is not None)
+        signals.append(store.read(request))
     torch.testing.assert_close(signals[0], signals[1])

@@ -34,7 +34,7 @@ def test_exports_and_reports_as_json(checkpoint_path: Path, tmp_path: Path) -> N
         (["--keep", "half"], "expected numbers such as 1.0,0.5"),
         (["--policy-option", "window"], "expected key=value, found 'window'"),
         (["--policy-option", "window=0"], "option 'window' must be in 1..64, found 0"),
-        (["--policy", "keep_all"], "expected --keep 1.0 alone"),
+        (["--policy", "keep_all"], "export it with --keep 1.0 only"),
         (["--frames", "nowhere.npz"], "expected recorded frames"),
     ],
 )

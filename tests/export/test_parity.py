@@ -15,10 +15,10 @@ from saccade.export import parity
 from saccade.export.checkpoint import Checkpoint
 from saccade.export.frames import host_inputs, synthetic_recording
 from saccade.export.graph.placement import SelectingStep
+from saccade.export.graph.placement_rules import model_shape
 from saccade.export.graph.shared_weights import WEIGHTS_NAME
 from saccade.export.parity import ParityReceipt, ParityTolerance, check_kept, check_parity
 from saccade.export.pipeline import ExportReport, ExportRequest, export_bundle
-from saccade.policies.base import DecoderShape
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import ReceiptError
 from tests.export.samples import CONFIG, tiny_model, write_tiny_checkpoint
@@ -39,7 +39,7 @@ def _check(
     frames: list[tuple[Tensor, ...]],
     tolerance: ParityTolerance = DEFAULT,
 ) -> ParityReceipt:
-    built = build_policy(policy, {}, DecoderShape(CONFIG.decoder.layers, CONFIG.grid))
+    built = build_policy(policy, {}, model_shape(tiny_model()))
     full = SelectingStep(checkpoint.model, built, CONFIG.grid.tokens)
     return check_parity(
         graph,
@@ -141,7 +141,7 @@ def test_frames_with_other_kept_sets_are_judged_too(
     same = parity._Frame(zeros, zeros, ones, kept, kept, 0.0)
     differs = parity._Frame(zeros, zeros + np.float32(action), ones, kept, other, carry_error)
     monkeypatch.setattr(parity, "_run", lambda *_: [same, differs])
-    policy = build_policy("random_keep", {}, DecoderShape(CONFIG.decoder.layers, CONFIG.grid))
+    policy = build_policy("random_keep", {}, model_shape(tiny_model()))
     with pytest.raises(ReceiptError, match=re.escape(message)):
         check_parity(
             graph,

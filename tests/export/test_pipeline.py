@@ -12,15 +12,15 @@ import torch
 
 from saccade.export.checkpoint import Checkpoint
 from saccade.export.frames import host_inputs, synthetic_recording
-from saccade.export.graph.placement import SelectingStep
+from saccade.export.graph.placement import SelectingStep, initial_state
+from saccade.export.graph.placement_rules import model_shape
 from saccade.export.pipeline import (
     ExportReport,
     ExportRequest,
     export_bundle,
-    initial_carry,
     plan_profiles,
 )
-from saccade.policies.base import DecoderShape, TokenPolicy
+from saccade.policies.base import TokenPolicy
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import CheckpointError, ExportError, PolicyError
 from saccade.runtime.bundle import Bundle
@@ -28,13 +28,13 @@ from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.observation import Observation
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.session import Session
-from tests.export.samples import CONFIG
+from tests.export.samples import CONFIG, tiny_model
 
 Exported = tuple[Path, ExportReport]
 
 
 def _policy(name: str) -> TokenPolicy:
-    return build_policy(name, {}, DecoderShape(CONFIG.decoder.layers, CONFIG.grid))
+    return build_policy(name, {}, model_shape(tiny_model()))
 
 
 def test_the_runtime_does_what_the_modules_do(exported: Exported, checkpoint: Checkpoint) -> None:
@@ -44,7 +44,7 @@ def test_the_runtime_does_what_the_modules_do(exported: Exported, checkpoint: Ch
     smallest = min(manifest.profiles, key=lambda profile: profile.keep)
     full = SelectingStep(checkpoint.model, policy, CONFIG.grid.tokens)
     pruned = SelectingStep(checkpoint.model, policy, smallest.keep)
-    recording, carry = synthetic_recording(checkpoint, 6), initial_carry(full)
+    recording, carry = synthetic_recording(checkpoint, 6), initial_state(full)
     recording = replace(recording, instruction=recording.instruction[2:3] * 6)
     scale = checkpoint.statistics.action
     session = Session(ProgramExecutor(bundle, OrtBackend(threads=1)), profile=smallest.name)
@@ -96,33 +96,33 @@ def test_receipts_lie_in_the_bundle(exported: Exported) -> None:
 
 
 def test_profiles_are_named_by_their_share() -> None:
-    plans = plan_profiles((0.125, 1.0, 0.5, 0.25), 200, _policy("vla_pruner"))
-    assert [(plan.name, plan.keep) for plan in plans] == [
+    plans = plan_profiles((0.125, 1.0, 0.5, 0.25), 200)
+    assert [(plan.name, plan.budget) for plan in plans] == [
         ("full", 200), ("keep50", 100), ("keep25", 50), ("keep12.5", 25),
     ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
-    ("policy", "ratios", "message"),
+    ("ratios", "message"),
     [
-        ("vla_pruner", (0.5, 0.25), "expected 1.0 among the keep ratios"),
-        ("vla_pruner", (), "expected 1.0 among the keep ratios"),
-        ("vla_pruner", (1.0, 0.0), "above 0 and at most 1, found 0.0"),
-        ("vla_pruner", (1.0, 1.5), "above 0 and at most 1, found 1.5"),
-        ("vla_pruner", (1.0, 0.5, 0.5), "that differ by a token"),
-        ("vla_pruner", (1.0, 0.5, 0.51), "that differ by a token"),
-        ("keep_all", (1.0, 0.5), "policy 'keep_all' drops nothing"),
+        ((0.5, 0.25), "expected 1.0 among the keep ratios"),
+        ((), "expected 1.0 among the keep ratios"),
+        ((1.0, 0.0), "above 0 and at most 1, found 0.0"),
+        ((1.0, 1.5), "above 0 and at most 1, found 1.5"),
+        ((1.0, 0.5, 0.5), "that differ by a token"),
+        ((1.0, 0.5, 0.51), "that differ by a token"),
     ],
 )
-def test_impossible_profiles_are_refused(policy: str, ratios: tuple[float, ...], message: str) -> None:
+def test_impossible_profiles_are_refused(ratios: tuple[float, ...], message: str) -> None:
     with pytest.raises(ExportError, match=message):
-        plan_profiles(ratios, 8, _policy(policy))
+        plan_profiles(ratios, 8)
 
 
 def test_a_bad_policy_is_named_before_any_work(checkpoint_path: Path, tmp_path: Path) -> None:
     for policy, options, message in (
         ("vla_prunner", {}, "did you mean 'vla_pruner'"),
         ("vla_pruner", {"windw": 3}, "did you mean 'window'"),
+        ("keep_all", {}, "keeps all 8 visual tokens, found keep 4"),
     ):
         request = ExportRequest(
             checkpoint=checkpoint_path, out=tmp_path / "b", policy=policy, options=options

@@ -9,60 +9,62 @@ import torch
 from torch import Tensor
 
 from saccade.export.families.openvla_oft import OpenVlaOft
-from saccade.export.graph.placement import SelectingStep, check_placement
+from saccade.export.graph.placement import SelectingStep, initial_state
+from saccade.export.graph.placement_rules import check_placement, model_shape
 from saccade.policies.base import (
-    AttentionReceived,
     Carry,
-    CarrySpec,
-    DecoderShape,
-    Grid,
-    QueryRows,
+    Cut,
+    Place,
+    Selection,
     SelectionInputs,
     TokenPolicy,
     UpdateInputs,
 )
 from saccade.policies.config import PolicyConfig
-from saccade.policies.registry import build_policy
+from saccade.policies.registry import POLICIES, build_policy
+from saccade.policies.signals import AttentionReceived, QueryRows, Signal, VisionAttention, VisionRows
 from saccade.proto.errors import ExportError
 from tests.export.samples import CONFIG, observation, tiny_model
 
-SHAPE = DecoderShape(CONFIG.decoder.layers, CONFIG.grid)
+SHAPE = model_shape(tiny_model())
 KEPT = [1, 2, 6]
 
 
-class KeepThese:
-    """Keeps three given tokens before a given layer and hands every signal out as carry."""
+class KeepThese(TokenPolicy):
+    """Keeps three given tokens at a given place and remembers what it was told."""
 
     name: ClassVar[str] = "keep_these"
-    warmup_steps = 0
-    refresh_every = 0
+    options = PolicyConfig
 
-    def __init__(self, layer: int, select: tuple[int, ...] = (), update: tuple[int, ...] = ()) -> None:
+    def __init__(self, cut: Cut, update: tuple[Signal, ...] = ()) -> None:
         self.config = PolicyConfig()
-        self.insertion_layer = layer
-        self.select_signals = (AttentionReceived(QueryRows.TEXT, select),) if select else ()
-        self.update_signals = (AttentionReceived(QueryRows.ACTION, update),) if update else ()
+        self.cuts = (cut,)
+        self.update_signals = update
         self.seen: SelectionInputs | None = None
         self.told: UpdateInputs | None = None
 
-    def carry_specs(self, grid: Grid) -> tuple[CarrySpec, ...]:
-        del grid
-        return ()
-
-    def select(self, inputs: SelectionInputs, carry: Carry, keep: int) -> Tensor:
+    def select(self, inputs: SelectionInputs, carry: Carry, keep: int) -> Selection:
         del carry, keep
         self.seen = inputs
-        return torch.tensor([KEPT]).expand(inputs.embeddings.shape[0], -1)
+        return Selection(torch.tensor([KEPT]).expand(inputs.embeddings.shape[0], -1))
 
     def update(self, inputs: UpdateInputs, carry: Carry) -> Carry:
         self.told = inputs
         return carry
 
 
+def keep_before(layer: int, select: tuple[int, ...] = (), update: tuple[int, ...] = ()) -> KeepThese:
+    """Cut before a decoder layer; read text rows for the selection, action rows afterwards."""
+    signals = (AttentionReceived(QueryRows.TEXT, select),) if select else ()
+    updates = (AttentionReceived(QueryRows.ACTION, update),) if update else ()
+    return KeepThese(Cut(Place.DECODER, layer, signals), updates)
+
+
 def _by_hand(model: OpenVlaOft, inputs: tuple[Tensor, ...], layer: int) -> Tensor:
     """Drop tokens with plain indexing between two layers, then run the rest in full."""
     images, proprio, ids, mask, positions = inputs
-    decoder, hidden = model.decoder, model.embed_observation(images, proprio, ids)
+    decoder = model.decoder
+    hidden = model.embed(model.embed_visual(model.visual_tokens(images)), proprio, ids)
     for index in range(decoder.config.layers):
         if index == layer:
             alive = [0, *(1 + token for token in KEPT), *range(9, hidden.shape[1])]
@@ -72,13 +74,12 @@ def _by_hand(model: OpenVlaOft, inputs: tuple[Tensor, ...], layer: int) -> Tenso
     return model.read_actions(states)
 
 
-@pytest.mark.parametrize("policy", ["keep_all", "random_keep", "vla_pruner"])
+@pytest.mark.parametrize("policy", list(POLICIES))
 def test_keeping_all_is_the_plain_model(policy: str) -> None:
     model = tiny_model()
     step = SelectingStep(model, build_policy(policy, {}, SHAPE), CONFIG.grid.tokens)
-    carry = [torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in step.carry_specs]
     inputs = observation(model)
-    actions, kept, *_ = step(*inputs, *carry)
+    actions, kept, *_ = step(*inputs, *initial_state(step))
     assert kept.tolist() == [list(range(8))]
     torch.testing.assert_close(actions, model(*inputs), atol=1e-6, rtol=1e-6)
 
@@ -86,9 +87,20 @@ def test_keeping_all_is_the_plain_model(policy: str) -> None:
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_dropping_is_indexing(layer: int) -> None:
     model, inputs = tiny_model(), observation(tiny_model(), batch=2)
-    actions, kept = SelectingStep(model, KeepThese(layer), 3)(*inputs)
+    actions, kept = SelectingStep(model, keep_before(layer), 3)(*inputs)
     assert kept.tolist() == [KEPT, KEPT]
     torch.testing.assert_close(actions, _by_hand(model, inputs, layer), atol=1e-5, rtol=1e-5)
+
+
+def test_dropping_before_the_projector_is_dropping_before_the_decoder() -> None:
+    model, inputs = tiny_model(), observation(tiny_model(), batch=2)
+    policy = KeepThese(Cut(Place.PROJECTOR, 0, (VisionAttention(VisionRows.PATCHES, (0,)),)))
+    actions, kept = SelectingStep(model, policy, 3)(*inputs)
+    assert kept.tolist() == [KEPT, KEPT]
+    torch.testing.assert_close(actions, _by_hand(model, inputs, 0), atol=1e-5, rtol=1e-5)
+    assert policy.seen is not None
+    assert policy.seen.embeddings.shape == (2, 8, CONFIG.vision_width)
+    torch.testing.assert_close(policy.seen.signals[0].reshape(2, 2, 4).sum(-1), torch.ones(2, 2))
 
 
 def test_a_batch_selects_for_each_robot() -> None:
@@ -105,11 +117,11 @@ def test_a_batch_selects_for_each_robot() -> None:
 
 
 def test_signals_of_pruned_layers_return_to_original_coordinates() -> None:
-    policy = KeepThese(1, select=(0,), update=(1, 2))
+    policy = keep_before(1, select=(0,), update=(1, 2))
     SelectingStep(tiny_model(), policy, 3)(*observation(tiny_model()))
     assert policy.seen is not None
     assert policy.told is not None
-    (selection,), (update,) = policy.seen.attention, policy.told.attention
+    (selection,), (update,) = policy.seen.signals, policy.told.signals
     assert policy.seen.embeddings.shape == (1, 8, 16)
     assert selection.shape == update.shape == policy.told.present.shape == (1, 8)
     assert policy.told.present.nonzero()[:, 1].tolist() == update.nonzero()[:, 1].tolist() == KEPT
@@ -117,22 +129,31 @@ def test_signals_of_pruned_layers_return_to_original_coordinates() -> None:
 
 
 def test_signals_before_the_cut_are_whole() -> None:
-    policy = KeepThese(2, select=(0, 1), update=(0, 1))
+    policy = keep_before(2, select=(0, 1), update=(0, 1))
     SelectingStep(tiny_model(), policy, 3)(*observation(tiny_model()))
     assert policy.told is not None
     assert policy.told.present.all()
-    assert (policy.told.attention[0] > 0).all()
+    assert (policy.told.signals[0] > 0).all()
 
 
 @pytest.mark.parametrize(
     ("policy", "message"),
     [
-        (KeepThese(3), "expected an insertion layer in 0..2, found 3"),
-        (KeepThese(1, select=(1,)), r"expected signal layers in 0..0, found \(1,\)"),
-        (KeepThese(1, update=(3,)), r"expected signal layers in 0..2, found \(3,\)"),
-        (KeepThese(1, update=(0, 1)), "all before or all from layer 1 on"),
+        (keep_before(3), r"expected decoder index 0\.\.2, found 3"),
+        (keep_before(1, select=(1,)), r"decoder layers before the cut, 0\.\.0, found \(1,\)"),
+        (keep_before(1, update=(3,)), r"decoder layers 0\.\.2, found \(3,\)"),
+        (keep_before(1, update=(0, 1)), "between the same two cuts"),
+        (KeepThese(Cut(Place.TOWER, 1)), r"expected tower index 1\.\.0, found 1"),
+        (
+            KeepThese(Cut(Place.PROJECTOR, 0, (VisionAttention(VisionRows.CLASS, (0,)),))),
+            "tower 0 has no class token; ask for the rows of its patches",
+        ),
+        (
+            KeepThese(Cut(Place.PROJECTOR, 0, (VisionAttention(VisionRows.PATCHES, (1,)),))),
+            r"vision blocks before the cut, 0\.\.0, found \(1,\)",
+        ),
     ],
 )
 def test_a_signal_that_cannot_be_had_is_refused(policy: TokenPolicy, message: str) -> None:
     with pytest.raises(ExportError, match=message):
-        check_placement(policy, 3)
+        check_placement(policy, tiny_model())

@@ -68,3 +68,39 @@ def pushed_row(attention: Floats, present: Floats, estimate: Floats) -> Floats:
 def vla_pruner(semantic: Floats, action: Floats, embeddings: Floats, keep: int) -> list[int]:
     """Union of the semantic and the action top-k, thinned by max-min diversity. Ascending."""
     return sorted(max_min_diversity(embeddings, union_of_top_k(semantic, action, keep), keep))
+
+
+def rank_of(scores: Floats) -> list[int]:
+    """Place of each token in descending order, ties by index."""
+    order = sorted(range(len(scores)), key=lambda token: (-scores[token], token))
+    return [order.index(token) for token in range(len(scores))]
+
+
+def fused(semantic: Floats, action: Floats, keep: int) -> list[int]:
+    """Top-k of the sum of both scores, each divided by its own sum."""
+    return top_k(semantic / semantic.sum() + action / action.sum(), keep)
+
+
+def unfiltered(semantic: Floats, action: Floats, keep: int) -> list[int]:
+    """The ``keep`` tokens that come first when both rankings are read in turn."""
+    best = [min(pair) for pair in zip(rank_of(semantic), rank_of(action), strict=True)]
+    return top_k(-np.array(best, dtype=float), keep)
+
+
+ABLATIONS = {
+    "semantic": lambda semantic, action, keep: top_k(semantic, keep),
+    "action": lambda semantic, action, keep: top_k(action, keep),
+    "fused": fused,
+    "unfiltered": unfiltered,
+}
+
+
+def max_sum_diversity(embeddings: Floats, first: int, keep: int) -> list[int]:
+    """S = {first}; then argmin_j sum_{s in S} cos(x_j, x_s), as argmax of summed rounded distances."""
+    chosen = [first]
+    while len(chosen) < keep:
+        rest = [a for a in range(len(embeddings)) if a not in chosen]
+        chosen.append(
+            max(rest, key=lambda a: (sum(cosine_distance(embeddings[a], embeddings[s]) for s in chosen), -a))
+        )
+    return chosen

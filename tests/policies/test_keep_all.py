@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from saccade.policies.conformance import GRID, SHAPE, TokenPolicyConformance
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import PolicyError
-from tests.contracts.token_policy import GRID, SHAPE, TokenPolicyContract, selection_inputs
 
 
-class TestKeepAllContract(TokenPolicyContract):
+class TestKeepAll(TokenPolicyConformance):
     policy_name = "keep_all"
     keeps = (GRID.tokens,)
 
@@ -19,4 +19,4 @@ def test_a_smaller_keep_is_refused_with_a_way_out() -> None:
     with pytest.raises(
         PolicyError, match=r"keeps all 40 visual tokens, found keep 10; export it with --keep 1\.0"
     ):
-        policy.select(selection_inputs(policy, 0), {}, keep=10)
+        policy.schedule(10)

@@ -5,29 +5,31 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from saccade.policies.random_keep import TABLE_STEPS
-from saccade.policies.registry import build_policy
-from tests.contracts.token_policy import (
+from saccade.policies.base import UpdateInputs
+from saccade.policies.conformance import (
     GRID,
     SHAPE,
-    TokenPolicyContract,
+    TokenPolicyConformance,
+    draw_scene,
     initial_carry,
-    selection_inputs,
-    update_inputs,
+    play,
 )
+from saccade.policies.random_keep import TABLE_STEPS
+from saccade.policies.registry import build_policy
 
 
-class TestRandomKeepContract(TokenPolicyContract):
+class TestRandomKeep(TokenPolicyConformance):
     policy_name = "random_keep"
-    options = {"seed": 3, "warmup_steps": 3, "insertion_layer": 2}
+    policy_options = {"seed": 3, "warmup_steps": 3, "insertion_layer": 2}
 
 
 def run(seed: int, steps: int, keep: int = 10) -> list[Tensor]:
     policy = build_policy("random_keep", {"seed": seed}, SHAPE)
     carry, kept = initial_carry(policy), []
     for step in range(steps):
-        kept.append(policy.select(selection_inputs(policy, step), carry, keep))
-        carry = policy.update(update_inputs(policy, step), carry)
+        scene = draw_scene(policy, step)
+        kept.append(play(policy, scene, carry, keep).kept)
+        carry = policy.update(UpdateInputs((), scene.present), carry)
     return kept
 
 
@@ -56,4 +58,4 @@ def test_acts_where_vla_pruner_acts() -> None:
     for layers in (4, 8, 18, 32):
         shape = type(SHAPE)(layers=layers, grid=GRID)
         random, pruner = (build_policy(name, {}, shape) for name in ("random_keep", "vla_pruner"))
-        assert random.insertion_layer == pruner.insertion_layer
+        assert random.cuts[0].index == pruner.cuts[0].index

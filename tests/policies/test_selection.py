@@ -13,14 +13,13 @@ from hypothesis.extra import numpy as hnp
 from torch import Tensor
 
 from saccade.policies.base import Grid
+from saccade.policies.budgets import choose_per_view, split_evenly
+from saccade.policies.diversity import max_min_diversity
 from saccade.policies.selection import (
     ascending,
-    choose_per_view,
     gather_tokens,
     indices_of,
     keep_top_k,
-    max_min_diversity,
-    split_evenly,
     top_k_mask,
 )
 from tests.policies import oracles

@@ -1,0 +1,103 @@
+"""The decoder with a policy in it: signals observed layer by layer, cuts made between layers."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple, cast
+
+from torch import Tensor, nn
+
+from saccade.export.families.base import SinglePassFamily
+from saccade.export.families.sequence import VISUAL, Sequence
+from saccade.export.graph.layer_signals import observe_ahead, observe_layer, reads_only_action
+from saccade.export.graph.survivors import Survivors, take_survivors
+from saccade.export.graph.visual_memory import VisualMemory
+from saccade.export.models.decoder import DecoderLayer, Rotary
+from saccade.export.models.head_removal import without_heads
+from saccade.policies.base import Behind, Place, TokenPolicy
+
+
+class _Tables(NamedTuple):
+    """What follows from mask and positions alone."""
+
+    rotary: Rotary
+    bias: Tensor
+
+
+class DecoderPass(nn.Module):
+    """The decoder's layers, cuts between them.
+
+    Args:
+        family: The model.
+        policy: The policy.
+        selects: False: every token and every head is kept.
+    """
+
+    def __init__(self, family: SinglePassFamily, policy: TokenPolicy, *, selects: bool) -> None:
+        super().__init__()
+        self._family, self._policy = (family,), policy  # a tuple: not a submodule for a second time
+        removed = policy.removed_heads if selects else {}
+        self._thinned = nn.ModuleDict(
+            {
+                str(layer): without_heads(cast(DecoderLayer, family.decoder.layers[layer]), heads)
+                for layer, heads in removed.items()
+                if heads
+            }
+        )
+
+    def run(self, sequence: Sequence, survivors: Survivors, memory: VisualMemory) -> Tensor:
+        """Run every layer; return the final states of the action rows, ``(batch, action tokens, width)``."""
+        decoder = self._family[0].decoder
+        embeddings = sequence.layout.take(sequence.hidden, VISUAL)
+        keys = sequence  # whose mask and positions the keys have
+        tables = self._tables(sequence, keys)
+        for index in range(decoder.config.layers):
+            layer = self._layer(index)
+            for number in survivors.cuts_at(Place.DECODER, index):
+                observe_ahead(survivors.signals, layer, sequence, tables.rotary, tables.bias)
+                selection = survivors.cut(number, embeddings)
+                if selection is None:
+                    sequence = sequence.without_visual()
+                else:
+                    embeddings = take_survivors(embeddings, selection)
+                    hidden = take_survivors(sequence.layout.take(sequence.hidden, VISUAL), selection)
+                    sequence = sequence.with_visual(hidden, selection.kept)
+                if self._policy.cuts[number].behind is Behind.LAST_STEP:
+                    memory.compute_only(survivors.origin)
+                else:
+                    keys = sequence
+                tables = self._tables(sequence, keys)
+            sequence = self._run_layer(index, layer, sequence, tables, survivors, memory)
+        return sequence.hidden
+
+    def _run_layer(
+        self,
+        index: int,
+        layer: DecoderLayer,
+        sequence: Sequence,
+        tables: _Tables,
+        survivors: Survivors,
+        memory: VisualMemory,
+    ) -> Sequence:
+        """Run one layer; of the decoder's last one, only the action rows come back."""
+        stores = (survivors.signals, survivors.updates)
+        take = partial(sequence.layout.action_states, attention_mask=sequence.mask)
+        last = index == self._family[0].decoder.config.layers - 1
+        short = last and reads_only_action(stores, index)
+        extend = memory.extend if memory.is_used else None
+        output = layer(sequence.hidden, tables.rotary, tables.bias, take if short else None, extend)
+        observe_layer(stores, index, output, sequence, tables.bias, only_action_rows=short)
+        return sequence._replace(hidden=take(output.hidden) if last and not short else output.hidden)
+
+    def _layer(self, index: int) -> DecoderLayer:
+        key = str(index)
+        layers = self._family[0].decoder.layers
+        return cast(DecoderLayer, self._thinned[key] if key in self._thinned else layers[index])
+
+    def _tables(self, sequence: Sequence, keys: Sequence) -> _Tables:
+        """Rotary tables of the rows, and the bias of rows over keys."""
+        decoder = self._family[0].decoder
+        rows = None if keys is sequence else sequence.positions
+        return _Tables(
+            decoder.rotary(sequence.positions), decoder.attention_bias(keys.mask, rows, keys.positions)
+        )

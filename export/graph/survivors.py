@@ -1,0 +1,186 @@
+"""Which visual tokens of a control step are alive, and everything that is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from saccade.export.graph.signal_store import SignalStore, gather_tokens_at
+from saccade.policies.base import (
+    Carry,
+    Grid,
+    Place,
+    Selection,
+    SelectionInputs,
+    TokenPolicy,
+    UpdateInputs,
+)
+from saccade.policies.signals import Signal
+
+GONE = -1
+"""Stands in the fate table for a token that was dropped."""
+
+
+class Survivors:
+    """Asks the policy at each cut and keeps signals, notes and coordinates in step with the tokens.
+
+    Args:
+        policy: The policy.
+        counts: Survivors of each of its cuts; None = every token, and no cut is made.
+        grid: The token grid.
+        carry: From the previous control step.
+        text: Decoder input embeddings of the instruction, ``(batch, text, width)``.
+        text_mask: bool ``(batch, text)``.
+    """
+
+    def __init__(
+        self,
+        policy: TokenPolicy,
+        counts: Sequence[int] | None,
+        grid: Grid,
+        carry: Carry,
+        text: Tensor,
+        text_mask: Tensor,
+    ) -> None:
+        self._policy, self._counts, self._grid, self._carry = policy, counts, grid, carry
+        self._text, self._text_mask = text, text_mask
+        cuts = () if counts is None else policy.cuts
+        self.signals = SignalStore(request for cut in cuts for request in cut.signals)
+        self.updates = SignalStore(policy.update_signals)
+        self._finished: dict[Signal, Tensor] = {}
+        self._present: Tensor | None = None
+        batch = text.shape[0]
+        self.origin = torch.arange(grid.tokens, device=text.device).expand(batch, grid.tokens)
+        self.last_kept = self.origin
+        self.fate = self.origin
+        self._memo: Mapping[str, Tensor] = {}
+
+    def cuts_at(self, place: Place, index: int) -> list[int]:
+        """Return the numbers of the cuts that lie there."""
+        if self._counts is None:
+            return []
+        return [n for n, cut in enumerate(self._policy.cuts) if (cut.place, cut.index) == (place, index)]
+
+    def cut(self, number: int, embeddings: Tensor) -> Selection | None:
+        """Make a cut.
+
+        Args:
+            number: Which one.
+            embeddings: ``(batch, alive, dim)``, or ``(batch * views, alive in a view, dim)`` inside a tower.
+
+        Returns:
+            The policy's selection, in the layout of ``embeddings``; None: no visual token survives.
+        """
+        assert self._counts is not None  # noqa: S101 - cuts_at returned a number
+        keep = self._counts[number]
+        if keep == 0:
+            self._finish_updates()
+            self.origin = self.origin[:, :0]
+            self.signals.drop(None)
+            return None
+        folded = self._policy.cuts[number].place is Place.TOWER
+        selection = self._policy.select(
+            self._inputs(number, embeddings, folded=folded),
+            self._carry,
+            keep // self._grid.views if folded else keep,
+        )
+        self._advance(self._unfold(selection) if folded else selection)
+        return selection
+
+    def update(self) -> Carry:
+        """Return the policy's carry for the next control step."""
+        self._finish_updates()
+        shape = (self._text.shape[0], self._grid.tokens)
+        present = torch.ones(shape, device=self._text.device) if self._present is None else self._present
+        signals = tuple(self._finished[request] for request in self._policy.update_signals)
+        return self._policy.update(UpdateInputs(signals, present), self._carry)
+
+    def _inputs(self, number: int, embeddings: Tensor, *, folded: bool) -> SelectionInputs:
+        signals = tuple(self.signals.read(request) for request in self._policy.cuts[number].signals)
+        origin, memo, grid = self.origin, self._memo, self._grid
+        if folded:
+            signals = tuple(self._fold(x) for x in signals)
+            first = torch.arange(grid.views, device=origin.device).repeat(origin.shape[0]) * grid.per_view
+            origin = self._fold(origin) - first.unsqueeze(1)
+            memo = {name: self._fold(note) for name, note in memo.items()}
+            grid = grid.view
+        return SelectionInputs(number, signals, embeddings, origin, grid, self._text, self._text_mask, memo)
+
+    def _fold(self, x: Tensor) -> Tensor:
+        """(batch, views * n, ...) -> (batch * views, n, ...); maps are folded already."""
+        batch, views = self._text.shape[0], self._grid.views
+        if x.shape[0] != batch or x.shape[1] != self.origin.shape[1]:
+            return x
+        return x.reshape(batch * views, -1, *x.shape[2:])
+
+    def _unfold(self, selection: Selection) -> Selection:
+        """Bring a selection made view by view into coordinates of the whole observation."""
+        batch, views = self._text.shape[0], self._grid.views
+        alive, keep = self.origin.shape[1] // views, selection.kept.shape[1]
+        start = torch.arange(views, device=self.origin.device).unsqueeze(1) * alive
+        kept = (selection.kept.reshape(batch, views, keep) + start).flatten(1)
+        memo = {name: note.reshape(batch, -1) for name, note in selection.memo.items()}
+        mix = None if selection.mix is None else _block_diagonal(selection.mix, views)
+        return Selection(kept, mix, memo)
+
+    def _advance(self, selection: Selection) -> None:
+        kept = selection.kept
+        self._finish_updates()
+        if self._policy.merges:
+            self.fate = self._next_fate(selection)
+        self.signals.drop(kept)
+        self._memo = {name: torch.gather(note, 1, kept) for name, note in selection.memo.items()}
+        self.origin = self.last_kept = torch.gather(self.origin, 1, kept)
+
+    def _next_fate(self, selection: Selection) -> Tensor:
+        """Follow every original token one cut further: the original index of its survivor, or ``GONE``."""
+        survivors = torch.gather(self.origin, 1, selection.kept)
+        here = torch.full_like(self.origin, GONE)
+        if selection.mix is not None:
+            share, into = selection.mix.max(dim=1)
+            here = torch.where(share > 0, torch.gather(survivors, 1, into), here)
+        here = here.scatter(1, selection.kept, survivors)
+        table = torch.full_like(self.fate, GONE).scatter(1, self.origin, here)
+        followed = torch.gather(table, 1, self.fate.clamp(min=0))
+        return torch.where(self.fate == GONE, GONE, followed)
+
+    def _finish_updates(self) -> None:
+        """Bring update signals that were observed since the last cut into original coordinates."""
+        for request in self._policy.update_signals:
+            if request in self._finished or not self.updates.has(request):
+                continue
+            value = self.updates.read(request)
+            absent = value.new_zeros(value.shape[0], self._grid.tokens, *value.shape[2:])
+            if value.shape[1] == self._grid.tokens:
+                self._finished[request] = value
+                continue
+            index = self.origin.reshape(*self.origin.shape, *([1] * (value.dim() - 2))).expand_as(value)
+            self._finished[request] = absent.scatter(1, index, value)
+            self._present = absent.scatter(1, self.origin, 1.0)
+
+
+def take_survivors(x: Tensor, selection: Selection) -> Tensor:
+    """Return what the survivors are: their own rows of ``(batch, alive, dim)``, mixed where tokens were merged."""
+    own = gather_tokens_at(x, selection.kept)
+    if selection.mix is None:
+        return own
+    mixed = (selection.mix @ x.float()).to(x.dtype)
+    alone = _is_identity(selection)
+    return torch.where(alone.unsqueeze(-1), own, mixed)
+
+
+def _is_identity(selection: Selection) -> Tensor:
+    """Bool ``(batch, keep)``: the survivor is itself and nothing else."""
+    assert selection.mix is not None  # noqa: S101 - the caller looked
+    itself = torch.gather(selection.mix, 2, selection.kept.unsqueeze(-1)).squeeze(-1)
+    return (itself == 1.0) & (selection.mix.abs().sum(dim=-1) == 1.0)
+
+
+def _block_diagonal(mix: Tensor, views: int) -> Tensor:
+    """(batch * views, keep, alive) -> (batch, views * keep, views * alive)."""
+    _, keep, alive = mix.shape
+    by_view = mix.reshape(-1, views, keep, 1, alive)
+    blocks = by_view * torch.eye(views, device=mix.device).reshape(views, 1, views, 1)
+    return blocks.reshape(-1, views * keep, views * alive)
