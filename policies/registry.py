@@ -19,12 +19,23 @@ from saccade.proto.errors import PolicyError
 ENTRY_POINTS = "saccade.policies"
 
 POLICIES: Mapping[str, str] = {
+    "adp": "saccade.policies.adp:Adp",
     "center_crop": "saccade.policies.center_crop:CenterCrop",
     "divprune": "saccade.policies.divprune:DivPrune",
     "fastv": "saccade.policies.fastv:FastV",
     "keep_all": "saccade.policies.keep_all:KeepAll",
+    "quota": "saccade.policies.quota:Quota",
     "random_keep": "saccade.policies.random_keep:RandomKeep",
+    "sparsevlm": "saccade.policies.sparsevlm:SparseVlm",
+    "spatten": "saccade.policies.spatten:SpAtten",
+    "todre": "saccade.policies.todre:ToDre",
+    "transprune": "saccade.policies.transprune:TransPrune",
+    "vflowopt": "saccade.policies.vflowopt:VFlowOpt",
+    "visionzip": "saccade.policies.visionzip:VisionZip",
+    "vla_cache": "saccade.policies.vla_cache:VlaCache",
     "vla_pruner": "saccade.policies.vla_pruner:VlaPruner",
+    "vtc_cls": "saccade.policies.vtc_cls:VtcCls",
+    "zero_tprune": "saccade.policies.zero_tprune:ZeroTPrune",
 }
 """Name to ``module:class`` of this package's own policies."""
 
