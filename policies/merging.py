@@ -24,7 +24,9 @@ def slots_of(kept: Int64[Tensor, "batch keep"], alive: int) -> Int64[Tensor, "ba
 
 
 def weighted_means(
-    into: Int64[Tensor, "batch alive"], weights: Float[Tensor, "batch alive"], kept: Int64[Tensor, "batch keep"]
+    into: Int64[Tensor, "batch alive"],
+    weights: Float[Tensor, "batch alive"],
+    kept: Int64[Tensor, "batch keep"],
 ) -> Float[Tensor, "batch keep alive"]:
     """Return the mix in which each survivor is the weighted mean of the tokens that go into its slot.
 

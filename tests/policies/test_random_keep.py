@@ -6,14 +6,8 @@ import torch
 from torch import Tensor
 
 from saccade.policies.base import UpdateInputs
-from saccade.policies.conformance import (
-    GRID,
-    SHAPE,
-    TokenPolicyConformance,
-    draw_scene,
-    initial_carry,
-    play,
-)
+from saccade.policies.conformance import TokenPolicyConformance
+from saccade.policies.dry_run import GRID, SHAPE, draw_scene, initial_carry, play
 from saccade.policies.random_keep import TABLE_STEPS
 from saccade.policies.registry import build_policy
 

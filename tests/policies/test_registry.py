@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from saccade.policies.conformance import SHAPE
+from saccade.policies.dry_run import SHAPE
 from saccade.policies.registry import POLICIES, build_policy
 from saccade.proto.errors import PolicyError
 

@@ -9,16 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saccade.policies.base import Grid, ModelShape, UpdateInputs
-from saccade.policies.conformance import (
-    GRID,
-    SHAPE,
-    Scene,
-    TokenPolicyConformance,
-    draw_scene,
-    initial_carry,
-    lived_in_carry,
-    play,
-)
+from saccade.policies.conformance import TokenPolicyConformance
+from saccade.policies.dry_run import GRID, SHAPE, Scene, draw_scene, initial_carry, lived_in_carry, play
 from saccade.policies.registry import build_policy
 from saccade.policies.signals import AttentionReceived, QueryRows
 from saccade.policies.vla_pruner import AGE, HISTORY, VlaPruner, VlaPrunerConfig
