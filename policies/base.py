@@ -248,9 +248,8 @@ class TokenPolicy(ABC):
     def schedule(self, keep: int) -> tuple[int, ...]:
         """Return how many tokens survive each cut, for a profile with a budget of ``keep`` tokens.
 
-        With one cut the budget is what survives it. A policy with several cuts says in its docstring how its counts
-        follow from the budget; the usual rule is that their mean over the decoder's layers is at most ``keep``. 0
-        drops every visual token.
+        The usual rule: the budget is what survives the last cut, and earlier cuts drop their published share of what
+        is dropped in all. A policy with another rule says so in its docstring. 0 drops every visual token.
 
         Raises:
             PolicyError: The budget cannot be met.

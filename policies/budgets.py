@@ -39,6 +39,45 @@ def split_by_weight(keep: int, weights: Sequence[float], limit: int) -> tuple[in
     return tuple(shares)
 
 
+def nested_counts(tokens: int, keep: int, dropped: Sequence[float]) -> tuple[int, ...]:
+    """Return the survivors of several cuts of which the last leaves ``keep``.
+
+    Args:
+        tokens: Before the first cut.
+        keep: After the last one.
+        dropped: For each cut the share, of all tokens that will be dropped, that is gone behind it; rises to 1.
+    """
+    return tuple(tokens - round(share * (tokens - keep)) for share in dropped)
+
+
+def scaled_layers(published: Sequence[int], layers: int, of: int = 32) -> tuple[int, ...]:
+    """Scale the layers of several cuts to another depth; each stays at least 1 and behind the one before.
+
+    Raises:
+        PolicyError: The decoder has too few layers.
+    """
+    scaled: list[int] = []
+    for layer in published:
+        scaled.append(max(round(layer * layers / of), (scaled[-1] if scaled else 0) + 1))
+    for place in range(len(scaled) - 1, -1, -1):
+        scaled[place] = min(scaled[place], layers - (len(scaled) - place))
+    if scaled and scaled[0] < 1:
+        raise PolicyError(
+            f"expected more than {len(scaled)} decoder layers for cuts at {list(published)}, found {layers}."
+        )
+    return tuple(scaled)
+
+
+def layer_mean(tokens: int, cut_layers: Sequence[int], counts: Sequence[int], layers: int) -> float:
+    """Return the mean number of visual tokens over the decoder's layers (the papers' average keep count)."""
+    edges = [0, *cut_layers, layers]
+    alive = [tokens, *counts]
+    return (
+        sum(count * (end - start) for count, start, end in zip(alive, edges, edges[1:], strict=False))
+        / layers
+    )
+
+
 def choose_per_view(
     choose: Callable[[Sequence[Tensor], int], Tensor],
     tensors: Sequence[Tensor],

@@ -1,7 +1,7 @@
 """Merging: what dropped tokens leave behind in the survivors, as one matrix of fixed shape.
 
-A merge is described by ``into``: for each token the slot of the survivor that takes it up, or ``NOWHERE``. A merged token
-lives on at the position of its survivor.
+A merge is described by ``into``: for each token the slot of the survivor that takes it up, or ``NOWHERE``. A merged
+token lives on at the position of its survivor.
 """
 
 from __future__ import annotations
