@@ -206,12 +206,14 @@ class ModelShape:
         grid: The visual token grid.
         towers: The vision towers whose channels make up a visual token.
         causal: A decoder row sees only what stands before it.
+        patch_values: Numbers of one raw patch: side * side * 3.
     """
 
     layers: int
     grid: Grid
     towers: tuple[TowerShape, ...] = (TowerShape(blocks=1, has_class_token=False),)
     causal: bool = False
+    patch_values: int = 12
 
 
 class TokenPolicy(ABC):

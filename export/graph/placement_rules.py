@@ -25,8 +25,8 @@ from saccade.proto.errors import ExportError
 def model_shape(family: SinglePassFamily) -> ModelShape:
     """Return what policies may know of a model."""
     towers = tuple(TowerShape(len(tower.blocks), tower.config.class_token) for tower in family.towers)
-    config = family.decoder.config
-    return ModelShape(config.layers, family.grid, towers, config.causal)
+    config, side = family.decoder.config, family.towers[0].config.patch_size
+    return ModelShape(config.layers, family.grid, towers, config.causal, patch_values=side * side * 3)
 
 
 def check_placement(policy: TokenPolicy, family: SinglePassFamily) -> None:

@@ -73,8 +73,8 @@ def test_a_short_last_layer_gives_the_same_rows() -> None:
     whole = decoder.layers[0](embeddings, rotary, bias)
     part = decoder.layers[0](embeddings, rotary, bias, lambda x: x[:, 3:5])
     torch.testing.assert_close(part.hidden, whole.hidden[:, 3:5])
-    torch.testing.assert_close(part.query, whole.query[:, :, 3:5])
-    torch.testing.assert_close(part.key, whole.key)
+    torch.testing.assert_close(part.attention.query, whole.attention.query[:, :, 3:5])
+    torch.testing.assert_close(part.attention.key, whole.attention.key)
 
 
 def test_norms_and_rotary_stay_float32_in_bfloat16() -> None:
