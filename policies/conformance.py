@@ -36,6 +36,7 @@ from saccade.policies.dry_run import (
     lived_in_carry,
     play,
 )
+from saccade.policies.greedy import ONNX_FORMS
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import PolicyError
 
@@ -193,7 +194,16 @@ class TokenPolicyConformance:
 def export_to_onnx(step: PolicyStep, example: tuple[Tensor, ...], path: Path) -> onnxruntime.InferenceSession:
     """Export with the dynamo exporter at opset 20, check the operators, and load with ONNX Runtime."""
     names = [f"input_{i}" for i in range(len(example))]
-    torch.onnx.export(step, example, path, dynamo=True, opset_version=20, input_names=names, verbose=False)
+    torch.onnx.export(
+        step,
+        example,
+        path,
+        dynamo=True,
+        opset_version=20,
+        input_names=names,
+        custom_translation_table=dict(ONNX_FORMS),
+        verbose=False,
+    )
     graph = onnx.load(path).graph
     assert not FORBIDDEN_OPS & {node.op_type for node in graph.node}
     assert {node.domain for node in graph.node} <= {""}

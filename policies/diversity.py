@@ -1,4 +1,4 @@
-"""Greedy diversity: pick tokens that are unlike those already picked. Unrolled, static shapes, deterministic ties."""
+"""Greedy diversity: pick tokens that are unlike those already picked. Static shapes, deterministic ties."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from saccade.policies.greedy import greedy_picks
 from saccade.policies.selection import positions
 
 DISTANCE_STEPS = 2**16
@@ -35,7 +36,7 @@ def max_min_diversity(
     """Greedily pick ``keep`` eligible tokens, each as far as possible from those already picked.
 
     The first pick is the token whose nearest eligible neighbour is farthest; then ``argmax_a min_{s in S} d(a, s)``.
-    The loop is unrolled: ArgMax, Gather and Min per pick. A token whose embedding is not finite is picked last.
+    A token whose embedding is not finite is picked last.
 
     Args:
         embeddings: What distance is measured on.
@@ -49,7 +50,6 @@ def max_min_diversity(
         DivPrune (2503.02175), as VLA-Pruner (2511.16449) applies it to the union of two top-k sets. Deviation:
         distances are rounded, see ``DISTANCE_STEPS``.
     """
-    tokens = eligible.shape[-1]
     unit = unit_vectors(embeddings)
     broken = torch.isnan(unit.sum(dim=-1))
     distance = cosine_distances(torch.where(broken.unsqueeze(-1), 0.0, unit))
@@ -60,14 +60,8 @@ def max_min_diversity(
     ceiling = torch.where(eligible, torch.where(broken, -1.0, math.inf), -math.inf)
     newness = torch.minimum(ceiling, (distance + itself + closed.unsqueeze(2)).amin(dim=1))
     # A kept token is at minus infinity from itself: picking it closes it, whatever the arithmetic says of d(a, a).
-    from_kept = distance - itself
-    picks: list[Tensor] = []
-    for _ in range(keep):
-        pick = newness.argmax(dim=-1, keepdim=True)
-        row = torch.gather(from_kept, 1, pick.unsqueeze(-1).expand(-1, -1, tokens)).squeeze(1)
-        newness = torch.minimum(newness if picks else ceiling, row)
-        picks.append(pick)
-    return torch.cat(picks, dim=1)
+    picks: Tensor = greedy_picks(distance - itself, newness, ceiling, keep, add=False)
+    return picks
 
 
 def max_sum_diversity(
@@ -75,7 +69,7 @@ def max_sum_diversity(
 ) -> Int64[Tensor, "batch {keep}"]:
     """Greedily pick ``keep`` tokens, each with the smallest summed cosine to those already picked.
 
-    The loop is unrolled: ArgMax, Gather and Add per pick. A token whose embedding is not finite is picked last.
+    A token whose embedding is not finite is picked last.
 
     Args:
         embeddings: What distance is measured on.
@@ -89,7 +83,6 @@ def max_sum_diversity(
         ToDRE (2505.18757 v2), stage 1: ``argmin_j sum_{s in S} cos(x_j, x_s)``. Deviation: distances are rounded, see
         ``DISTANCE_STEPS``.
     """
-    tokens = embeddings.shape[1]
     unit = unit_vectors(embeddings)
     broken = torch.isnan(unit.sum(dim=-1))
     distance = cosine_distances(torch.where(broken.unsqueeze(-1), 0.0, unit))
@@ -98,9 +91,6 @@ def max_sum_diversity(
     # A picked token is at minus infinity from itself, and stays there whatever is added.
     from_kept = distance - itself
     total = torch.where(broken, -1e30, 0.0)  # below every sum of finite tokens, above minus infinity
-    picks = [first]
-    for _ in range(keep - 1):
-        row = torch.gather(from_kept, 1, picks[-1].unsqueeze(-1).expand(-1, -1, tokens)).squeeze(1)
-        total = total + row
-        picks.append(total.argmax(dim=-1, keepdim=True))
-    return torch.cat(picks, dim=1)
+    pivot = (position == first).float()
+    picks: Tensor = greedy_picks(from_kept, pivot, total, keep, add=True)
+    return picks

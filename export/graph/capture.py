@@ -18,6 +18,7 @@ from torch import Tensor
 from saccade.export.graph.attention_lowering import LOWERINGS
 from saccade.export.graph.lean import make_lean
 from saccade.export.graph.placement import SelectingStep
+from saccade.policies.greedy import ONNX_FORMS
 from saccade.proto.errors import ExportError
 from saccade.proto.manifest_rules import ACTIONS, CARRY_OUTPUT_SUFFIX, FATE, KEPT
 
@@ -61,7 +62,7 @@ def capture(step: SelectingStep, example: tuple[Tensor, ...]) -> ir.Model:
                 opset_version=OPSET,
                 input_names=ports.inputs,
                 output_names=ports.outputs,
-                custom_translation_table=dict(LOWERINGS),
+                custom_translation_table={**LOWERINGS, **ONNX_FORMS},
                 optimize=False,
                 verbose=False,
             )
