@@ -1,0 +1,86 @@
+"""Measure the unpruned model on recorded frames, for policies that decide something when their graph is built.
+
+This is the one place where whole attention rows of every group are computed; it runs on the exporting machine only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from saccade.export.families.base import SinglePassFamily
+from saccade.export.families.sequence import TEXT, VISUAL, SequenceLayout
+from saccade.export.models.attention_rows import attention_by_row
+from saccade.export.models.decoder import AttentionOutput
+from saccade.policies.measurements import Measurements
+
+
+def measure(family: SinglePassFamily, frames: Sequence[tuple[Tensor, ...]]) -> Measurements:
+    """Run the unpruned model.
+
+    Args:
+        family: The model, in eval mode.
+        frames: Host inputs, batch 1: images, proprio, token_ids, attention_mask, position_ids.
+
+    Returns:
+        Shares for each frame and layer; head outputs as the mean over all frames.
+    """
+    shares: list[list[tuple[float, float, float]]] = []
+    heads: list[Tensor] = []
+    with torch.inference_mode():
+        for frame in frames:
+            outputs, mask = _run(family, frame)
+            bias = family.decoder.attention_bias(mask)
+            shares.append([_shares(output, family.layout, mask, bias) for output in outputs])
+            heads.append(torch.stack([_head_outputs(output, mask) for output in outputs]))
+    columns = [
+        tuple(tuple(layer[group] for layer in frame_shares) for frame_shares in shares) for group in range(3)
+    ]
+    mean_heads = torch.stack(heads).mean(dim=0).tolist()
+    return Measurements(*columns, head_outputs=tuple(tuple(layer) for layer in mean_heads))
+
+
+def _run(family: SinglePassFamily, frame: tuple[Tensor, ...]) -> tuple[list[AttentionOutput], Tensor]:
+    """Return what self-attention gave in each layer, and the mask."""
+    images, proprio, token_ids, mask, positions = frame
+    pixels = images.float().flatten(0, 1)
+    features = torch.cat([tower.encode_pixels(pixels) for tower in family.towers], dim=-1)
+    visual = family.embed_visual(features.reshape(images.shape[0], -1, features.shape[-1]))
+    decoder, hidden = family.decoder, family.embed(visual, proprio, token_ids)
+    rotary, bias = decoder.rotary(positions), decoder.attention_bias(mask)
+    outputs = []
+    for layer in decoder.layers:
+        output = layer(hidden, rotary, bias)
+        outputs.append(output.attention)
+        hidden = output.hidden
+    return outputs, mask
+
+
+def _shares(
+    output: AttentionOutput, layout: SequenceLayout, mask: Tensor, bias: Tensor
+) -> tuple[float, float, float]:
+    """Text to visual, visual to text, action to visual."""
+    weights = attention_by_row(output.query, output.key, bias)
+    valid = mask.float()
+    text, visual = layout.span(TEXT), layout.span(VISUAL)
+    action = layout.action_states(weights, mask)
+    return (
+        _share(weights[:, text], valid[:, text], visual),
+        _share(weights[:, visual], valid[:, visual], text),
+        _share(action, torch.ones(action.shape[:2]), visual),
+    )
+
+
+def _share(rows: Tensor, valid: Tensor, columns: slice) -> float:
+    """Attention of the valid rows ``(batch, rows, keys)`` that goes to some columns, over all of it."""
+    weighted = rows * valid.unsqueeze(-1)
+    return float(weighted[:, :, columns].sum() / weighted.sum())
+
+
+def _head_outputs(output: AttentionOutput, mask: Tensor) -> Tensor:
+    """Mean absolute output of each head over valid tokens and channels, float32 ``(heads,)``."""
+    valid = mask[:, None, :, None].float()
+    total = (output.heads.float().abs() * valid).sum(dim=(0, 2, 3))
+    return total / (valid.sum() * output.heads.shape[-1])
