@@ -21,6 +21,7 @@ import torch
 from torch import Tensor
 
 from saccade.policies.config import PolicyConfig
+from saccade.policies.measurements import Measurements
 from saccade.policies.signals import Signal
 
 
@@ -216,6 +217,24 @@ class ModelShape:
     patch_values: int = 12
 
 
+@dataclass(frozen=True)
+class MotionGate:
+    """A rule for the host: run every token while the robot moves slowly, whatever profile was asked for.
+
+    A *displacement* is how far the end effector came, start to end, while one action chunk ran. The motion of a moment
+    is the sum of the last ``window`` displacements; it is compared with the motion at each of the ``look_back`` chunks
+    before. Above all of them the robot is fast, below all of them slow, otherwise it is what it was. It is slow after
+    a reset, until there are ``window + look_back`` displacements.
+
+    Args:
+        window: Displacements that are added up.
+        look_back: Earlier windows that the latest one is compared with.
+    """
+
+    window: int
+    look_back: int
+
+
 class TokenPolicy(ABC):
     """A token-selection policy. The defaults are those of a policy without memory and with one cut.
 
@@ -229,8 +248,10 @@ class TokenPolicy(ABC):
         update_signals: Signals for :meth:`update`: all from layers between the same two cuts.
         warmup_steps: Control steps after a reset that the host must run with every token.
         refresh_every: Every n-th control step runs with every token; 0 means never.
+        gate: When motion decides that every token is needed; None = never.
         merges: Some selection may return ``mix``.
         removed_heads: Decoder layer to heads that are removed from it when the graph is built.
+        needs_calibration: The exporter calls :meth:`calibrate` before it builds the graphs.
     """
 
     name: ClassVar[str]
@@ -240,8 +261,10 @@ class TokenPolicy(ABC):
     update_signals: tuple[Signal, ...] = ()
     warmup_steps: int = 0
     refresh_every: int = 0
+    gate: MotionGate | None = None
     merges: bool = False
     removed_heads: Mapping[int, tuple[int, ...]] = {}
+    needs_calibration: bool = False
 
     @abstractmethod
     def __init__(self, config: Any, shape: ModelShape) -> None:
@@ -257,6 +280,11 @@ class TokenPolicy(ABC):
             PolicyError: The budget cannot be met.
         """
         return (keep,) * len(self.cuts)
+
+    def calibrate(self, measured: Measurements) -> Mapping[str, object]:
+        """Return the options that follow from what the unpruned model does, over those that were given."""
+        del measured
+        return {}
 
     def carry_specs(self, grid: Grid) -> tuple[CarrySpec, ...]:
         """Return the carry tensors of one session."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -17,7 +17,10 @@ def split_evenly(keep: int, views: int) -> tuple[int, ...]:
 
 
 def split_by_weight(keep: int, weights: Sequence[float], limit: int) -> tuple[int, ...]:
-    """Divide ``keep`` in proportion to ``weights``, at most ``limit`` each; the largest remainders get what is left.
+    """Divide ``keep`` in proportion to ``weights``, at most ``limit`` each.
+
+    What a full view cannot take goes to the others, in proportion too; evenly if they weigh nothing. Fractions go to
+    the largest remainders, equal ones to the earlier view.
 
     Raises:
         PolicyError: More is to be kept than ``limit`` for each.
@@ -26,17 +29,26 @@ def split_by_weight(keep: int, weights: Sequence[float], limit: int) -> tuple[in
         raise PolicyError(
             f"expected at most {limit} tokens for each of {len(weights)} views, found {keep} in all."
         )
-    shares = [0] * len(weights)
-    while (left := keep - sum(shares)) > 0:
-        open_ = [view for view, share in enumerate(shares) if share < limit]
-        total = sum(weights[view] for view in open_) or 1.0
-        wanted = {view: left * weights[view] / total for view in open_}
-        for view in open_:
-            shares[view] = min(limit, shares[view] + int(wanted[view]))
-        if not any(int(wanted[view]) for view in open_):
-            best = max(open_, key=lambda view: (wanted[view] - int(wanted[view]), -view))
-            shares[best] += 1
+    shares, parts = [limit] * len(weights), dict(enumerate(weights))
+    exact = _proportional(keep, parts)
+    while any(part >= limit for part in exact.values()):
+        parts = {view: parts[view] for view, part in exact.items() if part < limit}
+        exact = _proportional(keep - limit * (len(weights) - len(parts)), parts)
+    for view, part in exact.items():
+        shares[view] = int(part)
+    by_remainder = sorted(exact, key=lambda view: (shares[view] - exact[view], view))
+    for view in by_remainder[: keep - sum(shares)]:
+        shares[view] += 1
     return tuple(shares)
+
+
+def _proportional(total: int, weights: Mapping[int, float]) -> dict[int, float]:
+    """Split a number by weights, evenly if all are 0; exact up to rounding, so that equal weights get equal parts."""
+    mass = sum(weights.values())
+    return {
+        view: round(total * (weight / mass if mass > 0 else 1.0 / len(weights)), 9)
+        for view, weight in weights.items()
+    }
 
 
 def nested_counts(tokens: int, keep: int, dropped: Sequence[float]) -> tuple[int, ...]:
