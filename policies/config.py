@@ -8,12 +8,14 @@ from __future__ import annotations
 import difflib
 import types
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from saccade.proto.errors import PolicyError
 
 ConfigT = TypeVar("ConfigT", bound="PolicyConfig")
+
+_BOX = "tunable"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,11 +34,51 @@ class PolicyConfig:
             PolicyError: An option is unknown, of the wrong type, or out of range.
         """
         hints = get_type_hints(cls)
-        known = [field.name for field in fields(cls)]
+        known = [option.name for option in fields(cls)]
         for name in options:
             if name not in known:
                 raise PolicyError(f"policy {policy!r} has no option {name!r}; {suggest(name, known)}")
         return cls(**{name: _checked(policy, name, value, hints[name]) for name, value in options.items()})
+
+
+@dataclass(frozen=True)
+class Tunable:
+    """Where a search may look for the value of one option.
+
+    Args:
+        kind: ``float`` and ``int``: the range ``low..high``, ends included; ``choice``: one of ``choices``.
+        low: Of the range; 0 for a choice.
+        high: Of the range; 0 for a choice.
+        choices: Empty unless ``kind`` is ``choice``.
+    """
+
+    kind: Literal["float", "int", "choice"]
+    low: float = 0.0
+    high: float = 0.0
+    choices: tuple[object, ...] = ()
+
+
+def tunable(default: Any, low: int | float | None = None, high: int | float | None = None) -> Any:
+    """Declare an option of a policy's config that a search may set.
+
+    The values are those that are worth trying on any model, narrower than what ``__post_init__`` accepts.
+
+    Args:
+        default: As in a plain declaration.
+        low: Smallest value to try; None for an option of type ``Literal``, all of whose values may be tried.
+        high: Largest value to try.
+    """
+    return field(default=default, metadata={_BOX: (low, high)})
+
+
+def search_space(config_class: type[PolicyConfig]) -> dict[str, Tunable]:
+    """Return the options of a policy that a search may set, in the order declared; the others stay as they are."""
+    hints = get_type_hints(config_class)
+    return {
+        option.name: _box(hints[option.name], *option.metadata[_BOX])
+        for option in fields(config_class)
+        if _BOX in option.metadata
+    }
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -74,6 +116,14 @@ def resolve_insertion_layer(option: int | None, layers: int, published: int = 3)
         1 <= layer < layers, "insertion_layer", f"in 1..{layers - 1} for a decoder of {layers} layers", layer
     )
     return layer
+
+
+def _box(hint: Any, low: int | float | None, high: int | float | None) -> Tunable:
+    """Return the search range of one option from its type and what :func:`tunable` was told."""
+    if low is None or high is None:
+        return Tunable("choice", choices=get_args(hint))
+    plain = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
+    return Tunable("int" if int in plain else "float", float(low), float(high))
 
 
 def _checked(policy: str, name: str, value: object, hint: Any) -> object:

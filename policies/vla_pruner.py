@@ -48,7 +48,7 @@ from saccade.policies.base import (
     decoder_cut,
 )
 from saccade.policies.budgets import choose_per_view
-from saccade.policies.config import PolicyConfig, require, resolve_insertion_layer
+from saccade.policies.config import PolicyConfig, require, resolve_insertion_layer, tunable
 from saccade.policies.diversity import max_min_diversity
 from saccade.policies.selection import as_share, ascending, keep_top_k, ranks, top_k_mask
 from saccade.policies.signals import AttentionReceived, QueryRows
@@ -80,8 +80,8 @@ class VlaPrunerConfig(PolicyConfig):
 
     insertion_layer: int | None = None
     rows: Literal["text", "last", "all"] = "text"
-    window: int = 3
-    decay: float = 0.8
+    window: int = tunable(3, 1, 8)
+    decay: float = tunable(0.8, 0.1, 1.0)
     action_layers: Literal["latter_half", "full"] = "latter_half"
     absent: Literal["presence", "zero"] = "presence"
     budget: Literal["joint", "per_view"] = "joint"
