@@ -31,7 +31,10 @@ def _ratios(context: click.Context, parameter: click.Parameter, text: str) -> tu
         ) from error
 
 
-def _options(context: click.Context, parameter: click.Parameter, pairs: tuple[str, ...]) -> dict[str, object]:
+def policy_options(
+    context: click.Context, parameter: click.Parameter, pairs: tuple[str, ...]
+) -> dict[str, object]:
+    """Parse repeated key=value options; a value is JSON, or text if it is not."""
     del context
     options: dict[str, object] = {}
     for pair in pairs:
@@ -58,7 +61,10 @@ def _options(context: click.Context, parameter: click.Parameter, pairs: tuple[st
     help="Share of visual tokens kept, one profile each.",
 )
 @click.option(
-    "--policy-option", "options", multiple=True, callback=_options, help="key=value, may be repeated."
+    "--policy-option", "options", multiple=True, callback=policy_options, help="key=value, may be repeated."
+)
+@click.option(
+    "--tuned", multiple=True, type=click.Path(path_type=Path), help="Result of saccade tune, may be repeated."
 )
 @click.option(
     "--frames", type=click.Path(path_type=Path), help="Recorded frames (.npz) for the parity check."
@@ -72,6 +78,7 @@ def export(
     policy: str,
     keep_ratios: tuple[float, ...],
     options: dict[str, object],
+    tuned: tuple[Path, ...],
     frames: Path | None,
     force: bool,
     as_json: bool,
@@ -88,6 +95,7 @@ def export(
         policy=policy,
         options=options,
         keep_ratios=keep_ratios,
+        tuned=tuned,
         frames=frames,
         overwrite=force,
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime, timezone
 from importlib.metadata import version
 
@@ -11,6 +10,7 @@ from saccade.export.checkpoint import TOKENIZER_NAME, Checkpoint
 from saccade.export.families.openvla_oft_config import FAMILY
 from saccade.export.graph.capture import step_ports
 from saccade.export.graph.placement import SelectingStep
+from saccade.export.profiles import ProfilePlan
 from saccade.policies.base import CarrySpec as PolicyCarrySpec
 from saccade.policies.base import Grid, TokenPolicy
 from saccade.proto.manifest import (
@@ -19,38 +19,18 @@ from saccade.proto.manifest import (
     GridSpec,
     InstructionSpec,
     Manifest,
-    PolicySpec,
     ProfileSpec,
     SegmentSpec,
     StageSpec,
     ViewSpec,
 )
 from saccade.proto.manifest_rules import ACTIONS, CARRY_OUTPUT_SUFFIX, FATE, FULL_PROFILE, KEPT
+from saccade.proto.policy_spec import GateSpec, PolicySpec
 from saccade.proto.statistics import STATISTICS_NAME
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 from saccade.proto.versions import BUNDLE_FORMAT_VERSION
 
 _PRODUCERS = ("saccade", "torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "safetensors", "tokenizers")
-
-
-@dataclass(frozen=True)
-class ProfilePlan:
-    """One keep count that is to be compiled.
-
-    Args:
-        name: ``full``, ``keep50`` ...
-        ratio: Nominal share of visual tokens.
-        budget: Their number, as the policy is given it.
-    """
-
-    name: str
-    ratio: float
-    budget: int
-
-    @property
-    def graph(self) -> str:
-        """Path of its graph within the bundle."""
-        return f"graphs/step.{self.name}.onnx"
 
 
 def producers() -> dict[str, str]:
@@ -99,7 +79,7 @@ def build_manifest(
         ),
         carry=tuple(CarrySpec(spec.name, spec.initial) for spec in step.carry_specs),
         profiles=tuple(_profile(plan, steps[plan.name]) for plan in plans),
-        policy=PolicySpec(policy.name, policy.config.as_dict(), policy.warmup_steps, policy.refresh_every),
+        policy=_policy(policy),
         grid=GridSpec(config.grid.views, config.grid.rows, config.grid.columns),
         limits=embodiment.limits,
         files=dict(files),
@@ -132,6 +112,17 @@ def _result_tensors(checkpoint: Checkpoint, policy: TokenPolicy) -> tuple[Tensor
     return (
         *results,
         TensorSpec(FATE, "int64", (1, config.grid.tokens), ("batch", "tokens"), "index", result),
+    )
+
+
+def _policy(policy: TokenPolicy) -> PolicySpec:
+    gate = getattr(policy, "gate", None)
+    return PolicySpec(
+        policy.name,
+        policy.config.as_dict(),
+        policy.warmup_steps,
+        policy.refresh_every,
+        None if gate is None else GateSpec(gate.window, gate.look_back),
     )
 
 

@@ -21,11 +21,10 @@ from saccade.export.graph.lint import LintReceipt, lint
 from saccade.export.graph.placement import SelectingStep, initial_state
 from saccade.export.graph.placement_rules import model_shape
 from saccade.export.graph.shared_weights import SharedWeights
-from saccade.export.manifest_builder import ProfilePlan, build_manifest, producers
+from saccade.export.manifest_builder import build_manifest, producers
 from saccade.export.parity import ParityReceipt, ParityTolerance, check_parity
-from saccade.policies.base import TokenPolicy
+from saccade.export.profiles import PlannedPolicies, ProfilePlan, plan_policies, plan_profiles, read_searches
 from saccade.policies.registry import build_policy
-from saccade.proto.errors import ExportError
 from saccade.proto.manifest import Manifest
 from saccade.proto.manifest_rules import FULL_PROFILE
 from saccade.proto.statistics import STATISTICS_NAME
@@ -44,7 +43,8 @@ class ExportRequest:
         policy: Registry name.
         options: Its options.
         keep_ratios: One profile each; 1.0 must be among them.
-        frames: Recorded frames for the parity check; None draws synthetic ones.
+        tuned: Results of ``saccade tune``; each gives the profile of its keep ratio its options.
+        frames: Recorded frames for calibration and the parity check; None draws synthetic ones.
         overwrite: Replace a bundle at ``out``.
         tolerance: What the parity check lets through.
     """
@@ -54,6 +54,7 @@ class ExportRequest:
     policy: str
     options: Mapping[str, object] = field(default_factory=dict)
     keep_ratios: Sequence[float] = (1.0, 0.5, 0.25, 0.125)
+    tuned: Sequence[Path] = ()
     frames: Path | None = None
     overwrite: bool = False
     tolerance: ParityTolerance = field(default_factory=ParityTolerance)
@@ -94,15 +95,19 @@ def export_bundle(request: ExportRequest, progress: Progress) -> ExportReport:
     watch = _Stopwatch(progress)
     watch.start("load checkpoint")
     checkpoint = load_checkpoint(request.checkpoint)
-    config = checkpoint.config
-    policy = build_policy(request.policy, request.options, model_shape(checkpoint.model))
-    plans = plan_profiles(request.keep_ratios, config.grid.tokens)
-    recording = _recording(request, checkpoint, policy)
+    plans = plan_profiles(request.keep_ratios, checkpoint.config.grid.tokens)
+    searches = read_searches(request.tuned, plans, request.policy)
+    recording = _recording(request, checkpoint)
     frames = list(host_inputs(recording, checkpoint))
+    watch.start("build policy")
+    planned = plan_policies(request.policy, request.options, searches, plans, checkpoint, frames)
     with BundleWriter(request.out, overwrite=request.overwrite) as writer:
         for name in ("graphs", "receipts"):
             (writer.folder / name).mkdir()
-        steps = {plan.name: SelectingStep(checkpoint.model, policy, plan.budget).eval() for plan in plans}
+        steps = {
+            plan.name: SelectingStep(checkpoint.model, planned.by_profile[plan.name], plan.budget).eval()
+            for plan in plans
+        }
         linted = _capture_all(writer.folder, plans, steps, frames[0], watch)
         compared = {}
         for plan in plans:
@@ -121,35 +126,16 @@ def export_bundle(request: ExportRequest, progress: Progress) -> ExportReport:
         shutil.copyfile(checkpoint.tokenizer, writer.folder / TOKENIZER_NAME)
         shutil.copyfile(checkpoint.path / STATISTICS_NAME, writer.folder / STATISTICS_NAME)
         _write_receipts(writer.folder, request, linted, compared, watch)
+        _write_grounds(writer.folder, planned)
         manifest = writer.commit(lambda files: build_manifest(checkpoint, steps, plans, files))
     watch.stop()
     return ExportReport(manifest, linted, compared, watch.seconds)
 
 
-def plan_profiles(ratios: Sequence[float], tokens: int) -> tuple[ProfilePlan, ...]:
-    """Turn keep ratios into named profiles, largest first.
-
-    Raises:
-        ExportError: A ratio is out of range or given twice, or full is missing.
-    """
-    plans = [_plan(ratio, tokens) for ratio in sorted(set(ratios), reverse=True)]
-    if len(plans) != len(ratios) or len({plan.budget for plan in plans}) != len(plans):
-        raise ExportError(f"expected keep ratios that differ by a token of {tokens}, found {list(ratios)}.")
-    if not plans or plans[0].name != FULL_PROFILE:
-        raise ExportError(f"expected 1.0 among the keep ratios (warm-up runs it), found {list(ratios)}.")
-    return tuple(plans)
-
-
-def _plan(ratio: float, tokens: int) -> ProfilePlan:
-    if not 0 < ratio <= 1:
-        raise ExportError(f"expected keep ratios above 0 and at most 1, found {ratio}.")
-    budget = max(1, round(ratio * tokens))
-    return ProfilePlan(FULL_PROFILE if budget == tokens else f"keep{100 * ratio:g}", ratio, budget)
-
-
-def _recording(request: ExportRequest, checkpoint: Checkpoint, policy: TokenPolicy) -> Recording:
+def _recording(request: ExportRequest, checkpoint: Checkpoint) -> Recording:
     if request.frames is not None:
         return read_recording(request.frames, checkpoint)
+    policy = build_policy(request.policy, request.options, model_shape(checkpoint.model))
     return synthetic_recording(checkpoint, policy.warmup_steps + SYNTHETIC_FRAMES)
 
 
@@ -191,8 +177,20 @@ def _write_receipts(
         "export": {"seconds": watch.seconds, "bytes": sizes, "versions": producers()},
     }
     for name, receipt in receipts.items():
-        text = json.dumps(receipt, indent=2, allow_nan=False) + "\n"
-        (folder / "receipts" / f"{name}.json").write_text(text, encoding="utf-8")
+        _write_receipt(folder, name, receipt)
+
+
+def _write_grounds(folder: Path, planned: PlannedPolicies) -> None:
+    """Write down what the policy's options rest on: calibration and searches."""
+    if planned.measured is not None:
+        _write_receipt(folder, "calibration", asdict(planned.measured))
+    if planned.tuned:
+        _write_receipt(folder, "tune", {name: asdict(tuned) for name, tuned in planned.tuned.items()})
+
+
+def _write_receipt(folder: Path, name: str, receipt: Mapping[str, Any]) -> None:
+    text = json.dumps(receipt, indent=2, allow_nan=False) + "\n"
+    (folder / "receipts" / f"{name}.json").write_text(text, encoding="utf-8")
 
 
 class _Stopwatch:

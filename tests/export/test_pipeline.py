@@ -18,8 +18,8 @@ from saccade.export.pipeline import (
     ExportReport,
     ExportRequest,
     export_bundle,
-    plan_profiles,
 )
+from saccade.export.profiles import plan_profiles
 from saccade.policies.base import TokenPolicy
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import CheckpointError, ExportError, PolicyError

@@ -1,0 +1,1 @@
+"""Search of a policy's options on unlabelled frames."""

@@ -1,0 +1,232 @@
+"""Bayesian search of a policy's options: a Gaussian process proposes, recorded frames judge.
+
+Source:
+    VFlowOpt (2508.05211): Gaussian-process optimisation with expected improvement on unlabelled samples. The optimiser
+    is Optuna's ``GPSampler`` (log expected improvement); trials live in a journal file, so a search that was cut off
+    goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Protocol
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend
+from torch import Tensor
+
+from saccade.export.checkpoint import Checkpoint, load_checkpoint
+from saccade.export.frames import host_inputs, read_recording
+from saccade.export.graph.placement import SelectingStep, StepOutputs
+from saccade.export.graph.placement_rules import model_shape
+from saccade.export.tuning.objectives import OBJECTIVES, discrepancy, unpruned
+from saccade.export.tuning.tuned import Tuned
+from saccade.policies.config import Tunable, search_space
+from saccade.policies.registry import build_policy, policy_class
+from saccade.proto.errors import ExportError, PolicyError
+
+_STARTUP_TRIALS = 10
+_PACKAGES = ("saccade", "torch", "optuna")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TuneRequest:
+    """What to search.
+
+    Args:
+        checkpoint: Folder of the checkpoint.
+        policy: Registry name.
+        keep_ratio: Of the profile.
+        frames: Recorded frames of one stream (.npz).
+        journal: Where trials are kept; a search with the same settings goes on there.
+        options: Fixed options; the others that are tunable are searched.
+        objective: A key of ``OBJECTIVES``.
+        trials: In all, those of an earlier run included.
+        seed: Of the sampler.
+    """
+
+    checkpoint: Path
+    policy: str
+    keep_ratio: float
+    frames: Path
+    journal: Path
+    options: Mapping[str, object] = field(default_factory=dict)
+    objective: str = "action_query"
+    trials: int = 50
+    seed: int = 0
+
+
+class Progress(Protocol):
+    """Told after each trial."""
+
+    def __call__(self, done: int, trials: int, best: float | None, default: float) -> None:
+        """``best`` is None until some trial could be evaluated."""
+        ...
+
+
+def tune(request: TuneRequest, progress: Progress) -> Tuned:
+    """Search.
+
+    Raises:
+        SaccadeError: Something does not fit: nothing to search, an unknown name, frames of another model, a journal of
+            another search, or no trial that the policy accepts.
+    """
+    bench = _Bench(request)
+    study = _study(request, bench)
+    default = bench.evaluate(request.options)
+    progress(len(study.trials), request.trials, _best(study), default)
+    while len(study.trials) < request.trials:
+        trial = study.ask()
+        options = {name: _suggest(trial, name, tunable) for name, tunable in bench.space.items()}
+        try:
+            study.tell(trial, bench.evaluate({**request.options, **options}))
+        except (PolicyError, ExportError) as error:
+            trial.set_user_attr("refused", error.message)
+            study.tell(trial, state=optuna.trial.TrialState.PRUNED)
+        progress(len(study.trials), request.trials, _best(study), default)
+    return _result(request, bench, study, default)
+
+
+class _Bench:
+    """The checkpoint, the frames and what the unpruned model makes of them."""
+
+    def __init__(self, request: TuneRequest) -> None:
+        if request.objective not in OBJECTIVES:
+            raise ExportError(
+                f"expected an objective of {', '.join(OBJECTIVES)}, found {request.objective!r}."
+            )
+        if not 0 < request.keep_ratio < 1:
+            raise ExportError(f"expected a keep ratio between 0 and 1, found {request.keep_ratio}.")
+        self.request, self.objective = request, OBJECTIVES[request.objective]
+        self.space = {
+            name: tunable
+            for name, tunable in search_space(policy_class(request.policy).options).items()
+            if name not in request.options
+        }
+        if not self.space:
+            raise ExportError(
+                f"policy {request.policy!r}: expected options to search, found none that is not fixed already."
+            )
+        self.checkpoint: Checkpoint = load_checkpoint(request.checkpoint)
+        recording = read_recording(request.frames, self.checkpoint)
+        self.frames: Sequence[tuple[Tensor, ...]] = list(host_inputs(recording, self.checkpoint))
+        self.shape = model_shape(self.checkpoint.model)
+        everything = build_policy("keep_all", {}, self.shape)
+        self.whole: list[StepOutputs] = unpruned(
+            SelectingStep(self.checkpoint.model, everything, self.shape.grid.tokens).eval(), self.frames
+        )
+
+    @property
+    def budget(self) -> int:
+        """Visual tokens of the profile."""
+        return max(1, round(self.request.keep_ratio * self.shape.grid.tokens))
+
+    def evaluate(self, options: Mapping[str, object]) -> float:
+        """Return the objective's value for some options."""
+        policy = build_policy(self.request.policy, options, self.shape)
+        if policy.warmup_steps >= len(self.frames):
+            raise ExportError(
+                f"expected more frames than the {policy.warmup_steps} of the policy's warm-up, found "
+                f"{len(self.frames)}."
+            )
+        model = self.checkpoint.model
+        step = SelectingStep(model, policy, self.budget).eval()
+        full = SelectingStep(model, policy, self.shape.grid.tokens).eval()
+        return discrepancy(self.objective, step, full, self.frames, self.whole)
+
+
+def _study(request: TuneRequest, bench: _Bench) -> optuna.Study:
+    """Open the journal, or begin it."""
+    logging.getLogger("optuna").setLevel(logging.ERROR)
+    settings = {
+        "policy": request.policy,
+        "keep_ratio": request.keep_ratio,
+        "objective": request.objective,
+        "options": dict(request.options),
+        "frames": _sha256(request.frames),
+        "checkpoint": weights_sha256(request.checkpoint),
+        "space": {name: str(tunable) for name, tunable in bench.space.items()},
+    }
+    request.journal.parent.mkdir(parents=True, exist_ok=True)
+    storage = JournalStorage(JournalFileBackend(str(request.journal)))
+    study = optuna.create_study(
+        storage=storage,
+        study_name="saccade-tune",
+        direction="maximize" if bench.objective.wants_more else "minimize",
+        sampler=optuna.samplers.GPSampler(seed=request.seed, n_startup_trials=_STARTUP_TRIALS),
+        load_if_exists=True,
+    )
+    known = study.user_attrs.get("settings")
+    if known is None:
+        study.set_user_attr("settings", settings)
+    elif known != json.loads(json.dumps(settings)):
+        raise ExportError(
+            f"{request.journal.name}: expected the journal of this search, found one of {known}; move it away or "
+            "choose another --out."
+        )
+    return study
+
+
+def _suggest(trial: optuna.Trial, name: str, tunable: Tunable) -> object:
+    if tunable.choices:
+        return trial.suggest_categorical(name, list(tunable.choices))
+    if tunable.kind == "int":
+        return trial.suggest_int(name, int(tunable.low), int(tunable.high))
+    return trial.suggest_float(name, tunable.low, tunable.high)
+
+
+def _best(study: optuna.Study) -> float | None:
+    values = [trial.value for trial in study.trials if trial.state is optuna.trial.TrialState.COMPLETE]
+    if not values:
+        return None
+    return study.best_value
+
+
+def _result(request: TuneRequest, bench: _Bench, study: optuna.Study, default: float) -> Tuned:
+    refused = [trial for trial in study.trials if trial.state is optuna.trial.TrialState.PRUNED]
+    best = _best(study)
+    if best is None:
+        why = refused[-1].user_attrs.get("refused", "unknown") if refused else "none was run"
+        raise ExportError(
+            f"expected a trial that the policy accepts, found none of {len(study.trials)}; last: {why}"
+        )
+    improves = best > default if bench.objective.wants_more else best < default
+    chosen: dict[str, Any] = dict(request.options)
+    if improves:
+        chosen |= study.best_params
+    policy = build_policy(request.policy, chosen, bench.shape)
+    return Tuned(
+        policy=request.policy,
+        keep_ratio=request.keep_ratio,
+        options=json.loads(json.dumps(policy.config.as_dict())),
+        objective=request.objective,
+        value=best if improves else default,
+        default_value=default,
+        trials=len(study.trials),
+        refused=len(refused),
+        frames=len(bench.frames),
+        frames_sha256=_sha256(request.frames),
+        checkpoint=bench.checkpoint.embodiment.name,
+        checkpoint_sha256=weights_sha256(request.checkpoint),
+        seed=request.seed,
+        versions={name: version(name) for name in _PACKAGES},
+    )
+
+
+def weights_sha256(checkpoint: Path) -> str:
+    """Return one digest of every weight file of a checkpoint folder."""
+    digest = hashlib.sha256()
+    for file in sorted(checkpoint.glob("*.safetensors")):
+        digest.update(file.name.encode() + bytes.fromhex(_sha256(file)))
+    return digest.hexdigest()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
