@@ -94,3 +94,34 @@ def max_sum_diversity(
     pivot = (position == first).float()
     picks: Tensor = greedy_picks(from_kept, pivot, total, keep, add=True)
     return picks
+
+
+def farthest_first(
+    embeddings: Float[Tensor, "batch tokens dim"], first: Int64[Tensor, "batch 1"], keep: int
+) -> Int64[Tensor, "batch {keep}"]:
+    """Greedily pick ``keep`` tokens, each as far as possible from those already picked, from a given first one.
+
+    A token whose embedding is not finite is picked last.
+
+    Args:
+        embeddings: What distance is measured on.
+        first: The first pick (the pivot).
+        keep: Number of picks.
+
+    Returns:
+        Distinct indices in the order picked.
+
+    Source:
+        ToDRE (2505.18757 v1), stage 1, the usual greedy for k centres: ``argmax_j min_{s in S} (1 - cos(x_j, x_s))``.
+        Deviation: distances are rounded, see ``DISTANCE_STEPS``.
+    """
+    unit = unit_vectors(embeddings)
+    broken = torch.isnan(unit.sum(dim=-1))
+    distance = cosine_distances(torch.where(broken.unsqueeze(-1), 0.0, unit))
+    position = positions(broken)
+    itself = torch.where(position.unsqueeze(0) == position.unsqueeze(1), math.inf, 0.0)
+    # Older than a duplicate, newer than what is picked.
+    ceiling = torch.where(broken, -1.0, math.inf)
+    pivot = (position == first).float()
+    picks: Tensor = greedy_picks(distance - itself, pivot, ceiling, keep, add=False)
+    return picks
