@@ -1,0 +1,158 @@
+"""A search on real frames: it improves on the default or keeps it, goes on where it stopped, and ends in the bundle."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+
+from saccade.export.checkpoint import Checkpoint
+from saccade.export.frames import host_inputs, synthetic_recording
+from saccade.export.graph.placement import SelectingStep, initial_state
+from saccade.export.pipeline import ExportRequest, export_bundle
+from saccade.export.tuning.cli import tune as tune_command
+from saccade.export.tuning.objectives import OBJECTIVES
+from saccade.export.tuning.search import TuneRequest, tune
+from saccade.export.tuning.tuned import read_tuned
+from saccade.policies.registry import build_policy
+from saccade.proto.errors import ExportError
+from saccade.runtime.bundle import Bundle
+from tests.export.samples import tiny_model
+
+
+@pytest.fixture
+def frames(checkpoint: Checkpoint, tmp_path: Path) -> Path:
+    recording = synthetic_recording(checkpoint, 7)
+    path = tmp_path / "frames.npz"
+    np.savez(
+        path,
+        images=recording.images,
+        proprio=recording.proprio,
+        instruction=np.array(recording.instruction, dtype=np.str_),
+    )
+    return path
+
+
+@pytest.fixture
+def request_(checkpoint_path: Path, frames: Path, tmp_path: Path) -> TuneRequest:
+    return TuneRequest(
+        checkpoint=checkpoint_path,
+        policy="vla_pruner",
+        keep_ratio=0.5,
+        frames=frames,
+        journal=tmp_path / "search.journal",
+        objective="action_error",
+        trials=3,
+    )
+
+
+def quiet(done: int, trials: int, best: float | None, default: float) -> None:
+    del done, trials, best, default
+
+
+def by_hand(checkpoint: Checkpoint, options: dict[str, object]) -> float:
+    """Mean absolute action difference over pruned frames, written out."""
+    model = checkpoint.model
+    shape = build_policy("keep_all", {}, _shape(checkpoint))
+    policy = build_policy("vla_pruner", options, _shape(checkpoint))
+    whole = SelectingStep(model, shape, 8)
+    full, pruned = SelectingStep(model, policy, 8), SelectingStep(model, policy, 4)
+    state, errors = initial_state(full), []
+    for index, frame in enumerate(host_inputs(synthetic_recording(checkpoint, 7), checkpoint)):
+        step = full if index < policy.warmup_steps else pruned
+        with torch.inference_mode():
+            actions, _, *state = step(*frame, *state)
+            if index >= policy.warmup_steps:
+                errors.append(float((actions - whole(*frame)[0]).abs().mean()))
+    return float(np.mean(errors))
+
+
+def _shape(checkpoint: Checkpoint) -> object:
+    from saccade.export.graph.placement_rules import model_shape
+
+    return model_shape(checkpoint.model)
+
+
+def test_values_are_what_the_modules_give(request_: TuneRequest, checkpoint: Checkpoint) -> None:
+    found = tune(request_, quiet)
+    assert found.default_value == pytest.approx(by_hand(checkpoint, {}), rel=1e-4)
+    assert found.value == pytest.approx(by_hand(checkpoint, found.options), rel=1e-4)
+    assert found.value <= found.default_value
+    assert (found.trials, found.frames) == (3, 7)
+
+
+def test_a_search_goes_on_where_it_stopped(request_: TuneRequest) -> None:
+    seen: list[int] = []
+    tune(request_, quiet)
+    tune(replace(request_, trials=5), lambda done, trials, best, default: seen.append(done))
+    assert seen == [3, 4, 5]
+
+
+def test_a_journal_of_another_search_is_refused(request_: TuneRequest) -> None:
+    tune(request_, quiet)
+    with pytest.raises(ExportError, match="expected the journal of this search"):
+        tune(replace(request_, keep_ratio=0.25), quiet)
+
+
+def test_the_cosine_of_the_unpruned_model_with_itself_is_one(checkpoint: Checkpoint) -> None:
+    step = SelectingStep(tiny_model(), build_policy("keep_all", {}, _shape(checkpoint)), 8)
+    (frame,) = list(host_inputs(synthetic_recording(checkpoint, 1), checkpoint))
+    output = step.step(*frame, {}, {})
+    assert OBJECTIVES["last_token"].measure(output, output).item() == pytest.approx(1.0, abs=1e-5)
+    assert OBJECTIVES["action_query"].measure(output, output).item() == pytest.approx(1.0, abs=1e-5)
+    assert OBJECTIVES["action_error"].measure(output, output).item() == 0.0
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"objective": "beauty"}, "expected an objective of last_token, action_query, action_error"),
+        ({"keep_ratio": 1.0}, "expected a keep ratio between 0 and 1"),
+        ({"policy": "keep_all"}, "expected options to search, found none"),
+        ({"options": {"window": 7}}, "more frames than the 7 of the policy's warm-up, found 7"),
+    ],
+)
+def test_a_search_that_cannot_be_is_refused(
+    request_: TuneRequest, change: dict[str, object], message: str
+) -> None:
+    with pytest.raises(ExportError, match=message):
+        tune(replace(request_, **change), quiet)
+
+
+def test_the_result_ends_in_the_bundle(checkpoint_path: Path, frames: Path, tmp_path: Path) -> None:
+    out = tmp_path / "keep50.json"
+    arguments = ["--policy", "vla_pruner", "--keep", "0.5", "--frames", str(frames), "--trials", "2"]
+    ran = CliRunner().invoke(
+        tune_command,
+        [str(checkpoint_path), *arguments, "--policy-option", "window=2", "--out", str(out), "--json"],
+    )
+    assert ran.exit_code == 0, ran.output
+    tuned = read_tuned(out)
+    request = ExportRequest(
+        checkpoint=checkpoint_path,
+        out=tmp_path / "bundle",
+        policy="vla_pruner",
+        options={"window": 2},
+        keep_ratios=(1.0, 0.5),
+        tuned=(out,),
+        frames=frames,
+    )
+    export_bundle(request, lambda what: None)
+    receipt = json.loads(Bundle.open(request.out).file("receipts/tune.json").read_text())
+    assert receipt["keep50"]["options"] == tuned.options
+    assert receipt["keep50"]["frames_sha256"] == tuned.frames_sha256
+    with pytest.raises(ExportError, match="expected the one search of policy 'fastv'"):
+        export_bundle(replace(request, policy="fastv", options={}, overwrite=True), lambda what: None)
+
+
+def test_a_file_that_is_no_result_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    for text in ("{", "[]", '{"policy": "vla_pruner"}'):
+        path.write_text(text)
+        with pytest.raises(ExportError, match="expected the result of `saccade tune`"):
+            read_tuned(path)
