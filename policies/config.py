@@ -24,7 +24,9 @@ class PolicyConfig:
 
     def as_dict(self) -> dict[str, object]:
         """Return the options as plain JSON values; :meth:`from_options` takes them back."""
-        return asdict(self)
+        return {
+            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
+        }
 
     @classmethod
     def from_options(cls: type[ConfigT], policy: str, options: Mapping[str, object]) -> ConfigT:

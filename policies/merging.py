@@ -35,10 +35,26 @@ def weighted_means(
         weights: Not negative; what is not finite counts as 0. A slot whose weights are all 0 holds its survivor alone.
         kept: The survivors.
     """
-    keep, alive = kept.shape[1], into.shape[1]
+    keep = kept.shape[1]
     slots = torch.arange(keep, device=into.device)[None, :, None]
     clean = torch.where(weights.abs() < torch.inf, weights, 0.0).clamp(min=0.0)
     shares = torch.where(into.unsqueeze(1) == slots, clean.unsqueeze(1), 0.0)
     total = shares.sum(dim=2, keepdim=True)
-    alone = (kept.unsqueeze(2) == torch.arange(alive, device=into.device)).float()
+    alone = each_alone(kept, into.shape[1])
     return torch.where(total > SMALLEST_SUM, shares / total.clamp(min=SMALLEST_SUM), alone)
+
+
+def each_alone(kept: Int64[Tensor, "batch keep"], alive: int) -> Float[Tensor, "batch keep {alive}"]:
+    """Return the mix in which each survivor is itself and nothing else."""
+    return (kept.unsqueeze(2) == torch.arange(alive, device=kept.device)).float()
+
+
+def nearest_slots(closeness: Float[Tensor, "batch alive keep"]) -> Int64[Tensor, "batch alive"]:
+    """Return ``into`` by closeness to each survivor: the closest slot, ties to the first.
+
+    Args:
+        closeness: Minus infinity where a token must not go; NaN counts as that. ``NOWHERE`` if it may go nowhere.
+    """
+    ranked = torch.where(torch.isnan(closeness), -torch.inf, closeness)
+    open_ = ranked.amax(dim=2) > -torch.inf
+    return torch.where(open_, ranked.argmax(dim=2), NOWHERE)
