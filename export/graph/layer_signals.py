@@ -62,7 +62,8 @@ def observe_ahead(
         if request.softmax:
             value = attention_received(rows, turned[1], row_bias, weights)
         else:
-            value = mean_logits(rows, turned[1], weights)
+            value = mean_logits(rows, turned[1], weights, _seen_by(request.rows, row_bias))
+        value = _per_seeing_row(value, request.rows, row_bias, weights)
         store.replace(request, sequence.layout.take(value, VISUAL))
 
 
@@ -124,11 +125,20 @@ def _received(
     else:
         query, row_bias, weights = query_rows(rows, attention.query, bias, sequence)
     received = attention_received(query, attention.key, row_bias, weights)
-    if rows is QueryRows.ALL and row_bias.shape[2] > 1:
-        # A causal column is seen by the rows behind it only: the mean is over those.
-        seen = (row_bias[:, 0] > -1.0).float()
-        received = received / (weights.unsqueeze(1) @ seen).squeeze(1)
-    return visual_columns(received, sequence)
+    return visual_columns(_per_seeing_row(received, rows, row_bias, weights), sequence)
+
+
+def _per_seeing_row(received: Tensor, rows: QueryRows, row_bias: Tensor, weights: Tensor) -> Tensor:
+    """Turn a mean over all rows ``(batch, keys)`` into one over the rows that see the column: those behind it."""
+    seen = _seen_by(rows, row_bias)
+    return received if seen is None else received / (weights.unsqueeze(1) @ seen).squeeze(1)
+
+
+def _seen_by(rows: QueryRows, row_bias: Tensor) -> Tensor | None:
+    """Float32 ``(batch, rows, keys)``, 1 where a row sees a column; None where all rows see the same ones."""
+    if rows is not QueryRows.ALL or row_bias.shape[2] == 1:
+        return None
+    return (row_bias[:, 0] > -1.0).float()
 
 
 def visual_columns(received: Tensor, sequence: Sequence) -> Tensor:

@@ -48,9 +48,19 @@ def attention_by_row(query: Tensor, key: Tensor, bias: Tensor | None) -> Tensor:
     return attention_weights(query, key, bias).mean(dim=1)
 
 
-def mean_logits(query: Tensor, key: Tensor, row_weights: Tensor) -> Tensor:
-    """Return the scaled logits averaged over heads and weighted rows, float32 ``(batch, keys)``."""
-    return (row_weights[:, None, None, :] @ scaled_logits(query, key)).mean(dim=1).squeeze(1)
+def mean_logits(query: Tensor, key: Tensor, row_weights: Tensor, seen: Tensor | None = None) -> Tensor:
+    """Return the scaled logits averaged over heads and weighted rows, float32 ``(batch, keys)``.
+
+    Args:
+        query: As in :func:`attention_weights`.
+        key: As there.
+        row_weights: As in :func:`attention_received`.
+        seen: float32 ``(batch, rows, keys)``, 0 where a row's logit counts as 0.
+    """
+    logits = scaled_logits(query, key)
+    if seen is not None:
+        logits = logits * seen.unsqueeze(1)
+    return (row_weights[:, None, None, :] @ logits).mean(dim=1).squeeze(1)
 
 
 def scaled_logits(query: Tensor, key: Tensor) -> Tensor:
