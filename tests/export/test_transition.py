@@ -1,4 +1,4 @@
-"""Transition and AttentionAhead against float64 NumPy written from the formulas: causal or not, padded, behind a cut."""
+"""Transition and AttentionAhead against float64 NumPy, from the formulas: causal or not, padded, behind a cut."""
 
 from __future__ import annotations
 
