@@ -8,26 +8,16 @@ Plain SVG that follows the reader's light or dark scheme; no plotting library.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
 import click
 
+from benchmarks.drawing import svg, text
 from benchmarks.results_file import RESULTS, read_results
 from saccade.sim.scoring import SuccessRate
 
 CHARTS = Path(__file__).parent / "charts"
-_STYLE = """
-text{font:12px system-ui,-apple-system,'Segoe UI',Roboto,'DejaVu Sans',sans-serif;fill:#5f646c}
-.title{font-weight:600;fill:#1b1d21;font-size:13px}.strong{fill:#1b1d21}
-.grid{stroke:#e2e0db}.axis{stroke:#9a9ea6}
-.s0{stroke:#c2701c;fill:#c2701c}.s1{stroke:#3f6fb5;fill:#3f6fb5}.s2{stroke:#2f7d4f;fill:#2f7d4f}.s3{stroke:#8a5aa8;fill:#8a5aa8}
-.control{stroke:#9a9ea6;fill:#9a9ea6}
-.line{fill:none;stroke-width:1.8}.whisker{stroke-width:1.2;opacity:.65}.bar{stroke:none}
-@media(prefers-color-scheme:dark){text{fill:#9aa0a9}.title,.strong{fill:#e8e6e1}.grid{stroke:#2c3037}.axis{stroke:#6d737c}
-.s0{stroke:#f0a24e;fill:#f0a24e}.s1{stroke:#7fa8e6;fill:#7fa8e6}.s2{stroke:#6cc08f;fill:#6cc08f}.s3{stroke:#bf94dc;fill:#bf94dc}}
-"""
 _PANEL_W, _PANEL_H, _GAP = 172, 150, 26
 _LEFT, _TOP, _BOTTOM = 48, 62, 44
 _SERIES = ("s0", "s1", "s2", "s3")
@@ -61,25 +51,25 @@ def success_chart(results: dict[str, Any]) -> str:
     for index, task in enumerate([*tasks, None]):
         body.append(_success_panel(cells, (policies, profiles), task, _LEFT + index * (_PANEL_W + _GAP)))
     note = "profile: share of visual tokens kept after the first looks of an episode, which see all of them"
-    body.append(_text(_LEFT, _TOP + _PANEL_H + 40, f"{note}; {_caption(results)}", "start"))
+    body.append(text(_LEFT, _TOP + _PANEL_H + 40, f"{note}; {_caption(results)}", "start"))
     width = _LEFT + (len(tasks) + 1) * (_PANEL_W + _GAP)
-    return _svg(width, _TOP + _PANEL_H + _BOTTOM + 6, "Success by kept visual tokens", body)
+    return svg(width, _TOP + _PANEL_H + _BOTTOM + 6, "Success by kept visual tokens", body)
 
 
 def _success_panel(
     cells: list[dict[str, Any]], series: tuple[list[str], list[str]], task: str | None, left: float
 ) -> str:
     policies, profiles = series
-    parts = [_text(left, _TOP - 12, task or "all tasks", "start", "title")]
+    parts = [text(left, _TOP - 12, task or "all tasks", "start", "title")]
     for percent in (0, 50, 100):
         y = _TOP + _PANEL_H * (1 - percent / 100)
         parts.append(f'<line class="grid" x1="{left}" x2="{left + _PANEL_W}" y1="{y}" y2="{y}"/>')
         if left == _LEFT:
-            parts.append(_text(left - 6, y + 4, f"{percent} %", "end"))
+            parts.append(text(left - 6, y + 4, f"{percent} %", "end"))
     step = _PANEL_W / len(profiles)
     centres = {profile: left + step * (place + 0.5) for place, profile in enumerate(profiles)}
     for profile, x in centres.items():
-        parts.append(_text(x, _TOP + _PANEL_H + 17, _keep_label(profile), "middle"))
+        parts.append(text(x, _TOP + _PANEL_H + 17, _keep_label(profile), "middle"))
     for index, policy in enumerate([*policies, None]):
         points = []
         for profile in profiles:
@@ -133,7 +123,7 @@ def control_step_chart(results: dict[str, Any]) -> str:
     body, y = [_legend([_WAYS[way] for way in ways], list(kinds.values()), left=label)], 54.0
     for profile in profiles:
         group = {cell["way"]: cell for cell in cells if cell["profile"] == profile}
-        body.append(_text(label - 12, y + row * len(group) / 2 + 3, _keep_label(profile), "end", "strong"))
+        body.append(text(label - 12, y + row * len(group) / 2 + 3, _keep_label(profile), "end", "strong"))
         for way in ways:
             if way not in group:
                 continue
@@ -146,20 +136,18 @@ def control_step_chart(results: dict[str, Any]) -> str:
                 f'<line class="whisker {kinds[way]}" x1="{label + p50:.1f}" x2="{label + p99:.1f}" '
                 f'y1="{middle}" y2="{middle}"/>'
             )
-            body.append(
-                _text(label + p99 + 6, y + 11, f"{group[way]['p50_us'] / 1e3:.1f}", "start", "strong")
-            )
+            body.append(text(label + p99 + 6, y + 11, f"{group[way]['p50_us'] / 1e3:.1f}", "start", "strong"))
             y += row
         y += 12
     body.append(
-        _text(
+        text(
             label,
             y + 10,
             f"ms, median (line: to p99); visual tokens kept at the left; {_caption(results)}",
             "start",
         )
     )
-    return _svg(label + width, y + 24, "Latency of a control step by kept visual tokens", body)
+    return svg(label + width, y + 24, "Latency of a control step by kept visual tokens", body)
 
 
 def _profiles(cells: list[dict[str, Any]]) -> list[str]:
@@ -185,21 +173,10 @@ def _legend(names: Sequence[str], kinds: Sequence[str], *, left: float = _LEFT) 
     parts, x = [], left
     for name, kind in zip(names, kinds, strict=True):
         parts.append(
-            f'<circle class="{kind}" cx="{x + 4:.0f}" cy="20" r="4"/>{_text(x + 14, 24, name, "start", "strong")}'
+            f'<circle class="{kind}" cx="{x + 4:.0f}" cy="20" r="4"/>{text(x + 14, 24, name, "start", "strong")}'
         )
         x += 36 + 7.0 * len(name)
     return "".join(parts)
-
-
-def _text(x: float, y: float, text: str, anchor: str, kind: str = "") -> str:
-    return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
-
-
-def _svg(width: float, height: float, label: str, body: Sequence[str]) -> str:
-    return (
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:.0f} {height:.0f}" role="img" '
-        f'aria-label="{escape(label)}"><style>{_STYLE}</style>{"".join(body)}</svg>\n'
-    )
 
 
 if __name__ == "__main__":

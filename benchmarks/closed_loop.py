@@ -85,34 +85,86 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """Run every cell that OUT does not have yet."""
     paths = dict(_named(bundle) for bundle in bundles)
-    settings = {
-        "seeds": [seed0, seed0 + episodes],
-        "execute": execute,
-        "threads": threads,
-        "jobs": jobs,
-        "simulator": _simulator(),
-        "machine": machine(),
-        "versions": versions(),
-        "bundles": {name: _fingerprint(path) for name, path in paths.items()},
-    }
-    results = _resume(out, settings)
-    cells = _cells(list(paths), _words(tasks), _words(profiles), _words(control))
+    cells = plan_cells(list(paths), _words(tasks), _words(profiles), _words(control))
+    campaign = Campaign(
+        paths=paths, seeds=(seed0, seed0 + episodes), execute=execute, threads=threads, jobs=jobs, out=out
+    )
+    try:
+        run_campaign(campaign, cells, Console())
+    except SettingsChangedError as error:
+        raise click.UsageError(str(error)) from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Campaign:
+    """What all cells have in common.
+
+    Args:
+        paths: Name to bundle.
+        seeds: First and one past the last.
+        execute: Actions executed from each chunk.
+        threads: Of the engine; 0 = one for each core.
+        jobs: Cells that run side by side.
+        out: The results file.
+    """
+
+    paths: dict[str, Path]
+    seeds: tuple[int, int]
+    execute: int
+    threads: int
+    jobs: int
+    out: Path
+
+
+class SettingsChangedError(Exception):
+    """The results file was made with other settings."""
+
+
+def run_campaign(campaign: Campaign, cells: list[Cell], console: Console) -> dict[str, Any]:
+    """Run every cell that the results file does not have yet; return its content.
+
+    Raises:
+        SettingsChangedError: The file was made with other settings.
+    """
+    out = campaign.out
+    results = _resume(
+        out,
+        {
+            "seeds": list(campaign.seeds),
+            "execute": campaign.execute,
+            "threads": campaign.threads,
+            "jobs": campaign.jobs,
+            "simulator": _simulator(),
+            "machine": machine(),
+            "versions": versions(),
+            "bundles": {name: _fingerprint(path) for name, path in campaign.paths.items()},
+        },
+    )
     wanted = [cell for cell in cells if not _has(results, cell)]
-    console = Console()
+    first, stop = campaign.seeds
     run = partial(
-        run_cell, paths=paths, seeds=held_out_seeds(seed0, episodes), execute=execute, threads=threads
+        run_cell,
+        paths=campaign.paths,
+        seeds=held_out_seeds(first, stop - first),
+        execute=campaign.execute,
+        threads=campaign.threads,
     )
     spawn = get_context("spawn")  # GL contexts do not survive a fork
-    with ProcessPoolExecutor(jobs, mp_context=spawn) as pool:
-        for cell, (row, entry) in zip(wanted, pool.map(run, wanted), strict=True):
+    with ProcessPoolExecutor(campaign.jobs, mp_context=spawn) as pool:
+        for number, (cell, (row, entry)) in enumerate(
+            zip(wanted, pool.map(run, wanted), strict=True), start=1
+        ):
             results["cells"].append(entry)
             write_results(out, {**provenance(), **results})
-            console.print(f"{cell.bundle}{' (told wrong)' if cell.is_told_wrong else ''}", style="dim")
+            told = " (told wrong)" if cell.is_told_wrong else ""
+            console.print(f"{number} of {len(wanted)}: {cell.bundle}{told}", style="dim")
             console.print(score_table([row]))
     console.print(f"{len(results['cells'])} cells in {out}")
+    return results
 
 
-def _cells(names: list[str], tasks: list[str], profiles: list[str], control: list[str]) -> list[Cell]:
+def plan_cells(names: list[str], tasks: list[str], profiles: list[str], control: list[str]) -> list[Cell]:
+    """Return every cell: the control with the first bundle; ``full`` with the first bundle alone."""
     cells = [Cell(names[0], task, profile, True) for profile in control for task in tasks]
     cells += [
         Cell(name, task, profile, False)
@@ -132,7 +184,7 @@ def _resume(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
     asked["bundles"] = {**known["bundles"], **settings["bundles"]}
     changed = {name for name, value in known["bundles"].items() if asked["bundles"][name] != value}
     if changed or {**asked, "bundles": {}} != {**known, "bundles": {}}:
-        raise click.UsageError(
+        raise SettingsChangedError(
             f"expected to resume {out.name} with its own settings {known}, found {settings}: "
             f"move it away, or choose another --out."
         )

@@ -1,0 +1,1 @@
+"""Every token-selection policy on saccade-mini: success, action error, tokens, MACs, latency."""

@@ -1,0 +1,74 @@
+"""One bundle for each contender, exported once and again only if its options or the code that exports it changed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from importlib.resources import files
+from pathlib import Path
+
+from benchmarks.selection.contenders import Contender
+from saccade.export.pipeline import ExportRequest, export_bundle
+from saccade.proto.errors import SaccadeError
+
+FINGERPRINT = "exported_from.txt"
+
+
+def export_all(
+    contenders: Iterable[Contender], folder: Path, ratios: tuple[float, ...], say: Callable[[str], None]
+) -> dict[str, Path]:
+    """Export what is missing or stale.
+
+    Args:
+        contenders: What to export.
+        folder: Of the bundles.
+        ratios: Keep ratios, 1.0 among them.
+        say: Told what happens.
+
+    Returns:
+        Label to bundle.
+
+    Raises:
+        SaccadeError: A policy does not fit the model; the message names the contender.
+    """
+    package = Path(str(files("saccade.sim") / "saccade_mini"))
+    code = _code_digest()
+    bundles = {}
+    for contender in contenders:
+        out = folder / contender.label.replace(" ", "_").replace("=", "")
+        mark = folder / f"{out.name}.{FINGERPRINT}"
+        wanted = json.dumps([contender.policy, dict(contender.options), ratios, code], sort_keys=True)
+        bundles[contender.label] = out
+        if out.is_dir() and mark.is_file() and mark.read_text(encoding="utf-8") == wanted:
+            continue
+        say(f"export {contender.label}")
+        request = ExportRequest(
+            checkpoint=package / "checkpoint",
+            out=out,
+            policy=contender.policy,
+            options=contender.options,
+            keep_ratios=ratios,
+            frames=package / "frames.npz",
+            overwrite=True,
+        )
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            export_bundle(request, lambda what: None)
+        except SaccadeError as error:
+            raise type(error)(f"{contender.label}: {error.message}") from error
+        mark.write_text(wanted, encoding="utf-8")
+    return bundles
+
+
+def _code_digest() -> str:
+    """Digest of the code that decides what is in a bundle, and of the weights."""
+    digest = hashlib.sha256()
+    for package in ("saccade.export", "saccade.policies", "saccade.proto"):
+        root = Path(str(files(package)))
+        for path in sorted(root.rglob("*.py")):
+            digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
+    checkpoint = Path(str(files("saccade.sim") / "saccade_mini" / "checkpoint"))
+    for path in sorted(checkpoint.glob("*")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]

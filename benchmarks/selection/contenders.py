@@ -1,0 +1,75 @@
+"""Which policies are compared, with which options, and why those."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+KEEP_RATIOS = (1.0, 0.75, 0.5, 0.25, 0.125)
+LAYER = 2
+"""Where single cuts inside the decoder lie, for all policies alike: chosen for vla_pruner on development seeds."""
+WARMUP = 3
+"""Full control steps after a reset, for all policies alike: what vla_pruner's history needs."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One row of the table.
+
+    Args:
+        label: In tables and charts.
+        policy: Registry name.
+        options: What differs from the defaults.
+        is_blind: It looks at neither task nor action.
+    """
+
+    label: str
+    policy: str
+    options: Mapping[str, object] = field(default_factory=dict)
+    is_blind: bool = False
+
+
+def _at_layer(**others: object) -> dict[str, object]:
+    return {"insertion_layer": LAYER, **others}
+
+
+CONTENDERS = (
+    Contender("vla_pruner", "vla_pruner", _at_layer()),
+    Contender("quota", "quota"),
+    Contender("todre", "todre", is_blind=True),
+    Contender("vflowopt", "vflowopt", is_blind=True),
+    Contender("fastv", "fastv", _at_layer()),
+    Contender("sparsevlm", "sparsevlm"),
+    Contender("divprune", "divprune", is_blind=True),
+    Contender("visionzip", "visionzip", is_blind=True),
+    Contender("vtc_cls", "vtc_cls", is_blind=True),
+    Contender("transprune", "transprune"),
+    Contender("zero_tprune", "zero_tprune", is_blind=True),
+    Contender("spatten", "spatten"),
+    Contender("adp", "adp"),
+    Contender("vla_cache", "vla_cache"),
+    Contender("random at layer 2", "random_keep", _at_layer(warmup_steps=WARMUP), is_blind=True),
+    Contender(
+        "random at entry", "random_keep", {"insertion_layer": 0, "warmup_steps": WARMUP}, is_blind=True
+    ),
+    Contender("centre crop", "center_crop", is_blind=True),
+)
+
+ABLATIONS = (
+    Contender("semantic only", "vla_pruner", _at_layer(relevance="semantic")),
+    Contender("action only", "vla_pruner", _at_layer(relevance="action")),
+    Contender("fused scores", "vla_pruner", _at_layer(relevance="fused")),
+    Contender("union, no filter", "vla_pruner", _at_layer(relevance="unfiltered")),
+    Contender("K = 1", "vla_pruner", {"insertion_layer": 1}),
+    Contender("K = 3", "vla_pruner", {"insertion_layer": 3}),
+    Contender("w = 1", "vla_pruner", _at_layer(window=1)),
+    Contender("w = 6", "vla_pruner", _at_layer(window=6)),
+    Contender("decay 0.5", "vla_pruner", _at_layer(decay=0.5)),
+    Contender("decay 1.0", "vla_pruner", _at_layer(decay=1.0)),
+    Contender("history frozen", "vla_pruner", _at_layer(history="frozen")),
+    Contender("absent = 0 (paper)", "vla_pruner", _at_layer(absent="zero")),
+    Contender("full-layer action rows", "vla_pruner", _at_layer(action_layers="full")),
+    Contender("refresh every 8", "vla_pruner", _at_layer(refresh_every=8)),
+    Contender("all rows", "vla_pruner", _at_layer(rows="all")),
+    Contender("last row", "vla_pruner", _at_layer(rows="last")),
+)

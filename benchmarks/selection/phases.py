@@ -1,0 +1,119 @@
+"""How far each policy's actions are from the unpruned model's, phase by phase, on the same frames."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.runtime.bundle import Bundle
+from saccade.runtime.engines.ort import OrtBackend
+from saccade.runtime.observation import Observation
+from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.session import Session
+from saccade.sim.tabletop.env import TabletopEnv
+from saccade.sim.tabletop.phases import phase_of
+from saccade.sim.tabletop.tasks import TEMPLATES
+
+_EXECUTE = 4
+
+
+@dataclass(frozen=True)
+class Recorded:
+    """One episode of the unpruned model.
+
+    Args:
+        instruction: What it was told.
+        observations: Of each control step.
+        phases: Of each control step.
+        actions: Its chunks, ``(steps, chunk, action_dim)``, physical units.
+    """
+
+    instruction: str
+    observations: tuple[Observation, ...]
+    phases: tuple[str, ...]
+    actions: NDArray[np.float32]
+
+
+def record(bundle: Path, seeds: range, *, threads: int) -> list[Recorded]:
+    """Let the unpruned model act in every task; keep what it saw and did."""
+    opened = Bundle.open(bundle)
+    episodes = []
+    with OrtBackend(threads=threads) as backend:
+        session = Session(ProgramExecutor(opened, backend))
+        for template in TEMPLATES:
+            with closing(TabletopEnv(template, image_px=opened.manifest.views[0].height)) as env:
+                episodes += [_record_episode(env, session, seed) for seed in seeds]
+    return episodes
+
+
+def _record_episode(env: TabletopEnv, session: Session, seed: int) -> Recorded:
+    seen, _ = env.reset(seed=seed)
+    told = str(seen["instruction"])
+    session.reset(told)
+    observations, phases, chunks = [], [], []
+    goes_on = True
+    while goes_on:
+        observation = Observation(seen["images"], seen["proprio"], 0, len(observations) + 1)
+        observations.append(observation)
+        phases.append(phase_of(env.world).value)
+        chunk = session.act(observation, FULL_PROFILE)
+        chunks.append(chunk.actions)
+        for action in chunk.actions[:_EXECUTE]:
+            goes_on = goes_on and env.advance(action)
+        seen = env.observe()
+    return Recorded(told, tuple(observations), tuple(phases), np.stack(chunks))
+
+
+def action_errors(bundle: Path, episodes: Sequence[Recorded], *, threads: int) -> dict[str, dict[str, Any]]:
+    """Replay recorded frames through every pruned profile of a bundle.
+
+    Returns:
+        Profile to phase (and ``all``) to: ``mean_mm`` and ``p95_mm``, the distance between translations of the pruned
+        and the unpruned chunk's executed actions; ``gripper`` the share of executed actions with another gripper
+        command; ``steps`` that were pruned.
+    """
+    opened = Bundle.open(bundle)
+    found: dict[str, dict[str, Any]] = {}
+    with OrtBackend(threads=threads) as backend:
+        session = Session(ProgramExecutor(opened, backend))
+        for profile in opened.manifest.profiles:
+            if profile.name == FULL_PROFILE:
+                continue
+            found[profile.name] = _profile_errors(session, profile.name, episodes)
+    return found
+
+
+def _profile_errors(session: Session, profile: str, episodes: Sequence[Recorded]) -> dict[str, Any]:
+    distances: dict[str, list[float]] = defaultdict(list)
+    grips: dict[str, list[float]] = defaultdict(list)
+    for episode in episodes:
+        session.reset(episode.instruction)
+        for observation, phase, whole in zip(
+            episode.observations, episode.phases, episode.actions, strict=True
+        ):
+            chunk = session.act(observation, profile)
+            if chunk.profile == FULL_PROFILE:
+                continue
+            ours, theirs = chunk.actions[:_EXECUTE], whole[:_EXECUTE]
+            distance = float(np.linalg.norm(ours[:, :3] - theirs[:, :3], axis=1).mean())
+            other_grip = float(((ours[:, 3] > 0.5) != (theirs[:, 3] > 0.5)).mean())
+            for key in (phase, "all"):
+                distances[key].append(distance)
+                grips[key].append(other_grip)
+    return {
+        phase: {
+            "mean_mm": round(1e3 * float(np.mean(values)), 4),
+            "p95_mm": round(1e3 * float(np.quantile(values, 0.95)), 4),
+            "gripper": round(float(np.mean(grips[phase])), 4),
+            "steps": len(values),
+        }
+        for phase, values in sorted(distances.items())
+    }
