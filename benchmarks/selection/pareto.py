@@ -1,0 +1,73 @@
+"""Success against latency: one point for each policy and budget, the frontier drawn through the best."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from benchmarks.drawing import svg, text
+from benchmarks.selection.table import Row
+from saccade.proto.manifest_rules import FULL_PROFILE
+
+_LEFT, _TOP, _WIDTH, _HEIGHT = 56, 46, 560, 300
+_KINDS = {"vla_pruner": "s0", "todre": "s1", "vflowopt": "s2", "quota": "s3"}
+
+
+def pareto_chart(rows: Sequence[Row], caption: str) -> str:
+    """Draw it.
+
+    Args:
+        rows: From :func:`benchmarks.selection.table.rows`; rows without a latency are left out.
+        caption: Machine and date.
+    """
+    timed = [row for row in rows if row.p50_ms == row.p50_ms]
+    slow, fast = max(row.p50_ms for row in timed), min(row.p50_ms for row in timed)
+    low = min(row.success.rate for row in timed)
+
+    def x(row: Row) -> float:
+        return _LEFT + _WIDTH * (row.p50_ms - fast) / max(slow - fast, 1e-9)
+
+    def y(rate: float) -> float:
+        return _TOP + _HEIGHT * (1 - (rate - low) / max(1 - low, 1e-9))
+
+    body = [
+        text(
+            _LEFT, 20, "Success against latency of a control step, every policy and budget", "start", "title"
+        )
+    ]
+    for percent in range(0, 101, 20):
+        if percent / 100 >= low:
+            level = y(percent / 100)
+            body.append(
+                f'<line class="grid" x1="{_LEFT}" x2="{_LEFT + _WIDTH}" y1="{level:.1f}" y2="{level:.1f}"/>'
+            )
+            body.append(text(_LEFT - 6, level + 4, f"{percent} %", "end"))
+    frontier = _frontier(timed)
+    points = " ".join(f"{x(row):.1f},{y(row.success.rate):.1f}" for row in frontier)
+    body.append(f'<polyline class="axis line" points="{points}"/>')
+    for row in timed:
+        kind = _KINDS.get(row.label, "control")
+        upper, lower = row.success.interval[1], row.success.interval[0]
+        whisker = f'y1="{y(upper):.1f}" y2="{y(lower):.1f}"'
+        body.append(f'<line class="{kind} whisker" x1="{x(row):.1f}" x2="{x(row):.1f}" {whisker}/>')
+        body.append(f'<circle class="{kind}" cx="{x(row):.1f}" cy="{y(row.success.rate):.1f}" r="3.5"/>')
+    for row in frontier:
+        name = (
+            "all tokens"
+            if row.profile == FULL_PROFILE
+            else f"{row.label} {row.profile.removeprefix('keep')} %"
+        )
+        body.append(text(x(row) + 6, y(row.success.rate) - 6, name, "start", "strong"))
+    below = _TOP + _HEIGHT + 18
+    body.append(text(_LEFT, below, f"{fast:.1f} ms", "start"))
+    body.append(text(_LEFT + _WIDTH, below, f"{slow:.1f} ms", "end"))
+    body.append(text(_LEFT, below + 18, f"whiskers: 95 % Wilson interval; {caption}", "start"))
+    return svg(_LEFT + _WIDTH + 130, below + 28, "Success against latency of every policy", body)
+
+
+def _frontier(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that no other row beats in both success and latency, fastest first."""
+    best: list[Row] = []
+    for row in sorted(rows, key=lambda row: (row.p50_ms, -row.success.rate)):
+        if not best or row.success.rate > best[-1].success.rate:
+            best.append(row)
+    return best

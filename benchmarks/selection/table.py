@@ -1,0 +1,113 @@
+"""The table: one row for each policy and budget, from results files and the bundles' own receipts."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.sim.scoring import SuccessRate
+from saccade.sim.tabletop.phases import Phase
+
+
+@dataclass(frozen=True)
+class Row:
+    """One policy at one budget.
+
+    Args:
+        label: Of the contender.
+        profile: Of its bundle.
+        success: Over all tasks.
+        errors: Phase to what :func:`benchmarks.selection.phases.action_errors` found; empty for ``full``.
+        tokens: Mean visual tokens over the decoder's layers.
+        macs: Multiply-accumulates of a control step as a share of the unpruned model's.
+        p50_ms: Of a control step.
+    """
+
+    label: str
+    profile: str
+    success: SuccessRate
+    errors: Mapping[str, Mapping[str, Any]]
+    tokens: float
+    macs: float
+    p50_ms: float
+
+
+def rows(
+    labels: Sequence[str],
+    bundles: Mapping[str, Path],
+    loop: Mapping[str, Any],
+    phases: Mapping[str, Any],
+    latency: Mapping[str, Any],
+) -> list[Row]:
+    """Join what was measured; a cell that has not been run is left out."""
+    times = {
+        (entry["label"], entry["profile"]): entry["p50_us"] / 1e3 for entry in latency.get("entries", [])
+    }
+    joined = []
+    for label in labels:
+        accounts = json.loads((bundles[label] / "receipts" / "accounting.json").read_text(encoding="utf-8"))
+        for profile, account in accounts.items():
+            success = _success(loop, label, profile)
+            if success is None:
+                continue
+            errors = phases.get("errors", {}).get(label, {}).get(profile, {})
+            joined.append(
+                Row(
+                    label,
+                    profile,
+                    success,
+                    errors,
+                    account["layer_mean_visual_tokens"],
+                    account["macs_ratio"],
+                    times.get((label, profile), float("nan")),
+                )
+            )
+    return joined
+
+
+def _success(loop: Mapping[str, Any], label: str, profile: str) -> SuccessRate | None:
+    outcomes = "".join(
+        cell["outcomes"]
+        for cell in loop.get("cells", [])
+        if cell["key"][0] == label and cell["profile"] == profile and not cell["key"][3]
+    )
+    return SuccessRate(outcomes.count("1"), len(outcomes)) if outcomes else None
+
+
+def markdown(found: Sequence[Row]) -> str:
+    """Return the table in Markdown, best success first within each budget."""
+    lines = []
+    profiles = list(dict.fromkeys(row.profile for row in found))
+    phases = [phase.value for phase in Phase]
+    for profile in profiles:
+        lines += [
+            f"### {_title(profile)}",
+            "",
+            f"| policy | success, % (95 %) | error, mm | {' | '.join(phases)} | tokens | MACs, % | p50, ms |",
+            "|---|--:|--:|" + "--:|" * (len(phases) + 3),
+        ]
+        group = [row for row in found if row.profile == profile]
+        lines += [_line(row, phases) for row in sorted(group, key=lambda row: -row.success.rate)]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _title(profile: str) -> str:
+    return "All tokens" if profile == FULL_PROFILE else f"Budget {profile.removeprefix('keep')} %"
+
+
+def _line(row: Row, phases: Sequence[str]) -> str:
+    low, high = row.success.interval
+    errors = [_millimetres(row.errors.get(phase)) for phase in ("all", *phases)]
+    return (
+        f"| {row.label} | {100 * row.success.rate:.1f} ({100 * low:.0f} to {100 * high:.0f}) | {' | '.join(errors)} | "
+        f"{row.tokens:.0f} | {100 * row.macs:.0f} | {row.p50_ms:.1f} |"
+    )
+
+
+def _millimetres(error: Mapping[str, Any] | None) -> str:
+    return "-" if error is None else f"{error['mean_mm']:.2f}"
