@@ -35,11 +35,17 @@ def measure(family: SinglePassFamily, frames: Sequence[tuple[Tensor, ...]]) -> M
             bias = family.decoder.attention_bias(mask)
             shares.append([_shares(output, family.layout, mask, bias) for output in outputs])
             heads.append(torch.stack([_head_outputs(output, mask) for output in outputs]))
-    columns = [
-        tuple(tuple(layer[group] for layer in frame_shares) for frame_shares in shares) for group in range(3)
-    ]
+
+    def table(group: int) -> tuple[tuple[float, ...], ...]:
+        return tuple(tuple(layer[group] for layer in frame_shares) for frame_shares in shares)
+
     mean_heads = torch.stack(heads).mean(dim=0).tolist()
-    return Measurements(*columns, head_outputs=tuple(tuple(layer) for layer in mean_heads))
+    return Measurements(
+        text_to_visual=table(0),
+        visual_to_text=table(1),
+        action_to_visual=table(2),
+        head_outputs=tuple(tuple(layer) for layer in mean_heads),
+    )
 
 
 def _run(family: SinglePassFamily, frame: tuple[Tensor, ...]) -> tuple[list[AttentionOutput], Tensor]:

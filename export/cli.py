@@ -69,6 +69,13 @@ def policy_options(
 @click.option(
     "--frames", type=click.Path(path_type=Path), help="Recorded frames (.npz) for the parity check."
 )
+@click.option(
+    "--greedy",
+    type=click.Choice(["unrolled", "loop"]),
+    default="unrolled",
+    show_default=True,
+    help="How greedy selection is written; loop makes small engines where hundreds of tokens are kept.",
+)
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def export(
@@ -80,6 +87,7 @@ def export(
     options: dict[str, object],
     tuned: tuple[Path, ...],
     frames: Path | None,
+    greedy: str,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -97,6 +105,7 @@ def export(
         keep_ratios=keep_ratios,
         tuned=tuned,
         frames=frames,
+        rolls_greedy_loops=greedy == "loop",
         overwrite=force,
     )
     try:

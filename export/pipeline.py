@@ -17,6 +17,7 @@ from saccade.export.bundle_writer import BundleWriter, check_target
 from saccade.export.checkpoint import TOKENIZER_NAME, Checkpoint, load_checkpoint
 from saccade.export.frames import Recording, host_inputs, read_recording, synthetic_recording
 from saccade.export.graph.capture import capture
+from saccade.export.graph.greedy_rolling import roll_greedy_loops
 from saccade.export.graph.lint import LintReceipt, lint
 from saccade.export.graph.placement import SelectingStep, initial_state
 from saccade.export.graph.placement_rules import model_shape
@@ -45,6 +46,8 @@ class ExportRequest:
         keep_ratios: One profile each; 1.0 must be among them.
         tuned: Results of ``saccade tune``; each gives the profile of its keep ratio its options.
         frames: Recorded frames for calibration and the parity check; None draws synthetic ones.
+        rolls_greedy_loops: Write greedy selection as a Loop of constant length instead of node by node: for engines
+            whose builder pays for nodes.
         overwrite: Replace a bundle at ``out``.
         tolerance: What the parity check lets through.
     """
@@ -56,6 +59,7 @@ class ExportRequest:
     keep_ratios: Sequence[float] = (1.0, 0.5, 0.25, 0.125)
     tuned: Sequence[Path] = ()
     frames: Path | None = None
+    rolls_greedy_loops: bool = False
     overwrite: bool = False
     tolerance: ParityTolerance = field(default_factory=ParityTolerance)
 
@@ -108,7 +112,9 @@ def export_bundle(request: ExportRequest, progress: Progress) -> ExportReport:
             plan.name: SelectingStep(checkpoint.model, planned.by_profile[plan.name], plan.budget).eval()
             for plan in plans
         }
-        linted = _capture_all(writer.folder, plans, steps, frames[0], watch)
+        linted = _capture_all(
+            writer.folder, plans, steps, frames[0], watch, rolls_greedy_loops=request.rolls_greedy_loops
+        )
         compared = {}
         for plan in plans:
             watch.start(f"{plan.name}: parity")
@@ -145,6 +151,8 @@ def _capture_all(
     steps: Mapping[str, SelectingStep],
     frame: tuple[Tensor, ...],
     watch: _Stopwatch,
+    *,
+    rolls_greedy_loops: bool,
 ) -> dict[str, LintReceipt]:
     """Write every profile's graph; return what the lint saw."""
     linted = {}
@@ -153,6 +161,8 @@ def _capture_all(
             step = steps[plan.name]
             watch.start(f"{plan.name}: capture")
             model = capture(step, (*frame, *initial_state(step)))
+            if rolls_greedy_loops:
+                roll_greedy_loops(model)
             watch.start(f"{plan.name}: lint")
             linted[plan.name] = lint(model, plan.graph)
             weights.adopt(model)

@@ -102,7 +102,7 @@ _WHY = {
     "NonZero": "its output size depends on data, which breaks static engines and CUDA graphs",
     "Unique": "its output size depends on data",
     "Compress": "its output size depends on data",
-    "Loop": "unroll it; every shape is static",
+    "Loop": "its length must be a constant; every shape is static",
     "Scan": "unroll it; every shape is static",
     "If": "choose with Where; a profile is chosen by the host",
     "Shape": "every shape is static; fold it",
@@ -203,6 +203,10 @@ def _global_findings(model: ir.Model) -> Iterator[str]:
 def _node_findings(node: ir.Node) -> Iterator[str]:
     if node.domain not in ("", "ai.onnx"):
         yield f"domain {node.domain!r}; expected the standard domain"
+    elif _is_constant_loop(node):
+        for inner in node.attributes.get_graph("body"):
+            yield from (f"in its body, {inner.op_type}: {finding}" for finding in _node_findings(inner))
+        return
     elif node.op_type not in PORTABLE_OPS:
         yield _WHY.get(node.op_type, "not an operator that TensorRT 10.3 reads at opset 20")
     if any(attribute.type == ir.AttributeType.GRAPH for attribute in node.attributes.values()):
@@ -212,6 +216,12 @@ def _node_findings(node: ir.Node) -> Iterator[str]:
     yield from _input_findings(node)
     if node.op_type == "TopK":
         yield from _top_k_findings(node)
+
+
+def _is_constant_loop(node: ir.Node) -> bool:
+    """Whether a node is a Loop that runs a known number of times: the same as straight-line code, written short."""
+    ends = node.inputs[:2]
+    return node.op_type == "Loop" and all(end is not None and end.const_value is not None for end in ends)
 
 
 def _input_findings(node: ir.Node) -> Iterator[str]:

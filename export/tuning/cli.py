@@ -93,12 +93,12 @@ def tune(
         with Progress(*columns, console=Console(stderr=True), transient=True) as display:
             task = display.add_task(objective, total=trials)
 
-            def show(done: int, total: int, best: float | None, default: float) -> None:
+            def show(done: int, trials: int, best: float | None, default: float) -> None:
                 found = "none yet" if best is None else f"{best:.4f}"
                 display.update(
                     task,
                     completed=done,
-                    total=total,
+                    total=trials,
                     description=f"{objective}: default {default:.4f}, best {found}",
                 )
 

@@ -102,7 +102,9 @@ def _replay(
     with torch.inference_mode():
         for index, frame in enumerate(frames):
             is_pruned = index >= warmup and not (every and index % every == 0)
-            output = (step if is_pruned else full).step(*frame, carry, task)
+            images, proprio, token_ids, mask, positions = frame
+            runner = step if is_pruned else full
+            output = runner.step(images, proprio, token_ids, mask, positions, carry, task)
             outputs.append((output, is_pruned))
             carry = output.carry
     return outputs

@@ -176,7 +176,8 @@ def _study(request: TuneRequest, bench: _Bench) -> optuna.Study:
 
 def _suggest(trial: optuna.Trial, name: str, tunable: Tunable) -> object:
     if tunable.choices:
-        return trial.suggest_categorical(name, list(tunable.choices))
+        chosen: object = trial.suggest_categorical(name, list(tunable.choices))  # type: ignore[arg-type]
+        return chosen
     if tunable.kind == "int":
         return trial.suggest_int(name, int(tunable.low), int(tunable.high))
     return trial.suggest_float(name, tunable.low, tunable.high)
