@@ -11,8 +11,8 @@ from tests.policies.oracles import Floats, top_k
 def is_fast(displacements: Sequence[float], window: int, look_back: int) -> bool:
     """Whether the robot is in a fast phase after the last of ``displacements``.
 
-    Displacement i is how far the end effector came, start to end, while action chunk i ran (a length, not negative);
-    the first belongs to the first chunk after a reset. With ``m[t]`` the sum of displacements ``t - window + 1 .. t``:
+    Displacement i is the length of the net translation that action chunk i commands; the first belongs to the first
+    chunk after a reset. With ``m[t]`` the sum of displacements ``t - window + 1 .. t``:
 
     - ``m[t] > max(m[t - 1], ..., m[t - look_back])``: fast from here on;
     - ``m[t] < min(m[t - 1], ..., m[t - look_back])``: slow from here on;
@@ -31,7 +31,7 @@ def is_fast(displacements: Sequence[float], window: int, look_back: int) -> bool
         if len(seen) < window + look_back or not all(math.isfinite(value) for value in seen):
             fast = False
             continue
-        motions = [sum(seen[start : start + window]) for start in range(look_back + 1)]
+        motions = [math.fsum(seen[start : start + window]) for start in range(look_back + 1)]
         latest, earlier = motions[-1], motions[:-1]
         if latest > max(earlier):
             fast = True
