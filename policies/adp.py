@@ -19,8 +19,8 @@ Deviations, and what is our reading:
   the extremes of adjacent windows); its code is not public. What exactly is compared with what is our reading. The
   settings' initial state, 0, is read as slow: without history, keep everything.
 - The public code handles batch 1 and one key head for each query head only; this has neither limit.
-- The public tree has a second variant that drops keys and values alone, at a later layer; it is not in the paper and
-  not here.
+- The public tree holds a variant that drops keys and values alone, at later layers and by rotated logits; it is not
+  here.
 """
 
 from __future__ import annotations

@@ -222,7 +222,8 @@ class MotionGate:
     """A rule for the host: run every token while the robot moves slowly, whatever profile was asked for.
 
     A *displacement* is the length of the net translation that one action chunk commands. The motion of a moment is the
-    sum of the last ``window`` displacements; it is compared with the motion at each of the ``look_back`` chunks before. Above all of them the robot is fast, below all of them slow, otherwise it is what it was. It is slow after
+    sum of the last ``window`` displacements; it is compared with the motion at each of the ``look_back`` chunks
+    before. Above all of them the robot is fast, below all of them slow, otherwise it is what it was. It is slow after
     a reset, until there are ``window + look_back`` displacements.
 
     Args:
