@@ -83,7 +83,7 @@ def _replace(model: ir.Model, concat: ir.Node, chain: _Chain, number: int) -> No
     loop = ir.node(
         "Loop",
         [trips, goes_on, chain.start, chain.first_pick],
-        attributes={"body": _body(chain, batch)},
+        attributes={"body": _body(chain, batch, f"greedy.{number}.")},
         num_outputs=3,
     )
     flat = ir.node("Reshape", [loop.outputs[2], shape])
@@ -104,22 +104,24 @@ def _replace(model: ir.Model, concat: ir.Node, chain: _Chain, number: int) -> No
     )
 
 
-def _body(chain: _Chain, batch: int) -> ir.Graph:
-    """One pick: gather its row, combine, pick the next."""
+def _body(chain: _Chain, batch: int, prefix: str) -> ir.Graph:
+    """One pick: gather its row, combine, pick the next. Names start with ``prefix``: scopes share one name space."""
     tokens = _length(chain.start, -1)
-    trip = _value("trip", ir.DataType.INT64, [])
-    goes_on = _value("goes_on", ir.DataType.BOOL, [])
-    state = _value("state", ir.DataType.FLOAT, [batch, tokens])
-    pick = _value("pick", ir.DataType.INT64, [batch, 1])
+    trip = _value(prefix + "trip", ir.DataType.INT64, [])
+    goes_on = _value(prefix + "goes_on", ir.DataType.BOOL, [])
+    state = _value(prefix + "state", ir.DataType.FLOAT, [batch, tokens])
+    pick = _value(prefix + "pick", ir.DataType.INT64, [batch, 1])
     gather = ir.node("GatherND", [chain.gain, pick], attributes={"batch_dims": 1})
     combine = ir.node(chain.combine, [state, gather.outputs[0]])
     arg_max = ir.node("ArgMax", [combine.outputs[0]], attributes={"axis": -1, "keepdims": 1})
     nodes = [gather, combine, arg_max]
+    for name, node in zip(("row", "combined", "best"), nodes, strict=True):
+        node.outputs[0].name = prefix + name
     ends = []
     for name, source in (("goes_on", goes_on), ("state", None), ("pick", None), ("picked", None)):
         produced = {"state": combine.outputs[0], "pick": arg_max.outputs[0], "picked": arg_max.outputs[0]}
         copy = ir.node("Identity", [source if source is not None else produced[name]])
-        copy.outputs[0].name = f"{name}.next"
+        copy.outputs[0].name = f"{prefix}{name}.next"
         nodes.append(copy)
         ends.append(copy.outputs[0])
     for end, like in zip(ends, (goes_on, state, pick, pick), strict=True):
@@ -127,7 +129,7 @@ def _body(chain: _Chain, batch: int) -> ir.Graph:
     gather.outputs[0].type, gather.outputs[0].shape = state.type, state.shape
     combine.outputs[0].type, combine.outputs[0].shape = state.type, state.shape
     arg_max.outputs[0].type, arg_max.outputs[0].shape = pick.type, pick.shape
-    return ir.Graph([trip, goes_on, state, pick], ends, nodes=nodes, name="greedy")
+    return ir.Graph([trip, goes_on, state, pick], ends, nodes=nodes, name=prefix + "body")
 
 
 def _value(name: str, dtype: ir.DataType, shape: list[int]) -> ir.Value:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime
 import pytest
@@ -57,6 +58,11 @@ def test_the_rolled_loop_gives_the_same_picks(
     assert receipt.ops["Loop"] == 1
     path = tmp_path / "rolled.onnx"
     ir.save(model, path)
+    onnx.checker.check_model(onnx.load(path), full_check=True)
+    graph = onnx.load(path).graph
+    (loop,) = (node for node in graph.node if node.op_type == "Loop")
+    inner = {name for node in loop.attribute[0].g.node for name in node.output}
+    assert not inner & {name for node in graph.node for name in node.output}
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     (name,) = (node.name for node in session.get_inputs())
     for seed in range(5):
