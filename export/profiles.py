@@ -57,7 +57,9 @@ def _plan(ratio: float, tokens: int) -> ProfilePlan:
     if not 0 < ratio <= 1:
         raise ExportError(f"expected keep ratios above 0 and at most 1, found {ratio}.")
     budget = max(1, round(ratio * tokens))
-    return ProfilePlan(FULL_PROFILE if budget == tokens else f"keep{100 * ratio:g}", ratio, budget)
+    if budget == tokens:
+        return ProfilePlan(FULL_PROFILE, 1.0, budget)
+    return ProfilePlan(f"keep{100 * ratio:g}", ratio, budget)
 
 
 @dataclass(frozen=True)

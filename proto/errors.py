@@ -17,7 +17,8 @@
     │   │   ├── StaleObservationError   the observation is too old to act upon
     │   │   ├── FrozenCameraError       a camera delivers the same frame again and again
     │   │   └── SupersededError         a newer observation arrived before this one was used
-    │   └── InstructionError            the instruction is empty or too long
+    │   ├── InstructionError            the instruction is empty or too long
+    │   └── ViewScoresError             the view scores are not what the bundle can use
     ├── SessionError                    the session is not in a state to do this
     │   ├── NoSessionError              no session of that token is open
     │   ├── SessionNotResetError        act was called before reset gave an instruction
@@ -162,6 +163,12 @@ class InstructionError(InputError):
     """The instruction is empty or too long."""
 
     code = "instruction"
+
+
+class ViewScoresError(InputError):
+    """The view scores are not what the bundle can use."""
+
+    code = "input.view_scores"
 
 
 class SessionError(SaccadeError):

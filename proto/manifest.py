@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from saccade.proto import manifest_rules
+from saccade.proto.bundle_kind import BundleKind
 from saccade.proto.bundle_layout import MANIFEST_NAME, MAX_FILE_BYTES, MAX_MANIFEST_BYTES
 from saccade.proto.errors import BundleIntegrityError, ManifestError, UnknownProfileError
+from saccade.proto.policy_spec import PolicySpec
 from saccade.proto.strict_json import dump_json, from_json, parse_json
 from saccade.proto.tensor_spec import TensorSpec
 from saccade.proto.versions import check_bundle_version
@@ -119,7 +120,7 @@ class ActionSpec:
     convention: str
 
     def __post_init__(self) -> None:
-        if not self.names or len(self.names) != len(self.units):
+        if len(self.names) != len(self.units):
             raise ManifestError(
                 f"expected one unit for each of {list(self.names)}, found {list(self.units)}."
             )
@@ -161,12 +162,13 @@ class StageSpec:
 
 @dataclass(frozen=True)
 class ProfileSpec:
-    """One keep count, compiled.
+    """One budget of visual tokens, compiled.
 
     Args:
         name: ``full``, ``keep50`` ...
-        keep: Visual tokens that survive.
-        keep_ratio: The nominal ratio, 0 to 1.
+        keep: Visual tokens that survive the policy's last cut: the length of the kept set.
+        keep_ratio: The nominal budget as a share of all visual tokens, above 0; 1 where all survive, and only there.
+            What a policy does with its budget is its own rule, so the share that survives may be another.
         stages: Run in this order.
     """
 
@@ -174,30 +176,6 @@ class ProfileSpec:
     keep: int
     keep_ratio: float
     stages: tuple[StageSpec, ...]
-
-
-@dataclass(frozen=True)
-class PolicySpec:
-    """The token-selection policy inside the graphs, and when the host must run ``full`` instead.
-
-    Args:
-        name: Registry name.
-        config: Its settings, for people; the runtime does not read them.
-        warmup_steps: Control steps after reset that run ``full``.
-        refresh_every: Every n-th control step runs ``full``; 0 means never.
-    """
-
-    name: str
-    config: dict[str, Any]
-    warmup_steps: int
-    refresh_every: int
-
-    def __post_init__(self) -> None:
-        if self.warmup_steps < 0 or self.refresh_every < 0:
-            raise ManifestError(
-                f"expected warmup_steps and refresh_every >= 0, "
-                f"found {self.warmup_steps} and {self.refresh_every}."
-            )
 
 
 @dataclass(frozen=True)
@@ -255,12 +233,19 @@ class FileSpec:
             raise ManifestError(f"bytes: expected 0..{MAX_FILE_BYTES}, found {self.bytes}.")
 
 
-@dataclass(frozen=True)
+NO_ACTION = ActionSpec((), (), chunk=1, control_hz=1.0, convention="none")
+NO_LIMITS = LimitsSpec((), (), ())
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """Everything the runtime knows of a bundle; the field order is the order in the file.
 
+    A scorer has no action, statistics, limits and carry, and an empty proprioception.
+
     Args:
         format_version: :data:`saccade.proto.versions.BUNDLE_FORMAT_VERSION`.
+        kind: What the bundle is for.
         name: Model name, e.g. ``saccade-mini``.
         family: Model architecture, e.g. ``openvla_oft``.
         license: SPDX identifier of the weights.
@@ -286,6 +271,7 @@ class Manifest:
     """
 
     format_version: int
+    kind: BundleKind = BundleKind.CONTROL
     name: str
     family: str
     license: str
@@ -295,15 +281,15 @@ class Manifest:
     proprio: VectorSpec
     instruction: InstructionSpec
     sequence: tuple[SegmentSpec, ...]
-    action: ActionSpec
-    statistics: str
-    statistics_key: str
+    action: ActionSpec = NO_ACTION
+    statistics: str = ""
+    statistics_key: str = ""
     tensors: tuple[TensorSpec, ...]
     carry: tuple[CarrySpec, ...]
     profiles: tuple[ProfileSpec, ...]
     policy: PolicySpec
     grid: GridSpec
-    limits: LimitsSpec
+    limits: LimitsSpec = NO_LIMITS
     files: dict[str, FileSpec]
 
     def __post_init__(self) -> None:

@@ -8,18 +8,21 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from saccade.proto.bundle_kind import BundleKind
 from saccade.proto.bundle_layout import MANIFEST_NAME, bundle_path
 from saccade.proto.errors import ManifestError
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 
 if TYPE_CHECKING:
-    from saccade.proto.manifest import Manifest, ProfileSpec, StageSpec
+    from saccade.proto.manifest import ActionSpec, Manifest, ProfileSpec, StageSpec
 
 FULL_PROFILE = "full"
 ACTIONS = "actions"
 KEPT = "kept"
 FATE = "fate"
 VIEW_SCORES = "task.view_scores"
+SCORED_VIEWS = "view_scores"
+TRANSLATION_UNIT = "m"
 CARRY_OUTPUT_SUFFIX = ".next"
 MAX_TENSOR_BYTES = 1 << 30
 
@@ -31,10 +34,12 @@ def check(manifest: Manifest) -> None:
         ManifestError: The first rule that is broken.
     """
     _check_names(manifest)
+    _check_kind(manifest)
     _check_sequence(manifest)
     _check_limits(manifest)
     _check_tensors(manifest)
     _check_profiles(manifest)
+    _check_gate(manifest)
     _check_files(manifest)
 
 
@@ -59,8 +64,11 @@ def result_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]
     """Return dtype and shape of every tensor that the host knows how to read, batch 1.
 
     ``actions``: normalised. ``kept``: original visual indices, ascending; -1 stands for the profile's keep. ``fate``:
-    for each visual token the index of the kept token that carries it, -1 if it was dropped.
+    for each visual token the index of the kept token that carries it, itself if it was kept, -1 if it was dropped.
+    Of a scorer only ``view_scores``: how much each view matters, not negative, views in manifest order.
     """
+    if is_scorer(manifest):
+        return {SCORED_VIEWS: ("float32", (1, len(manifest.views)))}
     return {
         ACTIONS: ("float32", (1, manifest.action.chunk, manifest.action.dim)),
         KEPT: ("int64", (1, -1)),
@@ -73,7 +81,18 @@ def task_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
 
     ``task.view_scores``: how much each view matters, not negative, views in manifest order.
     """
-    return {VIEW_SCORES: ("float32", (1, len(manifest.views)))}
+    return {} if is_scorer(manifest) else {VIEW_SCORES: ("float32", (1, len(manifest.views)))}
+
+
+def is_scorer(manifest: Manifest) -> bool:
+    """Say whether the bundle scores views for another one instead of controlling a robot."""
+    return manifest.kind is BundleKind.SCORER
+
+
+def translation_columns(action: ActionSpec) -> tuple[int, ...]:
+    """Return the action dimensions that move the end effector through space: metres, and not the gripper's opening."""
+    pairs = enumerate(zip(action.names, action.units, strict=True))
+    return tuple(n for n, (name, unit) in pairs if unit == TRANSLATION_UNIT and "gripper" not in name)
 
 
 def _check_names(manifest: Manifest) -> None:
@@ -99,6 +118,42 @@ def _check_unique(names: Iterable[str], where: str) -> None:
         if not name or name in seen:
             raise ManifestError(f"{where}: expected unique, non-empty names, found {name!r} again or empty.")
         seen.add(name)
+
+
+def _check_kind(manifest: Manifest) -> None:
+    """A bundle that controls a robot says all about its actions; a scorer has none, and keeps nothing between tasks."""
+    parts = {
+        "action": manifest.action.names,
+        "statistics": manifest.statistics,
+        "statistics_key": manifest.statistics_key,
+        "limits": manifest.limits.low,
+    }
+    if not is_scorer(manifest):
+        for name, part in parts.items():
+            if not part:
+                raise ManifestError(
+                    f"$.{name}: missing or empty; expected it in a bundle that controls a robot: export again."
+                )
+        return
+    others = {
+        "proprio": manifest.proprio.names,
+        "carry": manifest.carry,
+        "profiles[1]": manifest.profiles[1:],
+    }
+    for name, part in {**parts, **others}.items():
+        if part:
+            raise ManifestError(f"$.{name}: expected none in a scorer, found one: leave it out or empty.")
+
+
+def _check_gate(manifest: Manifest) -> None:
+    if manifest.policy.gate is None:
+        return
+    action = manifest.action
+    if not translation_columns(action) or not action.convention.startswith("delta"):
+        raise ManifestError(
+            f"$.policy.gate: expected actions that are displacements ('delta...') with a dimension in metres, found "
+            f"{action.convention!r} of {', '.join(action.units) or 'nothing'}: export without the gate."
+        )
 
 
 def _check_sequence(manifest: Manifest) -> None:
@@ -173,9 +228,10 @@ def _check_profiles(manifest: Manifest) -> None:
         where = f"$.profiles[{index}]"
         if not 1 <= profile.keep <= tokens:
             raise ManifestError(f"{where}.keep: expected 1..{tokens}, found {profile.keep}.")
-        if abs(profile.keep - profile.keep_ratio * tokens) > 1:
+        if not 0 < profile.keep_ratio <= 1 or (profile.keep_ratio == 1) != (profile.keep == tokens):
             raise ManifestError(
-                f"{where}.keep_ratio: expected about {profile.keep / tokens:.4f}, found {profile.keep_ratio}."
+                f"{where}.keep_ratio: expected above 0 and at most 1, and 1 exactly where all {tokens} visual tokens "
+                f"survive, found {profile.keep_ratio} where {profile.keep} survive."
             )
         _check_program(manifest, profile, where)
 
@@ -195,8 +251,9 @@ def _check_program(manifest: Manifest, profile: ProfileSpec, where: str) -> None
             f"{where}.stages: expected every profile to write every carry or none, "
             f"found {sorted(carried - written)} not written."
         )
-    if ACTIONS not in written or roles[ACTIONS] is not TensorRole.RESULT:
-        raise ManifestError(f"{where}.stages: expected one of them to write the result {ACTIONS!r}.")
+    purpose = SCORED_VIEWS if is_scorer(manifest) else ACTIONS
+    if purpose not in written or roles[purpose] is not TensorRole.RESULT:
+        raise ManifestError(f"{where}.stages: expected one of them to write the result {purpose!r}.")
 
 
 def _check_stage(
@@ -205,7 +262,7 @@ def _check_stage(
     for port, tensor in stage.inputs.items():
         if tensor not in readable:
             raise ManifestError(
-                f"{where}.inputs.{port}: expected a host or carry tensor, or one that an earlier stage "
+                f"{where}.inputs.{port}: expected a host, task or carry tensor, or one that an earlier stage "
                 f"wrote, found {tensor!r}."
             )
     for port, tensor in stage.outputs.items():
@@ -230,7 +287,7 @@ def _check_files(manifest: Manifest) -> None:
         raise ManifestError(f"$.files: expected every file but {MANIFEST_NAME} itself, found it listed.")
     references = [
         ("$.instruction.tokenizer", manifest.instruction.tokenizer),
-        ("$.statistics", manifest.statistics),
+        *([] if is_scorer(manifest) else [("$.statistics", manifest.statistics)]),
         *(
             (f"$.profiles[{index}].stages[{number}].graph", stage.graph)
             for index, profile in enumerate(manifest.profiles)

@@ -80,6 +80,13 @@ class Statistics:
             proprio=_scale(value[key].get("proprio"), proprio_dim, f"{path.name}: {key}.proprio"),
         )
 
+    @classmethod
+    def empty(cls) -> Statistics:
+        """Return the scales of a bundle without actions and proprioception."""
+        none = np.zeros(0, np.float32)
+        scale = Scale(none, none, none.astype(bool))
+        return cls(scale, scale)
+
     def to_json(self, key: str) -> dict[str, Any]:
         """Return the content of the file, as data set ``key``."""
         return {key: {"action": self.action.to_json(), "proprio": self.proprio.to_json()}}

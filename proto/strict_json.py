@@ -1,9 +1,10 @@
 """Frozen dataclasses to JSON and back, strictly.
 
-A field is a key; every key must be there; no other key may be. The annotations are the schema: ``str int
-float bool``, enums of strings, ``tuple[X, ...]``, ``dict[str, X]``, other dataclasses, and ``Any`` for
-free-form JSON. Anything else in the text is a :class:`ManifestError` that names the JSON path, such as
-``$.profiles[1].keep``.
+A field is a key; every key must be there, unless its field has a default: then the key may be missing, and is left
+out while the field has that value, so that a reader that does not know it yet still reads what does not use it. No
+other key may be there. The annotations are the schema: ``str int float bool``, enums of strings, ``tuple[X, ...]``,
+``dict[str, X]``, other dataclasses, ``X | None``, and ``Any`` for free-form JSON. Anything else in the text is a
+:class:`ManifestError` that names the JSON path, such as ``$.profiles[1].keep``.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import dataclasses
 import json
 from enum import Enum
 from math import isfinite
+from types import NoneType, UnionType
 from typing import Any, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from saccade.proto.errors import ManifestError, SaccadeError
@@ -49,7 +51,8 @@ def from_json(kind: type[T], value: Any, path: str = "$") -> T:
 def to_json(value: Any) -> Any:
     """Turn a dataclass into plain JSON values; the inverse of :func:`from_json`."""
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: to_json(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = {field.name: (field, getattr(value, field.name)) for field in dataclasses.fields(value)}
+        return {name: to_json(item) for name, (field, item) in fields.items() if not _is_default(field, item)}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, (tuple, list)):
@@ -74,13 +77,11 @@ def dump_json(value: Any) -> str:
 
 
 def _decode(kind: Any, value: Any, path: str) -> Any:
-    origin = get_origin(kind)
     if kind is Any:
         return value
-    if origin is tuple:
-        return _decode_list(get_args(kind)[0], value, path)
-    if origin is dict:
-        return _decode_dict(get_args(kind)[1], value, path)
+    decode_generic = _GENERIC.get(get_origin(kind))
+    if decode_generic is not None:
+        return decode_generic(get_args(kind), value, path)
     if dataclasses.is_dataclass(kind):
         return _decode_dataclass(kind, value, path)
     if isinstance(kind, type) and issubclass(kind, Enum):
@@ -108,34 +109,48 @@ def _decode_enum(kind: type[Enum], value: Any, path: str) -> Enum:
         _wrong_type(path, "one of " + ", ".join(repr(member.value) for member in kind), value)
 
 
-def _decode_list(item: Any, value: Any, path: str) -> tuple[Any, ...]:
+def _decode_list(arguments: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
     if not isinstance(value, list):
         _wrong_type(path, "a list", value)
-    return tuple(_decode(item, entry, f"{path}[{index}]") for index, entry in enumerate(value))
+    return tuple(_decode(arguments[0], entry, f"{path}[{index}]") for index, entry in enumerate(value))
 
 
-def _decode_dict(item: Any, value: Any, path: str) -> dict[str, Any]:
+def _decode_dict(arguments: tuple[Any, ...], value: Any, path: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         _wrong_type(path, "an object", value)
-    return {key: _decode(item, entry, f"{path}.{key}") for key, entry in value.items()}
+    return {key: _decode(arguments[1], entry, f"{path}.{key}") for key, entry in value.items()}
+
+
+def _decode_optional(arguments: tuple[Any, ...], value: Any, path: str) -> Any:
+    (kind,) = (option for option in arguments if option is not NoneType)
+    return None if value is None else _decode(kind, value, path)
+
+
+_GENERIC = {tuple: _decode_list, dict: _decode_dict, UnionType: _decode_optional}
+"""By the origin of an annotation: what decodes a value, given the annotation's arguments."""
 
 
 def _decode_dataclass(kind: Any, value: Any, path: str) -> Any:
     if not isinstance(value, dict):
         _wrong_type(path, "an object", value)
     hints = get_type_hints(kind)
-    names = [field.name for field in dataclasses.fields(kind)]
+    fields = dataclasses.fields(kind)
+    names = [field.name for field in fields]
     for key in value:
         if key not in names:
             raise ManifestError(f"{path}.{key}: unknown key; expected only {', '.join(names)}.")
-    for name in names:
-        if name not in value:
-            raise ManifestError(f"{path}.{name}: missing key; add it or export again.")
-    arguments = {name: _decode(hints[name], value[name], f"{path}.{name}") for name in names}
+    for field in fields:
+        if field.name not in value and field.default is dataclasses.MISSING:
+            raise ManifestError(f"{path}.{field.name}: missing key; add it or export again.")
+    arguments = {name: _decode(hints[name], value[name], f"{path}.{name}") for name in names if name in value}
     try:
         return kind(**arguments)
     except SaccadeError as error:
         raise ManifestError(f"{path}: {error}" if path != "$" else str(error)) from error
+
+
+def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
+    return field.default is not dataclasses.MISSING and bool(field.default == value)
 
 
 def _wrong_type(path: str, expected: str, value: Any) -> NoReturn:

@@ -18,7 +18,9 @@ from rich.table import Table
 
 from saccade.proto.errors import SaccadeError
 from saccade.proto.manifest import Manifest
+from saccade.proto.manifest_rules import is_scorer
 from saccade.proto.strict_json import to_json
+from saccade.proto.tensor_spec import TensorRole
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.daemon import Daemon, DaemonConfig, run
 from saccade.runtime.doctor import examine
@@ -139,6 +141,11 @@ def main(verbose: bool) -> None:
     show_default=True,
     help="Refuse a camera that repeats the same pixels this often in a row; 0 = never.",
 )
+@click.option(
+    "--view-scorer",
+    type=_BUNDLE,
+    help="A bundle that scores the views once per task, for a policy that reads such scores.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line when ready.")
 def serve(
     bundle: Path,
@@ -150,6 +157,7 @@ def serve(
     lease_s: float,
     max_age_ms: float | None,
     max_frozen_frames: int,
+    view_scorer: Path | None,
     as_json: bool,
 ) -> None:
     """Serve BUNDLE to one robot until SIGTERM or Ctrl-C; a second signal ends it at once.
@@ -168,6 +176,7 @@ def serve(
         lease_ns=round(lease_s * 1e9),
         max_age_ns=None if max_age_ms is None else round(max_age_ms * 1e6),
         max_frozen_frames=max_frozen_frames,
+        view_scorer=view_scorer,
     )
 
     def announce(daemon: Daemon) -> None:
@@ -230,12 +239,7 @@ def _show(manifest: Manifest) -> None:
         "files": f"{len(manifest.files)} verified, {size / 1e6:.1f} MB",
         "created": manifest.created,
         "views": ", ".join(f"{view.name} {view.height}x{view.width}" for view in manifest.views),
-        "proprio": _quantities(manifest.proprio.names, manifest.proprio.units),
-        "action": f"{_quantities(manifest.action.names, manifest.action.units)}; {manifest.action.convention}, "
-        f"chunk {manifest.action.chunk} at {manifest.action.control_hz:g} Hz",
-        "policy": f"{manifest.policy.name}, warm-up {manifest.policy.warmup_steps} steps, "
-        f"refresh every {manifest.policy.refresh_every or 'never'}",
-        "carry": ", ".join(carry.name for carry in manifest.carry) or "none",
+        **({"scores": "these views, once per task"} if is_scorer(manifest) else _control_facts(manifest)),
     }
     for name, fact in facts.items():
         console.print(f"  {name:<8} {fact}", markup=False, highlight=False)
@@ -246,6 +250,23 @@ def _show(manifest: Manifest) -> None:
             profile.name, f"{profile.keep} of {manifest.grid.tokens}", f"{profile.keep_ratio:g}", stages
         )
     console.print(table)
+
+
+def _control_facts(manifest: Manifest) -> dict[str, str]:
+    action, policy = manifest.action, manifest.policy
+    gate = "none"
+    if policy.gate is not None:
+        gate = f"full while the arm is slow: {policy.gate.window} chunks against {policy.gate.look_back} windows before"
+    return {
+        "proprio": _quantities(manifest.proprio.names, manifest.proprio.units),
+        "action": f"{_quantities(action.names, action.units)}; {action.convention}, chunk {action.chunk} "
+        f"at {action.control_hz:g} Hz",
+        "policy": f"{policy.name}, warm-up {policy.warmup_steps} steps, "
+        f"refresh every {policy.refresh_every or 'never'}",
+        "gate": gate,
+        "task": ", ".join(spec.name for spec in manifest.tensors if spec.role is TensorRole.TASK) or "none",
+        "carry": ", ".join(carry.name for carry in manifest.carry) or "none",
+    }
 
 
 def _quantities(names: tuple[str, ...], units: tuple[str, ...]) -> str:

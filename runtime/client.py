@@ -7,7 +7,7 @@ with Client("127.0.0.1:7447") as client, client.open(profile="keep25") as sessio
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from types import TracebackType
@@ -179,19 +179,31 @@ class RemoteSession:
         self._token = token
         self._deadline_s = deadline_s
 
-    def reset(self, instruction: str, *, release_stop: bool = False) -> None:
+    def reset(
+        self,
+        instruction: str,
+        *,
+        release_stop: bool = False,
+        view_scores: Mapping[str, float] | None = None,
+    ) -> None:
         """Start an episode.
 
         Args:
             instruction: What the arm shall do.
             release_stop: Release the stop latch, if it is set.
+            view_scores: How much each view matters in this task, by name: all views or none, each finite and not
+                negative. Only for a bundle whose policy reads them.
 
         Raises:
             InstructionError: Empty, or too long.
+            ViewScoresError: Not for all views, negative or not finite, or the policy reads none.
             StoppedError: The stop latch is set and ``release_stop`` is not.
         """
         request = wire.ResetRequest(
-            session_token=self._token, instruction=instruction, release_stop=release_stop
+            session_token=self._token,
+            instruction=instruction,
+            release_stop=release_stop,
+            view_scores=view_scores or {},
         )
         self._call("Reset", request, wire.ResetReply)
 

@@ -19,6 +19,8 @@ from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.servers.endpoint import DEFAULT_FROZEN_FRAMES, DEFAULT_LEASE_NS, Endpoint
 from saccade.runtime.servers.grpc_server import GrpcServer
 from saccade.runtime.servers.zmq_server import ZmqServer
+from saccade.runtime.session import check_controls
+from saccade.runtime.view_scores import ViewScorer
 
 _LOG = logging.getLogger(__name__)
 _GRACE_S = 5.0
@@ -38,6 +40,8 @@ class DaemonConfig:
         lease_ns: See :class:`saccade.runtime.servers.endpoint.Endpoint`.
         max_age_ns: See :class:`saccade.runtime.servers.endpoint.Endpoint`.
         max_frozen_frames: See :class:`saccade.runtime.session.Session`.
+        view_scorer: Directory of a bundle that scores the views once per task; None leaves them at 1 unless a client
+            tells scores.
     """
 
     bundle: Path
@@ -49,6 +53,7 @@ class DaemonConfig:
     lease_ns: int = DEFAULT_LEASE_NS
     max_age_ns: int | None = None
     max_frozen_frames: int = DEFAULT_FROZEN_FRAMES
+    view_scorer: Path | None = None
 
     def __post_init__(self) -> None:
         for name in ("threads", "lease_ns", "max_age_ns", "max_frozen_frames"):
@@ -95,14 +100,20 @@ class Daemon:
     def _serve(self, stack: ExitStack) -> None:
         config = self._config
         bundle = Bundle.open(config.bundle)
+        check_controls(bundle.manifest)
         backend = stack.enter_context(OrtBackend(threads=config.threads, prepack=config.prepack))
         program = ProgramExecutor(bundle, backend)
         program.warm_up()
+        scorer = None
+        if config.view_scorer is not None:
+            scorer = ViewScorer(Bundle.open(config.view_scorer), backend, bundle.manifest)
+            scorer.warm_up()
         self.endpoint = Endpoint(
             program,
             lease_ns=config.lease_ns,
             max_age_ns=config.max_age_ns,
             max_frozen_frames=config.max_frozen_frames,
+            scorer=scorer,
         )
         stack.callback(self.endpoint.shut_down)
         if config.zmq_bind is not None:

@@ -18,12 +18,27 @@ class Observation:
         proprio: float32 ``(dim,)`` in the physical units that the manifest names.
         captured_ns: Monotonic time at which the images were taken.
         sequence: Strictly increasing within an episode, from 1.
+        wants_telemetry: The chunk shall tell what became of the visual tokens.
     """
 
     images: dict[str, NDArray[np.uint8]]
     proprio: NDArray[np.float32]
     captured_ns: int
     sequence: int
+    wants_telemetry: bool = False
+
+
+@dataclass(frozen=True)
+class Telemetry:
+    """What became of the visual tokens of one control step; they are numbered (view, row, column).
+
+    Args:
+        kept: int64 ``(keep,)``: tokens that survived, ascending.
+        fate: int64 ``(tokens,)``: the kept token that carries each one, itself if it was kept; -1 if it was dropped.
+    """
+
+    kept: NDArray[np.int64]
+    fate: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -32,21 +47,21 @@ class ActionChunk:
 
     Args:
         actions: float32 ``(chunk, dim)`` in physical units, within the limits.
-        profile: What ran; ``full`` on warm-up and refresh steps.
-        kept: int64 ``(keep,)`` visual tokens that survived, ascending; empty if the bundle tells none.
+        profile: What ran; ``full`` on warm-up and refresh steps and while the motion gate finds the arm slow.
         clamped: Numbers that the limiter changed.
-        timings_ns: Duration of each stage and of the parts around them.
         sequence: Of the observation it answers.
         captured_ns: Capture time of that observation.
+        timings_ns: Duration of each stage and of the parts around them.
+        telemetry: None unless the observation asked for it, and if the bundle tells nothing of its tokens.
     """
 
     actions: NDArray[np.float32]
     profile: str
-    kept: NDArray[np.int64]
     clamped: int
     sequence: int
     captured_ns: int
     timings_ns: dict[str, int] = field(default_factory=dict)
+    telemetry: Telemetry | None = None
 
 
 class Robot(Protocol):

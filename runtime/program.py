@@ -3,7 +3,7 @@
 Every tensor of the manifest gets its buffer once, when the bundle is loaded. A carry has two: a step reads one
 and writes the other, and :meth:`ProgramExecutor.commit` swaps their parts. So the carry never passes through
 Python, and a step that is refused leaves it as it was. All profiles share the buffers, so one may follow another
-with no reload and no copy.
+with no reload and no copy. Task tensors are written when a task begins and stay where they are until the next.
 """
 
 from __future__ import annotations
@@ -13,10 +13,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from numpy.typing import NDArray
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from saccade.proto.errors import BundleError, EngineError
 from saccade.proto.manifest import Manifest, ProfileSpec, StageSpec
+from saccade.proto.manifest_rules import is_scorer
 from saccade.proto.statistics import Statistics
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 from saccade.runtime.bundle import Bundle
@@ -25,6 +27,8 @@ from saccade.runtime.tokens import InstructionTokens
 
 _CARRY_SIDES = 2
 _WARM_UP_STEPS = 2
+_UNTIL_SET = 1
+"""What fills a task tensor at the beginning of a task."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,8 @@ class ProgramExecutor:
 
     Attributes:
         tokens: The bundle's tokenizer.
-        statistics: The bundle's scales. Like everything, read once: a bundle that is replaced on disk changes nothing.
+        statistics: The bundle's scales; a scorer's are empty. Like everything, read once: a bundle that is replaced on
+            disk changes nothing.
 
     Raises:
         EngineError: A graph cannot be loaded.
@@ -61,12 +66,7 @@ class ProgramExecutor:
         self.tokens = InstructionTokens(
             bundle.file(manifest.instruction.tokenizer), manifest.instruction, manifest.sequence
         )
-        self.statistics = Statistics.read(
-            bundle.file(manifest.statistics),
-            manifest.statistics_key,
-            action_dim=manifest.action.dim,
-            proprio_dim=manifest.proprio.dim,
-        )
+        self.statistics = _statistics(bundle)
         self._backend = backend
         self._side = 0
         self._ran: _Program | None = None
@@ -81,12 +81,43 @@ class ProgramExecutor:
         self.reset()
 
     def reset(self) -> None:
-        """Fill every carry with its initial value."""
+        """Begin a task: fill every carry with its initial value, and every task tensor with ones."""
         self._ran = None
+        for spec in self.manifest.tensors:
+            if spec.role is TensorRole.TASK:
+                self.set_task(spec.name, _UNTIL_SET)
         for carry in self.manifest.carry:
             buffer = self._buffer(self.manifest.tensor(carry.name), self._side)
             buffer.host.fill(carry.initial)
             buffer.to_device()
+
+    def set_task(self, name: str, values: ArrayLike) -> None:
+        """Set a task tensor, from the next step until the next reset.
+
+        Args:
+            name: Of a task tensor of the manifest.
+            values: What its shape broadcasts from.
+        """
+        buffer = self._buffer(self.manifest.tensor(name))
+        buffer.host[...] = values
+        buffer.to_device()
+
+    def set_instruction(self, instruction: str) -> None:
+        """Write what the graphs need to know of an instruction into the host tensors.
+
+        Raises:
+            InstructionError: Empty, or too long.
+        """
+        tokens = self.tokens.encode(instruction)
+        for name in ("token_ids", "attention_mask", "position_ids"):
+            if name in self.inputs:
+                self.inputs[name][...] = getattr(tokens, name)
+
+    def set_images(self, images: Mapping[str, NDArray[np.uint8]]) -> None:
+        """Write images of the right size into the host tensor, if the graphs look at any."""
+        if "images" in self.inputs:
+            for index, view in enumerate(self.manifest.views):
+                self.inputs["images"][0, index] = images[view.name]
 
     def step(self, profile: str, timings_ns: dict[str, int]) -> dict[str, NDArray[Any]]:
         """Run a profile on the current inputs and carry.
@@ -163,3 +194,15 @@ class ProgramExecutor:
         if key not in self._buffers:
             self._buffers[key] = self._backend.allocate(spec.dtype, spec.shape)
         return self._buffers[key]
+
+
+def _statistics(bundle: Bundle) -> Statistics:
+    manifest = bundle.manifest
+    if is_scorer(manifest):
+        return Statistics.empty()
+    return Statistics.read(
+        bundle.file(manifest.statistics),
+        manifest.statistics_key,
+        action_dim=manifest.action.dim,
+        proprio_dim=manifest.proprio.dim,
+    )

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from types import TracebackType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saccade.proto.errors import (
+    BundleError,
     ImageError,
     LateChunkError,
     ObservationError,
@@ -16,14 +19,18 @@ from saccade.proto.errors import (
     SessionNotResetError,
     StaleObservationError,
 )
-from saccade.proto.manifest_rules import ACTIONS, FULL_PROFILE, KEPT
+from saccade.proto.manifest import Manifest
+from saccade.proto.manifest_rules import ACTIONS, FATE, FULL_PROFILE, KEPT, VIEW_SCORES, is_scorer
 from saccade.runtime.clock import Clock, monotonic_ns
 from saccade.runtime.frozen_camera import FrozenCameraDetector
 from saccade.runtime.limiter import Limiter
-from saccade.runtime.observation import ActionChunk, Observation
+from saccade.runtime.motion_gate import MotionGate
+from saccade.runtime.observation import ActionChunk, Observation, Telemetry
 from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.view_scores import ViewScorer, ordered_view_scores
 
-_NO_TOKENS = np.zeros(0, np.int64)
+_DROPPED = -1
+"""In a fate: nothing carries the token."""
 
 
 class Session:
@@ -36,8 +43,10 @@ class Session:
             capture; None accepts any age.
         max_frozen_frames: Refuse a view that repeated the same pixels this often in a row; 0 = never.
         clock: Monotonic nanoseconds.
+        scorer: Scores the views once per task, where reset gives no scores; None leaves them at 1.
 
     Raises:
+        BundleError: The bundle controls no robot.
         UnknownProfileError: The bundle has no such profile.
     """
 
@@ -49,8 +58,10 @@ class Session:
         max_age_ns: int | None = None,
         max_frozen_frames: int = 0,
         clock: Clock = monotonic_ns,
+        scorer: ViewScorer | None = None,
     ) -> None:
         manifest = program.manifest
+        check_controls(manifest)
         self._program = program
         self._manifest = manifest
         self._profile = manifest.profile(profile).name
@@ -58,23 +69,38 @@ class Session:
         self._clock = clock
         self._frozen = FrozenCameraDetector(max_frozen_frames)
         self._limiter = Limiter(manifest.limits, manifest.action.names)
-        self._has_instruction = False
+        gate = manifest.policy.gate
+        self._gate = None if gate is None else MotionGate(gate, manifest.action)
+        self._scorer = scorer
+        self._is_scoring_due = False
+        self._instruction = ""
         self._steps = 0
         self._sequence = 0
 
-    def reset(self, instruction: str) -> None:
+    def reset(self, instruction: str, *, view_scores: Mapping[str, float] | None = None) -> None:
         """Start an episode: set the instruction, restore the carry, count control steps from 0.
+
+        Args:
+            instruction: What the arm shall do.
+            view_scores: How much each view matters, by name; they win over the scorer. None or empty = not told.
 
         Raises:
             InstructionError: Empty, or too long.
+            ViewScoresError: Not for all views, negative or not finite, or the policy reads none.
         """
-        tokens = self._program.tokens.encode(instruction)
-        for name in ("token_ids", "attention_mask", "position_ids"):
-            if name in self._program.inputs:
-                self._program.inputs[name][...] = getattr(tokens, name)
+        scores = ordered_view_scores(view_scores, self._manifest) if view_scores else None
+        is_scoring_due = self._scorer is not None and scores is None
+        if self._scorer is not None and is_scoring_due:
+            self._scorer.check(instruction)
+        self._program.set_instruction(instruction)
         self._program.reset()
+        if scores is not None:
+            self._program.set_task(VIEW_SCORES, scores)
+        self._is_scoring_due = is_scoring_due
         self._frozen.reset()
-        self._has_instruction = True
+        if self._gate is not None:
+            self._gate.reset()
+        self._instruction = instruction
         self._steps = 0
         self._sequence = 0
 
@@ -83,7 +109,8 @@ class Session:
 
         Args:
             observation: All views and proprioception.
-            profile: Overrides the session's for this step; warm-up and refresh steps run ``full`` anyway.
+            profile: Overrides the session's for this step; warm-up and refresh steps run ``full`` anyway, and so does
+                every step while the motion gate, if the policy has one, finds the arm slow.
 
         Raises:
             SessionNotResetError: No instruction yet.
@@ -91,9 +118,9 @@ class Session:
             ObservationError: Stale, out of order, from a frozen camera, or unusable; nothing was run.
             ActionRefusedError: The limiter refused the chunk; the carry is as before the step.
             LateChunkError: The step took too long; the carry is as before the step.
-            EngineError: The engine failed.
+            EngineError: The engine failed, or the scorer did.
         """
-        if not self._has_instruction:
+        if not self._instruction:
             raise SessionNotResetError(
                 "expected reset(instruction) before the first observation, found none."
             )
@@ -105,14 +132,17 @@ class Session:
         self._load_images(observation)
         self._load_proprio(observation)
         timings_ns["prepare"] = time.monotonic_ns() - started
+        self._score_views(observation, timings_ns)
         results = self._program.step(chosen, timings_ns)
         finishing = time.monotonic_ns()
         actions, clamped = self._limiter.limit(
             self._program.statistics.action.unnormalise(results[ACTIONS][0])
         )
         self._check_in_time(observation)
-        kept = results[KEPT][0].copy() if KEPT in results else _NO_TOKENS
+        telemetry = self._telemetry(results) if observation.wants_telemetry else None
         self._program.commit()
+        if self._gate is not None:
+            self._gate.note(actions)
         self._steps += 1
         self._sequence = observation.sequence
         finished = time.monotonic_ns()
@@ -120,16 +150,16 @@ class Session:
         return ActionChunk(
             actions=actions,
             profile=chosen,
-            kept=kept,
             clamped=clamped,
             sequence=observation.sequence,
             captured_ns=observation.captured_ns,
             timings_ns=timings_ns,
+            telemetry=telemetry,
         )
 
     def close(self) -> None:
         """Forget the instruction; the program may serve another session."""
-        self._has_instruction = False
+        self._instruction = ""
 
     def __enter__(self) -> Session:
         return self
@@ -140,12 +170,32 @@ class Session:
         self.close()
 
     def _scheduled(self, profile: str) -> str:
-        """Apply the warm-up and refresh rules of the manifest's policy."""
+        """Apply the rules of the manifest's policy: warm-up, refresh, motion gate."""
         self._manifest.profile(profile)
         policy = self._manifest.policy
         is_warmup = self._steps < policy.warmup_steps
         is_refresh = policy.refresh_every > 0 and self._steps % policy.refresh_every == 0
-        return FULL_PROFILE if is_warmup or is_refresh else profile
+        is_slow = self._gate is not None and not self._gate.is_fast
+        return FULL_PROFILE if is_warmup or is_refresh or is_slow else profile
+
+    def _score_views(self, observation: Observation, timings_ns: dict[str, int]) -> None:
+        """Once per task, from its first observation, outside any later control step."""
+        if self._scorer is not None and self._is_scoring_due:
+            scores = self._scorer.score(observation.images, self._instruction, timings_ns)
+            self._program.set_task(VIEW_SCORES, scores)
+            self._is_scoring_due = False
+
+    def _telemetry(self, results: Mapping[str, NDArray[Any]]) -> Telemetry | None:
+        """Copy what the graphs tell of the tokens; each of the two follows from the other where nothing is merged."""
+        tokens = np.arange(self._manifest.grid.tokens, dtype=np.int64)
+        if FATE in results:
+            fate = results[FATE][0].copy()
+            kept = results[KEPT][0].copy() if KEPT in results else tokens[fate == tokens]
+            return Telemetry(kept, fate)
+        if KEPT in results:
+            kept = results[KEPT][0].copy()
+            return Telemetry(kept, np.where(np.isin(tokens, kept), tokens, _DROPPED))
+        return None
 
     def _check_order(self, observation: Observation) -> None:
         if observation.sequence <= self._sequence:
@@ -184,9 +234,7 @@ class Session:
                     f"found {pixels.dtype}{list(pixels.shape)}: resize or convert it first."
                 )
         self._frozen.check(observation.images)
-        if "images" in self._program.inputs:
-            for index, view in enumerate(views):
-                self._program.inputs["images"][0, index] = observation.images[view.name]
+        self._program.set_images(observation.images)
 
     def _load_proprio(self, observation: Observation) -> None:
         proprio = self._checked_proprio(observation.proprio)
@@ -206,3 +254,16 @@ class Session:
                 f"expected finite proprioception, found {proprio.tolist()}: check the sensor of {name!r}."
             )
         return proprio
+
+
+def check_controls(manifest: Manifest) -> None:
+    """Refuse a bundle that controls no robot.
+
+    Raises:
+        BundleError: It is a scorer.
+    """
+    if is_scorer(manifest):
+        raise BundleError(
+            f"expected a bundle that controls a robot, found the scorer {manifest.name!r}: "
+            f"serve it beside one, as --view-scorer."
+        )

@@ -7,7 +7,7 @@ import numpy as np
 from saccade.proto.codec import tensor_from_wire, tensor_to_wire
 from saccade.proto.errors import ImageError
 from saccade.proto.v1 import control_pb2 as wire
-from saccade.runtime.observation import ActionChunk, Observation
+from saccade.runtime.observation import ActionChunk, Observation, Telemetry
 
 
 def observation_to_wire(observation: Observation, *, token: str, profile: str) -> wire.Observation:
@@ -22,6 +22,7 @@ def observation_to_wire(observation: Observation, *, token: str, profile: str) -
         ],
         proprio=tensor_to_wire(np.asarray(observation.proprio)),
         profile=profile,
+        wants_telemetry=observation.wants_telemetry,
     )
 
 
@@ -40,6 +41,7 @@ def observation_from_wire(message: wire.Observation) -> Observation:
         proprio=tensor_from_wire(message.proprio),
         captured_ns=message.captured_monotonic_ns,
         sequence=message.sequence,
+        wants_telemetry=message.wants_telemetry,
     )
 
 
@@ -49,11 +51,25 @@ def chunk_to_wire(chunk: ActionChunk) -> wire.ActionChunk:
         sequence=chunk.sequence,
         actions=tensor_to_wire(chunk.actions),
         profile=chunk.profile,
-        kept=tensor_to_wire(chunk.kept),
         clamped=chunk.clamped,
         timings_ns=chunk.timings_ns,
         captured_monotonic_ns=chunk.captured_ns,
+        telemetry=None if chunk.telemetry is None else telemetry_to_wire(chunk.telemetry),
     )
+
+
+def telemetry_to_wire(telemetry: Telemetry) -> wire.Telemetry:
+    """Pack telemetry."""
+    return wire.Telemetry(kept=tensor_to_wire(telemetry.kept), fate=tensor_to_wire(telemetry.fate))
+
+
+def telemetry_from_wire(message: wire.Telemetry) -> Telemetry:
+    """Unpack telemetry.
+
+    Raises:
+        MessageError: A tensor whose shape and data do not fit.
+    """
+    return Telemetry(kept=tensor_from_wire(message.kept), fate=tensor_from_wire(message.fate))
 
 
 def chunk_from_wire(message: wire.ActionChunk) -> ActionChunk:
@@ -65,9 +81,9 @@ def chunk_from_wire(message: wire.ActionChunk) -> ActionChunk:
     return ActionChunk(
         actions=tensor_from_wire(message.actions),
         profile=message.profile,
-        kept=tensor_from_wire(message.kept),
         clamped=message.clamped,
         sequence=message.sequence,
         captured_ns=message.captured_monotonic_ns,
         timings_ns=dict(message.timings_ns),
+        telemetry=telemetry_from_wire(message.telemetry) if message.HasField("telemetry") else None,
     )

@@ -61,13 +61,14 @@ class CommaSeparated(click.ParamType):
 class OutputPath(click.Path):
     """A file that can be written: found out before the work, not after it."""
 
-    def __init__(self) -> None:
-        super().__init__(path_type=Path, dir_okay=False, writable=True, allow_dash=True)
+    def __init__(self, *, allow_dash: bool = True) -> None:
+        super().__init__(path_type=Path, dir_okay=False, writable=True, allow_dash=allow_dash)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Look for the folder."""
         path = Path(str(super().convert(value, param, ctx)))
-        if path != Path("-") and not os.access(path.parent, os.W_OK):
+        is_stdout = self.allow_dash and path == Path("-")
+        if not is_stdout and not os.access(path.parent, os.W_OK):
             self.fail(f"expected a folder that can be written to at {path.parent}, found none.", param, ctx)
         return path
 
@@ -95,6 +96,11 @@ def sim() -> None:
 @click.option("--in-process", is_flag=True, help="No daemon: to debug, and to compare.")
 @click.option("--threads", default=0, show_default=True, help="Threads of the engine; 0 = one for each core.")
 @click.option(
+    "--record",
+    type=OutputPath(allow_dash=False),
+    help="Write one episode of each task as a moving picture (WebP): which tokens were kept, merged, dropped.",
+)
+@click.option(
     "--json",
     "json_path",
     type=_OUTPUT,
@@ -112,6 +118,7 @@ def run(
     transport: Any,
     in_process: bool,
     threads: int,
+    record: Path | None,
     json_path: Path | None,
 ) -> None:
     """Run episodes with BUNDLE on held-out seeds and print success, latency and tokens.
@@ -120,11 +127,14 @@ def run(
     Examples:
         saccade sim run ./bundle --tasks reach,stack --episodes 20 --keep 1.0,0.25
         saccade sim run ./bundle --wrong-instruction --json control.json
+        saccade sim run ./bundle --profile keep12.5 --episodes 5 --record episodes.webp
     """
     check_graphics()
     from saccade.sim.connection import connect, profiles_for  # noqa: PLC0415
     from saccade.sim.display import LiveProgress, score_table  # noqa: PLC0415
     from saccade.sim.evaluation import Plan, check_tasks, evaluate, results_to_json  # noqa: PLC0415
+    from saccade.sim.moving_picture import write_moving_picture  # noqa: PLC0415
+    from saccade.sim.recorder import ClipRecorder  # noqa: PLC0415
 
     check_tasks(tasks)
     seeds = held_out_seeds(seed0, episodes)
@@ -134,8 +144,12 @@ def run(
         names = tuple(manifest.profile(name).name for name in profiles or profiles_for(manifest, keep))
         plan = Plan(tasks, names, seeds, execute, wrong_instruction)
         with LiveProgress(plan, console) as progress:
-            results = evaluate(connection, plan, progress)
+            recorder = ClipRecorder.of_smallest(manifest, names, progress)
+            results = evaluate(connection, plan, progress if record is None else recorder)
         console.print(score_table(results.scores()))
+        if record is not None:
+            write_moving_picture(tuple(recorder.clips.values()), manifest.grid, record)
+            console.print(f"recorded: {record}")
         if json_path is not None:
             text = json.dumps(results_to_json(results, connection)) + "\n"
             if json_path == Path("-"):

@@ -25,8 +25,7 @@ class ControlStep:
 
     Args:
         latency_ns: Seen by the caller, around ``act`` alone.
-        profile: What ran; ``full`` on warm-up and refresh steps, empty if the chunk was refused.
-        kept: Visual tokens that survived; 0 if the chunk was refused.
+        profile: What ran; ``full`` where the policy's rules ask for it, empty if the chunk was refused.
         clamped: Numbers that the limiter changed.
         is_refused: The limiter refused the chunk, and the arm was held.
         timings_ns: Durations that the session reports, by part.
@@ -34,7 +33,6 @@ class ControlStep:
 
     latency_ns: int
     profile: str
-    kept: int
     clamped: int
     is_refused: bool
     timings_ns: dict[str, int]
@@ -101,7 +99,7 @@ def run_episode(
         profile: Asked for in every control step.
         execute: Actions of each chunk that are executed.
         is_told_wrong: Tell the model another task (control: it must do that one, and not the true one).
-        watch: Called after every ``act``, outside the measured time.
+        watch: Called after every ``act``, outside the measured time; then telemetry is asked for.
 
     Raises:
         SaccadeError: Whatever the robot raises, except a refused chunk, which holds the arm for one step.
@@ -116,7 +114,13 @@ def run_episode(
     while goes_on:
         if steps:
             seen = env.observe()
-        observation = Observation(seen["images"], seen["proprio"], time.monotonic_ns(), len(steps) + 1)
+        observation = Observation(
+            seen["images"],
+            seen["proprio"],
+            time.monotonic_ns(),
+            len(steps) + 1,
+            wants_telemetry=watch is not None,
+        )
         step, chunk = _act(robot, observation, profile)
         steps.append(step)
         if watch is not None:
@@ -167,7 +171,7 @@ def _act(robot: Robot, observation: Observation, profile: str) -> tuple[ControlS
         chunk = robot.act(observation, profile)
     except ActionRefusedError:
         latency_ns = time.monotonic_ns() - started
-        return ControlStep(latency_ns, "", 0, 0, True, {}), None
+        return ControlStep(latency_ns, "", 0, True, {}), None
     latency_ns = time.monotonic_ns() - started
-    step = ControlStep(latency_ns, chunk.profile, len(chunk.kept), chunk.clamped, False, chunk.timings_ns)
+    step = ControlStep(latency_ns, chunk.profile, chunk.clamped, False, chunk.timings_ns)
     return step, chunk

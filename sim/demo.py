@@ -42,9 +42,8 @@ def _run(
         f"{connection.transport}, {connection.engine}: {len(seeds)} held-out episodes a cell"
     )
     plan = Plan(tasks, profiles, seeds)
-    recorded = min(profiles, key=lambda name: manifest.profile(name).keep)
     with LiveProgress(plan, console) as progress:
-        recorder = ClipRecorder(recorded, tuple(view.name for view in manifest.views), progress)
+        recorder = ClipRecorder.of_smallest(manifest, profiles, progress)
         results = evaluate(connection, plan, recorder)
     console.print(score_table(results.scores()))
     return render_report(Report(manifest, connection.engine, connection.transport, results, recorder.clips))

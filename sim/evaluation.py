@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -77,10 +77,12 @@ class Results:
     Args:
         plan: As it was run.
         episodes: In the order in which they ran.
+        keeps: Visual tokens that survive in each profile of the bundle.
     """
 
     plan: Plan
     episodes: tuple[Episode, ...]
+    keeps: Mapping[str, int]
 
     def of(self, profile: str, template: str | None = None) -> list[Episode]:
         """Return the episodes of a profile, and of a template if one is given."""
@@ -94,13 +96,17 @@ class Results:
         """Return one row for each template and profile; then, if there are several templates, one for each profile."""
         plan = self.plan
         rows = [
-            score(template, profile, self.of(profile, template))
+            score(template, profile, self.of(profile, template), self.keeps)
             for template in plan.templates
             for profile in plan.profiles
         ]
         if len(plan.templates) > 1:
-            rows += [score(ALL_TASKS, profile, self.of(profile)) for profile in plan.profiles]
+            rows += [self.pooled(profile) for profile in plan.profiles]
         return rows
+
+    def pooled(self, profile: str) -> Score:
+        """Return the row of a profile over all templates."""
+        return score(ALL_TASKS, profile, self.of(profile), self.keeps)
 
 
 def check_tasks(templates: tuple[str, ...]) -> None:
@@ -146,7 +152,8 @@ def evaluate(connection: Connection, plan: Plan, watcher: Watcher) -> Results:
                     )
                     episodes.append(episode)
                     watcher.end(episode)
-    return Results(plan, tuple(episodes))
+    keeps = {profile.name: profile.keep for profile in connection.manifest.profiles}
+    return Results(plan, tuple(episodes), keeps)
 
 
 def results_to_json(results: Results, connection: Connection) -> dict[str, Any]:

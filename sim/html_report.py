@@ -16,15 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from saccade.proto.manifest import Manifest
+from saccade.proto.manifest import GridSpec, Manifest
 from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.runtime.observation import Telemetry
 from saccade.sim.evaluation import ALL_TASKS, Results
 from saccade.sim.latency_chart import latency_histogram
+from saccade.sim.overlay import token_layer
 from saccade.sim.provenance import machine, versions
 from saccade.sim.recorder import Clip
-from saccade.sim.scoring import Score, profile_latencies_ns, score
+from saccade.sim.scoring import Score, profile_latencies_ns
 
 _WEBP_QUALITY = 84
+_VIEW_PX = 360
 _COLUMNS = (
     "task",
     "profile",
@@ -92,12 +95,8 @@ def _part(name: str) -> str:
     return (files("saccade.sim") / "report" / name).read_text(encoding="utf-8")
 
 
-def _pooled(report: Report, profile: str) -> Score:
-    return score(ALL_TASKS, profile, report.results.of(profile))
-
-
 def _headline(report: Report) -> tuple[str, str]:
-    manifest, pruned = report.manifest, _pooled(report, report.pruned)
+    manifest, pruned = report.manifest, report.results.pooled(report.pruned)
     tokens = manifest.grid.tokens
     headline = (
         f"{pruned.success.successes} of {pruned.success.episodes} episodes solved, "
@@ -105,7 +104,7 @@ def _headline(report: Report) -> tuple[str, str]:
     )
     lead = f"{escape(manifest.name)} drives a simulated arm through the daemon; the policy is {manifest.policy.name}. "
     if FULL_PROFILE in report.results.plan.profiles and report.pruned != FULL_PROFILE:
-        full = _pooled(report, FULL_PROFILE)
+        full = report.results.pooled(FULL_PROFILE)
         lead += (
             f"With every patch it solves {full.success.successes} of {full.success.episodes}; "
             f"a control step takes {full.p50_ns / 1e6:.1f} ms instead of {pruned.p50_ns / 1e6:.1f} ms."
@@ -114,7 +113,8 @@ def _headline(report: Report) -> tuple[str, str]:
 
 
 def _figures(report: Report) -> str:
-    pruned, full = _pooled(report, report.pruned), _pooled(report, report.results.plan.profiles[0])
+    results = report.results
+    pruned, full = results.pooled(report.pruned), results.pooled(results.plan.profiles[0])
     low, high = pruned.success.interval
     cells = (
         (
@@ -139,17 +139,18 @@ def _against(score_: Score, latency_ns: int) -> str:
 
 def _warmup_note(manifest: Manifest) -> str:
     steps = manifest.policy.warmup_steps
-    if steps == 0:
-        return ""
     looks = "look" if steps == 1 else f"{steps} looks"
-    return f"The first {looks} of an episode warm the policy up and see everything."
+    notes = [f"The first {looks} of an episode warm the policy up and see everything."] if steps else []
+    if manifest.policy.gate is not None:
+        notes.append("While the arm is slow, the motion gate lets every look see everything.")
+    return " ".join(notes)
 
 
 def _clip_figure(clip: Clip) -> str:
     solved = clip.episode.is_success
     return f"""
 <figure class="clip">
-  <canvas role="img" aria-label="Scene and wrist camera, kept patches lit"></canvas>
+  <canvas role="img" aria-label="Scene and wrist camera, kept patches clear"></canvas>
   <figcaption>
     <div class="said"><q>{escape(clip.episode.instruction)}</q>
       <span class="outcome{" solved" if solved else ""}">{"solved" if solved else "not solved"}</span></div>
@@ -157,7 +158,7 @@ def _clip_figure(clip: Clip) -> str:
       <span class="clock"></span></div>
     <div class="controls"><button class="play" type="button">Pause</button>
       <input class="seek" type="range" min="0" value="0" aria-label="Look">
-      <button class="shade" type="button" aria-pressed="true">Darken dropped</button></div>
+      <button class="shade" type="button" aria-pressed="true">Show tokens</button></div>
   </figcaption>
 </figure>"""
 
@@ -165,28 +166,40 @@ def _clip_figure(clip: Clip) -> str:
 def _clips_data(report: Report) -> str:
     grid = report.manifest.grid
     data = {
-        "grid": {"views": grid.views, "rows": grid.rows, "columns": grid.columns, "tokens": grid.tokens},
+        "tokens": grid.tokens,
+        "view_px": _VIEW_PX,
         "views": [view.name for view in report.manifest.views],
         "control_hz": report.manifest.action.control_hz,
         "execute": report.results.plan.execute,
-        "clips": [_clip_data(clip) for clip in report.clips.values()],
+        "clips": [_clip_data(clip, grid) for clip in report.clips.values()],
     }
     return json.dumps(data, separators=(",", ":")).replace("<", "\\u003c")
 
 
-def _clip_data(clip: Clip) -> dict[str, Any]:
+def _clip_data(clip: Clip, grid: GridSpec) -> dict[str, Any]:
+    """Frames, and layers to lay over them; a layer is empty where every token was kept or nothing is known."""
     return {
         "frames": [_webp(np.concatenate(list(views), axis=1)) for views in clip.frames],
-        "kept": clip.kept,
+        "layers": [_layers(telemetry, grid) for telemetry in clip.telemetry],
+        "kept": [None if telemetry is None else len(telemetry.kept) for telemetry in clip.telemetry],
         "profiles": clip.profiles,
         "env_steps": clip.env_steps,
         "poster": len(clip.frames) // 2,
     }
 
 
-def _webp(pixels: NDArray[np.uint8]) -> str:
+def _layers(telemetry: Telemetry | None, grid: GridSpec) -> str:
+    if telemetry is None or len(telemetry.kept) == grid.tokens:
+        return ""
+    layers = [
+        token_layer(telemetry.fate, grid, view, height=_VIEW_PX, width=_VIEW_PX) for view in range(grid.views)
+    ]
+    return _webp(np.concatenate(layers, axis=1), lossless=True)
+
+
+def _webp(pixels: NDArray[np.uint8], *, lossless: bool = False) -> str:
     buffer = BytesIO()
-    Image.fromarray(pixels).save(buffer, "WEBP", quality=_WEBP_QUALITY, method=6)
+    Image.fromarray(pixels).save(buffer, "WEBP", quality=_WEBP_QUALITY, method=6, lossless=lossless)
     return f"data:image/webp;base64,{b64encode(buffer.getvalue()).decode()}"
 
 

@@ -1,13 +1,15 @@
-"""Keeps the moments of one episode for each task: what the model saw, and which patches it kept."""
+"""Keeps the moments of one episode for each task: what the model saw, and what became of its visual tokens."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.proto.manifest import Manifest
+from saccade.runtime.observation import Telemetry
 from saccade.sim.closed_loop import Episode, Moment
 from saccade.sim.evaluation import Watcher
 
@@ -19,14 +21,15 @@ class Clip:
     Args:
         episode: How it went.
         frames: uint8 ``(moments, views, height, width, 3)`` RGB.
-        kept: Visual tokens that survived, ascending, for each moment; empty where the chunk was refused.
+        telemetry: What became of the visual tokens, for each moment; None where the chunk was refused, or if the bundle
+            tells nothing of its tokens.
         profiles: What ran, for each moment.
         env_steps: Control steps of the environment before each moment.
     """
 
     episode: Episode
     frames: NDArray[np.uint8]
-    kept: tuple[tuple[int, ...], ...]
+    telemetry: tuple[Telemetry | None, ...]
     profiles: tuple[str, ...]
     env_steps: tuple[int, ...]
 
@@ -50,6 +53,12 @@ class ClipRecorder:
         self._watcher = watcher
         self._moments: list[Moment] = []
 
+    @classmethod
+    def of_smallest(cls, manifest: Manifest, profiles: Sequence[str], watcher: Watcher) -> ClipRecorder:
+        """Record, of these profiles, the one with the fewest visual tokens."""
+        smallest = min(profiles, key=lambda name: manifest.profile(name).keep)
+        return cls(smallest, tuple(view.name for view in manifest.views), watcher)
+
     def begin(self, template: str, profile: str, seed: int) -> Callable[[Moment], None] | None:
         """Record while the template has no success yet."""
         self._watcher.begin(template, profile, seed)
@@ -70,7 +79,7 @@ class ClipRecorder:
         return Clip(
             episode=episode,
             frames=np.array(seen),
-            kept=tuple(() if chunk is None else tuple(chunk.kept.tolist()) for chunk in chunks),
+            telemetry=tuple(None if chunk is None else chunk.telemetry for chunk in chunks),
             profiles=tuple("refused" if chunk is None else chunk.profile for chunk in chunks),
             env_steps=tuple(moment.env_step for moment in self._moments),
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import sqrt
 
@@ -72,8 +72,15 @@ class Score:
     refused: int
 
 
-def score(template: str, profile: str, episodes: Sequence[Episode]) -> Score:
-    """Summarise episodes that asked for one profile."""
+def score(template: str, profile: str, episodes: Sequence[Episode], keeps: Mapping[str, int]) -> Score:
+    """Summarise episodes that asked for one profile.
+
+    Args:
+        template: Task template, or what the episodes were pooled from.
+        profile: What was asked for.
+        episodes: To be summarised.
+        keeps: Visual tokens that survive in each profile of the bundle.
+    """
     steps = [step for episode in episodes for step in episode.control_steps]
     answered = [step for step in steps if not step.is_refused]
     latencies_ns = profile_latencies_ns(episodes, profile)
@@ -85,7 +92,7 @@ def score(template: str, profile: str, episodes: Sequence[Episode]) -> Score:
         told=SuccessRate(sum(episode.is_told_done for episode in episodes), len(episodes)),
         p50_ns=p50_ns,
         p99_ns=p99_ns,
-        visual_tokens=float(np.mean([step.kept for step in answered])) if answered else 0.0,
+        visual_tokens=float(np.mean([keeps[step.profile] for step in answered])) if answered else 0.0,
         control_steps=len(steps),
         full_steps=sum(_is_promoted(step, profile) for step in answered),
         clamped=sum(step.clamped for step in steps),

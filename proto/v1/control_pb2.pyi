@@ -114,37 +114,56 @@ class OpenReply(_message.Message):
     def __init__(self, session_token: _Optional[str] = ..., lease_ns: _Optional[int] = ..., max_age_ns: _Optional[int] = ...) -> None: ...
 
 class ResetRequest(_message.Message):
-    __slots__ = ("session_token", "instruction", "release_stop")
+    __slots__ = ("session_token", "instruction", "release_stop", "view_scores")
+    class ViewScoresEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: float
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[float] = ...) -> None: ...
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     INSTRUCTION_FIELD_NUMBER: _ClassVar[int]
     RELEASE_STOP_FIELD_NUMBER: _ClassVar[int]
+    VIEW_SCORES_FIELD_NUMBER: _ClassVar[int]
     session_token: str
     instruction: str
     release_stop: bool
-    def __init__(self, session_token: _Optional[str] = ..., instruction: _Optional[str] = ..., release_stop: bool = ...) -> None: ...
+    view_scores: _containers.ScalarMap[str, float]
+    def __init__(self, session_token: _Optional[str] = ..., instruction: _Optional[str] = ..., release_stop: bool = ..., view_scores: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class ResetReply(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...
 
 class Observation(_message.Message):
-    __slots__ = ("session_token", "sequence", "captured_monotonic_ns", "images", "proprio", "profile")
+    __slots__ = ("session_token", "sequence", "captured_monotonic_ns", "images", "proprio", "profile", "wants_telemetry")
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     CAPTURED_MONOTONIC_NS_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
     PROPRIO_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
+    WANTS_TELEMETRY_FIELD_NUMBER: _ClassVar[int]
     session_token: str
     sequence: int
     captured_monotonic_ns: int
     images: _containers.RepeatedCompositeFieldContainer[Image]
     proprio: Tensor
     profile: str
-    def __init__(self, session_token: _Optional[str] = ..., sequence: _Optional[int] = ..., captured_monotonic_ns: _Optional[int] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., proprio: _Optional[_Union[Tensor, _Mapping]] = ..., profile: _Optional[str] = ...) -> None: ...
+    wants_telemetry: bool
+    def __init__(self, session_token: _Optional[str] = ..., sequence: _Optional[int] = ..., captured_monotonic_ns: _Optional[int] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., proprio: _Optional[_Union[Tensor, _Mapping]] = ..., profile: _Optional[str] = ..., wants_telemetry: bool = ...) -> None: ...
+
+class Telemetry(_message.Message):
+    __slots__ = ("kept", "fate")
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    FATE_FIELD_NUMBER: _ClassVar[int]
+    kept: Tensor
+    fate: Tensor
+    def __init__(self, kept: _Optional[_Union[Tensor, _Mapping]] = ..., fate: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class ActionChunk(_message.Message):
-    __slots__ = ("sequence", "actions", "profile", "kept", "clamped", "timings_ns", "captured_monotonic_ns")
+    __slots__ = ("sequence", "actions", "profile", "clamped", "timings_ns", "captured_monotonic_ns", "telemetry")
     class TimingsNsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -155,18 +174,18 @@ class ActionChunk(_message.Message):
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     ACTIONS_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
-    KEPT_FIELD_NUMBER: _ClassVar[int]
     CLAMPED_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_NS_FIELD_NUMBER: _ClassVar[int]
     CAPTURED_MONOTONIC_NS_FIELD_NUMBER: _ClassVar[int]
+    TELEMETRY_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     actions: Tensor
     profile: str
-    kept: Tensor
     clamped: int
     timings_ns: _containers.ScalarMap[str, int]
     captured_monotonic_ns: int
-    def __init__(self, sequence: _Optional[int] = ..., actions: _Optional[_Union[Tensor, _Mapping]] = ..., profile: _Optional[str] = ..., kept: _Optional[_Union[Tensor, _Mapping]] = ..., clamped: _Optional[int] = ..., timings_ns: _Optional[_Mapping[str, int]] = ..., captured_monotonic_ns: _Optional[int] = ...) -> None: ...
+    telemetry: Telemetry
+    def __init__(self, sequence: _Optional[int] = ..., actions: _Optional[_Union[Tensor, _Mapping]] = ..., profile: _Optional[str] = ..., clamped: _Optional[int] = ..., timings_ns: _Optional[_Mapping[str, int]] = ..., captured_monotonic_ns: _Optional[int] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ...) -> None: ...
 
 class StreamReply(_message.Message):
     __slots__ = ("chunk", "error")

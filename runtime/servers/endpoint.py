@@ -1,14 +1,13 @@
 """The daemon's behaviour, without a transport: request message in, reply message or error out.
 
-Two locks. ``_state`` guards who owns the robot and is held for microseconds; ``_engine`` is held for a whole
-control step. Only Reset and Act take the second; Stop takes neither, so it never waits for the engine.
+Two locks. That of the lease is held for microseconds; ``_engine`` is held for a whole control step. Only Reset and Act
+take the second; Stop takes neither, so it never waits for the engine.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import logging
-import secrets
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,8 +20,6 @@ from saccade.proto.errors import (
     DeadlineError,
     DrainingError,
     InternalError,
-    LeaseHeldError,
-    NoSessionError,
     SaccadeError,
     SupersededError,
 )
@@ -31,21 +28,20 @@ from saccade.proto.manifest_rules import FULL_PROFILE
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.versions import WIRE_VERSION, check_wire_version
 from saccade.runtime.clock import Clock, clock_id, monotonic_ns
+from saccade.runtime.counters import Counters
 from saccade.runtime.frame_slot import FrameSlot
 from saccade.runtime.observation import Observation
 from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.servers.lease import Lease, Owner
 from saccade.runtime.servers.stop_latch import StopLatch
 from saccade.runtime.session import Session
-from saccade.runtime.telemetry import Telemetry
+from saccade.runtime.view_scores import ViewScorer
 from saccade.runtime.wire_format import chunk_to_wire, observation_from_wire
 
 _LOG = logging.getLogger(__name__)
 _MESSAGE_MARGIN_BYTES = 1 << 20
 DEFAULT_LEASE_NS = 10_000_000_000
 DEFAULT_FROZEN_FRAMES = 10
-
-_VANISHED_LEASE_NS = 1_000_000_000
-"""What is left of the lease of a client whose stream broke; any call of its renews it."""
 
 Reply = Callable[[wire.StreamReply], None]
 IsWanted = Callable[[], bool]
@@ -67,17 +63,6 @@ class Method:
     waits: bool = False
 
 
-@dataclass
-class _Owner:
-    token: str
-    client_name: str
-    session: Session
-    has_our_clock: bool
-    expires_ns: int
-    vanished_ns: int = -1
-    reset_ns: int = 0
-
-
 @dataclass(frozen=True)
 class _Pending:
     request: wire.Observation
@@ -90,11 +75,12 @@ class Endpoint:
 
     Args:
         program: Loaded and warmed.
-        lease_ns: A lease that was not renewed for this long may be taken over. Its owner may go on until then.
+        lease_ns: See :class:`saccade.runtime.servers.lease.Lease`.
         max_age_ns: Refuse older observations and later chunks; None = as long as one chunk lasts, 0 = any age. A
             client may ask for less, not for more.
         max_frozen_frames: See :class:`saccade.runtime.session.Session`.
         clock: Monotonic nanoseconds.
+        scorer: See :class:`saccade.runtime.session.Session`.
     """
 
     def __init__(
@@ -105,18 +91,18 @@ class Endpoint:
         max_age_ns: int | None = None,
         max_frozen_frames: int = DEFAULT_FROZEN_FRAMES,
         clock: Clock = monotonic_ns,
+        scorer: ViewScorer | None = None,
     ) -> None:
-        self.telemetry = Telemetry()
+        self.counters = Counters()
         self.is_ready = True
         self._program = program
         self._manifest_json = manifest_to_json(program.manifest)
-        self._lease_ns = lease_ns
         self._max_age_ns = chunk_ns(program.manifest) if max_age_ns is None else max_age_ns
         self._max_frozen_frames = max_frozen_frames
         self._clock = clock
-        self._owner: _Owner | None = None
+        self._scorer = scorer
+        self._lease = Lease(lease_ns, clock)
         self._latch = StopLatch()
-        self._state = threading.Lock()
         self._engine = threading.Lock()
         self._slot: FrameSlot[_Pending] = FrameSlot()
         self._streamer = threading.Thread(target=self._run_stream, name="saccade-stream", daemon=True)
@@ -140,8 +126,6 @@ class Endpoint:
 
     def describe(self, _request: wire.DescribeRequest) -> wire.DescribeReply:
         """Say what is served."""
-        with self._state:
-            is_owned = self._owner is not None and self._clock() < self._owner.expires_ns
         return wire.DescribeReply(
             wire_version=WIRE_VERSION,
             server_version=version("saccade"),
@@ -151,9 +135,9 @@ class Endpoint:
             server_monotonic_ns=self._clock(),
             max_message_bytes=self.max_message_bytes,
             is_ready=self.is_ready,
-            is_owned=is_owned,
+            is_owned=self._lease.is_held,
             is_stopped=self._latch.is_set,
-            counters=self.telemetry.snapshot(),
+            counters=self.counters.snapshot(),
         )
 
     def open(self, request: wire.OpenRequest) -> wire.OpenReply:
@@ -174,24 +158,12 @@ class Endpoint:
             max_age_ns=max_age_ns or None,
             max_frozen_frames=self._max_frozen_frames,
             clock=self._clock,
+            scorer=self._scorer,
         )
-        with self._state:
-            now = self._clock()
-            if self._owner is not None and now < self._owner.expires_ns:
-                raise LeaseHeldError(
-                    f"expected a free robot, found it owned by {self._owner.client_name!r} for up to "
-                    f"{(self._owner.expires_ns - now) / 1e9:.1f} s more: wait, or close that client."
-                )
-            self._owner = _Owner(
-                token=secrets.token_hex(16),
-                client_name=request.client_name or "unnamed client",
-                session=session,
-                has_our_clock=request.clock_id == clock_id(),
-                expires_ns=now + self._lease_ns,
-            )
-            return wire.OpenReply(
-                session_token=self._owner.token, lease_ns=self._lease_ns, max_age_ns=max_age_ns
-            )
+        token = self._lease.take(
+            request.client_name or "unnamed client", session, has_our_clock=request.clock_id == clock_id()
+        )
+        return wire.OpenReply(session_token=token, lease_ns=self._lease.duration_ns, max_age_ns=max_age_ns)
 
     def reset(self, request: wire.ResetRequest, *, is_wanted: IsWanted = lambda: True) -> wire.ResetReply:
         """Start an episode.
@@ -200,15 +172,16 @@ class Endpoint:
             NoSessionError: The token is not the owner's.
             StoppedError: The stop latch is set and the request does not release it, or somebody stopped meanwhile.
             InstructionError: Empty, or too long.
+            ViewScoresError: Not for all views, negative or not finite, or the policy reads none.
             DrainingError: The daemon is shutting down.
         """
         mark = self._latch.mark()
         with self._engine:
             self._check_wanted(is_wanted)
-            owner = self._renew(request.session_token, self._clock())
+            owner = self._lease.renew(request.session_token, self._clock())
             if not request.release_stop:
                 self._latch.check()
-            owner.session.reset(request.instruction)
+            owner.session.reset(request.instruction, view_scores=request.view_scores)
             owner.reset_ns = self._clock()
             if request.release_stop:
                 self._latch.release(mark)
@@ -232,10 +205,10 @@ class Endpoint:
             SaccadeError: Whatever :meth:`saccade.runtime.session.Session.act` raises.
         """
         arrived_ns = self._clock() if arrived_ns is None else arrived_ns
-        self.telemetry.count("observations")
+        self.counters.count("observations")
         with self._engine:
             self._check_wanted(is_wanted)
-            owner = self._renew(request.session_token, arrived_ns)
+            owner = self._lease.renew(request.session_token, arrived_ns)
             if arrived_ns < owner.reset_ns:
                 raise SupersededError(
                     "expected an observation of this episode, found one that arrived before its reset: ignore it."
@@ -243,13 +216,13 @@ class Endpoint:
             self._latch.check()
             observation = self._on_our_clock(observation_from_wire(request), owner, arrived_ns)
             chunk = owner.session.act(observation, request.profile or None)
-            self._renew(request.session_token, arrived_ns)
+            self._lease.renew(request.session_token, arrived_ns)
             self._latch.check()
         chunk = dataclasses.replace(chunk, captured_ns=request.captured_monotonic_ns)
         chunk.timings_ns["total"] = self._clock() - arrived_ns
-        self.telemetry.count("chunks")
-        self.telemetry.count("clamped", chunk.clamped)
-        self.telemetry.time(f"total.{chunk.profile}", chunk.timings_ns["total"])
+        self.counters.count("chunks")
+        self.counters.count("clamped", chunk.clamped)
+        self.counters.time(f"total.{chunk.profile}", chunk.timings_ns["total"])
         return chunk_to_wire(chunk)
 
     def submit(self, request: wire.Observation, reply: Reply) -> None:
@@ -260,8 +233,7 @@ class Endpoint:
         pending = _Pending(request, self._clock(), reply)
         try:
             self._check_ready()
-            with self._state:
-                self._owned(request.session_token)
+            self._lease.check(request.session_token)
         except SaccadeError as error:
             reply(_stream_error(self.failure(error), request.sequence))
             return
@@ -269,7 +241,7 @@ class Endpoint:
         if replaced is pending:
             reply(_stream_error(_draining(), request.sequence))
         elif replaced is not None:
-            self.telemetry.count("superseded")
+            self.counters.count("superseded")
             newer = SupersededError(
                 "expected to use this observation, found a newer one: slow down or ignore it."
             )
@@ -278,7 +250,7 @@ class Endpoint:
     def stop(self, request: wire.StopRequest) -> wire.StopReply:
         """Set the stop latch; waits for nothing."""
         self._latch.set(request.reason)
-        self.telemetry.count("stops")
+        self.counters.count("stops")
         return wire.StopReply()
 
     def close(self, request: wire.CloseRequest) -> wire.CloseReply:
@@ -287,20 +259,13 @@ class Endpoint:
         Raises:
             NoSessionError: The token is not the owner's.
         """
-        with self._state:
-            self._owned(request.session_token)
-            self._owner = None
+        self._lease.end(request.session_token)
         return wire.CloseReply()
 
     def abandon(self, token: str) -> None:
         """Shorten the lease of a client whose stream broke: it may have vanished."""
-        with self._state:
-            if self._owner is not None and self._owner.token == token:
-                self._owner.vanished_ns = self._clock()
-                self._owner.expires_ns = min(
-                    self._owner.expires_ns, self._owner.vanished_ns + _VANISHED_LEASE_NS
-                )
-                self.telemetry.count("vanished")
+        if self._lease.shorten(token):
+            self.counters.count("vanished")
 
     def drain(self) -> None:
         """Finish the control step that runs and begin no other; whoever asks is told so."""
@@ -319,7 +284,7 @@ class Endpoint:
             error = InternalError(
                 f"expected no internal error, found {type(error).__name__}: see the daemon's log."
             )
-        self.telemetry.count(f"errors.{error.code}")
+        self.counters.count(f"errors.{error.code}")
         return error
 
     def _run_stream(self) -> None:
@@ -329,22 +294,6 @@ class Endpoint:
             except Exception as error:  # noqa: BLE001 - mapped to a wire error
                 reply = _stream_error(self.failure(error), pending.request.sequence)
             pending.reply(reply)
-
-    def _owned(self, token: str) -> _Owner:
-        if self._owner is None or self._owner.token != token:
-            raise NoSessionError(
-                "expected the token of the open session, found another or none: open a session first; "
-                "a lease that was not renewed in time may have been taken over."
-            )
-        return self._owner
-
-    def _renew(self, token: str, arrived_ns: int) -> _Owner:
-        """Extend the lease, unless the call arrived before its client vanished."""
-        with self._state:
-            owner = self._owned(token)
-            if arrived_ns > owner.vanished_ns:
-                owner.expires_ns = self._clock() + self._lease_ns
-            return owner
 
     def _check_ready(self) -> None:
         if not self.is_ready:
@@ -356,7 +305,7 @@ class Endpoint:
         if not is_wanted():
             raise DeadlineError("expected a caller that still waits, found it gone: nothing was done.")
 
-    def _on_our_clock(self, observation: Observation, owner: _Owner, arrived_ns: int) -> Observation:
+    def _on_our_clock(self, observation: Observation, owner: Owner, arrived_ns: int) -> Observation:
         """Where the client's clock is another one, count the age from arrival."""
         return (
             observation if owner.has_our_clock else dataclasses.replace(observation, captured_ns=arrived_ns)

@@ -40,7 +40,9 @@ def phase_of(world: World) -> Phase:
     goal = world.block(task.target) if task.template == "stack" else world.zone(task.target)
     if float(np.linalg.norm(block[:2] - goal[:2])) < NEAR_M:
         return Phase.PLACE
-    is_held = is_near and abs(tcp[2] - block[2]) < BLOCK_HALF_M and world.gripper_opening() < 2.6 * BLOCK_HALF_M
+    is_held = (
+        is_near and abs(tcp[2] - block[2]) < BLOCK_HALF_M and world.gripper_opening() < 2.6 * BLOCK_HALF_M
+    )
     if is_held and block[2] > 1.5 * BLOCK_HALF_M:
         return Phase.CARRY
     return Phase.GRASP if is_near else Phase.REACH

@@ -18,7 +18,9 @@ from saccade.proto.manifest import (
     read_manifest,
     write_manifest,
 )
+from saccade.proto.policy_spec import GateSpec
 from tests.tiny_bundle import tiny_manifest, write_tiny_bundle
+from tests.tiny_scorer import tiny_scorer_manifest, write_tiny_scorer
 
 Json = dict[str, Any]
 
@@ -109,13 +111,34 @@ def add_carry(value: Json) -> None:
     value["carry"].append({"name": "carry.more", "initial": 0})
 
 
+def add_tensor(**spec: Any) -> Callable[[Json], None]:
+    dims = [f"axis{number}" for number in range(len(spec["shape"]))]
+    return lambda value: value["tensors"].append({"dims": dims, "unit": "1", **spec})
+
+
+def output_to_task(value: Json) -> None:
+    add_tensor(name="task.view_scores", role="task", dtype="float32", shape=[1, 2])(value)
+    value["profiles"][1]["stages"][0]["outputs"]["actions"] = "task.view_scores"
+
+
+def gate_with(**action: Any) -> Callable[[Json], None]:
+    def change(value: Json) -> None:
+        value["policy"]["gate"] = {"window": 3, "look_back": 2}
+        value["action"] |= action
+
+    return change
+
+
 STAGE = ("profiles", 1, "stages", 0)
 BROKEN: dict[str, tuple[Callable[[Json], None], str]] = {
     "no full profile": (set_at("profiles", 0, "name", to="most"), r"\$\.profiles: expected one named 'full' with keep 8, found none"),
     "full keeps less": (set_at("profiles", 0, "keep", to=7), r"'full' with keep 8, found \[7\]"),
     "profile twice": (set_at("profiles", 1, "name", to="full"), r"\$\.profiles: expected unique"),
     "keep too large": (set_at("profiles", 1, "keep", to=9), r"\$\.profiles\[1\]\.keep: expected 1\.\.8, found 9"),
-    "ratio is another": (set_at("profiles", 1, "keep_ratio", to=0.9), r"\$\.profiles\[1\]\.keep_ratio: expected about 0\.5"),
+    "ratio 0": (set_at("profiles", 1, "keep_ratio", to=0), r"\$\.profiles\[1\]\.keep_ratio: expected above 0 and at most 1"),
+    "ratio above 1": (set_at("profiles", 1, "keep_ratio", to=1.5), r"\$\.profiles\[1\]\.keep_ratio: expected above 0 and at most 1"),
+    "ratio 1 and tokens dropped": (set_at("profiles", 1, "keep_ratio", to=1), r"1 exactly where all 8 visual tokens survive, found 1\.0 where 4 survive"),
+    "ratio below 1 and no token dropped": (set_at("profiles", 0, "keep_ratio", to=0.9), r"\$\.profiles\[0\]\.keep_ratio: .* found 0\.9 where 8 survive"),
     "no profile": (set_at("profiles", to=[]), "at least one view and one profile"),
     "graph not listed": (set_at(*STAGE, "graph", to="graphs/other.onnx"), r"stages\[0\]\.graph: expected a file listed"),
     "graph outside": (set_at(*STAGE, "graph", to="../step.onnx"), "expected a relative path within the bundle"),
@@ -124,7 +147,20 @@ BROKEN: dict[str, tuple[Callable[[Json], None], str]] = {
     "manifest lists itself": (set_at("files", "manifest.json", to={"sha256": "0" * 64, "bytes": 1}), "every file but manifest.json"),
     "digest is none": (set_at("files", "tokenizer.json", "sha256", to="xyz"), r"\$\.files\.tokenizer\.json: sha256: expected 64"),
     "file too large": (set_at("files", "tokenizer.json", "bytes", to=1 << 50), r"bytes: expected 0\.\."),
-    "input not declared": (set_at(*STAGE, "inputs", "images", to="pictures"), r"inputs\.images: expected a host or carry tensor"),
+    "input not declared": (set_at(*STAGE, "inputs", "images", to="pictures"), r"inputs\.images: expected a host, task or carry tensor"),
+    "output to the task": (output_to_task, r"outputs\.actions: expected a declared tensor"),
+    "task tensor unknown": (add_tensor(name="task.mood", role="task", dtype="float32", shape=[1, 2]), r"\$\.tensors\[7\]: expected a task tensor that the runtime knows \(task\.view_scores\), found 'task\.mood'"),
+    "view scores of other views": (add_tensor(name="task.view_scores", role="task", dtype="float32", shape=[1, 3]), r"expected task\.view_scores to be float32\[1, 2\]"),
+    "fate of other tokens": (add_tensor(name="fate", role="result", dtype="int64", shape=[1, 7]), r"expected fate to be int64\[1, 8\]"),
+    "scores from a robot's bundle": (add_tensor(name="view_scores", role="result", dtype="float32", shape=[1, 2]), r"expected a result tensor that the runtime knows \(actions, kept, fate\)"),
+    "kind unknown": (set_at("kind", to="oracle"), r"\$\.kind: expected one of 'control', 'scorer', found 'oracle'"),
+    "no action names": (set_at("action", to={"names": [], "units": [], "chunk": 1, "control_hz": 1, "convention": "none"}), r"\$\.action: missing or empty"),
+    "gate of no chunk": (set_at("policy", "gate", to={"window": 0, "look_back": 2}), r"\$\.policy\.gate: expected window and look_back in 1\.\.1000, found 0 and 2"),
+    "gate without end": (set_at("policy", "gate", to={"window": 3, "look_back": 1 << 40}), r"\$\.policy\.gate: expected window and look_back in"),
+    "gate half written": (set_at("policy", "gate", to={"window": 3}), r"\$\.policy\.gate\.look_back: missing key"),
+    "gate without translation": (gate_with(units=["rad", "1"]), r"\$\.policy\.gate: .* found 'delta_ee' of rad, 1: export without the gate"),
+    "gate on a gripper alone": (gate_with(units=["1", "m"]), r"\$\.policy\.gate: .* found 'delta_ee' of 1, m"),
+    "gate on absolute actions": (gate_with(convention="absolute_ee"), r"\$\.policy\.gate: .* found 'absolute_ee'"),
     "output to the host": (set_at(*STAGE, "outputs", "actions", to="proprio"), r"outputs\.actions: expected a declared tensor"),
     "actions not written": (pop_at(*STAGE, "outputs", "actions"), "write the result 'actions'"),
     "carry by another name": (set_at(*STAGE, "outputs", to={"actions": "actions", "h": "carry.h"}), r"graph output 'carry\.h\.next'"),
@@ -153,6 +189,64 @@ BROKEN: dict[str, tuple[Callable[[Json], None], str]] = {
 @pytest.mark.parametrize("case", BROKEN)
 def test_parts_that_do_not_fit_are_refused(value: Json, case: str) -> None:
     change, message = BROKEN[case]
+    change(value)
+    with pytest.raises(errors.ManifestError, match=message):
+        manifest_from_json(json.dumps(value))
+
+
+@pytest.mark.parametrize("ratio", [1e-6, 0.3, 0.99])
+def test_a_budget_need_not_be_the_share_that_survives(value: Json, ratio: float) -> None:
+    value["profiles"][1]["keep_ratio"] = ratio
+    assert manifest_from_json(json.dumps(value)).profile("keep50").keep_ratio == ratio
+
+
+def test_what_a_bundle_does_not_use_is_not_in_its_file(manifest: Manifest, value: Json) -> None:
+    """So a reader of before reads it, and a file of before is read."""
+    assert "gate" not in value["policy"] and "kind" not in value
+    gated = dataclasses.replace(manifest.policy, gate=GateSpec(3, 2))
+    text = manifest_to_json(dataclasses.replace(manifest, policy=gated))
+    assert json.loads(text)["policy"]["gate"] == {"window": 3, "look_back": 2}
+    assert manifest_from_json(text).policy.gate == GateSpec(3, 2)
+    value["policy"]["gate"] = None
+    assert manifest_from_json(json.dumps(value)) == manifest
+
+
+def carry_in_a_scorer(value: Json) -> None:
+    add_tensor(name="carry.h", role="carry", dtype="float32", shape=[1, 8])(value)
+    value["carry"] = [{"name": "carry.h", "initial": 0}]
+
+
+ACTION = {"names": ["dx"], "units": ["m"], "chunk": 1, "control_hz": 1, "convention": "delta_ee"}
+BROKEN_SCORERS: dict[str, tuple[Callable[[Json], None], str]] = {
+    "action": (set_at("action", to=ACTION), r"\$\.action: expected none in a scorer"),
+    "statistics": (set_at("statistics", to="tokenizer.json"), r"\$\.statistics: expected none in a scorer"),
+    "proprioception": (set_at("proprio", to={"names": ["x"], "units": ["m"]}), r"\$\.proprio: expected none in a scorer"),
+    "carry": (carry_in_a_scorer, r"\$\.carry: expected none in a scorer"),
+    "gate": (set_at("policy", "gate", to={"window": 3, "look_back": 2}), r"\$\.policy\.gate: expected actions that are displacements .* found 'none' of nothing"),
+    "scores not written": (set_at("profiles", 0, "stages", 0, "outputs", to={}), "write the result 'view_scores'"),
+    "scores of other views": (set_at("tensors", 2, "shape", to=[1, 3]), r"expected view_scores to be float32\[1, 2\]"),
+    "actions instead": (set_at("tensors", 2, "name", to="actions"), r"expected a result tensor that the runtime knows \(view_scores\), found 'actions'"),
+    "task tensor": (add_tensor(name="task.view_scores", role="task", dtype="float32", shape=[1, 2]), "expected a task tensor that the runtime knows"),
+    "control after all": (pop_at("kind"), r"\$\.action: missing or empty; expected it in a bundle that controls a robot"),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def scorer(tmp_path_factory: pytest.TempPathFactory) -> Manifest:
+    return tiny_scorer_manifest(write_tiny_scorer(tmp_path_factory.mktemp("manifest") / "scorer"))
+
+
+def test_a_scorer_says_nothing_of_actions(scorer: Manifest) -> None:
+    text = manifest_to_json(scorer)
+    assert manifest_from_json(text) == scorer
+    assert not {"action", "limits", "statistics", "statistics_key"} & json.loads(text).keys()
+    assert json.loads(text)["kind"] == "scorer"
+
+
+@pytest.mark.parametrize("case", BROKEN_SCORERS)
+def test_a_scorer_is_refused_what_only_a_robot_needs(scorer: Manifest, case: str) -> None:
+    change, message = BROKEN_SCORERS[case]
+    value = json.loads(manifest_to_json(scorer))
     change(value)
     with pytest.raises(errors.ManifestError, match=message):
         manifest_from_json(json.dumps(value))

@@ -22,14 +22,23 @@ from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.client import Client, RemoteSession
 from saccade.runtime.daemon import Daemon, DaemonConfig
 from saccade.runtime.observation import ActionChunk, Observation
-from tests.tiny_bundle import GRID, tiny_observation, tiny_step, write_tiny_bundle
+from tests.tiny_bundle import (
+    GRID,
+    TinyOptions,
+    tiny_fate,
+    tiny_observation,
+    tiny_step,
+    write_tiny_bundle,
+)
 
 INSTRUCTION = "push the red cube"
 
 
-def observations(count: int) -> Iterator[Observation]:
+def observations(count: int, *, wants_telemetry: bool = False) -> Iterator[Observation]:
     for index in range(count):
-        yield tiny_observation(index, sequence=index + 1, captured_ns=time.monotonic_ns())
+        yield tiny_observation(
+            index, sequence=index + 1, captured_ns=time.monotonic_ns(), wants_telemetry=wants_telemetry
+        )
 
 
 def test_describe_tells_the_bundle_and_the_state(client: Client) -> None:
@@ -48,11 +57,12 @@ def test_actions_are_those_of_the_model(client: Client) -> None:
         for _ in range(2):
             session.reset(INSTRUCTION)
             carry = np.zeros(GRID.tokens, np.float32)
-            for index, observation in enumerate(observations(4)):
+            for index, observation in enumerate(observations(4, wants_telemetry=True)):
                 chunk = session.act(observation)
                 actions, kept, carry = tiny_step(observation, carry, 4 if index else 8, 4)
                 np.testing.assert_allclose(chunk.actions, actions, atol=1e-6)
-                assert chunk.kept.tolist() == kept.tolist()
+                assert chunk.telemetry is not None
+                assert chunk.telemetry.kept.tolist() == kept.tolist()
                 assert chunk.profile == ("keep50" if index else "full")
                 assert chunk.captured_ns == observation.captured_ns
                 assert chunk.timings_ns["total"] >= chunk.timings_ns["stage.step"] > 0
@@ -62,9 +72,44 @@ def test_the_profile_may_change_from_step_to_step(client: Client) -> None:
     with client.open() as session:
         session.reset(INSTRUCTION)
         profiles = ["full", "keep50", "full", "keep50"]
-        found = [session.act(each, profile) for each, profile in zip(observations(4), profiles, strict=True)]
+        asked = zip(observations(4, wants_telemetry=True), profiles, strict=True)
+        found = [session.act(each, profile) for each, profile in asked]
         assert [chunk.profile for chunk in found] == profiles
-        assert [len(chunk.kept) for chunk in found] == [8, 4, 8, 4]
+        assert [chunk.telemetry and len(chunk.telemetry.kept) for chunk in found] == [8, 4, 8, 4]
+
+
+def test_telemetry_comes_to_those_who_ask(client: Client) -> None:
+    with client.open("keep50") as session:
+        session.reset(INSTRUCTION)
+        asked = (
+            dataclasses.replace(each, wants_telemetry=each.sequence % 2 == 0) for each in observations(6)
+        )
+        chunks = [session.act(each) for each in asked]
+        assert [chunk.telemetry is not None for chunk in chunks] == [False, True] * 3
+        session.reset(INSTRUCTION)
+        answers = list(session.stream(observations(1, wants_telemetry=True)))
+        silent = list(session.stream([tiny_observation(sequence=2, captured_ns=time.monotonic_ns())]))
+    for answer, has_telemetry in zip(answers + silent, (True, False), strict=True):
+        assert isinstance(answer, ActionChunk)
+        assert (answer.telemetry is not None) == has_telemetry
+
+
+@pytest.mark.parametrize("merges", [True, False])
+def test_telemetry_says_what_became_of_each_token(tmp_path: Path, *, merges: bool) -> None:
+    bundle = write_tiny_bundle(tmp_path / "merging", options=TinyOptions(merges=merges), warmup_steps=0)
+    config = DaemonConfig(bundle, bind="127.0.0.1:0", zmq_bind="127.0.0.1:0", threads=1, max_age_ns=0)
+    with Daemon(config) as daemon:
+        for transport, address in (("grpc", daemon.address), ("zmq", daemon.zmq_address)):
+            with Client(str(address), transport=transport) as client, client.open("keep50") as session:  # type: ignore[arg-type]
+                session.reset(INSTRUCTION)
+                carry = np.zeros(GRID.tokens, np.float32)
+                for observation in observations(5, wants_telemetry=True):
+                    found = session.act(observation).telemetry
+                    _, kept, carry = tiny_step(observation, carry, 4, 4)
+                    assert found is not None
+                    assert found.kept.tolist() == kept.tolist()
+                    assert found.fate.tolist() == tiny_fate(kept, merges=merges)
+                    assert (found.kept.dtype, found.fate.dtype) == (np.int64, np.int64)
 
 
 def test_a_stream_answers_every_observation_once(client: Client) -> None:
@@ -202,7 +247,7 @@ def test_a_stop_gets_through_while_every_worker_waits(
             threads = [threading.Thread(target=act, args=(each,)) for each in clients]
             for thread in threads:
                 thread.start()
-            while daemon.endpoint.telemetry.snapshot().get("observations", 0) < 4:
+            while daemon.endpoint.counters.snapshot().get("observations", 0) < 4:
                 time.sleep(0.001)  # as many as there are workers, or more
             client.stop("hand in the cell")
             assert client.describe().is_stopped

@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -104,6 +105,13 @@ def test_by_default_an_observation_may_be_as_old_as_a_chunk_lasts(
     assert limits == [lasts_ns, 7, lasts_ns], "a client may ask for less, not for more"
 
 
+def test_a_chunk_has_no_telemetry_unless_it_was_asked_for(endpoint: Endpoint) -> None:
+    request = observation(open_session(endpoint))
+    assert not endpoint.act(request).HasField("telemetry")
+    request.sequence, request.wants_telemetry = 2, True
+    assert endpoint.act(request).HasField("telemetry")
+
+
 def test_another_wire_version_is_refused(endpoint: Endpoint) -> None:
     with pytest.raises(errors.VersionError, match="expected wire version 1, found 2"):
         endpoint.open(wire.OpenRequest(wire_version=2))
@@ -150,7 +158,7 @@ def test_only_the_newest_of_a_burst_is_used(endpoint: Endpoint) -> None:
     ]
     assert {replies[n].error.code for n in (2, 3, 4)} == {"observation.superseded"}
     assert [replies[n].error.sequence for n in (2, 3, 4)] == [2, 3, 4]
-    assert endpoint.telemetry.snapshot()["superseded"] == 3
+    assert endpoint.counters.snapshot()["superseded"] == 3
 
 
 def wait_until_taken(endpoint: Endpoint) -> None:
@@ -188,8 +196,8 @@ def test_a_stop_during_a_plain_reset_is_not_erased(
     token = open_session(endpoint)
     reset = Session.reset
 
-    def stopped_meanwhile(session: Session, instruction: str) -> None:
-        reset(session, instruction)
+    def stopped_meanwhile(session: Session, instruction: str, **more: Any) -> None:
+        reset(session, instruction, **more)
         endpoint.stop(wire.StopRequest(reason="now"))
 
     monkeypatch.setattr(Session, "reset", stopped_meanwhile)
@@ -267,7 +275,7 @@ def test_a_defect_is_logged_and_leaves_as_an_internal_error(
     assert isinstance(error, errors.InternalError)
     assert "secret" not in error.message
     assert "ZeroDivisionError: secret path" in caplog.text
-    assert endpoint.telemetry.snapshot()["errors.serve.internal"] == 1
+    assert endpoint.counters.snapshot()["errors.serve.internal"] == 1
 
 
 def test_counters_tell_what_happened(endpoint: Endpoint) -> None:

@@ -8,7 +8,7 @@ from saccade.proto.errors import BundleError, UnknownProfileError
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.program import ProgramExecutor
-from tests.tiny_bundle import GRID, VIEWS, tiny_observation, tiny_step
+from tests.tiny_bundle import GRID, VIEWS, TinyOptions, tiny_observation, tiny_step, write_tiny_bundle
 
 VALID_TEXT = 3
 
@@ -87,3 +87,29 @@ def test_wiring_that_does_not_fit_the_graph_is_refused(tiny: Path) -> None:
         pytest.raises(BundleError, match=r"step\.full\.onnx: the manifest and the graph disagree"),
     ):
         ProgramExecutor(dataclasses.replace(bundle, manifest=manifest), backend)
+
+
+def scored_kept(program: ProgramExecutor, seed: int, scores: tuple[float, ...]) -> bool:
+    """Say whether a step from a fresh carry keeps what these view scores ask for, and no other ones."""
+    load(program, seed)
+    found = program.step("keep50", {})["kept"][0].tolist()
+    start = np.zeros(GRID.tokens, np.float32)
+    expected, plain = (
+        tiny_step(tiny_observation(seed), start, 4, VALID_TEXT, each)[1].tolist() for each in (scores, (1, 1))
+    )
+    assert scores == (1, 1) or expected != plain, "the scores must matter"
+    return found == expected
+
+
+def test_task_tensors_are_ones_until_set_and_kept_until_the_next_reset(tmp_path: Path) -> None:
+    bundle = Bundle.open(write_tiny_bundle(tmp_path / "scored", options=TinyOptions(reads_scores=True)))
+    with OrtBackend(threads=1) as backend:
+        program = ProgramExecutor(bundle, backend)
+        assert scored_kept(program, 0, (1, 1))
+        program.warm_up()
+        assert "task.view_scores" not in program.inputs
+        program.set_task("task.view_scores", np.array([0, 3], np.float32))
+        for seed in range(4):
+            assert scored_kept(program, seed, (0, 3))
+        program.reset()
+        assert scored_kept(program, 5, (1, 1))

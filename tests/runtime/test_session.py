@@ -7,37 +7,55 @@ import numpy as np
 import pytest
 
 from saccade.proto import errors
+from saccade.proto.policy_spec import GateSpec
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.ort import OrtBackend
-from saccade.runtime.observation import Observation
+from saccade.runtime.motion_gate import MotionGate
+from saccade.runtime.observation import ActionChunk, Observation
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.session import Session
-from tests.tiny_bundle import GRID, tiny_observation, tiny_step, write_tiny_bundle
+from tests.tiny_bundle import (
+    GRID,
+    SIDE,
+    VIEWS,
+    TinyOptions,
+    tiny_observation,
+    tiny_step,
+    write_tiny_bundle,
+)
 
 INSTRUCTION = "push the red cube"
 WORDS = 4
+
+
+def kept_of(chunk: ActionChunk) -> list[int]:
+    assert chunk.telemetry is not None
+    found: list[int] = chunk.telemetry.kept.tolist()
+    return found
 
 
 def test_actions_are_the_model_in_physical_units(session: Session) -> None:
     session.reset(INSTRUCTION)
     carry = np.zeros(GRID.tokens, np.float32)
     for seed, keep in enumerate([8, 4, 8, 4, 4]):
-        observation = tiny_observation(seed, sequence=seed + 1, captured_ns=seed)
+        observation = tiny_observation(seed, sequence=seed + 1, captured_ns=seed, wants_telemetry=True)
         chunk = session.act(observation, "keep50" if keep == 4 else "full")
         actions, kept, carry = tiny_step(observation, carry, keep, WORDS)
         np.testing.assert_allclose(chunk.actions, actions, atol=1e-6)
-        assert chunk.kept.tolist() == kept.tolist()
+        assert kept_of(chunk) == kept.tolist()
         assert (chunk.sequence, chunk.captured_ns, chunk.clamped) == (seed + 1, seed, 0)
         assert {"prepare", "stage.step", "finish", "session"} == chunk.timings_ns.keys()
 
 
 def test_a_chunk_stays_as_it_is_when_the_next_one_is_made(session: Session) -> None:
     session.reset(INSTRUCTION)
-    first = session.act(tiny_observation(0))
-    actions, kept = first.actions.copy(), first.kept.copy()
-    session.act(tiny_observation(1, sequence=2))
+    session.act(tiny_observation(0))
+    first = session.act(tiny_observation(1, sequence=2, wants_telemetry=True), "keep50")
+    actions, kept = first.actions.copy(), kept_of(first)
+    for seed in range(2, 6):
+        session.act(tiny_observation(seed, sequence=seed + 1), "keep50")
     np.testing.assert_array_equal(first.actions, actions)
-    np.testing.assert_array_equal(first.kept, kept)
+    assert kept_of(first) == kept
 
 
 def test_reset_starts_over(session: Session) -> None:
@@ -155,7 +173,9 @@ def test_a_chunk_that_is_ready_too_late_is_dropped_and_leaves_no_trace(program: 
     session = Session(program, profile="keep50", max_age_ns=100, clock=lambda: next(readings))
     session.reset(INSTRUCTION)
     carry = np.zeros(GRID.tokens, np.float32)
-    first, late, third = (tiny_observation(seed, sequence=seed + 1, captured_ns=0) for seed in range(3))
+    first, late, third = (
+        tiny_observation(seed, sequence=seed + 1, captured_ns=0, wants_telemetry=True) for seed in range(3)
+    )
     _, _, carry = tiny_step(first, carry, GRID.tokens, WORDS)
     assert session.act(first).sequence == 1
     with pytest.raises(errors.LateChunkError, match="it is dropped, hold the arm"):
@@ -163,7 +183,7 @@ def test_a_chunk_that_is_ready_too_late_is_dropped_and_leaves_no_trace(program: 
     actions, kept, _ = tiny_step(third, carry, 4, WORDS)
     chunk = session.act(third)
     np.testing.assert_allclose(chunk.actions, actions, atol=1e-6)
-    assert chunk.kept.tolist() == kept.tolist()
+    assert kept_of(chunk) == kept.tolist()
 
 
 def test_a_camera_that_stopped_is_refused_until_it_moves_again(program: ProgramExecutor) -> None:
@@ -195,7 +215,7 @@ def test_an_observation_is_used_once(session: Session) -> None:
 
 def test_a_model_that_goes_wrong_is_refused_and_its_carry_forgotten(tmp_path: Path) -> None:
     bundle = Bundle.open(write_tiny_bundle(tmp_path / "poison", poison=True, warmup_steps=0))
-    good = tiny_observation()
+    good = tiny_observation(wants_telemetry=True)
     with OrtBackend(threads=1) as backend:
         session = Session(ProgramExecutor(bundle, backend))
         session.reset(INSTRUCTION)
@@ -206,4 +226,59 @@ def test_a_model_that_goes_wrong_is_refused_and_its_carry_forgotten(tmp_path: Pa
             session.act(bad)
         after = session.act(good, "keep50")
         session.reset(INSTRUCTION)
-        np.testing.assert_array_equal(after.kept, session.act(good, "keep50").kept)
+        assert kept_of(after) == kept_of(session.act(good, "keep50"))
+
+
+def gated(tmp_path: Path, gate: GateSpec, **more: Any) -> Bundle:
+    return Bundle.open(write_tiny_bundle(tmp_path / "gated", options=TinyOptions(gate=gate), **more))
+
+
+def bright(level: int, sequence: int) -> Observation:
+    """The brighter the frame, the further the tiny model moves."""
+    images = {view: np.full((SIDE, SIDE, 3), level, np.uint8) for view in VIEWS}
+    return dataclasses.replace(tiny_observation(sequence=sequence), images=images)
+
+
+def test_the_gate_runs_full_while_the_arm_is_slow(tmp_path: Path) -> None:
+    levels = [10, 20, 30, 40, 50, 10, 5, 4, 3, 30, 60]
+    with OrtBackend(threads=1) as backend:
+        program = ProgramExecutor(gated(tmp_path, GateSpec(1, 1), warmup_steps=0), backend)
+        session = Session(program, profile="keep50")
+        gate = MotionGate(GateSpec(1, 1), program.manifest.action)
+        for _ in range(2):  # a reset clears it
+            session.reset(INSTRUCTION)
+            gate.reset()
+            ran = []
+            for sequence, level in enumerate(levels, 1):
+                expected = "keep50" if gate.is_fast else "full"
+                chunk = session.act(bright(level, sequence))
+                gate.note(chunk.actions)
+                assert chunk.profile == expected
+                ran.append(chunk.profile[0])
+            assert ran[:2] == ["f", "f"], "one window and one before it"
+            assert set(ran[2:]) == {"f", "k"}
+
+
+def test_the_gate_yields_to_warm_up_and_asks_nobody_for_less(tmp_path: Path) -> None:
+    bundle = gated(tmp_path, GateSpec(1, 1), warmup_steps=5)
+    with OrtBackend(threads=1) as backend:
+        session = Session(ProgramExecutor(bundle, backend))
+        session.reset(INSTRUCTION)
+        rising = [session.act(bright(2**n, n), "keep50").profile for n in range(1, 8)]
+        assert rising == ["full"] * 5 + ["keep50"] * 2, "fast since the second, full for the warm-up"
+        assert session.act(bright(255, 8)).profile == "full", "fast, and full was asked for"
+
+
+def test_a_chunk_that_never_left_does_not_move_the_gate(tmp_path: Path) -> None:
+    bundle = gated(tmp_path, GateSpec(1, 1), warmup_steps=0, poison=True)
+    with OrtBackend(threads=1) as backend:
+        session = Session(ProgramExecutor(bundle, backend), profile="keep50")
+        session.reset(INSTRUCTION)
+        for sequence in (1, 2):
+            bad = dataclasses.replace(bright(10 * sequence, sequence), proprio=np.zeros(2, np.float32))
+            with pytest.raises(errors.ActionRefusedError):
+                session.act(bad)
+        one = dataclasses.replace(bright(10, 3), proprio=np.ones(2, np.float32))
+        two = dataclasses.replace(bright(20, 4), proprio=np.ones(2, np.float32))
+        assert [session.act(each).profile for each in (one, two)] == ["full", "full"]
+        assert session.act(dataclasses.replace(one, sequence=5)).profile == "keep50"

@@ -23,7 +23,6 @@ from saccade.proto.manifest import (
     InstructionSpec,
     LimitsSpec,
     Manifest,
-    PolicySpec,
     ProfileSpec,
     SegmentSpec,
     StageSpec,
@@ -31,6 +30,7 @@ from saccade.proto.manifest import (
     ViewSpec,
     write_manifest,
 )
+from saccade.proto.policy_spec import PolicySpec
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 
 GRID = GridSpec(views=2, rows=10, columns=10)

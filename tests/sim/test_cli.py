@@ -9,8 +9,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from click.testing import CliRunner
+from PIL import Image, ImageSequence
 
 from saccade.runtime.cli import main
 from saccade.sim import seeds
@@ -43,6 +45,20 @@ def test_a_bundle_is_run_through_the_daemon(bundle: Path, tmp_path: Path) -> Non
     assert [cell["outcomes"] for cell in results["cells"]] == ["0"] * 4
 
 
+def test_a_recorded_episode_shows_what_was_dropped(bundle: Path, tmp_path: Path) -> None:
+    found = saccade(
+        "sim", bundle, "--tasks", "reach,push,stack", "--episodes", 1, "--execute", 8, "--record", "seen.webp",
+        cwd=tmp_path,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert "recorded: seen.webp" in found.stdout
+    with Image.open(tmp_path / "seen.webp") as picture:
+        assert picture.format == "WEBP"
+        looks = [np.asarray(frame.convert("L"), float).mean() for frame in ImageSequence.Iterator(picture)]
+    assert len(looks) > 4, "frames that do not differ are shown as one"
+    assert min(looks[:2]) > max(looks[2:]) + 20, "darker once the warm-up is over"
+
+
 def test_json_on_stdout_is_only_json(bundle: Path, tmp_path: Path) -> None:
     found = saccade(
         "sim", "run", bundle, "--tasks", "reach", "--episodes", 1, "--profile", "keep25", "--in-process",
@@ -56,7 +72,11 @@ def test_json_on_stdout_is_only_json(bundle: Path, tmp_path: Path) -> None:
 
 
 def test_a_place_that_cannot_be_written_is_found_before_the_work(bundle: Path, tmp_path: Path) -> None:
-    for arguments in (("run", bundle, "--json", "nowhere/out.json"), ("demo", "--out", "nowhere/demo.html")):
+    for arguments in (
+        ("run", bundle, "--json", "nowhere/out.json"),
+        ("run", bundle, "--record", "nowhere/seen.webp"),
+        ("demo", "--out", "nowhere/demo.html"),
+    ):
         found = saccade("sim", *arguments, cwd=tmp_path)
         assert found.returncode == 2
         assert "expected a folder that can be written to at nowhere" in found.stderr

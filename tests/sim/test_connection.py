@@ -35,7 +35,9 @@ def test_the_daemon_answers_as_the_session_in_process(
     for answer, reference in zip(answers, expected, strict=True):
         assert answer.chunk is not None and reference.chunk is not None
         np.testing.assert_array_equal(answer.chunk.actions, reference.chunk.actions)
-        np.testing.assert_array_equal(answer.chunk.kept, reference.chunk.kept)
+        assert answer.chunk.telemetry is not None and reference.chunk.telemetry is not None
+        np.testing.assert_array_equal(answer.chunk.telemetry.kept, reference.chunk.telemetry.kept)
+        np.testing.assert_array_equal(answer.chunk.telemetry.fate, reference.chunk.telemetry.fate)
         np.testing.assert_array_equal(
             answer.observation.images["wrist"], reference.observation.images["wrist"]
         )

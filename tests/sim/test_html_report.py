@@ -18,14 +18,16 @@ from saccade.sim.connection import Connection
 from saccade.sim.display import LiveProgress
 from saccade.sim.evaluation import Plan, Results, evaluate
 from saccade.sim.html_report import Report, render_report
+from saccade.sim.overlay import token_layer
 from saccade.sim.recorder import ClipRecorder
+from tests.sim.tabletop_bundle import GRID
 
 
 @pytest.fixture(scope="module")
 def report(in_process: Connection) -> Report:
     plan = Plan(("reach", "push"), ("full", "keep25"), range(2))
     with LiveProgress(plan, Console(quiet=True)) as progress:
-        recorder = ClipRecorder("keep25", ("scene", "wrist"), progress)
+        recorder = ClipRecorder.of_smallest(in_process.manifest, plan.profiles, progress)
         results = evaluate(in_process, plan, recorder)
     return Report(in_process.manifest, in_process.engine, "grpc", results, recorder.clips)
 
@@ -56,6 +58,10 @@ def clips_in(html: str) -> dict:
     return json.loads(data)
 
 
+def image_in(uri: str) -> Image.Image:
+    return Image.open(BytesIO(base64.b64decode(uri.partition("base64,")[2])))
+
+
 def test_needs_nothing_else(report: Report) -> None:
     html = render_report(report)
     page = Page()
@@ -68,15 +74,28 @@ def test_needs_nothing_else(report: Report) -> None:
 
 def test_shows_the_frames_and_patches_of_the_episode(report: Report) -> None:
     data = clips_in(render_report(report))
-    assert data["grid"] == {"views": 2, "rows": 10, "columns": 10, "tokens": 200}
+    assert (data["tokens"], data["views"]) == (200, ["scene", "wrist"])
     for clip, shown in zip(report.clips.values(), data["clips"], strict=True):
         assert shown["profiles"] == ["full"] * 2 + ["keep25"] * 38
-        assert [len(kept) for kept in shown["kept"]] == [200] * 2 + [50] * 38
+        assert shown["kept"] == [200] * 2 + [50] * 38
         assert shown["env_steps"] == list(range(0, 160, 4))
-        picture = Image.open(BytesIO(base64.b64decode(shown["frames"][7].partition("base64,")[2])))
+        picture = image_in(shown["frames"][7])
         seen = np.concatenate(list(clip.frames[7]), axis=1).astype(int)
         assert picture.size == (240, 120)
         assert np.abs(np.asarray(picture.convert("RGB")) - seen).mean() < 6  # lossy, but that very frame
+        assert shown["layers"][:2] == ["", ""], "nothing was dropped in the warm-up"
+        fate = clip.telemetry[7].fate
+        layers = [token_layer(fate, GRID, view, height=360, width=360) for view in range(2)]
+        np.testing.assert_array_equal(
+            np.asarray(image_in(shown["layers"][7])), np.concatenate(layers, axis=1)
+        )
+
+
+def test_shows_nothing_where_nothing_is_known(report: Report) -> None:
+    clip = report.clips["reach"]
+    unknown = dataclasses.replace(clip, telemetry=(None,) * len(clip.telemetry))
+    shown = clips_in(render_report(dataclasses.replace(report, clips={"reach": unknown})))["clips"][0]
+    assert set(shown["layers"]) == {""} and set(shown["kept"]) == {None}
 
 
 def test_text_cannot_break_out(report: Report) -> None:
@@ -92,9 +111,8 @@ def test_text_cannot_break_out(report: Report) -> None:
 
 def test_one_profile_alone_is_a_report_too(report: Report) -> None:
     plan = dataclasses.replace(report.results.plan, profiles=("full",))
-    html = render_report(
-        dataclasses.replace(report, results=Results(plan, tuple(report.results.of("full"))), clips={})
-    )
+    results = Results(plan, tuple(report.results.of("full")), report.results.keeps)
+    html = render_report(dataclasses.replace(report, results=results, clips={}))
     assert "0 of 4 episodes solved, looking at 200 of 200 patches" in html
     assert "instead of" not in html
 

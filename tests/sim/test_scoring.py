@@ -47,10 +47,8 @@ def test_quantile_of_nothing() -> None:
     assert quantile_ns([], 0.99) == 0
 
 
-def step(
-    latency_ns: int, profile: str, kept: int, *, clamped: int = 0, is_refused: bool = False
-) -> ControlStep:
-    return ControlStep(latency_ns, profile, kept, clamped, is_refused, {})
+def step(latency_ns: int, profile: str, *, clamped: int = 0, is_refused: bool = False) -> ControlStep:
+    return ControlStep(latency_ns, profile, clamped, is_refused, {})
 
 
 def test_warm_up_counts_for_tokens_but_not_for_latency() -> None:
@@ -62,12 +60,10 @@ def test_warm_up_counts_for_tokens_but_not_for_latency() -> None:
         True,
         True,
         9,
-        (step(90, "full", 200), step(10, "keep25", 50, clamped=2), step(20, "keep25", 50, clamped=1)),
+        (step(90, "full"), step(10, "keep25", clamped=2), step(20, "keep25", clamped=1)),
     )
-    refused = Episode(
-        "reach", 1, "keep25", "touch it", False, False, 160, (step(70, "", 0, is_refused=True),)
-    )
-    row = score("reach", "keep25", [episode, refused])
+    refused = Episode("reach", 1, "keep25", "touch it", False, False, 160, (step(70, "", is_refused=True),))
+    row = score("reach", "keep25", [episode, refused], {"full": 200, "keep25": 50})
     assert profile_latencies_ns([episode, refused], "keep25") == [10, 20]
     assert (row.p50_ns, row.p99_ns, row.visual_tokens) == (10, 20, 100)
     assert (row.success.successes, row.success.episodes) == (1, 2)

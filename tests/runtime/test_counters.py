@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.runtime.telemetry import LatencyHistogram, Telemetry
+from saccade.runtime.counters import Counters, LatencyHistogram
 
 
 @given(st.lists(st.integers(1, 2**39), min_size=1, max_size=50), st.floats(0.01, 1))
@@ -28,8 +28,8 @@ def test_nothing_recorded_is_zero() -> None:
 
 
 def test_the_snapshot_has_counters_and_quantiles() -> None:
-    telemetry = Telemetry()
-    telemetry.count("chunks")
-    telemetry.count("clamped", 3)
-    telemetry.time("total", 1000)
-    assert telemetry.snapshot() == {"chunks": 1, "clamped": 3, "total.p50_ns": 1024, "total.p99_ns": 1024}
+    counters = Counters()
+    counters.count("chunks")
+    counters.count("clamped", 3)
+    counters.time("total", 1000)
+    assert counters.snapshot() == {"chunks": 1, "clamped": 3, "total.p50_ns": 1024, "total.p99_ns": 1024}

@@ -35,7 +35,7 @@ class LatencyHistogram:
         return 0
 
 
-class Telemetry:
+class Counters:
     """What the daemon counted since it started. Safe between threads."""
 
     def __init__(self) -> None:

@@ -1,0 +1,57 @@
+"""What the manifest says of the token-selection policy inside the graphs: its name, and when the host runs ``full``."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from saccade.proto.errors import ManifestError
+
+MAX_GATE_CHUNKS = 1000
+
+
+@dataclass(frozen=True)
+class GateSpec:
+    """The motion gate: the arm's recent speed decides between the asked profile and ``full``.
+
+    The rule is in :mod:`saccade.runtime.motion_gate`.
+
+    Args:
+        window: Action chunks whose displacements are added up.
+        look_back: Earlier windows that the current one is compared with.
+    """
+
+    window: int
+    look_back: int
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.window <= MAX_GATE_CHUNKS and 1 <= self.look_back <= MAX_GATE_CHUNKS):
+            raise ManifestError(
+                f"expected window and look_back in 1..{MAX_GATE_CHUNKS}, found {self.window} and {self.look_back}."
+            )
+
+
+@dataclass(frozen=True)
+class PolicySpec:
+    """The token-selection policy inside the graphs, and when the host must run ``full`` instead.
+
+    Args:
+        name: Registry name.
+        config: Its settings, for people; the runtime does not read them.
+        warmup_steps: Control steps after reset that run ``full``.
+        refresh_every: Every n-th control step runs ``full``; 0 means never.
+        gate: Run ``full`` while the arm is slow too; None = whatever the arm does.
+    """
+
+    name: str
+    config: dict[str, Any]
+    warmup_steps: int
+    refresh_every: int
+    gate: GateSpec | None = None
+
+    def __post_init__(self) -> None:
+        if self.warmup_steps < 0 or self.refresh_every < 0:
+            raise ManifestError(
+                f"expected warmup_steps and refresh_every >= 0, "
+                f"found {self.warmup_steps} and {self.refresh_every}."
+            )

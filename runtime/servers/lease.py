@@ -1,0 +1,124 @@
+"""Who owns the robot. One owner at a time; held for microseconds, never while the engine runs."""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from dataclasses import dataclass
+
+from saccade.proto.errors import LeaseHeldError, NoSessionError
+from saccade.runtime.clock import Clock
+from saccade.runtime.session import Session
+
+_VANISHED_LEASE_NS = 1_000_000_000
+"""What is left of the lease of a client whose stream broke; any call of its renews it."""
+
+
+@dataclass
+class Owner:
+    """The client that owns the robot.
+
+    Args:
+        token: Names its session in every call.
+        client_name: For people.
+        session: Its stream of control steps.
+        has_our_clock: Its times and ours can be compared.
+        expires_ns: From then on somebody else may take over.
+        vanished_ns: When its stream broke last.
+        reset_ns: When its episode began.
+    """
+
+    token: str
+    client_name: str
+    session: Session
+    has_our_clock: bool
+    expires_ns: int
+    vanished_ns: int = -1
+    reset_ns: int = 0
+
+
+class Lease:
+    """Lends the robot. Safe between threads.
+
+    Args:
+        duration_ns: A lease that was not renewed for this long may be taken over. Its owner may go on until then.
+        clock: Monotonic nanoseconds.
+    """
+
+    def __init__(self, duration_ns: int, clock: Clock) -> None:
+        self.duration_ns = duration_ns
+        self._clock = clock
+        self._owner: Owner | None = None
+        self._lock = threading.Lock()
+
+    @property
+    def is_held(self) -> bool:
+        """Somebody owns the robot and renewed the lease in time."""
+        with self._lock:
+            return self._owner is not None and self._clock() < self._owner.expires_ns
+
+    def take(self, client_name: str, session: Session, *, has_our_clock: bool) -> str:
+        """Make a client the owner and return its token.
+
+        Raises:
+            LeaseHeldError: Another one owns the robot.
+        """
+        with self._lock:
+            now = self._clock()
+            if self._owner is not None and now < self._owner.expires_ns:
+                raise LeaseHeldError(
+                    f"expected a free robot, found it owned by {self._owner.client_name!r} for up to "
+                    f"{(self._owner.expires_ns - now) / 1e9:.1f} s more: wait, or close that client."
+                )
+            token = secrets.token_hex(16)
+            self._owner = Owner(token, client_name, session, has_our_clock, now + self.duration_ns)
+            return token
+
+    def check(self, token: str) -> None:
+        """Refuse whoever is not the owner.
+
+        Raises:
+            NoSessionError: The token is not the owner's.
+        """
+        with self._lock:
+            self._owned(token)
+
+    def renew(self, token: str, arrived_ns: int) -> Owner:
+        """Extend the lease, unless the call arrived before its client vanished, and return the owner.
+
+        Raises:
+            NoSessionError: The token is not the owner's.
+        """
+        with self._lock:
+            owner = self._owned(token)
+            if arrived_ns > owner.vanished_ns:
+                owner.expires_ns = self._clock() + self.duration_ns
+            return owner
+
+    def end(self, token: str) -> None:
+        """Take the robot back from its owner.
+
+        Raises:
+            NoSessionError: The token is not the owner's.
+        """
+        with self._lock:
+            self._owned(token)
+            self._owner = None
+
+    def shorten(self, token: str) -> bool:
+        """Leave a client whose stream broke a moment; say whether it is the owner."""
+        with self._lock:
+            owner = self._owner
+            if owner is None or owner.token != token:
+                return False
+            owner.vanished_ns = self._clock()
+            owner.expires_ns = min(owner.expires_ns, owner.vanished_ns + _VANISHED_LEASE_NS)
+            return True
+
+    def _owned(self, token: str) -> Owner:
+        if self._owner is None or self._owner.token != token:
+            raise NoSessionError(
+                "expected the token of the open session, found another or none: open a session first; "
+                "a lease that was not renewed in time may have been taken over."
+            )
+        return self._owner
