@@ -7,13 +7,15 @@ import onnx_ir.passes.common as common_passes
 from onnxscript import optimizer
 
 from saccade.export.graph.row_gathers import gather_whole_rows
+from saccade.export.graph.vector_products import make_vectors_rows
 
 FOLD_LIMIT = 1 << 31
 """Constants of any size are folded: weights are permuted once here, not at every control step."""
 
 
 def make_lean(model: ir.Model) -> ir.Model:
-    """Fold constants, turn element gathers into row gathers, merge equal nodes, drop provenance notes."""
+    """Fold constants, gather whole rows, make vectors rows, merge equal nodes, drop provenance notes."""
+    make_vectors_rows(model)
     optimizer.optimize_ir(model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
     gather_whole_rows(model)
     sort_top_k(model)

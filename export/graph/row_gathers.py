@@ -32,7 +32,7 @@ def gather_whole_rows(model: ir.Model) -> None:
         axis = node.attributes.get_int("axis", 0)
         squeeze = _squeeze_of_one_row(node, axis) if rows.number == 1 else None
         shape = [] if squeeze is not None else [rows.number]
-        flat = ir.node("Reshape", [rows.source, _shape_constant(model, shape)])
+        flat = ir.node("Reshape", [rows.source, shape_constant(model, shape)])
         flat.outputs[0].dtype, flat.outputs[0].shape = ir.DataType.INT64, ir.Shape(shape)
         gather = ir.node("Gather", [node.inputs[0], flat.outputs[0]], attributes={"axis": axis})
         old, new = (node if squeeze is None else squeeze).outputs[0], gather.outputs[0]
@@ -88,7 +88,7 @@ def static_shape(value: ir.Value | None) -> list[int] | None:
     return [int(length) for length in value.shape.numpy()]
 
 
-def _shape_constant(model: ir.Model, shape: list[int]) -> ir.Value:
+def shape_constant(model: ir.Model, shape: list[int]) -> ir.Value:
     """Return an initialiser that holds ``shape``."""
     name = "shape_" + ("x".join(map(str, shape)) or "scalar")
     if name not in model.graph.initializers:
