@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +54,46 @@ def test_an_int_is_a_float_and_null_is_the_default() -> None:
     policy = build_policy("vla_pruner", {"decay": 1, "insertion_layer": None}, SHAPE)
     assert policy.config.as_dict()["decay"] == 1.0
     assert policy.config.as_dict()["insertion_layer"] == 1
+
+
+OUTSIDE = """
+from saccade.policies.fastv import FastV
+
+class Mine(FastV):
+    name = "mine"
+"""
+
+
+def install(folder: Path, monkeypatch: pytest.MonkeyPatch, line: str) -> None:
+    """Put a package with one entry point on the path, as pip would leave it."""
+    (folder / "mine_package.py").write_text(OUTSIDE)
+    installed = folder / "mine_package-1.0.dist-info"
+    installed.mkdir()
+    (installed / "METADATA").write_text("Metadata-Version: 2.1\nName: mine-package\nVersion: 1.0\n")
+    (installed / "entry_points.txt").write_text(f"[saccade.policies]\n{line}\n")
+    monkeypatch.syspath_prepend(folder)
+
+
+def test_another_package_registers_a_policy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    install(tmp_path, monkeypatch, "mine = mine_package:Mine")
+    assert build_policy("mine", {"insertion_layer": 2}, SHAPE).name == "mine"
+    with pytest.raises(PolicyError, match="did you mean 'mine'"):
+        build_policy("mne", {}, SHAPE)
+
+
+@pytest.mark.parametrize(
+    ("line", "name", "message"),
+    [
+        ("fastv = mine_package:Mine", "fastv", "expected each policy name once, found 'fastv'"),
+        ("mine = mine_package:Missing", "mine", "cannot be loaded"),
+        ("mine = no_such_package:Mine", "mine", "cannot be loaded"),
+        ("other = mine_package:Mine", "other", "expected a TokenPolicy whose name is 'other', found 'mine'"),
+        ("mine = mine_package:__name__", "mine", "expected a TokenPolicy whose name is 'mine'"),
+    ],
+)
+def test_a_bad_registration_is_named(
+    line: str, name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(tmp_path, monkeypatch, line)
+    with pytest.raises(PolicyError, match=message):
+        build_policy(name, {}, SHAPE)
