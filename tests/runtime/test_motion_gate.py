@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from saccade.proto.manifest import ActionSpec
 from saccade.proto.policy_spec import GateSpec
 from saccade.runtime.motion_gate import MotionGate
+from tests.policies.oracles_adp import is_fast
 
 ACTION = ActionSpec(
     ("dx", "dy", "dz", "droll", "gripper_opening"), ("m", "m", "m", "rad", "m"), 4, 20.0, "delta_ee"
@@ -63,6 +64,11 @@ def test_is_the_rule(spec: GateSpec, displacements: list[int]) -> None:
         gate.note(chunk(displacement))
         found.append(gate.is_fast)
     assert found == by_the_rule(spec, displacements)
+    whole = list(map(float, displacements))
+    prefixes = [whole[: end + 1] for end in range(len(whole))]
+    assert found == [is_fast(prefix, spec.window, spec.look_back) for prefix in prefixes], (
+        "the policy's oracle"
+    )
 
 
 @given(spec=specs, displacements=lengths)

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from saccade.proto.policy_spec import GateSpec
 from saccade.sim.connection import Connection
 from saccade.sim.display import LiveProgress
 from saccade.sim.evaluation import Plan, Results, evaluate
@@ -122,3 +123,16 @@ def test_records_the_first_success_else_the_first_episode(report: Report) -> Non
     for clip in report.clips.values():
         assert clip.episode.seed == 0 and clip.episode.profile == "keep25"
         assert clip.frames.shape == (40, 2, 120, 120, 3) and clip.frames.dtype == np.uint8
+
+
+def test_says_when_every_look_sees_everything(report: Report) -> None:
+    warm_up, gate = (
+        "The first 2 looks of an episode warm the policy up",
+        "While the arm is slow, the motion gate",
+    )
+    assert warm_up in render_report(report) and gate not in render_report(report)
+    policy = dataclasses.replace(report.manifest.policy, warmup_steps=0, gate=GateSpec(3, 2))
+    html = render_report(
+        dataclasses.replace(report, manifest=dataclasses.replace(report.manifest, policy=policy))
+    )
+    assert warm_up not in html and gate in html
