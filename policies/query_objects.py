@@ -1,0 +1,239 @@
+"""Which objects an instruction is about: asked of a language model in three questions, or read off by rules.
+
+QuoTA scores a view by whether the objects of the task are visible in it. Its *query decoupling* asks a language
+model (a) whether the task needs particular objects, (b) which, (c) which of those are physical and visible. Without
+an object the instruction as a whole is used.
+
+Answers are free text. They are read, never evaluated: whatever a model says, the result is a few short names.
+
+Source:
+    QuoTA (2503.08689); MAC-AutoML/QuoTA at ec194d7 hands the model's answer to ``eval``, which is not copied here. The
+    wording of the questions is our own, and so is :func:`noun_phrases`.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Sequence
+from itertools import pairwise
+
+MOST_OBJECTS, LONGEST_NAME, MOST_WORDS, LONGEST_ANSWER = 16, 60, 6, 4000
+"""Of a list of objects, of a name in characters and in words, and of an answer that is read, in characters."""
+
+_LEADING = frozenset(("a", "an", "the", "some", "any", "this", "that", "these", "those", "its", "and", "or"))
+_ARTICLES = frozenset(("a", "an", "the"))
+_EMPTY = frozenset(
+    ("none", "nothing", "no", "yes", "n/a", "na", "null", "nil", "empty", "no objects", "no object")
+)
+_SENTENCE = frozenset(
+    (
+        "i",
+        "you",
+        "we",
+        "it",
+        "that",
+        "there",
+        "is",
+        "are",
+        "was",
+        "be",
+        "to",
+        "not",
+        "should",
+        "then",
+        "here",
+        "sorry",
+    )
+)
+_BULLET = re.compile(r"^\s*(?:[-*+•–]|\(?\d{1,3}[.):])\s+")
+_BRACKETS = re.compile(r"\[([^\[\]]*)\]")
+_QUOTED = re.compile(r"\"([^\"]*)\"|'([^']*)'")
+_LEAD = re.compile(r"^.*?\b(?:are|is|includes?|including|contains?)\b[:\s]", re.IGNORECASE)
+_EXPLANATION = re.compile(r"\s*(?:\(|:|\s[-–—]\s).*$")
+_SEPARATORS = re.compile(r"[,;\n|]|\s+(?:and|or|&)\s+", re.IGNORECASE)
+_JUNK = " \t\r\n\"'`*_.!?()[]{}<>“”‘’"
+
+
+def needs_objects_question(instruction: str) -> str:
+    """Return the first question: does the task need particular objects?"""
+    return (
+        f"A robot was told: {_quoted(instruction)}\n"
+        "To do this, must it find particular things in its camera images? Answer with one word, yes or no."
+    )
+
+
+def list_objects_question(instruction: str) -> str:
+    """Return the second question: which objects?"""
+    return (
+        f"A robot was told: {_quoted(instruction)}\n"
+        "Name every thing that this involves, with its colour or material if that is said. Answer with a list in "
+        'square brackets and nothing else, for example ["red cup", "shelf"]; write [] if there is none.'
+    )
+
+
+def visible_objects_question(instruction: str, objects: Sequence[str]) -> str:
+    """Return the third question: which of them are physical, and visible?"""
+    named = ", ".join(_quoted(name) for name in objects)
+    return (
+        f"A robot was told: {_quoted(instruction)}\n"
+        f"These things were named: [{named}]\n"
+        "Keep those that are physical and that a camera could see; leave out actions, directions, places without a "
+        "shape, and people's wishes. Answer with a list in square brackets and nothing else; write [] if none is left."
+    )
+
+
+def decouple(instruction: str, ask: Callable[[str], str]) -> tuple[str, ...]:
+    """Return the objects that an instruction is about, or the whole instruction if there are none.
+
+    Args:
+        instruction: What the robot was told.
+        ask: Puts a question to a language model and returns its answer. Called at most three times.
+    """
+    whole = (" ".join(instruction.split()),)
+    if says_yes(ask(needs_objects_question(instruction))) is False:
+        return whole
+    named = parse_objects(ask(list_objects_question(instruction)))
+    if not named:
+        return whole
+    return parse_objects(ask(visible_objects_question(instruction, named))) or whole
+
+
+def says_yes(answer: str) -> bool | None:
+    """Return whether a free-text answer says yes or no; None if it says neither. The first such word counts."""
+    found = re.search(r"\b(yes|true|no|false)\b", answer[:LONGEST_ANSWER], re.IGNORECASE)
+    return None if found is None else found[1].lower() in ("yes", "true")
+
+
+def parse_objects(answer: str) -> tuple[str, ...]:
+    """Read a list of objects from a free-text answer.
+
+    It takes the first list in square brackets that names anything; else the lines that begin with a bullet or a number;
+    else every line, behind what introduces it. Articles, quotes and explanations are dropped, as are repetitions,
+    sentences, and words that mean "none".
+
+    Returns:
+        At most ``MOST_OBJECTS`` distinct names, in the order found; empty if there are none.
+    """
+    text = "".join(
+        character if character.isprintable() else "\n" for character in answer[:LONGEST_ANSWER]
+    ).replace("```", "\n")
+    for body in _BRACKETS.findall(text):
+        quoted = [double or single for double, single in _QUOTED.findall(body)]
+        if objects := _distinct(quoted or _split(body)):
+            return objects
+    lines = text.split("\n")
+    if bullets := [_BULLET.sub("", line) for line in lines if _BULLET.match(line)]:
+        return _distinct(part for line in bullets for part in _split(_EXPLANATION.sub("", line)))
+    return _distinct(part for line in lines for part in _split(_without_lead(line)))
+
+
+def noun_phrases(instruction: str) -> tuple[str, ...]:
+    """Return the things that an instruction in English names, by rules: for robots without a language model.
+
+    Words that tie a sentence together (articles, prepositions, pronouns, adverbs) and verbs of manipulation split it;
+    so does an unknown first word of a clause that is followed by an article, for instructions begin with a verb. What
+    is left in between are names, unless they name nothing but a place (left, middle). It is no parser: an unknown verb
+    elsewhere is taken for a name.
+
+    Returns:
+        Distinct names in the order found; empty if there are none.
+    """
+    words = re.findall(r"[^\W_]+(?:[-'’/][^\W_]+)*|[.,;:!?]", instruction[:LONGEST_ANSWER].lower())
+    names: list[list[str]] = [[]]
+    before, starts = "", True
+    for word, following in pairwise([*words, ""]):
+        in_name = before in _ARTICLES and word not in _CLAUSES | _DETERMINERS and word[0].isalnum()
+        if in_name or (names[-1] and _joins_colours(names[-1], word, following)):
+            names[-1].append(word)
+        elif _ties(word, following, starts=starts):
+            names.append([])
+        else:
+            names[-1].append(word)
+        before, starts = word, word in _CLAUSES or not word[0].isalnum()
+    return _distinct(" ".join(name) for name in names if not _PLACES.issuperset(name))
+
+
+def _ties(word: str, following: str, *, starts: bool) -> bool:
+    """Whether a word stands between names."""
+    return (
+        not word[0].isalnum()
+        or word in _TIES | _VERBS
+        or (starts and following in _DETERMINERS)  # an instruction begins with a verb
+    )
+
+
+def _joins_colours(name: list[str], word: str, following: str) -> bool:
+    """Whether "and" goes on with a name: the yellow and white mug."""
+    return word == "and" and _COLOURS.issuperset(name) and following not in _DETERMINERS | _VERBS
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+_DETERMINERS = _words(
+    "a an the this that these those all both each every its your my his her their our any some up down"
+)
+_CLAUSES = _words("and then or please to while before after")
+_TIES = (
+    _DETERMINERS
+    | _CLAUSES
+    | _words(
+        "about above across against along among around as at away back backward backwards behind below beneath beside "
+        "besides between but by carefully clockwise counterclockwise fast for forward forwards from gently here if in "
+        "inside into is are be it them him itself near nearby next not of off on once onto other out outside over past "
+        "quickly slowly so there through toward towards under underneath until upon upright when where which who with "
+        "within without you i me we us again together apart"
+    )
+)
+_VERBS = _words(
+    "adjust align arrange attach bring carry clean clear close collect cover detach drag drop empty fetch fill find "
+    "flip fold gather get give go grab grasp hand hang hold insert keep lay leave lift lower make move open pack pick "
+    "place point pour press pull push put raise reach release remove return rotate scoop separate set shake shut "
+    "slide sort spread squeeze stack stir store sweep swipe take throw tilt touch turn twist unfold unplug use wait "
+    "wash wipe wrap"
+)
+_PLACES = _words("left right front top bottom side middle center centre end way direction")
+_COLOURS = _words(
+    "red green blue yellow white black grey gray brown orange purple pink silver golden dark light bright"
+)
+
+
+def _quoted(text: str) -> str:
+    """Put text between quotes, on one line, without quotes of its own."""
+    return '"' + " ".join(text.replace('"', "'").split()) + '"'
+
+
+def _without_lead(line: str) -> str:
+    """Drop what introduces a list: ``Objects: ...``, ``The objects are ...``."""
+    return _LEAD.sub("", line.rsplit(":", 1)[-1])
+
+
+def _split(text: str) -> list[str]:
+    return _SEPARATORS.split(text)
+
+
+def _distinct(parts: Iterable[str]) -> tuple[str, ...]:
+    """Clean names and keep each that is one, once."""
+    found: dict[str, str] = {}
+    for part in parts:
+        name = _name(part)
+        if name:
+            found.setdefault(name.casefold(), name)
+    return tuple(found.values())[:MOST_OBJECTS]
+
+
+def _name(part: str) -> str:
+    """Return one name without quotes and articles; empty if it is none."""
+    words = part.strip(_JUNK).split()
+    while words and words[0].casefold() in _LEADING:
+        words = words[1:]
+    name = " ".join(words).strip(_JUNK)
+    is_name = (
+        len(name) <= LONGEST_NAME
+        and len(words) <= MOST_WORDS
+        and name.casefold() not in _EMPTY
+        and _SENTENCE.isdisjoint(name.casefold().split())
+        and any(character.isalpha() for character in name)
+    )
+    return name if is_name else ""
