@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from saccade.policies.raters import notes_of, rated, raters_in, text_raters
@@ -54,6 +54,7 @@ def test_the_score_is_the_mean_of_the_raters_rows() -> None:
     assert score[0].tolist() == pytest.approx([0.2, 0.2, 0.1])
 
 
+@example(raters=[True] * 70, alive=2)  # as large as the numbers get
 @given(raters=st.lists(st.booleans(), min_size=1, max_size=70), alive=st.integers(1, 5))
 def test_notes_hold_the_raters_through_any_selection(raters: list[bool], alive: int) -> None:
     wanted = torch.tensor([raters, raters[::-1]])
