@@ -22,6 +22,7 @@ import click
 from rich.console import Console
 
 from benchmarks.results_file import RESULTS, read_results, write_results
+from saccade.proto.manifest import read_manifest
 from saccade.proto.manifest_rules import FULL_PROFILE
 from saccade.sim.connection import connect
 from saccade.sim.display import score_table
@@ -218,8 +219,11 @@ def _simulator() -> str:
 
 
 def _fingerprint(bundle: Path) -> str:
-    """The manifest names the sha256 of every other file, so its own stands for the bundle."""
-    return hashlib.sha256((bundle / "manifest.json").read_bytes()).hexdigest()[:16]
+    """Digest of what acts: graphs, weights, tokenizer, scales and rules. When it was exported does not matter."""
+    manifest = read_manifest(bundle)
+    files = {path: spec.sha256 for path, spec in manifest.files.items() if not path.startswith("receipts/")}
+    rules = [manifest.policy, manifest.limits, manifest.profiles, sorted(files.items())]
+    return hashlib.sha256(repr(rules).encode()).hexdigest()[:16]
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ The same values travel from the command line through the policy into the bundle'
 from __future__ import annotations
 
 import difflib
+import json
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -24,9 +25,8 @@ class PolicyConfig:
 
     def as_dict(self) -> dict[str, object]:
         """Return the options as plain JSON values; :meth:`from_options` takes them back."""
-        return {
-            name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()
-        }
+        plain: dict[str, object] = json.loads(json.dumps(asdict(self)))
+        return plain
 
     @classmethod
     def from_options(cls: type[ConfigT], policy: str, options: Mapping[str, object]) -> ConfigT:
