@@ -47,7 +47,7 @@ def test_a_policy_without_a_box_has_nothing_to_search() -> None:
     assert search_space(KeepAll.options) == {}
 
 
-@pytest.mark.parametrize("name", ["vla_pruner", "todre", "vflowopt"])
+@pytest.mark.parametrize("name", ["vla_pruner", "todre", "vflowopt", "quota"])
 def test_the_corners_of_a_box_are_values_that_the_policy_takes(name: str) -> None:
     space = search_space(policy_class(name).options)
     assert space

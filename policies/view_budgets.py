@@ -1,0 +1,130 @@
+"""How a budget of tokens is shared by views that do not matter equally, and what grid a view's share buys.
+
+Plain Python, for the host: the published rules of QuoTA as they are, and the table of levels that stands for them in a
+graph, whose shapes cannot follow the scores.
+
+Source:
+    QuoTA (2503.08689); code MAC-AutoML/QuoTA, read at ec194d7.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from saccade.policies.base import Grid
+from saccade.proto.errors import PolicyError
+
+Size = tuple[int, int]
+"""Rows and patch columns of a view's grid; (0, 0): the view is left out."""
+
+_ROUNDING = 1e-9
+
+
+def view_shares(
+    scores: Sequence[float], scale: int | float = 100.0, exponent: int | float = 2.0
+) -> tuple[float, ...]:
+    """Return each view's share of the budget: ``w = (scale * s) ** exponent``, ``p = w / sum w``.
+
+    A score that is negative or not finite counts as 0; if all are 0, the shares are equal. ``scale`` is published and
+    cancels out, up to rounding.
+    """
+    clean = [score if 0.0 < score < math.inf else 0.0 for score in scores]
+    largest = max(clean, default=0.0)
+    if largest == 0.0:
+        return (1.0 / len(clean),) * len(clean) if clean else ()
+    # Divided by the largest, so that no power overflows.
+    weights = [(scale * (score / largest)) ** exponent for score in clean]
+    return tuple(weight / sum(weights) for weight in weights)
+
+
+def clipped_shares(shares: Sequence[float], limit: int | float) -> tuple[float, ...]:
+    """Clip shares at ``limit`` and give the surplus to the views below it, in proportion to their shares.
+
+    Repeated until no share exceeds the limit. What no view can take is lost.
+    """
+    given = list(shares)
+    while any(share > limit + _ROUNDING for share in given):
+        surplus = sum(share - limit for share in given if share > limit)
+        below = sum(share for share in given if share < limit)
+        growth = 1.0 + surplus / below if below > 0.0 else 1.0
+        given = [share * growth if share < limit else limit for share in given]
+    return tuple(given)
+
+
+def floor_budget(total: int, shares: Sequence[float]) -> tuple[int, ...]:
+    """Return the tokens of each view, ``n_t = int(N p_t)``: rounded down, so the sum may be less than ``total``."""
+    return tuple(int(total * share + _ROUNDING) for share in shares)
+
+
+def grid_size(budget: int, rows: int, columns: int, line_breaks: int = 0) -> Size:
+    """Return the largest nearly square grid that ``budget`` buys: h = w, then one row or column more if it fits.
+
+    Args:
+        budget: Tokens of the view.
+        rows: Of patches that the view has; the grid grows along the other side once it is reached.
+        columns: Of patches that the view has.
+        line_breaks: Line-break tokens that each row of the grid costs besides, 0 or 1.
+    """
+    side = 0
+    while (side + 1) * (side + 1 + line_breaks) <= budget:
+        side += 1
+    height, width = min(side, rows), min(side, columns)
+    if side > rows:
+        width = min(columns, budget // height - line_breaks)
+    elif side > columns:
+        height = min(rows, budget // (width + line_breaks))
+    elif 0 < side < rows and (height + 1) * (width + line_breaks) <= budget:
+        height += 1
+    elif 0 < side < columns and height * (width + 1 + line_breaks) <= budget:
+        width += 1
+    return height, width
+
+
+def level_sizes(budget: int, grid: Grid, spread: float) -> tuple[Size, ...]:
+    """Return the grid size of the view that ranks first, second, ... in a budget for all views.
+
+    The r-th view's share falls geometrically, ``spread ** r / sum``; shares are clipped at the view's own grid, turned
+    into tokens and into grids by the published rules. The first view has at least one patch.
+
+    Args:
+        budget: Tokens of all views, line breaks included.
+        grid: The token grid.
+        spread: In (0, 1]: how much less each rank gets than the one before; 1 = all alike.
+
+    Raises:
+        PolicyError: The budget does not buy one patch.
+    """
+    breaks = int(grid.newline)
+    total = sum(spread**rank for rank in range(grid.views))
+    shares = clipped_shares(
+        [spread**rank / total for rank in range(grid.views)], grid.per_view / max(budget, 1)
+    )
+    counts = floor_budget(budget, shares)
+    least = 1 + breaks
+    if budget < least:
+        raise PolicyError(
+            f"expected a budget of at least {least} tokens, one patch{' and its line break' * breaks}, found {budget}."
+        )
+    counts = (max(counts[0], least), *counts[1:])
+    return tuple(grid_size(count, grid.rows, grid.columns - breaks, breaks) for count in counts)
+
+
+def tokens_of(sizes: Sequence[Size], grid: Grid) -> int:
+    """Return the number of tokens, line breaks included, of views with these grid sizes."""
+    return sum(height * (width + int(grid.newline)) for height, width in sizes)
+
+
+def level_sizes_of_total(total: int, grid: Grid, spread: float) -> tuple[Size, ...]:
+    """Return the level sizes that have ``total`` tokens together, those of the smallest budget that buys them.
+
+    Sizes never shrink as the budget grows, so a total names its sizes.
+
+    Raises:
+        PolicyError: No budget gives that total.
+    """
+    for budget in range(total, grid.tokens + 1):
+        sizes = level_sizes(budget, grid, spread)
+        if tokens_of(sizes, grid) == total:
+            return sizes
+    raise PolicyError(f"expected a number of tokens that some budget buys whole grids of, found {total}.")
