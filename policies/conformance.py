@@ -191,7 +191,9 @@ class TokenPolicyConformance:
         return played
 
 
-def export_to_onnx(step: PolicyStep, example: tuple[Tensor, ...], path: Path) -> onnxruntime.InferenceSession:
+def export_to_onnx(
+    step: torch.nn.Module, example: tuple[Tensor, ...], path: Path
+) -> onnxruntime.InferenceSession:
     """Export with the dynamo exporter at opset 20, check the operators, and load with ONNX Runtime."""
     names = [f"input_{i}" for i in range(len(example))]
     torch.onnx.export(

@@ -4,6 +4,8 @@ Another package registers a policy without touching this one::
 
     [project.entry-points."saccade.policies"]
     my_policy = "my_package.my_policy:MyPolicy"
+
+Policies over entries of a KV cache have a table and an entry-point group of their own, ``saccade.kv_policies``.
 """
 
 from __future__ import annotations
@@ -11,12 +13,15 @@ from __future__ import annotations
 import pkgutil
 from collections.abc import Mapping
 from importlib.metadata import entry_points
+from typing import Any
 
 from saccade.policies.base import ModelShape, TokenPolicy
 from saccade.policies.config import suggest
+from saccade.policies.kv_base import KvPolicy, KvShape
 from saccade.proto.errors import PolicyError
 
 ENTRY_POINTS = "saccade.policies"
+KV_ENTRY_POINTS = "saccade.kv_policies"
 
 POLICIES: Mapping[str, str] = {
     "adp": "saccade.policies.adp:Adp",
@@ -39,6 +44,13 @@ POLICIES: Mapping[str, str] = {
 }
 """Name to ``module:class`` of this package's own policies."""
 
+KV_POLICIES: Mapping[str, str] = {
+    "scissorhands": "saccade.policies.scissorhands:Scissorhands",
+    "spatten_kv": "saccade.policies.spatten_kv:SpAttenKv",
+    "token_select": "saccade.policies.token_select:TokenSelect",
+}
+"""The same for policies over entries of a KV cache."""
+
 
 def known_policies() -> dict[str, str]:
     """Return every policy that can be built, name to ``module:class``; this package's own names come first.
@@ -46,15 +58,12 @@ def known_policies() -> dict[str, str]:
     Raises:
         PolicyError: Another package registers a name that is taken.
     """
-    known = dict(POLICIES)
-    for entry in entry_points(group=ENTRY_POINTS):
-        if known.get(entry.name, entry.value) != entry.value:
-            raise PolicyError(
-                f"expected each policy name once, found {entry.name!r} as {known[entry.name]} and as {entry.value}; "
-                "rename one of them"
-            )
-        known[entry.name] = entry.value
-    return known
+    return _known(POLICIES, ENTRY_POINTS)
+
+
+def known_kv_policies() -> dict[str, str]:
+    """Return every KV-cache policy that can be built; otherwise as :func:`known_policies`."""
+    return _known(KV_POLICIES, KV_ENTRY_POINTS)
 
 
 def policy_class(name: str) -> type[TokenPolicy]:
@@ -63,20 +72,13 @@ def policy_class(name: str) -> type[TokenPolicy]:
     Raises:
         PolicyError: The name is unknown, or what it stands for cannot be loaded or is no policy of that name.
     """
-    known = known_policies()
-    if name not in known:
-        raise PolicyError(f"no token-selection policy is called {name!r}; {suggest(name, known)}")
-    try:
-        found = pkgutil.resolve_name(known[name])
-    except (ImportError, AttributeError, ValueError) as error:
-        raise PolicyError(
-            f"policy {name!r} is registered as {known[name]}, which cannot be loaded: {error}"
-        ) from error
-    if not (isinstance(found, type) and issubclass(found, TokenPolicy) and found.name == name):
-        raise PolicyError(
-            f"policy {name!r} is registered as {known[name]}: expected a TokenPolicy whose name is {name!r}, found "
-            f"{getattr(found, 'name', found)!r}"
-        )
+    found: type[TokenPolicy] = _load(name, known_policies(), TokenPolicy, "token-selection policy")
+    return found
+
+
+def kv_policy_class(name: str) -> type[KvPolicy]:
+    """Return the class of a KV-cache policy; raises as :func:`policy_class`."""
+    found: type[KvPolicy] = _load(name, known_kv_policies(), KvPolicy, "KV-cache policy")
     return found
 
 
@@ -96,3 +98,40 @@ def build_policy(name: str, config: Mapping[str, object], shape: ModelShape) -> 
     """
     found = policy_class(name)
     return found(found.options.from_options(name, config), shape)
+
+
+def build_kv_policy(name: str, config: Mapping[str, object], shape: KvShape) -> KvPolicy:
+    """Build a KV-cache policy for one model and capacity; otherwise as :func:`build_policy`."""
+    found = kv_policy_class(name)
+    return found(found.options.from_options(name, config), shape)
+
+
+def _known(own: Mapping[str, str], group: str) -> dict[str, str]:
+    """Add what other packages register under ``group``."""
+    known = dict(own)
+    for entry in entry_points(group=group):
+        if known.get(entry.name, entry.value) != entry.value:
+            raise PolicyError(
+                f"expected each policy name once, found {entry.name!r} as {known[entry.name]} and as {entry.value}; "
+                "rename one of them"
+            )
+        known[entry.name] = entry.value
+    return known
+
+
+def _load(name: str, known: Mapping[str, str], base: type[Any], kind: str) -> Any:
+    """Resolve one name to a class of ``base``."""
+    if name not in known:
+        raise PolicyError(f"no {kind} is called {name!r}; {suggest(name, known)}")
+    try:
+        found = pkgutil.resolve_name(known[name])
+    except (ImportError, AttributeError, ValueError) as error:
+        raise PolicyError(
+            f"policy {name!r} is registered as {known[name]}, which cannot be loaded: {error}"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, base) and getattr(found, "name", None) == name):
+        raise PolicyError(
+            f"policy {name!r} is registered as {known[name]}: expected a {base.__name__} whose name is {name!r}, found "
+            f"{getattr(found, 'name', found)!r}"
+        )
+    return found

@@ -6,7 +6,9 @@ import hypothesis
 import pytest
 
 # Helpers that assert outside test files still show both sides of a failed comparison.
-pytest.register_assert_rewrite("tests.contracts", "saccade.policies.conformance")
+pytest.register_assert_rewrite(
+    "tests.contracts", "saccade.policies.conformance", "saccade.policies.kv_conformance"
+)
 
 # No deadline: a slow machine is not a failure. Derandomised: a red run is red again.
 hypothesis.settings.register_profile("saccade", deadline=None, derandomize=True, max_examples=60)

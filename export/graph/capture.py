@@ -28,7 +28,7 @@ HOST_INPUTS = ("images", "proprio", "token_ids", "attention_mask", "position_ids
 
 
 class StepPorts(NamedTuple):
-    """Names of a step graph's inputs and outputs, in order."""
+    """Names of a graph's inputs and outputs, in order."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
@@ -52,11 +52,25 @@ def capture(step: SelectingStep, example: tuple[Tensor, ...]) -> ir.Model:
     Raises:
         ExportError: torch cannot export the module.
     """
-    ports = step_ports(step)
+    return to_graph(step, example, step_ports(step), f"policy {step.policy.name!r} at keep {step.keep}")
+
+
+def to_graph(module: torch.nn.Module, example: tuple[Tensor, ...], ports: StepPorts, what: str) -> ir.Model:
+    """Export a module of flat tensors.
+
+    Args:
+        module: Of static shapes.
+        example: Its inputs; their shapes become the graph's.
+        ports: Their names and those of its outputs.
+        what: The module, for messages.
+
+    Raises:
+        ExportError: torch cannot export the module.
+    """
     try:
         with torch.no_grad(), _quiet():
             program = torch.onnx.export(
-                step.eval(),
+                module.eval(),
                 example,
                 dynamo=True,
                 opset_version=OPSET,
@@ -68,8 +82,7 @@ def capture(step: SelectingStep, example: tuple[Tensor, ...]) -> ir.Model:
             )
     except torch.onnx.errors.OnnxExporterError as error:
         raise ExportError(
-            f"policy {step.policy.name!r} at keep {step.keep}: expected a graph of static shapes and standard "
-            f"operators, torch.onnx refused: {error}."
+            f"{what}: expected a graph of static shapes and standard operators, torch.onnx refused: {error}."
         ) from error
     if program is None:
         raise ExportError("torch.onnx.export returned nothing; expected a program.")

@@ -167,7 +167,7 @@ class DecoderAttention(nn.Module):
         if take is not None and bias.shape[2] > 1:
             bias = take(bias.squeeze(1)).unsqueeze(1)
         query, key = asking_rotary.apply(self.queries(asking)), rotary.apply(self.keys(x))
-        value = self._split(nn.Identity(), self.v_proj(x))
+        value = self.values(x)
         if extend is not None:
             key, value = extend(key, value)
         group = self.config.heads // self.config.kv_heads
@@ -183,6 +183,10 @@ class DecoderAttention(nn.Module):
     def keys(self, x: Tensor) -> Tensor:
         """(batch, tokens, width) -> ``(batch, kv_heads, tokens, head_dim)``, not rotated."""
         return self._split(self.k_norm, self.k_proj(x))
+
+    def values(self, x: Tensor) -> Tensor:
+        """(batch, tokens, width) -> ``(batch, kv_heads, tokens, head_dim)``."""
+        return self._split(nn.Identity(), self.v_proj(x))
 
     def _split(self, norm: nn.Module, x: Tensor) -> Tensor:
         """(batch, tokens, heads * head_dim) -> (batch, heads, tokens, head_dim)."""
