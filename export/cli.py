@@ -13,6 +13,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from saccade.export.pipeline import ExportReport, ExportRequest, export_bundle
+from saccade.export.scorer import export_scorer as write_scorer
 from saccade.proto.errors import SaccadeError
 
 _EXAMPLE = """\b
@@ -76,6 +77,12 @@ def policy_options(
     show_default=True,
     help="How greedy selection is written; loop makes small engines where hundreds of tokens are kept.",
 )
+@click.option(
+    "--check-tensorrt-rtx",
+    "checks_tensorrt_rtx",
+    is_flag=True,
+    help="Also have TensorRT-RTX read and build every graph; needs no GPU, but the extra tensorrt-rtx.",
+)
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def export(
@@ -88,6 +95,7 @@ def export(
     tuned: tuple[Path, ...],
     frames: Path | None,
     greedy: str,
+    checks_tensorrt_rtx: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -106,6 +114,7 @@ def export(
         tuned=tuned,
         frames=frames,
         rolls_greedy_loops=greedy == "loop",
+        checks_tensorrt_rtx=checks_tensorrt_rtx,
         overwrite=force,
     )
     try:
@@ -133,6 +142,8 @@ def _as_json(report: ExportReport, out: Path) -> dict[str, object]:
         "policy": report.manifest.policy.name,
         "profiles": {name: asdict(receipt) for name, receipt in report.parity.items()},
         "nodes": {name: receipt.nodes for name, receipt in report.lint.items()},
+        "macs": {name: account["macs"] for name, account in report.accounting.items()},
+        "tensorrt_rtx": {name: asdict(receipt) for name, receipt in report.engines.items()},
         "bytes": sum(file.bytes for file in report.manifest.files.values()),
         "seconds": dict(report.seconds),
     }
@@ -141,15 +152,56 @@ def _as_json(report: ExportReport, out: Path) -> dict[str, object]:
 def _table(report: ExportReport, out: Path) -> Table:
     megabytes = sum(file.bytes for file in report.manifest.files.values()) / 1e6
     table = Table(title=f"{report.manifest.name} -> {out}  ({megabytes:.1f} MB)")
-    for column in ("profile", "visual tokens", "nodes", "max action error", "same kept", "action change"):
+    for column in (
+        "profile",
+        "visual tokens",
+        "MACs",
+        "nodes",
+        "max action error",
+        "same kept",
+        "action change",
+    ):
         table.add_column(column, justify="left" if column == "profile" else "right")
     for name, parity in report.parity.items():
         table.add_row(
             name,
             str(parity.keep),
+            f"{report.accounting[name]['ratio_to_full']:.0%}",
             str(report.lint[name].nodes),
             f"{parity.actions_max_error:.1e}",
             f"{parity.kept_same_share:.0%}",
             f"{parity.action_change:.3f}" if parity.action_change else "-",
         )
     return table
+
+
+@click.command(
+    "export-scorer",
+    epilog="""\b
+Example:
+  saccade export-scorer checkpoint --frames frames.npz --out scorer
+  saccade serve bundle --view-scorer scorer
+""",
+)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Scorer bundle to write.")
+@click.option(
+    "--frames", type=click.Path(path_type=Path), help="Recorded frames (.npz) for the parity check."
+)
+@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON.")
+def export_scorer(checkpoint: Path, out: Path, frames: Path | None, force: bool, as_json: bool) -> None:
+    """Export the view scorer of CHECKPOINT: it says once per task how much each view matters."""
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    try:
+        with Console(stderr=True).status("export the view scorer"):
+            parity = write_scorer(checkpoint, out, frames=frames, overwrite=force)
+    except SaccadeError as error:
+        raise click.ClickException(error.message) from error
+    if as_json:
+        click.echo(json.dumps({"bundle": str(out), **asdict(parity)}, indent=2))
+    else:
+        shown = ", ".join(f"{score:.3f}" for score in parity.scores)
+        Console().print(
+            f"{out}: mean scores {shown} over {parity.frames} {parity.source} frames, error {parity.max_error:.1e}"
+        )

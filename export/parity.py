@@ -166,12 +166,17 @@ def check_parity(  # noqa: PLR0913
     return receipt
 
 
+def open_graph(graph: Path) -> ort.InferenceSession:
+    """Load a graph with ONNX Runtime on the CPU; it says errors only."""
+    options = ort.SessionOptions()
+    options.log_severity_level = _ERRORS_ONLY
+    return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+
+
 def _run(
     graph: Path, step: SelectingStep, full: SelectingStep, frames: Sequence[tuple[Tensor, ...]], warmup: int
 ) -> list[_Frame]:
-    options = ort.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
-    session = ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    session = open_graph(graph)
     names = step_ports(step).inputs
     tasks, carried = len(step.task_inputs), len(step.carry_specs)
     state = initial_state(step)
