@@ -53,10 +53,17 @@ def run_cell(
 ) -> tuple[Score, Any]:
     """Run one cell behind its own daemon; return its score and its entry of the results file."""
     plan = Plan((cell.template,), (cell.profile,), seeds, execute, cell.is_told_wrong)
-    with connect(paths[cell.bundle], threads=threads) as connection:
+    bundle = paths[cell.bundle]
+    with connect(bundle, threads=threads, view_scorer=scorer_beside(bundle)) as connection:
         found = evaluate(connection, plan, Unwatched())
     (row,) = found.scores()
     return row, {"key": cell.key, "score": score_to_json(row), **cell_to_json(list(found.episodes))}
+
+
+def scorer_beside(bundle: Path) -> Path | None:
+    """Return the scorer bundle ``<bundle>.scorer``, if there is one."""
+    scorer = bundle.with_name(f"{bundle.name}.scorer")
+    return scorer if scorer.is_dir() else None
 
 
 @click.command()
@@ -222,7 +229,9 @@ def _fingerprint(bundle: Path) -> str:
     """Digest of what acts: graphs, weights, tokenizer, scales and rules. When it was exported does not matter."""
     manifest = read_manifest(bundle)
     files = {path: spec.sha256 for path, spec in manifest.files.items() if not path.startswith("receipts/")}
-    rules = [manifest.policy, manifest.limits, manifest.profiles, sorted(files.items())]
+    rules: list[Any] = [manifest.policy, manifest.limits, manifest.profiles, sorted(files.items())]
+    if (scorer := scorer_beside(bundle)) is not None:
+        rules.append(_fingerprint(scorer))
     return hashlib.sha256(repr(rules).encode()).hexdigest()[:16]
 
 

@@ -95,6 +95,7 @@ def sim() -> None:
 @click.option("--transport", type=click.Choice(["grpc", "zmq"]), default="grpc", show_default=True)
 @click.option("--in-process", is_flag=True, help="No daemon: to debug, and to compare.")
 @click.option("--threads", default=0, show_default=True, help="Threads of the engine; 0 = one for each core.")
+@click.option("--view-scorer", type=click.Path(path_type=Path), help="Scorer bundle to serve beside BUNDLE.")
 @click.option(
     "--record",
     type=OutputPath(allow_dash=False),
@@ -118,6 +119,7 @@ def run(
     transport: Any,
     in_process: bool,
     threads: int,
+    view_scorer: Path | None,
     record: Path | None,
     json_path: Path | None,
 ) -> None:
@@ -139,7 +141,8 @@ def run(
     check_tasks(tasks)
     seeds = held_out_seeds(seed0, episodes)
     console = Console(stderr=json_path == Path("-"))
-    with connect(bundle, transport="in-process" if in_process else transport, threads=threads) as connection:
+    way = "in-process" if in_process else transport
+    with connect(bundle, transport=way, threads=threads, view_scorer=view_scorer) as connection:
         manifest = connection.manifest
         names = tuple(manifest.profile(name).name for name in profiles or profiles_for(manifest, keep))
         plan = Plan(tasks, names, seeds, execute, wrong_instruction)

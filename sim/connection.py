@@ -16,6 +16,7 @@ from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.observation import Robot
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.session import Session
+from saccade.runtime.view_scores import ViewScorer
 from saccade.sim.daemon_process import DaemonProcess
 from saccade.sim.tabletop.cameras import VIEWS
 from saccade.sim.tabletop.world import ACTION_NAMES, PROPRIO_NAMES
@@ -41,13 +42,16 @@ class Connection:
 
 
 @contextmanager
-def connect(bundle: Path, *, transport: Transport = "grpc", threads: int = 0) -> Iterator[Connection]:
+def connect(
+    bundle: Path, *, transport: Transport = "grpc", threads: int = 0, view_scorer: Path | None = None
+) -> Iterator[Connection]:
     """Start what is needed to drive ``bundle``, and stop it afterwards.
 
     Args:
         bundle: Directory of the bundle.
         transport: ``grpc`` and ``zmq`` start a daemon of its own on a free loopback port.
         threads: Threads of the engine; 0 = one for each core.
+        view_scorer: Directory of a scorer bundle to serve beside it.
 
     Raises:
         SimulatorError: The bundle is for another robot than the tabletop's.
@@ -58,10 +62,13 @@ def connect(bundle: Path, *, transport: Transport = "grpc", threads: int = 0) ->
             program = ProgramExecutor(Bundle.open(bundle), backend)
             program.warm_up()
             check_robot(program.manifest)
-            with Session(program) as session:
+            scorer = None
+            if view_scorer is not None:
+                scorer = ViewScorer(Bundle.open(view_scorer), backend, program.manifest)
+            with Session(program, scorer=scorer) as session:
                 yield Connection(session, program.manifest, program.engine_name, transport)
         return
-    with DaemonProcess(bundle, threads=threads, is_zmq=transport == "zmq") as daemon:
+    with DaemonProcess(bundle, threads=threads, is_zmq=transport == "zmq", view_scorer=view_scorer) as daemon:
         address = daemon.address if daemon.zmq_address is None else daemon.zmq_address
         with Client(address, transport=transport, name="saccade sim") as client:
             description = client.describe()

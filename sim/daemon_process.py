@@ -46,13 +46,17 @@ class DaemonProcess:
     zmq_address: str | None
     pid: int
 
-    def __init__(self, bundle: Path, *, threads: int = 0, is_zmq: bool = False) -> None:
+    def __init__(
+        self, bundle: Path, *, threads: int = 0, is_zmq: bool = False, view_scorer: Path | None = None
+    ) -> None:
         self._command = [sys.executable, "-c", "from saccade.runtime.cli import main; main()", "serve"]
         self._command += [str(bundle), "--bind", "127.0.0.1:0", "--threads", str(threads), "--json"]
         # A simulated world stands still while it waits, and its cameras have no noise.
         self._command += ["--max-age-ms", "0", "--max-frozen-frames", "0"]
         if is_zmq:
             self._command += ["--zmq-bind", "127.0.0.1:0"]
+        if view_scorer is not None:
+            self._command += ["--view-scorer", str(view_scorer)]
         self._resources = ExitStack()
 
     def __enter__(self) -> DaemonProcess:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Callable, Iterable
 from importlib.resources import files
 from pathlib import Path
 
 from benchmarks.selection.contenders import Contender
 from saccade.export.pipeline import ExportRequest, export_bundle
+from saccade.export.scorer import export_scorer
 from saccade.proto.errors import SaccadeError
 
 FINGERPRINT = "exported_from.txt"
@@ -36,7 +38,7 @@ def export_all(
     code = _code_digest()
     bundles = {}
     for contender in contenders:
-        out = folder / contender.label.replace(" ", "_").replace("=", "")
+        out = folder / re.sub(r"[^a-z0-9.]+", "_", contender.label.lower())
         mark = folder / f"{out.name}.{FINGERPRINT}"
         wanted = json.dumps([contender.policy, dict(contender.options), ratios, code], sort_keys=True)
         bundles[contender.label] = out
@@ -55,6 +57,13 @@ def export_all(
         folder.mkdir(parents=True, exist_ok=True)
         try:
             export_bundle(request, lambda what: None)
+            if contender.has_scorer:
+                export_scorer(
+                    package / "checkpoint",
+                    out.with_name(f"{out.name}.scorer"),
+                    frames=package / "frames.npz",
+                    overwrite=True,
+                )
         except SaccadeError as error:
             raise type(error)(f"{contender.label}: {error.message}") from error
         mark.write_text(wanted, encoding="utf-8")

@@ -21,12 +21,14 @@ class Contender:
         policy: Registry name.
         options: What differs from the defaults.
         is_blind: It looks at neither task nor action.
+        has_scorer: A view scorer is served beside it.
     """
 
     label: str
     policy: str
     options: Mapping[str, object] = field(default_factory=dict)
     is_blind: bool = False
+    has_scorer: bool = False
 
 
 def _at_layer(**others: object) -> dict[str, object]:
@@ -35,7 +37,8 @@ def _at_layer(**others: object) -> dict[str, object]:
 
 CONTENDERS = (
     Contender("vla_pruner", "vla_pruner", _at_layer()),
-    Contender("quota", "quota"),
+    Contender("quota", "quota", has_scorer=True),
+    Contender("quota, flat", "quota", {"form": "flat"}, has_scorer=True),
     Contender("todre", "todre", is_blind=True),
     Contender("vflowopt", "vflowopt", is_blind=True),
     Contender("fastv", "fastv", _at_layer()),
