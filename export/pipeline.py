@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import onnx_ir as ir
 from torch import Tensor
 
+from saccade.export.accounting import account_profiles
 from saccade.export.bundle_writer import BundleWriter, check_target
 from saccade.export.checkpoint import TOKENIZER_NAME, Checkpoint, load_checkpoint
 from saccade.export.frames import Recording, host_inputs, read_recording, synthetic_recording
@@ -25,6 +26,7 @@ from saccade.export.graph.shared_weights import SharedWeights
 from saccade.export.manifest_builder import build_manifest, producers
 from saccade.export.parity import ParityReceipt, ParityTolerance, check_parity
 from saccade.export.profiles import PlannedPolicies, ProfilePlan, plan_policies, plan_profiles, read_searches
+from saccade.export.tensorrt_rtx import TensorRtRtxReceipt, check_tensorrt_rtx, require_tensorrt_rtx
 from saccade.policies.registry import build_policy
 from saccade.proto.manifest import Manifest
 from saccade.proto.manifest_rules import FULL_PROFILE
@@ -48,6 +50,7 @@ class ExportRequest:
         frames: Recorded frames for calibration and the parity check; None draws synthetic ones.
         rolls_greedy_loops: Write greedy selection as a Loop of constant length instead of node by node: for engines
             whose builder pays for nodes.
+        checks_tensorrt_rtx: TensorRT-RTX must read every graph and build it; an extra must be installed.
         overwrite: Replace a bundle at ``out``.
         tolerance: What the parity check lets through.
     """
@@ -60,6 +63,7 @@ class ExportRequest:
     tuned: Sequence[Path] = ()
     frames: Path | None = None
     rolls_greedy_loops: bool = False
+    checks_tensorrt_rtx: bool = False
     overwrite: bool = False
     tolerance: ParityTolerance = field(default_factory=ParityTolerance)
 
@@ -72,12 +76,16 @@ class ExportReport:
         manifest: Of the bundle.
         lint: For each profile.
         parity: For each profile.
+        accounting: For each profile what :func:`account_profiles` says.
+        engines: For each profile, if TensorRT-RTX was asked.
         seconds: Wall time of each part.
     """
 
     manifest: Manifest
     lint: Mapping[str, LintReceipt]
     parity: Mapping[str, ParityReceipt]
+    accounting: Mapping[str, Mapping[str, Any]]
+    engines: Mapping[str, TensorRtRtxReceipt]
     seconds: Mapping[str, float]
 
 
@@ -96,6 +104,8 @@ def export_bundle(request: ExportRequest, progress: Progress) -> ExportReport:
         SaccadeError: Something does not fit or a check failed; nothing is left behind.
     """
     check_target(request.out, overwrite=request.overwrite)
+    if request.checks_tensorrt_rtx:
+        require_tensorrt_rtx()  # before the work begins
     watch = _Stopwatch(progress)
     watch.start("load checkpoint")
     checkpoint = load_checkpoint(request.checkpoint)
@@ -115,6 +125,7 @@ def export_bundle(request: ExportRequest, progress: Progress) -> ExportReport:
         linted = _capture_all(
             writer.folder, plans, steps, frames[0], watch, rolls_greedy_loops=request.rolls_greedy_loops
         )
+        engines = _build_engines(writer.folder, plans, watch) if request.checks_tensorrt_rtx else {}
         compared = {}
         for plan in plans:
             watch.start(f"{plan.name}: parity")
@@ -128,14 +139,21 @@ def export_bundle(request: ExportRequest, progress: Progress) -> ExportReport:
                 physical_per_unit=checkpoint.statistics.action.physical_per_unit,
                 tolerance=request.tolerance,
             )
+        watch.start("accounting")
+        accounts = account_profiles(checkpoint.model, steps, frames[0])
         watch.start("write bundle")
         shutil.copyfile(checkpoint.tokenizer, writer.folder / TOKENIZER_NAME)
         shutil.copyfile(checkpoint.path / STATISTICS_NAME, writer.folder / STATISTICS_NAME)
         _write_receipts(writer.folder, request, linted, compared, watch)
+        _write_receipt(writer.folder, "accounting", accounts)
+        if engines:
+            _write_receipt(
+                writer.folder, "tensorrt_rtx", {name: asdict(receipt) for name, receipt in engines.items()}
+            )
         _write_grounds(writer.folder, planned)
         manifest = writer.commit(lambda files: build_manifest(checkpoint, steps, plans, files))
     watch.stop()
-    return ExportReport(manifest, linted, compared, watch.seconds)
+    return ExportReport(manifest, linted, compared, accounts, engines, watch.seconds)
 
 
 def _recording(request: ExportRequest, checkpoint: Checkpoint) -> Recording:
@@ -168,6 +186,17 @@ def _capture_all(
             weights.adopt(model)
             ir.save(model, folder / plan.graph)
     return linted
+
+
+def _build_engines(
+    folder: Path, plans: Sequence[ProfilePlan], watch: _Stopwatch
+) -> dict[str, TensorRtRtxReceipt]:
+    """Have TensorRT-RTX build every profile's graph."""
+    built = {}
+    for plan in plans:
+        watch.start(f"{plan.name}: TensorRT-RTX")
+        built[plan.name] = check_tensorrt_rtx(folder / plan.graph)
+    return built
 
 
 def _write_receipts(

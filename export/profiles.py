@@ -146,5 +146,6 @@ def _check_alike(policies: Mapping[str, TokenPolicy], checkpoint: Checkpoint) ->
         if rules(policy) != rules(first[1]):
             raise ExportError(
                 f"profiles {first[0]!r} and {name!r}: expected options with the same carry, warm-up, refresh and "
-                f"merging, found {first[1].config.as_dict()} and {policy.config.as_dict()}; give one of them as --policy-option."
+                f"merging, found {first[1].config.as_dict()} and {policy.config.as_dict()}; give one of them as "
+                "--policy-option."
             )

@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 from saccade.policies.base import Carry, ModelShape, Place, TokenPolicy, UpdateInputs
+from saccade.policies.blocks.greedy import ONNX_FORMS
 from saccade.policies.dry_run import (
     GRID,
     SHAPE,
@@ -36,7 +37,6 @@ from saccade.policies.dry_run import (
     lived_in_carry,
     play,
 )
-from saccade.policies.greedy import ONNX_FORMS
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import PolicyError
 

@@ -17,37 +17,37 @@ from typing import Any
 
 from saccade.policies.base import ModelShape, TokenPolicy
 from saccade.policies.config import suggest
-from saccade.policies.kv_base import KvPolicy, KvShape
+from saccade.policies.kv.base import KvPolicy, KvShape
 from saccade.proto.errors import PolicyError
 
 ENTRY_POINTS = "saccade.policies"
 KV_ENTRY_POINTS = "saccade.kv_policies"
 
 POLICIES: Mapping[str, str] = {
-    "adp": "saccade.policies.adp:Adp",
-    "center_crop": "saccade.policies.center_crop:CenterCrop",
-    "divprune": "saccade.policies.divprune:DivPrune",
-    "fastv": "saccade.policies.fastv:FastV",
-    "keep_all": "saccade.policies.keep_all:KeepAll",
-    "quota": "saccade.policies.quota:Quota",
-    "random_keep": "saccade.policies.random_keep:RandomKeep",
-    "sparsevlm": "saccade.policies.sparsevlm:SparseVlm",
-    "spatten": "saccade.policies.spatten:SpAtten",
-    "todre": "saccade.policies.todre:ToDre",
-    "transprune": "saccade.policies.transprune:TransPrune",
-    "vflowopt": "saccade.policies.vflowopt:VFlowOpt",
-    "visionzip": "saccade.policies.visionzip:VisionZip",
-    "vla_cache": "saccade.policies.vla_cache:VlaCache",
-    "vla_pruner": "saccade.policies.vla_pruner:VlaPruner",
-    "vtc_cls": "saccade.policies.vtc_cls:VtcCls",
-    "zero_tprune": "saccade.policies.zero_tprune:ZeroTPrune",
+    "adp": "saccade.policies.methods.adp:Adp",
+    "center_crop": "saccade.policies.methods.center_crop:CenterCrop",
+    "divprune": "saccade.policies.methods.divprune:DivPrune",
+    "fastv": "saccade.policies.methods.fastv:FastV",
+    "keep_all": "saccade.policies.methods.keep_all:KeepAll",
+    "quota": "saccade.policies.methods.quota:Quota",
+    "random_keep": "saccade.policies.methods.random_keep:RandomKeep",
+    "sparsevlm": "saccade.policies.methods.sparsevlm:SparseVlm",
+    "spatten": "saccade.policies.methods.spatten:SpAtten",
+    "todre": "saccade.policies.methods.todre:ToDre",
+    "transprune": "saccade.policies.methods.transprune:TransPrune",
+    "vflowopt": "saccade.policies.methods.vflowopt:VFlowOpt",
+    "visionzip": "saccade.policies.methods.visionzip:VisionZip",
+    "vla_cache": "saccade.policies.methods.vla_cache:VlaCache",
+    "vla_pruner": "saccade.policies.methods.vla_pruner:VlaPruner",
+    "vtc_cls": "saccade.policies.methods.vtc_cls:VtcCls",
+    "zero_tprune": "saccade.policies.methods.zero_tprune:ZeroTPrune",
 }
 """Name to ``module:class`` of this package's own policies."""
 
 KV_POLICIES: Mapping[str, str] = {
-    "scissorhands": "saccade.policies.scissorhands:Scissorhands",
-    "spatten_kv": "saccade.policies.spatten_kv:SpAttenKv",
-    "token_select": "saccade.policies.token_select:TokenSelect",
+    "scissorhands": "saccade.policies.kv.scissorhands:Scissorhands",
+    "spatten_kv": "saccade.policies.kv.spatten_kv:SpAttenKv",
+    "token_select": "saccade.policies.kv.token_select:TokenSelect",
 }
 """The same for policies over entries of a KV cache."""
 

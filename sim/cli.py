@@ -141,7 +141,7 @@ def run(
     check_tasks(tasks)
     seeds = held_out_seeds(seed0, episodes)
     console = Console(stderr=json_path == Path("-"))
-    way = "in-process" if in_process else transport
+    way: Any = "in-process" if in_process else transport
     with connect(bundle, transport=way, threads=threads, view_scorer=view_scorer) as connection:
         manifest = connection.manifest
         names = tuple(manifest.profile(name).name for name in profiles or profiles_for(manifest, keep))

@@ -7,7 +7,7 @@ import pytest
 
 # Helpers that assert outside test files still show both sides of a failed comparison.
 pytest.register_assert_rewrite(
-    "tests.contracts", "saccade.policies.conformance", "saccade.policies.kv_conformance"
+    "tests.contracts", "saccade.policies.conformance", "saccade.policies.kv.conformance"
 )
 
 # No deadline: a slow machine is not a failure. Derandomised: a red run is red again.

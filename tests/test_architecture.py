@@ -113,7 +113,7 @@ def unsafe_keywords(call: ast.Call) -> Iterator[bool]:
 
 
 def test_every_policy_has_its_tests() -> None:
-    missing = [name for name in POLICIES if not (ROOT / f"tests/policies/test_{name}.py").is_file()]
+    missing = [name for name in POLICIES if not (ROOT / f"tests/policies/methods/test_{name}.py").is_file()]
     assert missing == []
 
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from saccade.export.graph.attention_lowering import LOWERINGS
 from saccade.export.graph.lean import make_lean
 from saccade.export.graph.placement import SelectingStep
-from saccade.policies.greedy import ONNX_FORMS
+from saccade.policies.blocks.greedy import ONNX_FORMS
 from saccade.proto.errors import ExportError
 from saccade.proto.manifest_rules import ACTIONS, CARRY_OUTPUT_SUFFIX, FATE, KEPT
 

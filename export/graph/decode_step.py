@@ -24,7 +24,7 @@ from saccade.export.graph.capture import StepPorts, to_graph
 from saccade.export.graph.kv_cache import LayerCache, cache_specs, stacked
 from saccade.export.models.decoder import MASKED_LOGIT, Decoder, DecoderConfig, DecoderLayer, Rotary
 from saccade.policies.base import Carry, CarrySpec
-from saccade.policies.kv_base import (
+from saccade.policies.kv.base import (
     EvictionPolicy,
     KeyPositions,
     KvInputs,
@@ -37,7 +37,7 @@ from saccade.policies.kv_base import (
     SlotLogits,
     stacked_specs,
 )
-from saccade.policies.slots import slot_ranks, used, valid_slots
+from saccade.policies.kv.slots import slot_ranks, used, valid_slots
 from saccade.proto.errors import ExportError
 from saccade.proto.manifest_rules import CARRY_OUTPUT_SUFFIX
 

@@ -2,7 +2,7 @@
 
 Three carry tensors hold the cache of all layers: keys and values ``(batch, layers, kv_heads, capacity, head_dim)`` and
 the position of the token in each slot, int64 ``(batch, layers, kv_heads, capacity)``. Each head has slots of its own,
-because each may give up others. What slots mean is explained in :mod:`saccade.policies.slots`.
+because each may give up others. What slots mean is explained in :mod:`saccade.policies.kv.slots`.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from saccade.policies.base import Carry, CarrySpec
-from saccade.policies.kv_base import EvictionPolicy, KvPolicy, KvShape
-from saccade.policies.slots import EMPTY, next_slot, write_position
+from saccade.policies.kv.base import EvictionPolicy, KvPolicy, KvShape
+from saccade.policies.kv.slots import EMPTY, next_slot, write_position
 from saccade.proto.errors import ExportError
 
 KEYS, VALUES, POSITIONS = "carry.keys", "carry.values", "carry.slot_positions"

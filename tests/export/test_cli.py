@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
 from saccade.export.cli import export
+from saccade.export.tensorrt_rtx import TARGETS
 
 
 def test_exports_and_reports_as_json(checkpoint_path: Path, tmp_path: Path) -> None:
@@ -44,6 +46,28 @@ def test_a_bad_argument_is_named(
     result = CliRunner().invoke(export, [str(checkpoint_path), "--out", str(tmp_path / "b"), *extra])
     assert result.exit_code != 0
     assert message in " ".join(result.output.split())
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.tensorrt_rtx
+def test_tensorrt_rtx_builds_every_profile_on_request(checkpoint_path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "bundle"
+    arguments = [str(checkpoint_path), "--out", str(out), "--policy", "keep_all", "--keep", "1.0"]
+    result = CliRunner().invoke(export, [*arguments, "--check-tensorrt-rtx", "--json"])
+    assert result.exit_code == 0, result.output
+    receipt = json.loads((out / "receipts/tensorrt_rtx.json").read_text())
+    assert receipt == json.loads(result.stdout)["tensorrt_rtx"]
+    assert tuple(receipt["full"]["plans"]) == TARGETS
+
+
+def test_a_check_that_cannot_run_is_an_error(
+    checkpoint_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", None)
+    arguments = [str(checkpoint_path), "--out", str(tmp_path / "b"), "--check-tensorrt-rtx"]
+    result = CliRunner().invoke(export, arguments)
+    assert result.exit_code == 1
+    assert "pip install 'saccade[tensorrt-rtx]'" in " ".join(result.output.split())
     assert list(tmp_path.iterdir()) == []
 
 

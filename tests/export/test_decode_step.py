@@ -21,9 +21,9 @@ from saccade.export.graph.lint import lint
 from saccade.export.models.decoder import Decoder, DecoderConfig
 from saccade.export.tensorrt_rtx import check_tensorrt_rtx
 from saccade.policies.base import Carry
-from saccade.policies.kv_base import KeyPositions, KvPolicy, SlotAttention, SlotLogits
+from saccade.policies.kv.base import KeyPositions, KvPolicy, SlotAttention, SlotLogits
+from saccade.policies.kv.slots import EMPTY
 from saccade.policies.registry import KV_POLICIES, build_kv_policy
-from saccade.policies.slots import EMPTY
 from saccade.proto.errors import ExportError
 from tests.export.decoding_by_hand import ByHand
 from tests.export.test_tensorrt_rtx import needs_tensorrt_rtx

@@ -15,8 +15,8 @@ from torch import Tensor
 from saccade.export.graph.greedy_rolling import roll_greedy_loops
 from saccade.export.graph.lean import make_lean
 from saccade.export.graph.lint import lint
-from saccade.policies.diversity import max_min_diversity, max_sum_diversity
-from saccade.policies.greedy import ONNX_FORMS
+from saccade.policies.blocks.diversity import max_min_diversity, max_sum_diversity
+from saccade.policies.blocks.greedy import ONNX_FORMS
 
 TOKENS, KEEP = 40, 12
 
@@ -77,7 +77,9 @@ def test_other_graphs_are_left_alone() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return torch.cat([x.argmax(dim=-1, keepdim=True) + i for i in range(10)], dim=1)
 
-    program = torch.onnx.export(Plain().eval(), (torch.randn(1, 5),), dynamo=True, opset_version=20, verbose=False)
+    program = torch.onnx.export(
+        Plain().eval(), (torch.randn(1, 5),), dynamo=True, opset_version=20, verbose=False
+    )
     assert program is not None
     model = make_lean(program.model)
     assert roll_greedy_loops(model) == 0

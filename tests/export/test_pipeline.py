@@ -85,11 +85,13 @@ def test_the_manifest_says_what_the_checkpoint_says(exported: Exported, checkpoi
 
 def test_receipts_lie_in_the_bundle(exported: Exported) -> None:
     bundle, report = exported
-    parity, lint, export = (
+    parity, lint, accounting, export = (
         json.loads((bundle / "receipts" / f"{name}.json").read_text())
-        for name in ("parity", "lint", "export")
+        for name in ("parity", "lint", "accounting", "export")
     )
-    assert set(parity["profiles"]) == set(lint) == set(report.parity)
+    assert set(parity["profiles"]) == set(lint) == set(accounting) == set(report.parity)
+    assert accounting["full"]["ratio_to_full"] == 1.0
+    assert all(account["ratio_to_full"] < 1.0 for name, account in accounting.items() if name != "full")
     assert "full: capture" in export["seconds"]
     assert "weights.bin" in export["bytes"]
     assert export["versions"]["torch"] == torch.__version__

@@ -6,8 +6,6 @@ it is there, and the summary says so.
 
 from __future__ import annotations
 
-import importlib.util
-import platform
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,36 +16,38 @@ import onnx_ir as ir
 import pytest
 from onnx import TensorProto, helper
 
-from saccade.export.graph.lint import lint
-from saccade.export.tensorrt_rtx import EXTRA, TARGETS, check_tensorrt_rtx, require_tensorrt_rtx
+from saccade.export.graph.greedy_rolling import roll_greedy_loops
+from saccade.export.tensorrt_rtx import TARGETS, check_tensorrt_rtx, require_tensorrt_rtx
 from saccade.policies.registry import POLICIES
 from saccade.proto.errors import ReceiptError
 from tests.export.policy_graphs import policy_graph
 
 BUNDLE = Path(__file__).parents[2] / "sim/saccade_mini/bundle"
-INSTALLED = importlib.util.find_spec("tensorrt_rtx_bindings") is not None
-EXPECTED = (sys.platform, platform.machine()) == ("linux", "x86_64")
-
-needs_tensorrt_rtx = pytest.mark.skipif(
-    not INSTALLED and not EXPECTED,
-    reason=f"NOT CHECKED: TensorRT-RTX is not installed on {sys.platform} {platform.machine()} (extra {EXTRA})",
-)
 
 
-@needs_tensorrt_rtx
+@pytest.mark.tensorrt_rtx
 @pytest.mark.parametrize("name", POLICIES)
 def test_every_policy_builds_for_every_card(name: str, tmp_path: Path) -> None:
     graph = tmp_path / f"{name}.onnx"
-    model = policy_graph(name)
-    lint(model, name)
-    ir.save(model, graph)
+    ir.save(policy_graph(name), graph)
     receipt = check_tensorrt_rtx(graph)
     assert tuple(receipt.plans) == TARGETS
     assert receipt.layers > 100
     assert all(plan.bytes > 10_000 for plan in receipt.plans.values())
 
 
-@needs_tensorrt_rtx
+@pytest.mark.tensorrt_rtx
+@pytest.mark.parametrize("name", ["divprune", "vla_pruner"])
+def test_rolled_up_greedy_loops_build_too(name: str, tmp_path: Path) -> None:
+    unrolled, graph = tmp_path / "unrolled.onnx", tmp_path / "rolled.onnx"
+    ir.save(policy_graph(name), unrolled)
+    model = ir.load(unrolled)
+    assert roll_greedy_loops(model) > 0
+    ir.save(model, graph)
+    assert set(check_tensorrt_rtx(graph, ["SM89"]).plans) == {"SM89"}
+
+
+@pytest.mark.tensorrt_rtx
 @pytest.mark.parametrize("graph", sorted((BUNDLE / "graphs").glob("*.onnx")), ids=lambda path: path.stem)
 def test_the_bundled_model_builds_for_every_card(graph: Path) -> None:
     receipt = check_tensorrt_rtx(graph)
@@ -56,7 +56,7 @@ def test_the_bundled_model_builds_for_every_card(graph: Path) -> None:
     assert all(plan.bytes > weights for plan in receipt.plans.values())
 
 
-@needs_tensorrt_rtx
+@pytest.mark.tensorrt_rtx
 def test_every_refused_node_is_named_with_its_operator(tmp_path: Path) -> None:
     nodes = [
         helper.make_node("Relu", ["x"], ["r"], name="fine"),
@@ -71,7 +71,7 @@ def test_every_refused_node_is_named_with_its_operator(tmp_path: Path) -> None:
     assert "Relu" not in refused.value.message
 
 
-@needs_tensorrt_rtx
+@pytest.mark.tensorrt_rtx
 def test_a_shape_that_depends_on_data_is_refused_with_the_reason(tmp_path: Path) -> None:
     node = helper.make_node("NonZero", ["x"], ["y"], name="kept")
     graph = _graph(tmp_path, [node], {"y": [2, None]}, dtype=TensorProto.INT64)
@@ -79,7 +79,7 @@ def test_a_shape_that_depends_on_data_is_refused_with_the_reason(tmp_path: Path)
         check_tensorrt_rtx(graph)
 
 
-@needs_tensorrt_rtx
+@pytest.mark.tensorrt_rtx
 def test_what_only_the_builder_refuses_is_named_too(tmp_path: Path) -> None:
     node = helper.make_node("TopK", ["x", "k"], ["y", "i"], name="choose")
     graph = _graph(tmp_path, [node], {"y": [1, 9]}, k=np.array([9]))
@@ -92,7 +92,7 @@ def test_what_only_the_builder_refuses_is_named_too(tmp_path: Path) -> None:
     assert set(check_tensorrt_rtx(fine, ["SM89"]).plans) == {"SM89"}
 
 
-@needs_tensorrt_rtx
+@pytest.mark.tensorrt_rtx
 def test_what_is_no_graph_at_all_is_refused(tmp_path: Path) -> None:
     graph = tmp_path / "broken.onnx"
     graph.write_bytes(b"not a graph")
@@ -100,7 +100,7 @@ def test_what_is_no_graph_at_all_is_refused(tmp_path: Path) -> None:
         check_tensorrt_rtx(graph)
 
 
-@needs_tensorrt_rtx
+@pytest.mark.tensorrt_rtx
 def test_a_card_that_it_cannot_build_for_is_named(tmp_path: Path) -> None:
     with pytest.raises(ReceiptError, match=r"cannot build for \['SM87'\]; it knows .*SM86"):
         check_tensorrt_rtx(tmp_path / "any.onnx", ["SM86", "SM87"])

@@ -57,7 +57,7 @@ def test_an_int_is_a_float_and_null_is_the_default() -> None:
 
 
 OUTSIDE = """
-from saccade.policies.fastv import FastV
+from saccade.policies.methods.fastv import FastV
 
 class Mine(FastV):
     name = "mine"

@@ -9,7 +9,7 @@ import pytest
 
 from saccade.policies.config import PolicyConfig, Tunable, search_space, tunable
 from saccade.policies.dry_run import SHAPE
-from saccade.policies.keep_all import KeepAll
+from saccade.policies.methods.keep_all import KeepAll
 from saccade.policies.registry import build_policy, policy_class
 from saccade.proto.errors import PolicyError
 

@@ -1,0 +1,1 @@
+"""Static-shape building blocks that policies share."""

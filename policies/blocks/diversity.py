@@ -1,0 +1,127 @@
+"""Greedy diversity: pick tokens that are unlike those already picked. Static shapes, deterministic ties."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float, Int64
+from torch import Tensor
+
+from saccade.policies.blocks.greedy import greedy_picks
+from saccade.policies.blocks.selection import positions
+
+DISTANCE_STEPS = 2**16
+"""Cosine distances are rounded to whole steps, this many per unit.
+
+Two backends differ by about 1e-6 in a cosine. Without rounding, the order of *equal* patches (a blank wall, a
+constant image) would be decided by that noise; with it, exact ties stay exact and fall to the lowest index.
+"""
+
+
+def unit_vectors(embeddings: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens dim"]:
+    """Return the directions of the embeddings, float32; a zero vector stays zero, a broken one is NaN."""
+    return torch.nn.functional.normalize(embeddings.float(), dim=-1)
+
+
+def cosine_distances(unit: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "batch tokens tokens"]:
+    """Return 1 - cos between every pair of unit vectors, in whole steps of 1 / ``DISTANCE_STEPS``."""
+    scaled = unit * math.sqrt(DISTANCE_STEPS)
+    return torch.round(DISTANCE_STEPS - scaled @ scaled.transpose(1, 2))
+
+
+def max_min_diversity(
+    embeddings: Float[Tensor, "batch tokens dim"], eligible: Bool[Tensor, "batch tokens"], keep: int
+) -> Int64[Tensor, "batch {keep}"]:
+    """Greedily pick ``keep`` eligible tokens, each as far as possible from those already picked.
+
+    The first pick is the token whose nearest eligible neighbour is farthest; then ``argmax_a min_{s in S} d(a, s)``.
+    A token whose embedding is not finite is picked last.
+
+    Args:
+        embeddings: What distance is measured on.
+        eligible: At least ``keep`` True per row, else indices repeat.
+        keep: Number of picks.
+
+    Returns:
+        Distinct indices in the order picked.
+
+    Source:
+        DivPrune (2503.02175), as VLA-Pruner (2511.16449) applies it to the union of two top-k sets. Deviation:
+        distances are rounded, see ``DISTANCE_STEPS``.
+    """
+    unit = unit_vectors(embeddings)
+    broken = torch.isnan(unit.sum(dim=-1))
+    distance = cosine_distances(torch.where(broken.unsqueeze(-1), 0.0, unit))
+    position = positions(eligible)
+    itself = torch.where(position.unsqueeze(0) == position.unsqueeze(1), math.inf, 0.0)
+    closed = torch.where(eligible, 0.0, math.inf)
+    # No token is newer than this: minus infinity if it must not be picked, -1 (older than a duplicate) if broken.
+    ceiling = torch.where(eligible, torch.where(broken, -1.0, math.inf), -math.inf)
+    newness = torch.minimum(ceiling, (distance + itself + closed.unsqueeze(2)).amin(dim=1))
+    # A kept token is at minus infinity from itself: picking it closes it, whatever the arithmetic says of d(a, a).
+    picks: Tensor = greedy_picks(distance - itself, newness, ceiling, keep, add=False)
+    return picks
+
+
+def max_sum_diversity(
+    embeddings: Float[Tensor, "batch tokens dim"], first: Int64[Tensor, "batch 1"], keep: int
+) -> Int64[Tensor, "batch {keep}"]:
+    """Greedily pick ``keep`` tokens, each with the smallest summed cosine to those already picked.
+
+    A token whose embedding is not finite is picked last.
+
+    Args:
+        embeddings: What distance is measured on.
+        first: The first pick (the pivot).
+        keep: Number of picks.
+
+    Returns:
+        Distinct indices in the order picked.
+
+    Source:
+        ToDRE (2505.18757 v2), stage 1: ``argmin_j sum_{s in S} cos(x_j, x_s)``. Deviation: distances are rounded, see
+        ``DISTANCE_STEPS``.
+    """
+    unit = unit_vectors(embeddings)
+    broken = torch.isnan(unit.sum(dim=-1))
+    distance = cosine_distances(torch.where(broken.unsqueeze(-1), 0.0, unit))
+    position = positions(broken)
+    itself = torch.where(position.unsqueeze(0) == position.unsqueeze(1), math.inf, 0.0)
+    # A picked token is at minus infinity from itself, and stays there whatever is added.
+    from_kept = distance - itself
+    total = torch.where(broken, -1e30, 0.0)  # below every sum of finite tokens, above minus infinity
+    pivot = (position == first).float()
+    picks: Tensor = greedy_picks(from_kept, pivot, total, keep, add=True)
+    return picks
+
+
+def farthest_first(
+    embeddings: Float[Tensor, "batch tokens dim"], first: Int64[Tensor, "batch 1"], keep: int
+) -> Int64[Tensor, "batch {keep}"]:
+    """Greedily pick ``keep`` tokens, each as far as possible from those already picked, from a given first one.
+
+    A token whose embedding is not finite is picked last.
+
+    Args:
+        embeddings: What distance is measured on.
+        first: The first pick (the pivot).
+        keep: Number of picks.
+
+    Returns:
+        Distinct indices in the order picked.
+
+    Source:
+        ToDRE (2505.18757 v1), stage 1, the usual greedy for k centres: ``argmax_j min_{s in S} (1 - cos(x_j, x_s))``.
+        Deviation: distances are rounded, see ``DISTANCE_STEPS``.
+    """
+    unit = unit_vectors(embeddings)
+    broken = torch.isnan(unit.sum(dim=-1))
+    distance = cosine_distances(torch.where(broken.unsqueeze(-1), 0.0, unit))
+    position = positions(broken)
+    itself = torch.where(position.unsqueeze(0) == position.unsqueeze(1), math.inf, 0.0)
+    # Older than a duplicate, newer than what is picked.
+    ceiling = torch.where(broken, -1.0, math.inf)
+    pivot = (position == first).float()
+    picks: Tensor = greedy_picks(distance - itself, pivot, ceiling, keep, add=False)
+    return picks

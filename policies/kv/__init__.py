@@ -1,0 +1,1 @@
+"""Selection over the KV cache of generating models."""

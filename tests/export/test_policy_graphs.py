@@ -1,0 +1,36 @@
+"""The graph of every policy in a whole model: portable, and it computes what the module computes, step after step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx_ir as ir
+import pytest
+
+from saccade.export.graph.lint import lint
+from saccade.export.parity import ParityTolerance, check_parity
+from saccade.policies.registry import POLICIES
+from tests.export.policy_graphs import deep_model, policy_graph, policy_step
+from tests.export.samples import observation
+
+
+@pytest.mark.parametrize("name", POLICIES)
+def test_graph_equals_module_in_a_whole_model(name: str, tmp_path: Path) -> None:
+    graph = tmp_path / f"{name}.onnx"
+    model, step, config = policy_graph(name), policy_step(name), deep_model().config
+    lint(model, name)
+    ir.save(model, graph)
+    full = policy_step(name, config.grid.tokens)
+    frames = [observation(deep_model(), seed=seed) for seed in range(step.policy.warmup_steps + 5)]
+    receipt = check_parity(
+        graph,
+        full if step.counts is None else step,
+        full,
+        frames,
+        profile=name,
+        source="synthetic",
+        physical_per_unit=np.ones(config.action_dim, np.float32),
+        tolerance=ParityTolerance(),
+    )
+    assert receipt.frames == (5 if step.counts is not None else len(frames))
