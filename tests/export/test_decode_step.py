@@ -26,7 +26,6 @@ from saccade.policies.kv.slots import EMPTY
 from saccade.policies.registry import KV_POLICIES, build_kv_policy
 from saccade.proto.errors import ExportError
 from tests.export.decoding_by_hand import ByHand
-from tests.export.test_tensorrt_rtx import needs_tensorrt_rtx
 from tests.policies.oracles_kv import ScissorhandsHead, SpAttenHead, TokenSelectLayer
 
 CONFIG = DecoderConfig(
@@ -213,7 +212,7 @@ def test_the_graph_equals_pytorch_step_after_step(method: str) -> None:
                 np.testing.assert_array_equal(array, carry[spec.name].numpy())
 
 
-@needs_tensorrt_rtx
+@pytest.mark.tensorrt_rtx
 @pytest.mark.parametrize("method", ["scissorhands", "spatten_kv renumbered", "token_select renumbered"])
 def test_tensorrt_rtx_builds_the_graph(method: str, tmp_path: Path) -> None:
     graph = tmp_path / "decode.onnx"
