@@ -152,7 +152,7 @@ def _ways(
     ways: dict[str, Way] = {}
     notes: dict[str, Any] = {"policy": manifest.policy.name}
     for profile in manifest.profiles:
-        policy = build_policy(manifest.policy.name, manifest.policy.config, shape)
+        policy = build_policy(manifest.policy.name, profile.policy_config or manifest.policy.config, shape)
         budget = round(profile.keep_ratio * manifest.grid.tokens)
         module = SelectingStep(checkpoint.model, policy, budget).eval()
         ways[f"{profile.name} onnxruntime"] = OrtWay(program, profile.name)

@@ -78,7 +78,7 @@ def build_manifest(
             *_result_tensors(checkpoint, policy),
         ),
         carry=tuple(CarrySpec(spec.name, spec.initial) for spec in step.carry_specs),
-        profiles=tuple(_profile(plan, steps[plan.name]) for plan in plans),
+        profiles=tuple(_profile(plan, steps[plan.name], policy) for plan in plans),
         policy=_policy(policy),
         grid=GridSpec(config.grid.views, config.grid.rows, config.grid.columns),
         limits=embodiment.limits,
@@ -134,9 +134,10 @@ def _carry_tensor(spec: PolicyCarrySpec) -> TensorSpec:
     return TensorSpec(spec.name, spec.dtype, spec.shape, spec.dims, "1", TensorRole.CARRY)
 
 
-def _profile(plan: ProfilePlan, step: SelectingStep) -> ProfileSpec:
+def _profile(plan: ProfilePlan, step: SelectingStep, policy: TokenPolicy) -> ProfileSpec:
     ports = step_ports(step)
     inputs = {name: name for name in ports.inputs}
     outputs = {name: name.removesuffix(CARRY_OUTPUT_SUFFIX) for name in ports.outputs}
     stage = StageSpec("step", plan.graph, inputs, outputs)
-    return ProfileSpec(plan.name, step.survivors, plan.ratio, (stage,))
+    own = {} if step.policy.config == policy.config else step.policy.config.as_dict()
+    return ProfileSpec(plan.name, step.survivors, plan.ratio, (stage,), own)

@@ -6,8 +6,9 @@ rules between its parts are in :mod:`saccade.proto.manifest_rules`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from saccade.proto import manifest_rules
 from saccade.proto.bundle_kind import BundleKind
@@ -170,12 +171,15 @@ class ProfileSpec:
         keep_ratio: The nominal budget as a share of all visual tokens, above 0; 1 where all survive, and only there.
             What a policy does with its budget is its own rule, so the share that survives may be another.
         stages: Run in this order.
+        policy_config: The policy's settings in this profile, where they are not the bundle's (a search found them); for
+            people.
     """
 
     name: str
     keep: int
     keep_ratio: float
     stages: tuple[StageSpec, ...]
+    policy_config: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from saccade.export.graph.greedy_rolling import roll_greedy_loops
+from saccade.export.scorer import export_scorer
 from saccade.export.tensorrt_rtx import TARGETS, check_tensorrt_rtx, require_tensorrt_rtx
 from saccade.policies.registry import POLICIES
 from saccade.proto.errors import ReceiptError
@@ -44,6 +45,13 @@ def test_rolled_up_greedy_loops_build_too(name: str, tmp_path: Path) -> None:
     model = ir.load(unrolled)
     assert roll_greedy_loops(model) > 0
     ir.save(model, graph)
+    assert set(check_tensorrt_rtx(graph, ["SM89"]).plans) == {"SM89"}
+
+
+@pytest.mark.tensorrt_rtx
+def test_a_view_scorer_builds_too(checkpoint_path: Path, tmp_path: Path) -> None:
+    export_scorer(checkpoint_path, tmp_path / "scorer")
+    (graph,) = (tmp_path / "scorer").glob("graphs/*.onnx")
     assert set(check_tensorrt_rtx(graph, ["SM89"]).plans) == {"SM89"}
 
 

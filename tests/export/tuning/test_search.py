@@ -126,7 +126,7 @@ def test_a_search_that_cannot_be_is_refused(
 
 def test_the_result_ends_in_the_bundle(checkpoint_path: Path, frames: Path, tmp_path: Path) -> None:
     out = tmp_path / "keep50.json"
-    arguments = ["--policy", "vla_pruner", "--keep", "0.5", "--frames", str(frames), "--trials", "2"]
+    arguments = ["--policy", "vla_pruner", "--keep", "0.5", "--frames", str(frames), "--trials", "6"]
     ran = CliRunner().invoke(
         tune_command,
         [str(checkpoint_path), *arguments, "--policy-option", "window=2", "--out", str(out), "--json"],
@@ -143,6 +143,10 @@ def test_the_result_ends_in_the_bundle(checkpoint_path: Path, frames: Path, tmp_
         frames=frames,
     )
     export_bundle(request, lambda what: None)
+    manifest = Bundle.open(request.out).manifest
+    full, keep50 = manifest.profiles
+    assert full.policy_config == {}
+    assert keep50.policy_config == ({} if tuned.options == manifest.policy.config else tuned.options)
     receipt = json.loads(Bundle.open(request.out).file("receipts/tune.json").read_text())
     assert receipt["keep50"]["options"] == tuned.options
     assert receipt["keep50"]["frames_sha256"] == tuned.frames_sha256
