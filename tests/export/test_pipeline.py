@@ -57,9 +57,16 @@ def test_the_runtime_does_what_the_modules_do(exported: Exported, checkpoint: Ch
             carry = tuple(following)
             views = dict(zip(("scene", "wrist"), recording.images[index], strict=True))
             chunk = session.act(
-                Observation(images=views, proprio=recording.proprio[index], captured_ns=0, sequence=index + 1)
+                Observation(
+                    images=views,
+                    proprio=recording.proprio[index],
+                    captured_ns=0,
+                    sequence=index + 1,
+                    wants_telemetry=True,
+                )
             )
-            np.testing.assert_array_equal(chunk.kept, kept[0].numpy())
+            assert chunk.telemetry is not None
+            np.testing.assert_array_equal(chunk.telemetry.kept, kept[0].numpy())
             physical = np.where(
                 scale.mask,
                 0.5 * (actions[0].numpy() + 1) * (scale.high - scale.low + 1e-8) + scale.low,
