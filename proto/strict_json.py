@@ -140,7 +140,7 @@ def _decode_dataclass(kind: Any, value: Any, path: str) -> Any:
         if key not in names:
             raise ManifestError(f"{path}.{key}: unknown key; expected only {', '.join(names)}.")
     for field in fields:
-        if field.name not in value and field.default is dataclasses.MISSING:
+        if field.name not in value and _default(field) is dataclasses.MISSING:
             raise ManifestError(f"{path}.{field.name}: missing key; add it or export again.")
     arguments = {name: _decode(hints[name], value[name], f"{path}.{name}") for name in names if name in value}
     try:
@@ -150,7 +150,15 @@ def _decode_dataclass(kind: Any, value: Any, path: str) -> Any:
 
 
 def _is_default(field: dataclasses.Field[Any], value: Any) -> bool:
-    return field.default is not dataclasses.MISSING and bool(field.default == value)
+    default = _default(field)
+    return default is not dataclasses.MISSING and bool(default == value)
+
+
+def _default(field: dataclasses.Field[Any]) -> Any:
+    """Return a field's default, or ``MISSING``."""
+    if field.default_factory is not dataclasses.MISSING:
+        return field.default_factory()
+    return field.default
 
 
 def _wrong_type(path: str, expected: str, value: Any) -> NoReturn:
