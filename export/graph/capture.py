@@ -87,7 +87,10 @@ def to_graph(module: torch.nn.Module, example: tuple[Tensor, ...], ports: StepPo
     if program is None:
         raise ExportError("torch.onnx.export returned nothing; expected a program.")
     with _quiet():
-        return make_lean(program.model)
+        model = make_lean(program.model)
+    for value, name in zip(model.graph.outputs, ports.outputs, strict=True):
+        value.name = name  # outputs that are found equal come out as one and an alias
+    return model
 
 
 @contextmanager

@@ -75,6 +75,43 @@ def test_the_runtime_does_what_the_modules_do(exported: Exported, checkpoint: Ch
             np.testing.assert_allclose(chunk.actions, physical, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", ["visionzip", "quota", "vla_cache", "vflowopt"])
+def test_merging_task_tensors_and_memory_run_in_the_runtime(
+    name: str, checkpoint_path: Path, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    """Full and pruned control steps in a session, telemetry included, against PyTorch with its own carry."""
+    request = ExportRequest(
+        checkpoint=checkpoint_path, out=tmp_path / "bundle", policy=name, keep_ratios=(1.0, 0.5)
+    )
+    export_bundle(request, lambda what: None)
+    bundle, policy = Bundle.open(request.out), _policy(name)
+    full, pruned = (SelectingStep(checkpoint.model, policy, budget) for budget in (8, 4))
+    recording, state = synthetic_recording(checkpoint, 5), initial_state(full)
+    recording = replace(recording, instruction=recording.instruction[2:3] * 5)
+    tasks, outputs = len(full.task_inputs), 2 + policy.merges
+    with Session(ProgramExecutor(bundle, OrtBackend(threads=1)), profile="keep50") as session:
+        session.reset(recording.instruction[0])
+        for index, inputs in enumerate(host_inputs(recording, checkpoint)):
+            step = full if index < policy.warmup_steps else pruned
+            with torch.inference_mode():
+                out = step(*inputs, *state)
+            state = (*state[:tasks], *out[outputs:])
+            views = dict(zip(("scene", "wrist"), recording.images[index], strict=True))
+            chunk = session.act(
+                Observation(
+                    images=views,
+                    proprio=recording.proprio[index],
+                    captured_ns=0,
+                    sequence=index + 1,
+                    wants_telemetry=True,
+                )
+            )
+            assert chunk.telemetry is not None
+            np.testing.assert_array_equal(chunk.telemetry.kept, out[1][0].numpy())
+            if policy.merges:
+                np.testing.assert_array_equal(chunk.telemetry.fate, out[2][0].numpy())
+
+
 def test_the_manifest_says_what_the_checkpoint_says(exported: Exported, checkpoint: Checkpoint) -> None:
     manifest = exported[1].manifest
     assert (manifest.name, manifest.family, manifest.license) == ("tiny", "openvla_oft", "Apache-2.0")
