@@ -1,0 +1,74 @@
+"""The table joins what was measured, and says nothing of what was not."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from benchmarks.selection.contenders import ABLATIONS, CONTENDERS
+from benchmarks.selection.pareto import pareto_chart
+from benchmarks.selection.table import Row, markdown, rows
+from saccade.policies.registry import POLICIES
+from saccade.sim.scoring import SuccessRate
+
+
+def cell(label: str, task: str, profile: str, outcomes: str, *, told_wrong: bool = False) -> dict[str, Any]:
+    return {"key": [label, task, profile, told_wrong], "task": task, "profile": profile, "outcomes": outcomes}
+
+
+@pytest.fixture
+def bundles(tmp_path: Path) -> dict[str, Path]:
+    receipts = tmp_path / "a" / "receipts"
+    receipts.mkdir(parents=True)
+    account = {"layer_mean_visual_tokens": 80.0, "macs_ratio": 0.7}
+    (receipts / "accounting.json").write_text(json.dumps({"keep25": account, "keep50": account}))
+    return {"a": tmp_path / "a"}
+
+
+def test_a_row_joins_loop_phases_and_latency(bundles: dict[str, Path]) -> None:
+    loop = {
+        "cells": [
+            cell("a", "reach", "keep25", "1101"),
+            cell("a", "push", "keep25", "1111"),
+            cell("a", "push", "keep25", "0000", told_wrong=True),
+            cell("b", "push", "keep25", "0000"),
+        ]
+    }
+    errors = {"all": {"mean_mm": 1.25}, "grasp": {"mean_mm": 2.5}}
+    latency = {"entries": [{"label": "a", "profile": "keep25", "p50_us": 11_500.0}]}
+    (row,) = rows(["a"], bundles, loop, {"errors": {"a": {"keep25": errors}}}, latency)
+    assert (row.success.successes, row.success.episodes, row.p50_ms) == (7, 8, 11.5)
+    line = markdown([row]).splitlines()[4]
+    assert line.startswith("| a | 87.5 (53 to 98) | 1.25 | - | 2.50 | - | - | 80 | 70 | 11.5 |")
+
+
+def test_the_frontier_holds_what_nothing_beats() -> None:
+    def point(label: str, rate: int, p50_ms: float) -> Row:
+        return Row(label, "keep25", SuccessRate(rate, 100), {}, 50, 0.5, p50_ms)
+
+    svg = pareto_chart([point("fast", 60, 10), point("beaten", 55, 11), point("good", 90, 12)], "here")
+    assert "fast 25 %" in svg and "good 25 %" in svg and "beaten 25 %" not in svg
+
+
+def test_every_policy_that_selects_is_a_contender() -> None:
+    assert {contender.policy for contender in CONTENDERS} == set(POLICIES) - {"keep_all"}
+    labels = [contender.label for contender in (*CONTENDERS, *ABLATIONS)]
+    assert len(labels) == len(set(labels))
+
+
+def test_the_sheet_is_an_image_with_a_row_for_each_bundle(tmp_path: Path) -> None:
+    from importlib.resources import files
+
+    from benchmarks.selection.contact_sheet import contact_sheet
+
+    bundle = Path(str(files("saccade.sim") / "saccade_mini" / "bundle"))
+    sheet = contact_sheet({"one": bundle, "two": bundle}, profile="keep25", threads=1)
+    path = tmp_path / "sheet.png"
+    sheet.save(path)
+    with Image.open(path) as read:
+        assert read.size == sheet.size
+    assert sheet.size[1] > 2 * 120
