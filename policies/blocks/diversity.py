@@ -30,6 +30,26 @@ def cosine_distances(unit: Float[Tensor, "batch tokens dim"]) -> Float[Tensor, "
     return torch.round(DISTANCE_STEPS - scaled @ scaled.transpose(1, 2))
 
 
+def gains(
+    embeddings: Float[Tensor, "batch tokens dim"],
+) -> tuple[Float[Tensor, "batch tokens tokens"], Bool[Tensor, "batch tokens"]]:
+    """Return what each token is from each other one, and which embeddings are not finite.
+
+    A token is at minus infinity from itself: picking it closes it, whatever the arithmetic says of d(a, a). One that is
+    not finite is at the distance of a zero vector.
+    """
+    unit = unit_vectors(embeddings)
+    broken = torch.isnan(unit.sum(dim=-1))
+    distance = cosine_distances(torch.where(broken.unsqueeze(-1), 0.0, unit))
+    return torch.where(_itself(broken), -math.inf, distance), broken
+
+
+def _itself(like: Tensor) -> Tensor:
+    """Return bool ``(tokens, tokens)``, True on the diagonal."""
+    position = positions(like)
+    return position.unsqueeze(0) == position.unsqueeze(1)
+
+
 def max_min_diversity(
     embeddings: Float[Tensor, "batch tokens dim"], eligible: Bool[Tensor, "batch tokens"], keep: int
 ) -> Int64[Tensor, "batch {keep}"]:
@@ -50,17 +70,14 @@ def max_min_diversity(
         DivPrune (2503.02175), as VLA-Pruner (2511.16449) applies it to the union of two top-k sets. Deviation:
         distances are rounded, see ``DISTANCE_STEPS``.
     """
-    unit = unit_vectors(embeddings)
-    broken = torch.isnan(unit.sum(dim=-1))
-    distance = cosine_distances(torch.where(broken.unsqueeze(-1), 0.0, unit))
-    position = positions(eligible)
-    itself = torch.where(position.unsqueeze(0) == position.unsqueeze(1), math.inf, 0.0)
-    closed = torch.where(eligible, 0.0, math.inf)
+    gain, broken = gains(embeddings)
+    others = torch.where(_itself(eligible), math.inf, gain) + torch.where(eligible, 0.0, math.inf).unsqueeze(
+        2
+    )
     # No token is newer than this: minus infinity if it must not be picked, -1 (older than a duplicate) if broken.
     ceiling = torch.where(eligible, torch.where(broken, -1.0, math.inf), -math.inf)
-    newness = torch.minimum(ceiling, (distance + itself + closed.unsqueeze(2)).amin(dim=1))
-    # A kept token is at minus infinity from itself: picking it closes it, whatever the arithmetic says of d(a, a).
-    picks: Tensor = greedy_picks(distance - itself, newness, ceiling, keep, add=False)
+    newness = torch.minimum(ceiling, others.amin(dim=1))
+    picks: Tensor = greedy_picks(gain, newness, ceiling, keep, add=False)
     return picks
 
 
@@ -83,16 +100,10 @@ def max_sum_diversity(
         ToDRE (2505.18757 v2), stage 1: ``argmin_j sum_{s in S} cos(x_j, x_s)``. Deviation: distances are rounded, see
         ``DISTANCE_STEPS``.
     """
-    unit = unit_vectors(embeddings)
-    broken = torch.isnan(unit.sum(dim=-1))
-    distance = cosine_distances(torch.where(broken.unsqueeze(-1), 0.0, unit))
-    position = positions(broken)
-    itself = torch.where(position.unsqueeze(0) == position.unsqueeze(1), math.inf, 0.0)
-    # A picked token is at minus infinity from itself, and stays there whatever is added.
-    from_kept = distance - itself
+    gain, broken = gains(embeddings)
     total = torch.where(broken, -1e30, 0.0)  # below every sum of finite tokens, above minus infinity
-    pivot = (position == first).float()
-    picks: Tensor = greedy_picks(from_kept, pivot, total, keep, add=True)
+    pivot = (positions(broken) == first).float()
+    picks: Tensor = greedy_picks(gain, pivot, total, keep, add=True)
     return picks
 
 
@@ -115,13 +126,8 @@ def farthest_first(
         ToDRE (2505.18757 v1), stage 1, the usual greedy for k centres: ``argmax_j min_{s in S} (1 - cos(x_j, x_s))``.
         Deviation: distances are rounded, see ``DISTANCE_STEPS``.
     """
-    unit = unit_vectors(embeddings)
-    broken = torch.isnan(unit.sum(dim=-1))
-    distance = cosine_distances(torch.where(broken.unsqueeze(-1), 0.0, unit))
-    position = positions(broken)
-    itself = torch.where(position.unsqueeze(0) == position.unsqueeze(1), math.inf, 0.0)
-    # Older than a duplicate, newer than what is picked.
-    ceiling = torch.where(broken, -1.0, math.inf)
-    pivot = (position == first).float()
-    picks: Tensor = greedy_picks(distance - itself, pivot, ceiling, keep, add=False)
+    gain, broken = gains(embeddings)
+    ceiling = torch.where(broken, -1.0, math.inf)  # older than a duplicate, newer than what is picked
+    pivot = (positions(broken) == first).float()
+    picks: Tensor = greedy_picks(gain, pivot, ceiling, keep, add=False)
     return picks
