@@ -194,7 +194,9 @@ def measured(text: float, visual: float, action: float, layer: int, layers: int 
     """Three frames in which one layer exchanges this much and the others everything."""
 
     def table(share: float) -> tuple[tuple[float, ...], ...]:
-        return tuple(tuple(float(share) if index == layer else 1.0 for index in range(layers)) for _ in range(3))
+        return tuple(
+            tuple(float(share) if index == layer else 1.0 for index in range(layers)) for _ in range(3)
+        )
 
     return Measurements(table(text), table(visual), table(action), ())
 
