@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -55,14 +56,18 @@ def observe_ahead(
     if not requests:
         return
     normed = layer.input_layernorm(sequence.hidden)
-    query, key = layer.self_attn.queries(normed), layer.self_attn.keys(normed)
+    keys = layer.self_attn.keys(normed)
     for request in requests:
-        turned = (rotary.apply(query), rotary.apply(key)) if request.rotary else (query, key)
-        rows, row_bias, weights = query_rows(request.rows, turned[0], bias, sequence)
+        # Only the rows that ask are projected to queries; every token is a key.
+        asking, row_bias, weights = query_rows(request.rows, normed.unsqueeze(1), bias, sequence)
+        query, key = layer.self_attn.queries(asking.squeeze(1)), keys
+        if request.rotary:
+            take = partial(_take_tokens, request.rows, sequence)
+            query, key = rotary.rows(take).apply(query), rotary.apply(keys)
         if request.softmax:
-            value = attention_received(rows, turned[1], row_bias, weights)
+            value = attention_received(query, key, row_bias, weights)
         else:
-            value = mean_logits(rows, turned[1], weights, _seen_by(request.rows, row_bias))
+            value = mean_logits(query, key, weights, _seen_by(request.rows, row_bias))
         value = _per_seeing_row(value, request.rows, row_bias, weights)
         store.replace(request, sequence.layout.take(value, VISUAL))
 
@@ -101,6 +106,11 @@ def query_rows(
     if rows is QueryRows.ALL:
         return chosen, row_bias, _mean_of_valid(mask)
     return chosen, row_bias, _plain_mean(chosen)
+
+
+def _take_tokens(rows: QueryRows, sequence: Sequence, x: Tensor) -> Tensor:
+    """Take the rows that a request names from ``(batch, tokens, channels)``."""
+    return _take_rows(rows, x.unsqueeze(1), sequence.layout, sequence.mask).squeeze(1)
 
 
 def _take_rows(rows: QueryRows, x: Tensor, layout: SequenceLayout, mask: Tensor) -> Tensor:
