@@ -51,10 +51,7 @@ def measure(family: SinglePassFamily, frames: Sequence[tuple[Tensor, ...]]) -> M
 def _run(family: SinglePassFamily, frame: tuple[Tensor, ...]) -> tuple[list[AttentionOutput], Tensor]:
     """Return what self-attention gave in each layer, and the mask."""
     images, proprio, token_ids, mask, positions = frame
-    pixels = images.float().flatten(0, 1)
-    features = torch.cat([tower.encode_pixels(pixels) for tower in family.towers], dim=-1)
-    visual = family.embed_visual(features.reshape(images.shape[0], -1, features.shape[-1]))
-    decoder, hidden = family.decoder, family.embed(visual, proprio, token_ids)
+    decoder, hidden = family.decoder, family.embed_observation(images, proprio, token_ids)
     rotary, bias = decoder.rotary(positions), decoder.attention_bias(mask)
     outputs = []
     for layer in decoder.layers:

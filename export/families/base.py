@@ -47,6 +47,10 @@ class SinglePassFamily(Protocol):
         """Return the decoder's input ``(batch, tokens, width)`` around the visual tokens that are alive."""
         ...
 
+    def embed_observation(self, images: Tensor, proprio: Tensor, token_ids: Tensor) -> Tensor:
+        """Return the decoder's input ``(batch, tokens, width)`` with every visual token."""
+        ...
+
     def read_actions(self, action_states: Tensor) -> Tensor:
         """Turn final states ``(batch, action tokens, width)`` into actions ``(batch, chunk, action_dim)``."""
         ...

@@ -140,6 +140,10 @@ class OpenVlaOft(nn.Module):
         ]
         return torch.cat(parts, dim=1)
 
+    def embed_observation(self, images: Tensor, proprio: Tensor, token_ids: Tensor) -> Tensor:
+        """Return the decoder's input ``(batch, tokens, width)``; arguments as in :meth:`forward`."""
+        return self.embed(self.embed_visual(self.visual_tokens(images)), proprio, token_ids)
+
     def read_actions(self, action_states: Tensor) -> Tensor:
         """Final states ``(batch, chunk * action_dim, width)`` -> actions ``(batch, chunk, action_dim)``."""
         actions: Tensor = self.action_head(action_states)

@@ -45,11 +45,8 @@ class ScoringStep(nn.Module):
             position_ids: int64 ``(batch, tokens)``.
         """
         family, decoder = self.family, self.family.decoder
-        pixels = images.float().flatten(0, 1)
-        features = torch.cat([tower.encode_pixels(pixels) for tower in family.towers], dim=-1)
-        visual = family.embed_visual(features.reshape(images.shape[0], -1, features.shape[-1]))
-        proprio = visual.new_zeros(images.shape[0], self.proprio_dim)
-        hidden = family.embed(visual, proprio, token_ids)
+        proprio = torch.zeros(images.shape[0], self.proprio_dim, device=images.device)
+        hidden = family.embed_observation(images, proprio, token_ids)
         sequence = Sequence(hidden, attention_mask, position_ids, family.layout)
         request = AttentionReceived(QueryRows.TEXT, tuple(range(decoder.config.layers)))
         store = SignalStore([request])

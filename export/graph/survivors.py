@@ -17,7 +17,7 @@ from saccade.policies.base import (
     TokenPolicy,
     UpdateInputs,
 )
-from saccade.policies.signals import Signal
+from saccade.policies.signals import Signal, ViewScores, VisionMap
 
 GONE = -1
 """Stands in the fate table for a token that was dropped."""
@@ -101,7 +101,11 @@ class Survivors:
         signals = tuple(self.signals.read(request) for request in self._policy.cuts[number].signals)
         origin, memo, grid = self.origin, self._memo, self._grid
         if folded:
-            signals = tuple(self._fold(x) for x in signals)
+            asked = self._policy.cuts[number].signals
+            signals = tuple(
+                x if isinstance(request, (VisionMap, ViewScores)) else self._fold(x)
+                for request, x in zip(asked, signals, strict=True)
+            )
             first = torch.arange(grid.views, device=origin.device).repeat(origin.shape[0]) * grid.per_view
             origin = self._fold(origin) - first.unsqueeze(1)
             memo = {name: self._fold(note) for name, note in memo.items()}
@@ -109,11 +113,8 @@ class Survivors:
         return SelectionInputs(number, signals, embeddings, origin, grid, self._text, self._text_mask, memo)
 
     def _fold(self, x: Tensor) -> Tensor:
-        """(batch, views * n, ...) -> (batch * views, n, ...); maps are folded already."""
-        batch, views = self._text.shape[0], self._grid.views
-        if x.shape[0] != batch or x.shape[1] != self.origin.shape[1]:
-            return x
-        return x.reshape(batch * views, -1, *x.shape[2:])
+        """(batch, views * n, ...) -> (batch * views, n, ...)."""
+        return x.reshape(x.shape[0] * self._grid.views, -1, *x.shape[2:])
 
     def _unfold(self, selection: Selection) -> Selection:
         """Bring a selection made view by view into coordinates of the whole observation."""
@@ -166,6 +167,7 @@ def take_survivors(x: Tensor, selection: Selection) -> Tensor:
     own = gather_tokens_at(x, selection.kept)
     if selection.mix is None:
         return own
+    # A one-hot product rounds where an engine multiplies in reduced precision, so unmerged rows are copied.
     mixed = (selection.mix @ x.float()).to(x.dtype)
     alone = _is_identity(selection)
     return torch.where(alone.unsqueeze(-1), own, mixed)

@@ -15,7 +15,7 @@ def test_shares_and_head_outputs_equal_the_full_map() -> None:
     found = measure(model, frames)
     assert len(found.text_to_visual) == 2 and len(found.head_outputs) == CONFIG.decoder.layers
     images, proprio, ids, mask, positions = frames[1]
-    hidden = model.embed(model.embed_visual(model.visual_tokens(images)), proprio, ids)
+    hidden = model.embed_observation(images, proprio, ids)
     valid = mask[0].numpy()
     text, visual = np.arange(10, 14), np.arange(1, 9)  # bos, 8 visual, proprio, 4 valid of 6 text
     action = [13, 16, 17, 18, 19, 20]  # the last prompt token, then every placeholder but the last

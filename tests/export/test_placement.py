@@ -64,7 +64,7 @@ def _by_hand(model: OpenVlaOft, inputs: tuple[Tensor, ...], layer: int) -> Tenso
     """Drop tokens with plain indexing between two layers, then run the rest in full."""
     images, proprio, ids, mask, positions = inputs
     decoder = model.decoder
-    hidden = model.embed(model.embed_visual(model.visual_tokens(images)), proprio, ids)
+    hidden = model.embed_observation(images, proprio, ids)
     for index in range(decoder.config.layers):
         if index == layer:
             alive = [0, *(1 + token for token in KEPT), *range(9, hidden.shape[1])]
