@@ -34,7 +34,8 @@ class Telemetry:
 
     Args:
         kept: int64 ``(keep,)``: tokens that survived, ascending.
-        fate: int64 ``(tokens,)``: the kept token that carries each one, itself if it was kept; -1 if it was dropped.
+        fate: int64 ``(tokens,)``: the kept token that carries each one, itself if it was kept; -1 if it was dropped, or
+            not computed again where the policy reuses an earlier step.
     """
 
     kept: NDArray[np.int64]

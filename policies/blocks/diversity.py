@@ -100,34 +100,28 @@ def max_sum_diversity(
         ToDRE (2505.18757 v2), stage 1: ``argmin_j sum_{s in S} cos(x_j, x_s)``. Deviation: distances are rounded, see
         ``DISTANCE_STEPS``.
     """
-    gain, broken = gains(embeddings)
-    total = torch.where(broken, -1e30, 0.0)  # below every sum of finite tokens, above minus infinity
-    pivot = (positions(broken) == first).float()
-    picks: Tensor = greedy_picks(gain, pivot, total, keep, add=True)
-    return picks
+    # Below every sum of finite tokens, above minus infinity.
+    return _from_pivot(embeddings, first, keep, start=0.0, broken_start=-1e30, add=True)
 
 
 def farthest_first(
     embeddings: Float[Tensor, "batch tokens dim"], first: Int64[Tensor, "batch 1"], keep: int
 ) -> Int64[Tensor, "batch {keep}"]:
-    """Greedily pick ``keep`` tokens, each as far as possible from those already picked, from a given first one.
-
-    A token whose embedding is not finite is picked last.
-
-    Args:
-        embeddings: What distance is measured on.
-        first: The first pick (the pivot).
-        keep: Number of picks.
-
-    Returns:
-        Distinct indices in the order picked.
+    """Greedily pick ``keep`` tokens, each as far as possible from those already picked; otherwise as above.
 
     Source:
         ToDRE (2505.18757 v1), stage 1, the usual greedy for k centres: ``argmax_j min_{s in S} (1 - cos(x_j, x_s))``.
         Deviation: distances are rounded, see ``DISTANCE_STEPS``.
     """
+    # Older than a duplicate, newer than what is picked.
+    return _from_pivot(embeddings, first, keep, start=math.inf, broken_start=-1.0, add=False)
+
+
+def _from_pivot(
+    embeddings: Tensor, first: Tensor, keep: int, *, start: float, broken_start: float, add: bool
+) -> Tensor:
+    """Pick greedily from a given first token; ``start`` is the state before any pick."""
     gain, broken = gains(embeddings)
-    ceiling = torch.where(broken, -1.0, math.inf)  # older than a duplicate, newer than what is picked
     pivot = (positions(broken) == first).float()
-    picks: Tensor = greedy_picks(gain, pivot, ceiling, keep, add=False)
+    picks: Tensor = greedy_picks(gain, pivot, torch.where(broken, broken_start, start), keep, add=add)
     return picks

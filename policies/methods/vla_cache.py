@@ -14,7 +14,8 @@ this control step and remembered ones for the rest:
 
 Deviations: the number computed is fixed (the paper's varies with the frame), so a still scene computes task-relevant
 tokens and a wild one leaves the least changed behind; one set for all layers (the paper's layer-wise reuse by attention
-entropy needs a count for each layer). A full control step refreshes everything after a reset and every
+entropy needs a count for each layer). In telemetry a token that was not computed counts as dropped, although
+later layers still see what it was. A full control step refreshes everything after a reset and every
 ``refresh_every`` steps.
 """
 
