@@ -18,7 +18,7 @@ from saccade.runtime.session import Session
 from saccade.sim.overlay import overlaid
 
 _SEEDS = range(3000, 3001)
-_MOMENTS = (0.35, 0.7)
+_MOMENTS = (0.6, 0.95)
 """Shares of an episode at which its frames are shown."""
 _GAP, _NAME_WIDTH, _HEAD = 4, 150, 34
 _INK, _PAPER = (27, 29, 33), (255, 255, 255)

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from saccade.export.checkpoint import Checkpoint
-from saccade.export.frames import host_inputs, synthetic_recording
+from saccade.export.frames import Recording, host_inputs, synthetic_recording
 from saccade.export.graph.placement import SelectingStep, initial_state
 from saccade.export.graph.placement_rules import model_shape
 from saccade.export.pipeline import (
@@ -37,6 +37,17 @@ def _policy(name: str) -> TokenPolicy:
     return build_policy(name, {}, model_shape(tiny_model()))
 
 
+def _observation(recording: Recording, index: int) -> Observation:
+    """A recorded frame as the robot sends it, telemetry wanted."""
+    return Observation(
+        images=dict(zip(("scene", "wrist"), recording.images[index], strict=True)),
+        proprio=recording.proprio[index],
+        captured_ns=0,
+        sequence=index + 1,
+        wants_telemetry=True,
+    )
+
+
 def test_the_runtime_does_what_the_modules_do(exported: Exported, checkpoint: Checkpoint) -> None:
     """Six control steps through a session, at the smallest profile, against PyTorch with its own carry."""
     bundle = Bundle.open(exported[0])
@@ -55,16 +66,7 @@ def test_the_runtime_does_what_the_modules_do(exported: Exported, checkpoint: Ch
             with torch.inference_mode():
                 actions, kept, *following = step(*inputs, *carry)
             carry = tuple(following)
-            views = dict(zip(("scene", "wrist"), recording.images[index], strict=True))
-            chunk = session.act(
-                Observation(
-                    images=views,
-                    proprio=recording.proprio[index],
-                    captured_ns=0,
-                    sequence=index + 1,
-                    wants_telemetry=True,
-                )
-            )
+            chunk = session.act(_observation(recording, index))
             assert chunk.telemetry is not None
             np.testing.assert_array_equal(chunk.telemetry.kept, kept[0].numpy())
             physical = np.where(
@@ -96,16 +98,7 @@ def test_merging_task_tensors_and_memory_run_in_the_runtime(
             with torch.inference_mode():
                 out = step(*inputs, *state)
             state = (*state[:tasks], *out[outputs:])
-            views = dict(zip(("scene", "wrist"), recording.images[index], strict=True))
-            chunk = session.act(
-                Observation(
-                    images=views,
-                    proprio=recording.proprio[index],
-                    captured_ns=0,
-                    sequence=index + 1,
-                    wants_telemetry=True,
-                )
-            )
+            chunk = session.act(_observation(recording, index))
             assert chunk.telemetry is not None
             np.testing.assert_array_equal(chunk.telemetry.kept, out[1][0].numpy())
             if policy.merges:
