@@ -2,8 +2,8 @@
 
 The canonical graph has three nodes for each pick, which every engine runs and ONNX Runtime runs fastest. For hundreds
 of picks an engine builder pays for that: TensorRT-RTX built 256 picks of 1,024 tokens unrolled in 1.5 s and 36 MB,
-rolled up in 0.1 s and 2.5 MB (``benchmarks/results/greedy.json``; what a GPU takes to run either has not been measured).
-Results are the same bits.
+rolled up in 0.1 s and 2.5 MB (``benchmarks/results/greedy.json``; what a GPU takes to run either is not known). Results
+are the same bits.
 """
 
 from __future__ import annotations
