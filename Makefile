@@ -28,7 +28,7 @@ generated: environment
 	$(TEST)/python -m saccade.proto.generate --check
 
 pytest: environment
-	$(TEST)/python -m pytest
+	$(TEST)/python -m pytest -n auto --dist worksteal
 
 # Asked every time, answered at once when the environment already fits this checkout.
 environment:

@@ -102,7 +102,7 @@ def _report(name: str, contenders: Sequence[Contender], bundles: dict[str, Path]
     loop, phases, latency = (
         read_results(RESULTS / f"{name}{suffix}.json") for suffix in ("", "_phases", "_latency")
     )
-    found = rows([contender.label for contender in contenders], bundles, loop, phases, latency)
+    found = rows(contenders, bundles, loop, phases, latency)
     if not found:
         raise click.ClickException(
             f"expected results in {RESULTS / name}.json, found none: run the loop first."

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable
 from importlib.resources import files
 from pathlib import Path
 
-from benchmarks.selection.contenders import Contender
+from benchmarks.selection.contenders import TUNED, Contender
 from saccade.export.pipeline import ExportRequest, export_bundle
 from saccade.export.scorer import export_scorer
 from saccade.proto.errors import SaccadeError
@@ -35,12 +35,14 @@ def export_all(
         SaccadeError: A policy does not fit the model; the message names the contender.
     """
     package = Path(str(files("saccade.sim") / "saccade_mini"))
-    code = _code_digest()
     bundles = {}
     for contender in contenders:
         out = folder / re.sub(r"[^a-z0-9.]+", "_", contender.label.lower())
         mark = folder / f"{out.name}.{FINGERPRINT}"
-        wanted = json.dumps([contender.policy, dict(contender.options), ratios, code], sort_keys=True)
+        tuned = _searches(contender, ratios)
+        found = [path.read_text(encoding="utf-8") for path in tuned]
+        code = _code_digest(contender.policy)
+        wanted = json.dumps([contender.policy, dict(contender.options), ratios, code, *found], sort_keys=True)
         bundles[contender.label] = out
         if out.is_dir() and mark.is_file() and mark.read_text(encoding="utf-8") == wanted:
             continue
@@ -50,6 +52,7 @@ def export_all(
             out=out,
             policy=contender.policy,
             options=contender.options,
+            tuned=tuned,
             keep_ratios=ratios,
             frames=package / "frames.npz",
             overwrite=True,
@@ -70,12 +73,21 @@ def export_all(
     return bundles
 
 
-def _code_digest() -> str:
-    """Digest of the code that decides what is in a bundle, and of the weights."""
+def _searches(contender: Contender, ratios: tuple[float, ...]) -> list[Path]:
+    """Return the result of a search for each budget, nothing for a contender that is not tuned."""
+    if not contender.is_tuned:
+        return []
+    return [TUNED / f"{contender.policy}-{ratio}.json" for ratio in ratios if ratio < 1]
+
+
+def _code_digest(policy: str) -> str:
+    """Digest of the code that decides what is in a bundle, other methods left out, and of the weights."""
     digest = hashlib.sha256()
     for package in ("saccade.export", "saccade.policies", "saccade.proto"):
         root = Path(str(files(package)))
         for path in sorted(root.rglob("*.py")):
+            if path.parent.name == "methods" and path.stem != policy:
+                continue
             digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
     checkpoint = Path(str(files("saccade.sim") / "saccade_mini" / "checkpoint"))
     for path in sorted(checkpoint.glob("*")):

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 
 KEEP_RATIOS = (1.0, 0.75, 0.5, 0.25, 0.125)
 LAYER = 2
 """Where single cuts inside the decoder lie, for all policies alike: chosen for vla_pruner on development seeds."""
+TUNED = Path(__file__).parent / "tuned"
+"""``POLICY-RATIO.json``: results of ``saccade tune sim/saccade_mini/checkpoint --policy POLICY --keep RATIO
+--frames sim/saccade_mini/frames.npz --objective action_error --trials 100``."""
 WARMUP = 3
 """Full control steps after a reset, for all policies alike: what vla_pruner's history needs."""
 
@@ -22,6 +26,8 @@ class Contender:
         options: What differs from the defaults.
         is_blind: It looks at neither task nor action.
         has_scorer: A view scorer is served beside it.
+        is_tuned: Each budget has the options that ``saccade tune`` found for it, see ``TUNED``.
+        twin: Label of the fixed selection with the same cut: what this one takes longer is what its choosing costs.
     """
 
     label: str
@@ -29,33 +35,47 @@ class Contender:
     options: Mapping[str, object] = field(default_factory=dict)
     is_blind: bool = False
     has_scorer: bool = False
+    is_tuned: bool = False
+    twin: str | None = None
 
 
 def _at_layer(**others: object) -> dict[str, object]:
     return {"insertion_layer": LAYER, **others}
 
 
+_ENTRY, _INSIDE = "centre crop", f"centre crop at layer {LAYER}"
+
 CONTENDERS = (
-    Contender("vla_pruner", "vla_pruner", _at_layer()),
-    Contender("quota", "quota", has_scorer=True),
-    Contender("quota, flat", "quota", {"form": "flat"}, has_scorer=True),
-    Contender("todre", "todre", is_blind=True),
+    Contender("vla_pruner", "vla_pruner", _at_layer(), twin=_INSIDE),
+    Contender("quota", "quota", has_scorer=True, twin=_ENTRY),
+    Contender("quota, tuned", "quota", has_scorer=True, is_tuned=True, twin=_ENTRY),
+    Contender("quota, flat", "quota", {"form": "flat"}, has_scorer=True, twin=_ENTRY),
+    Contender("todre", "todre", is_blind=True, twin=_ENTRY),
+    Contender("todre, tuned", "todre", is_blind=True, is_tuned=True, twin=_ENTRY),
     Contender("vflowopt", "vflowopt", is_blind=True),
-    Contender("fastv", "fastv", _at_layer()),
+    Contender("vflowopt, tuned", "vflowopt", is_blind=True, is_tuned=True),
+    Contender("fastv", "fastv", _at_layer(), twin=_INSIDE),
     Contender("sparsevlm", "sparsevlm"),
-    Contender("divprune", "divprune", is_blind=True),
-    Contender("visionzip", "visionzip", is_blind=True),
-    Contender("vtc_cls", "vtc_cls", is_blind=True),
+    Contender("divprune", "divprune", is_blind=True, twin=_ENTRY),
+    Contender("visionzip", "visionzip", is_blind=True, twin=_ENTRY),
+    Contender("vtc_cls", "vtc_cls", is_blind=True, twin=_ENTRY),
     Contender("transprune", "transprune"),
     Contender("zero_tprune", "zero_tprune", is_blind=True),
     Contender("spatten", "spatten"),
-    Contender("adp", "adp"),
+    Contender("adp", "adp", twin=_ENTRY),
     Contender("vla_cache", "vla_cache"),
-    Contender("random at layer 2", "random_keep", _at_layer(warmup_steps=WARMUP), is_blind=True),
     Contender(
-        "random at entry", "random_keep", {"insertion_layer": 0, "warmup_steps": WARMUP}, is_blind=True
+        "random at layer 2", "random_keep", _at_layer(warmup_steps=WARMUP), is_blind=True, twin=_INSIDE
     ),
-    Contender("centre crop", "center_crop", is_blind=True),
+    Contender(
+        "random at entry",
+        "random_keep",
+        {"insertion_layer": 0, "warmup_steps": WARMUP},
+        is_blind=True,
+        twin=_ENTRY,
+    ),
+    Contender(_INSIDE, "center_crop", _at_layer(), is_blind=True),
+    Contender(_ENTRY, "center_crop", is_blind=True),
 )
 
 ABLATIONS = (

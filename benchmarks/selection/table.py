@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from benchmarks.selection.contenders import Contender
 from saccade.proto.manifest_rules import FULL_PROFILE
 from saccade.sim.scoring import SuccessRate
 from saccade.sim.tabletop.phases import Phase
@@ -25,6 +27,7 @@ class Row:
         tokens: Mean visual tokens over the decoder's layers.
         macs: Multiply-accumulates of a control step as a share of the unpruned model's.
         p50_ms: Of a control step.
+        selection: Share of the control step that choosing takes; None where nothing has the same cut.
     """
 
     label: str
@@ -34,10 +37,11 @@ class Row:
     tokens: float
     macs: float
     p50_ms: float
+    selection: float | None = None
 
 
 def rows(
-    labels: Sequence[str],
+    contenders: Sequence[Contender],
     bundles: Mapping[str, Path],
     loop: Mapping[str, Any],
     phases: Mapping[str, Any],
@@ -48,13 +52,16 @@ def rows(
         (entry["label"], entry["profile"]): entry["p50_us"] / 1e3 for entry in latency.get("entries", [])
     }
     joined = []
-    for label in labels:
+    for contender in contenders:
+        label = contender.label
         accounts = json.loads((bundles[label] / "receipts" / "accounting.json").read_text(encoding="utf-8"))
         for profile, account in accounts.items():
             success = _success(loop, label, profile)
             if success is None:
                 continue
             errors = phases.get("errors", {}).get(label, {}).get(profile, {})
+            p50 = times.get((label, profile), math.nan)
+            fixed = times.get((contender.twin or "", profile))
             joined.append(
                 Row(
                     label,
@@ -63,7 +70,8 @@ def rows(
                     errors,
                     account["layer_mean_visual_tokens"],
                     account["macs_ratio"],
-                    times.get((label, profile), float("nan")),
+                    p50,
+                    None if fixed is None or profile == FULL_PROFILE else (p50 - fixed) / p50,
                 )
             )
     return joined
@@ -87,8 +95,9 @@ def markdown(found: Sequence[Row]) -> str:
         lines += [
             f"### {_title(profile)}",
             "",
-            f"| policy | success, % (95 %) | error, mm | {' | '.join(phases)} | tokens | MACs, % | p50, ms |",
-            "|---|--:|--:|" + "--:|" * (len(phases) + 3),
+            f"| policy | success, % (95 %) | error, mm | {' | '.join(phases)} "
+            "| tokens | MACs, % | p50, ms | choosing, % |",
+            "|---|--:|--:|" + "--:|" * (len(phases) + 4),
         ]
         group = [row for row in found if row.profile == profile]
         lines += [_line(row, phases) for row in sorted(group, key=lambda row: -row.success.rate)]
@@ -102,10 +111,11 @@ def _title(profile: str) -> str:
 
 def _line(row: Row, phases: Sequence[str]) -> str:
     low, high = row.success.interval
+    choosing = "-" if row.selection is None else f"{100 * row.selection:.1f}"
     errors = [_millimetres(row.errors.get(phase)) for phase in ("all", *phases)]
     return (
         f"| {row.label} | {100 * row.success.rate:.1f} ({100 * low:.0f} to {100 * high:.0f}) | {' | '.join(errors)} | "
-        f"{row.tokens:.0f} | {100 * row.macs:.0f} | {row.p50_ms:.1f} |"
+        f"{row.tokens:.0f} | {100 * row.macs:.0f} | {row.p50_ms:.1f} | {choosing} |"
     )
 
 

@@ -40,7 +40,7 @@ class LayerSpans(NamedTuple):
 
 
 def resolved_ratios(
-    mean: float, spans: LayerSpans, r1: float | None, r2: float | None
+    mean: float, spans: LayerSpans, r1: float | None, r2: float | None, taper: float | None = None
 ) -> tuple[float, float]:
     """Return R1 and R2 that leave an R3 above 0 and at most 1.
 
@@ -52,6 +52,7 @@ def resolved_ratios(
         spans: Layers behind each cut.
         r1: R1 as a multiple of ``mean``, at least 1; more than all tokens means all.
         r2: R2 in (0, 1].
+        taper: Instead of ``r2``: its place between the least (0) and the most (1) that the budget permits.
 
     Raises:
         PolicyError: No R3 meets the budget.
@@ -73,6 +74,8 @@ def resolved_ratios(
         r1,
     )
     least, most = left / (first * (spans.second + spans.third)), left / (first * spans.second)
+    if taper is not None:
+        return first, least + taper * (min(most, 1.0) - least)
     if r2 is None:
         return first, min(max(_published(mean)[1], least), 1.0, (least + most) / 2)
     require(

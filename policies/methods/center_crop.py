@@ -19,24 +19,32 @@ from saccade.policies.base import (
 )
 from saccade.policies.blocks.budgets import choose_per_view
 from saccade.policies.blocks.selection import keep_top_k
-from saccade.policies.config import PolicyConfig
+from saccade.policies.config import PolicyConfig, resolve_insertion_layer
 
 
 @dataclass(frozen=True, kw_only=True)
 class CenterCropConfig(PolicyConfig):
-    """center_crop has no options."""
+    """Options of center_crop.
+
+    Args:
+        insertion_layer: First decoder layer that sees only the kept tokens; 0 = the entry. With the layer of another
+            policy it is that policy less its selection: what the cut saves, without what choosing costs.
+    """
+
+    insertion_layer: int = 0
 
 
 class CenterCrop(TokenPolicy):
-    """The same tokens in every control step, before the decoder; views share the budget evenly."""
+    """The same tokens in every control step; views share the budget evenly."""
 
     name: ClassVar[str] = "center_crop"
     options = CenterCropConfig
 
     def __init__(self, config: CenterCropConfig, shape: ModelShape) -> None:
-        del shape
+        layer = config.insertion_layer
+        layer = 0 if layer == 0 else resolve_insertion_layer(layer, shape.layers)
         self.config = config
-        self.cuts = decoder_cut(0)
+        self.cuts = decoder_cut(layer)
 
     def select(self, inputs: SelectionInputs, carry: Carry, keep: int) -> Selection:
         """Return the ``keep`` tokens nearest to the middle; ties to the lowest index."""

@@ -82,6 +82,9 @@ class VFlowOptConfig(PolicyConfig):
             None = 15.58, scaled to the grid.
         r1: R1 as a multiple of the budget, at least 1. None = as published, see the module's docstring.
         r2: Share of the first cut's survivors that survive the second. None = as published.
+        taper: Instead of r2, from 0 to 1: where R2 lies between the least (the third cut drops nothing) and the most
+            that R1 and the budget permit. What is searched: most pairs of R1 and R2 meet no budget, every pair of R1
+            and taper does.
         alpha_v: Weight of patch entropy; 0 in every published setting.
         block: Vision block whose attention is read. None = 25, or the last one that runs.
         tower: Its tower. None = the last one.
@@ -91,7 +94,8 @@ class VFlowOptConfig(PolicyConfig):
     t: float | None = tunable(None, 0, 50)
     cell: float | None = tunable(None, 3, 24)
     r1: float | None = tunable(None, 1, 1.5)
-    r2: float | None = tunable(None, 0.533, 1)
+    r2: float | None = None
+    taper: float | None = tunable(None, 0, 1)
     alpha_v: float = tunable(0.0, -1, 1)
     block: int | None = None
     tower: int | None = None
@@ -105,6 +109,8 @@ class VFlowOptConfig(PolicyConfig):
         )
         require(r1 is None or 1 <= r1 < math.inf, "r1", "at least 1 (times the budget)", r1)
         require(r2 is None or 0 < r2 <= 1, "r2", "above 0 and at most 1", r2)
+        require(self.taper is None or 0 <= self.taper <= 1, "taper", "from 0 to 1", self.taper)
+        require(self.taper is None or r2 is None, "taper", "null where r2 is given", self.taper)
         require(math.isfinite(self.alpha_v), "alpha_v", "a number", self.alpha_v)
 
 
@@ -139,7 +145,8 @@ class VFlowOpt(TokenPolicy):
         Raises:
             PolicyError: R1 and R2 leave no R3 that meets the budget.
         """
-        ratios = resolved_ratios(keep / self._tokens, self._spans, self.config.r1, self.config.r2)
+        config = self.config
+        ratios = resolved_ratios(keep / self._tokens, self._spans, config.r1, config.r2, config.taper)
         return counts_for(self._tokens, keep, self._spans, *ratios)
 
     def select(self, inputs: SelectionInputs, carry: Carry, keep: int) -> Selection:

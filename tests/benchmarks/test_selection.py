@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from benchmarks.selection.contenders import ABLATIONS, CONTENDERS
+from benchmarks.selection.contenders import ABLATIONS, CONTENDERS, KEEP_RATIOS, TUNED, Contender
 from benchmarks.selection.pareto import pareto_chart
 from benchmarks.selection.table import Row, markdown, rows
+from saccade.export.tuning.tuned import read_tuned
 from saccade.policies.registry import POLICIES
 from saccade.sim.scoring import SuccessRate
 
@@ -39,11 +40,18 @@ def test_a_row_joins_loop_phases_and_latency(bundles: dict[str, Path]) -> None:
         ]
     }
     errors = {"all": {"mean_mm": 1.25}, "grasp": {"mean_mm": 2.5}}
-    latency = {"entries": [{"label": "a", "profile": "keep25", "p50_us": 11_500.0}]}
-    (row,) = rows(["a"], bundles, loop, {"errors": {"a": {"keep25": errors}}}, latency)
+    latency = {
+        "entries": [
+            {"label": "a", "profile": "keep25", "p50_us": 11_500.0},
+            {"label": "fixed", "profile": "keep25", "p50_us": 11_270.0},
+        ]
+    }
+    (row,) = rows(
+        [Contender("a", "fastv", twin="fixed")], bundles, loop, {"errors": {"a": {"keep25": errors}}}, latency
+    )
     assert (row.success.successes, row.success.episodes, row.p50_ms) == (7, 8, 11.5)
     line = markdown([row]).splitlines()[4]
-    assert line.startswith("| a | 87.5 (53 to 98) | 1.25 | - | 2.50 | - | - | 80 | 70 | 11.5 |")
+    assert line.startswith("| a | 87.5 (53 to 98) | 1.25 | - | 2.50 | - | - | 80 | 70 | 11.5 | 2.0 |")
 
 
 def test_the_frontier_holds_what_nothing_beats() -> None:
@@ -58,6 +66,15 @@ def test_every_policy_that_selects_is_a_contender() -> None:
     assert {contender.policy for contender in CONTENDERS} == set(POLICIES) - {"keep_all"}
     labels = [contender.label for contender in (*CONTENDERS, *ABLATIONS)]
     assert len(labels) == len(set(labels))
+    assert {contender.twin for contender in CONTENDERS} <= {None, *labels}
+
+
+def test_a_tuned_contender_has_a_search_for_each_budget() -> None:
+    for contender in CONTENDERS:
+        for ratio in KEEP_RATIOS if contender.is_tuned else ():
+            if ratio < 1:
+                found = read_tuned(TUNED / f"{contender.policy}-{ratio}.json")
+                assert (found.policy, found.keep_ratio) == (contender.policy, ratio)
 
 
 def test_the_sheet_is_an_image_with_a_row_for_each_bundle(tmp_path: Path) -> None:

@@ -90,6 +90,22 @@ def test_what_is_left_out_gives_way_to_what_is_given(
         assert ratio - 1e-9 <= first <= 1 and 0 < second <= 1 and 0 < third <= 1 + 1e-6
 
 
+@given(ratio=st.floats(0.02, 0.98), r1=st.floats(1, 1.5), taper=st.floats(0, 1), tokens=st.integers(60, 2000))
+def test_every_taper_meets_the_budget(ratio: float, r1: float, taper: float, tokens: int) -> None:
+    spans, keep = LayerSpans(10, 10, 12), round(ratio * tokens)
+    first, second = resolved_ratios(keep / tokens, spans, r1, None, taper)
+    third = (keep / tokens * spans.total - first * spans.first - first * second * spans.second) / (
+        first * second * spans.third
+    )
+    assert -1e-9 <= third <= 1 + 1e-9 and 0 < second <= 1 + 1e-9
+    ends = [resolved_ratios(keep / tokens, spans, r1, None, end)[1] for end in (0.0, 1.0)]
+    assert second == pytest.approx(ends[0] + taper * (ends[1] - ends[0]))
+    counts = counts_for(tokens, keep, spans, first, second)
+    mean = sum(span * count for span, count in zip(spans, counts, strict=True)) / spans.total
+    assert mean == pytest.approx(keep, abs=0.5)
+    assert tokens >= counts[0] >= counts[1] >= counts[2] >= 1
+
+
 @pytest.mark.parametrize(
     ("options", "keep", "message"),
     [

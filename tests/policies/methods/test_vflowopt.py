@@ -203,6 +203,8 @@ def test_cuts_lie_at_the_published_depth(layers: int, cuts: list[int]) -> None:
         ({"r1": 0.9}, "'r1' must be at least 1"),
         ({"r2": 0.0}, "'r2' must be above 0"),
         ({"r2": 1.1}, "'r2' must be above 0"),
+        ({"taper": 1.5}, "'taper' must be from 0 to 1"),
+        ({"r2": 0.9, "taper": 0.5}, "'taper' must be null where r2 is given"),
         ({"alpha_v": float("inf")}, "'alpha_v' must be a number"),
         ({"block": 4}, r"'block' must be in 0\.\.3 for tower 1, found 4"),
         ({"tower": 2}, r"'tower' must be in 0\.\.1"),
@@ -229,12 +231,12 @@ def test_defaults_fit_the_grid_and_the_tower() -> None:
     assert vflowopt(replace(SHAPE, grid=Grid(2, 1, 1))).config.cell == 1.0
 
 
-def test_the_search_has_the_published_box() -> None:
+def test_the_search_has_the_published_box_but_for_r2_which_follows_from_taper() -> None:
     assert search_space(VFlowOptConfig) == {
         "t": Tunable("float", 0.0, 50.0),
         "cell": Tunable("float", 3.0, 24.0),
         "r1": Tunable("float", 1.0, 1.5),
-        "r2": Tunable("float", 0.533, 1.0),
+        "taper": Tunable("float", 0.0, 1.0),
         "alpha_v": Tunable("float", -1.0, 1.0),
     }
 
