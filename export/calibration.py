@@ -5,16 +5,50 @@ This is the one place where whole attention rows of every group are computed; it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
 
 from saccade.export.families.base import SinglePassFamily
 from saccade.export.families.sequence import TEXT, VISUAL, SequenceLayout
+from saccade.export.graph.placement_rules import model_shape
 from saccade.export.models.attention_rows import attention_by_row
 from saccade.export.models.decoder import AttentionOutput
+from saccade.policies.base import TokenPolicy
 from saccade.policies.measurements import Measurements
+from saccade.policies.registry import build_policy
+
+
+class PolicyBuilder:
+    """Builds policies for one model, and calibrates those that ask for it; the model is measured once, if at all.
+
+    Args:
+        family: The model, in eval mode.
+        frames: Host inputs, what calibration looks at.
+
+    Attributes:
+        measured: What policies were calibrated with; None = none asked for it.
+    """
+
+    def __init__(self, family: SinglePassFamily, frames: Sequence[tuple[Tensor, ...]]) -> None:
+        self.shape = model_shape(family)
+        self.measured: Measurements | None = None
+        self._family, self._frames = family, frames
+
+    def build(self, name: str, options: Mapping[str, object]) -> TokenPolicy:
+        """Build one.
+
+        Raises:
+            PolicyError: Options that the policy does not take.
+        """
+        policy = build_policy(name, options, self.shape)
+        if not policy.needs_calibration:
+            return policy
+        if self.measured is None:
+            self.measured = measure(self._family, self._frames)
+        decided = policy.calibrate(self.measured)
+        return build_policy(name, {**policy.config.as_dict(), **decided}, self.shape)
 
 
 def measure(family: SinglePassFamily, frames: Sequence[tuple[Tensor, ...]]) -> Measurements:

@@ -75,7 +75,7 @@ def build_manifest(
             *_host_tensors(checkpoint),
             *(_task_tensor(name, config.grid) for name in step.task_inputs),
             *map(_carry_tensor, step.carry_specs),
-            *_result_tensors(checkpoint, policy),
+            *_result_tensors(checkpoint, tells_fate=steps[FULL_PROFILE].tells_fate),
         ),
         carry=tuple(CarrySpec(spec.name, spec.initial) for spec in step.carry_specs),
         profiles=tuple(_profile(plan, steps[plan.name], policy) for plan in plans),
@@ -100,14 +100,14 @@ def _host_tensors(checkpoint: Checkpoint) -> tuple[TensorSpec, ...]:
     )
 
 
-def _result_tensors(checkpoint: Checkpoint, policy: TokenPolicy) -> tuple[TensorSpec, ...]:
+def _result_tensors(checkpoint: Checkpoint, *, tells_fate: bool) -> tuple[TensorSpec, ...]:
     config, result = checkpoint.config, TensorRole.RESULT
     actions = (1, config.chunk, config.action_dim)
     results = (
         TensorSpec(ACTIONS, "float32", actions, ("batch", "chunk", "action"), "1", result),
         TensorSpec(KEPT, "int64", (1, -1), ("batch", "keep"), "index", result),
     )
-    if not policy.merges:
+    if not tells_fate:
         return results
     return (
         *results,

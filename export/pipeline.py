@@ -28,6 +28,7 @@ from saccade.export.parity import ParityReceipt, ParityTolerance, check_parity
 from saccade.export.profiles import PlannedPolicies, ProfilePlan, plan_policies, plan_profiles, read_searches
 from saccade.export.tensorrt_rtx import TensorRtRtxReceipt, check_tensorrt_rtx, require_tensorrt_rtx
 from saccade.policies.registry import build_policy
+from saccade.proto.errors import ExportError
 from saccade.proto.manifest import Manifest
 from saccade.proto.manifest_rules import FULL_PROFILE
 from saccade.proto.statistics import STATISTICS_NAME
@@ -119,7 +120,12 @@ def export_bundle(request: ExportRequest, progress: Progress) -> ExportReport:
         for name in ("graphs", "receipts"):
             (writer.folder / name).mkdir()
         steps = {
-            plan.name: SelectingStep(checkpoint.model, planned.by_profile[plan.name], plan.budget).eval()
+            plan.name: SelectingStep(
+                checkpoint.model,
+                planned.by_profile[plan.name],
+                plan.budget,
+                tells_fate=planned.tells_fate,
+            ).eval()
             for plan in plans
         }
         linted = _capture_all(
@@ -160,6 +166,11 @@ def _recording(request: ExportRequest, checkpoint: Checkpoint) -> Recording:
     if request.frames is not None:
         return read_recording(request.frames, checkpoint)
     policy = build_policy(request.policy, request.options, model_shape(checkpoint.model))
+    if policy.needs_calibration:
+        raise ExportError(
+            f"policy {policy.name!r} with {policy.config.as_dict()}: expected recorded frames to calibrate it on, "
+            "found none; give --frames, or options that need no calibration."
+        )
     return synthetic_recording(checkpoint, policy.warmup_steps + SYNTHETIC_FRAMES)
 
 

@@ -8,13 +8,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from saccade.export.calibration import measure
+from saccade.export.calibration import PolicyBuilder
 from saccade.export.checkpoint import Checkpoint
-from saccade.export.graph.placement_rules import model_shape
 from saccade.export.tuning.tuned import Tuned, read_tuned
 from saccade.policies.base import TokenPolicy
 from saccade.policies.measurements import Measurements
-from saccade.policies.registry import build_policy
+from saccade.policies.signals import ViewScores
 from saccade.proto.errors import ExportError
 from saccade.proto.manifest_rules import FULL_PROFILE
 
@@ -76,6 +75,11 @@ class PlannedPolicies:
     measured: Measurements | None = None
     tuned: Mapping[str, Tuned] = field(default_factory=dict)
 
+    @property
+    def tells_fate(self) -> bool:
+        """Some profile merges tokens: all of them say what carries each one."""
+        return any(policy.merges for policy in self.by_profile.values())
+
 
 def read_searches(paths: Sequence[Path], plans: Sequence[ProfilePlan], policy: str) -> dict[str, Tuned]:
     """Read results of ``saccade tune`` and say which profile each is for.
@@ -119,33 +123,29 @@ def plan_policies(
         PolicyError: Options that the policy does not take.
         ExportError: Profiles that could not share a session.
     """
-    shape = model_shape(checkpoint.model)
-    base = build_policy(name, options, shape)
-    measured = measure(checkpoint.model, frames) if base.needs_calibration else None
+    builder = PolicyBuilder(checkpoint.model, frames)
     policies: dict[str, TokenPolicy] = {}
     for plan in plans:
-        chosen = {**options, **(searches[plan.name].options if plan.name in searches else {})}
-        policy = build_policy(name, chosen, shape)
-        if measured is not None:
-            policy = build_policy(name, {**policy.config.as_dict(), **policy.calibrate(measured)}, shape)
-        policies[plan.name] = policy
+        found = searches[plan.name].options if plan.name in searches else {}
+        policies[plan.name] = builder.build(name, {**options, **found})
     _check_alike(policies, checkpoint)
-    return PlannedPolicies(policies, measured, dict(searches))
+    return PlannedPolicies(policies, builder.measured, dict(searches))
 
 
 def _check_alike(policies: Mapping[str, TokenPolicy], checkpoint: Checkpoint) -> None:
-    """Every profile may follow every other within a session: carry and host rules must be the same."""
+    """Every profile may follow every other within a session: what the host holds and does must be the same."""
     grid = checkpoint.config.grid
 
     def rules(policy: TokenPolicy) -> tuple[object, ...]:
         carry, gate = policy.carry_specs(grid), policy.gate
-        return carry, policy.warmup_steps, policy.refresh_every, policy.merges, gate
+        asked = {type(signal) for cut in policy.cuts for signal in cut.signals}
+        return carry, policy.warmup_steps, policy.refresh_every, gate, ViewScores in asked
 
     first, *others = policies.items()
     for name, policy in others:
         if rules(policy) != rules(first[1]):
             raise ExportError(
-                f"profiles {first[0]!r} and {name!r}: expected options with the same carry, warm-up, refresh and "
-                f"merging, found {first[1].config.as_dict()} and {policy.config.as_dict()}; give one of them as "
-                "--policy-option."
+                f"profiles {first[0]!r} and {name!r}: expected options with the same carry, warm-up, refresh, "
+                f"gate and view scores, found {first[1].config.as_dict()} and {policy.config.as_dict()}; give one of "
+                "them as --policy-option."
             )

@@ -176,10 +176,12 @@ class UpdateInputs:
         signals: One tensor for each request in ``update_signals``, same order, in original coordinates:
             ``(batch, tokens)``, 0 where a token was absent from the layers.
         present: float32 ``(batch, tokens)``, 1 where the token was alive where the signals were read.
+        kept: int64 ``(batch, kept)``, the tokens that survived the last cut; None = all, nothing was cut.
     """
 
     signals: tuple[Tensor, ...]
     present: Tensor
+    kept: Tensor | None = None
 
 
 Carry = dict[str, Tensor]

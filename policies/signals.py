@@ -1,8 +1,9 @@
 """The signals that a policy may ask for. The exporter computes those that are asked for, and nothing else.
 
-A signal is a request: plain data that says what is wanted and from where. Attention is always read as a few *rows*
-beside the fused attention; :class:`VisionMap` is the one exception, for methods that are defined on the whole matrix of
-one vision block.
+A signal is a request: plain data that says what is wanted and from where. Attention is read as *rows* beside the fused
+attention, as many as a request needs: one for a class token, a few for text or actions. Requests for all rows
+(:class:`VisionMap`, ``VisionRows.PATCHES``, ``QueryRows.ALL``) compute the whole matrix of the blocks or layers they
+name, and no other.
 
 Every tensor is float32 with ``alive`` visual tokens on its second axis, in (view, row, column) order, unless said
 otherwise. What was observed before a cut is gathered to the tokens that survived it.
@@ -110,10 +111,14 @@ class VisionMap:
 
 @dataclass(frozen=True)
 class VisionKeys:
-    """Key vectors of one vision block, heads side by side: ``(batch, alive, width)``."""
+    """Key vectors of one vision block, heads side by side: ``(batch, alive, width)``.
+
+    ``mean_of_heads``: their average instead, ``(batch, alive, head_dim)``.
+    """
 
     block: int
     tower: int = 0
+    mean_of_heads: bool = False
 
 
 @dataclass(frozen=True)

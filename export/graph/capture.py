@@ -35,10 +35,10 @@ class StepPorts(NamedTuple):
 
 
 def step_ports(step: SelectingStep) -> StepPorts:
-    """Return the names: host inputs, task inputs, then carry; actions, kept, fate if tokens merge, the next carry."""
+    """Return the names: host inputs, task inputs, then carry; actions, kept, fate if it is told, the next carry."""
     carry = tuple(spec.name for spec in step.carry_specs)
     following = tuple(name + CARRY_OUTPUT_SUFFIX for name in carry)
-    fate = (FATE,) if step.policy.merges else ()
+    fate = (FATE,) if step.tells_fate else ()
     return StepPorts((*HOST_INPUTS, *step.task_inputs, *carry), (ACTIONS, KEPT, *fate, *following))
 
 

@@ -87,13 +87,17 @@ def filled_cache(policy: KvPolicy, keys: Tensor, values: Tensor, positions: Tens
         policy: That will act on it.
         keys: ``(batch, layers, kv_heads, tokens, head_dim)``; rotated, unless the policy renumbers positions.
         values: The same.
-        positions: int64 ``(batch, tokens)``, ``EMPTY`` where a shorter prompt is padded.
+        positions: int64 ``(batch, tokens)``, ``EMPTY`` where a shorter prompt is padded, on the right.
 
     Raises:
         ExportError: The prompt does not fit, or leaves no slot for the token to come though the policy needs one; feed
             it through decode steps, token by token.
     """
     shape, tokens = policy.shape, keys.shape[3]
+    if bool(((positions[:, 1:] <= positions[:, :-1]) & (positions[:, 1:] != EMPTY)).any()):
+        raise ExportError(
+            f"expected rising positions, padded on the right with {EMPTY}, found {positions.tolist()}."
+        )
     most = shape.capacity - isinstance(policy, EvictionPolicy)
     if tokens > most:
         raise ExportError(

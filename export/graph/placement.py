@@ -50,17 +50,21 @@ class SelectingStep(nn.Module):
         family: The model.
         policy: The policy.
         keep: The budget: visual tokens of the profile.
+        tells_fate: Say for every token what carries it; None = if the policy merges.
 
     Raises:
         ExportError: The policy asks for something that cannot be had where it acts.
     """
 
-    def __init__(self, family: SinglePassFamily, policy: TokenPolicy, keep: int) -> None:
+    def __init__(
+        self, family: SinglePassFamily, policy: TokenPolicy, keep: int, *, tells_fate: bool | None = None
+    ) -> None:
         super().__init__()
         check_placement(policy, family)
         self.family = family
         self.policy = policy
         self.keep = keep
+        self.tells_fate = policy.merges if tells_fate is None else tells_fate
         self.counts = None if keep >= family.grid.tokens else policy.schedule(keep)
         if self.counts is not None:
             check_schedule(policy, self.counts, family.grid)
@@ -103,14 +107,14 @@ class SelectingStep(nn.Module):
             others: ``task_inputs``, then the carry.
 
         Returns:
-            actions, kept, fate if the policy merges, and the next carry.
+            actions, kept, fate if it is told, and the next carry.
         """
         tasks = len(self.task_inputs)
         names = [spec.name for spec in self.carry_specs]
         carry = dict(zip(names, others[tasks:], strict=True))
         task = dict(zip(self.task_inputs, others[:tasks], strict=True))
         out = self.step(images, proprio, token_ids, attention_mask, position_ids, carry, task)
-        fate = (out.fate,) if self.policy.merges else ()
+        fate = (out.fate,) if self.tells_fate else ()
         return out.actions, out.kept, *fate, *(out.carry[name] for name in names)
 
     def step(
@@ -127,7 +131,13 @@ class SelectingStep(nn.Module):
         family, layout = self.family, self.family.layout
         text_mask = layout.take(attention_mask, TEXT)
         survivors = Survivors(
-            self.policy, self.counts, family.grid, carry, family.decoder.embed_tokens(token_ids), text_mask
+            self.policy,
+            self.counts,
+            family.grid,
+            carry,
+            family.decoder.embed_tokens(token_ids),
+            text_mask,
+            tells_fate=self.tells_fate,
         )
         if VIEW_SCORES in task:
             survivors.signals.add(ViewScores(), task[VIEW_SCORES])

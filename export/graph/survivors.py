@@ -33,6 +33,7 @@ class Survivors:
         carry: From the previous control step.
         text: Decoder input embeddings of the instruction, ``(batch, text, width)``.
         text_mask: bool ``(batch, text)``.
+        tells_fate: Follow every token to what carries it.
     """
 
     def __init__(
@@ -43,9 +44,11 @@ class Survivors:
         carry: Carry,
         text: Tensor,
         text_mask: Tensor,
+        *,
+        tells_fate: bool,
     ) -> None:
         self._policy, self._counts, self._grid, self._carry = policy, counts, grid, carry
-        self._text, self._text_mask = text, text_mask
+        self._text, self._text_mask, self._tells_fate = text, text_mask, tells_fate
         cuts = () if counts is None else policy.cuts
         self.signals = SignalStore(request for cut in cuts for request in cut.signals)
         self.updates = SignalStore(policy.update_signals)
@@ -95,7 +98,8 @@ class Survivors:
         shape = (self._text.shape[0], self._grid.tokens)
         present = torch.ones(shape, device=self._text.device) if self._present is None else self._present
         signals = tuple(self._finished[request] for request in self._policy.update_signals)
-        return self._policy.update(UpdateInputs(signals, present), self._carry)
+        kept = None if self._counts is None else self.last_kept
+        return self._policy.update(UpdateInputs(signals, present, kept), self._carry)
 
     def _inputs(self, number: int, embeddings: Tensor, *, folded: bool) -> SelectionInputs:
         signals = tuple(self.signals.read(request) for request in self._policy.cuts[number].signals)
@@ -129,7 +133,7 @@ class Survivors:
     def _advance(self, selection: Selection) -> None:
         kept = selection.kept
         self._finish_updates()
-        if self._policy.merges:
+        if self._tells_fate:
             self.fate = self._next_fate(selection)
         self.signals.drop(kept)
         self._memo = {name: torch.gather(note, 1, kept) for name, note in selection.memo.items()}

@@ -67,7 +67,8 @@ def _observe_block(
             store.add(whole, attention_weights(query[:, :, prefix:], key))
     for keys in store.wanted(VisionKeys):
         if (keys.tower, keys.block) == (tower, block):
-            flat = key.float().transpose(1, 2).flatten(2)
+            vectors = key.float()
+            flat = vectors.mean(dim=1) if keys.mean_of_heads else vectors.transpose(1, 2).flatten(2)
             store.add(keys, flat.reshape(batch, -1, flat.shape[-1]))
 
 

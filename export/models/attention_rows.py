@@ -1,6 +1,6 @@
 """Attention that keys receive from a few query rows, computed beside the fused attention.
 
-A full attention map is never built: r rows cost r * tokens * width multiplications of one layer.
+r rows cost r * tokens * width multiplications of one layer.
 """
 
 from __future__ import annotations

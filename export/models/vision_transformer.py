@@ -248,14 +248,15 @@ class VisionTransformer(nn.Module):
         images = patches.shape[0]
         if not self.config.prefix_tokens:
             return patches + self.pos_embed
-        parts = [patches] if self.config.position_on_prefix else [patches + self.pos_embed]
-        if self.config.class_token:
-            parts.insert(0, self.cls_token.expand(images, -1, -1))
+        prefix = [self.cls_token.expand(images, -1, -1)] if self.config.class_token else []
         if self.config.position_on_prefix:
-            parts = [torch.cat(parts, dim=1) + self.pos_embed]
+            whole = torch.cat([*prefix, patches], dim=1) + self.pos_embed
+            prefix, patches = [whole[:, : len(prefix)]], whole[:, len(prefix) :]
+        else:
+            patches = patches + self.pos_embed
         if self.config.register_tokens:
-            parts.insert(len(parts) - 1, self.reg_token.expand(images, -1, -1))
-        return torch.cat(parts, dim=1)
+            prefix.append(self.reg_token.expand(images, -1, -1))
+        return torch.cat([*prefix, patches], dim=1)
 
 
 def patchify(images: Tensor, size: int) -> Tensor:

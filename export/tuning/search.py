@@ -22,10 +22,10 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from torch import Tensor
 
+from saccade.export.calibration import PolicyBuilder
 from saccade.export.checkpoint import Checkpoint, load_checkpoint
 from saccade.export.frames import host_inputs, read_recording
 from saccade.export.graph.placement import SelectingStep, StepOutputs
-from saccade.export.graph.placement_rules import model_shape
 from saccade.export.tuning.objectives import OBJECTIVES, discrepancy, unpruned
 from saccade.export.tuning.tuned import Tuned
 from saccade.policies.config import Tunable, search_space
@@ -117,7 +117,8 @@ class _Bench:
         self.checkpoint: Checkpoint = load_checkpoint(request.checkpoint)
         recording = read_recording(request.frames, self.checkpoint)
         self.frames: Sequence[tuple[Tensor, ...]] = list(host_inputs(recording, self.checkpoint))
-        self.shape = model_shape(self.checkpoint.model)
+        self.policies = PolicyBuilder(self.checkpoint.model, self.frames)
+        self.shape = self.policies.shape
         everything = build_policy("keep_all", {}, self.shape)
         self.whole: list[StepOutputs] = unpruned(
             SelectingStep(self.checkpoint.model, everything, self.shape.grid.tokens).eval(), self.frames
@@ -130,7 +131,7 @@ class _Bench:
 
     def evaluate(self, options: Mapping[str, object]) -> float:
         """Return the objective's value for some options."""
-        policy = build_policy(self.request.policy, options, self.shape)
+        policy = self.policies.build(self.request.policy, options)
         if policy.warmup_steps >= len(self.frames):
             raise ExportError(
                 f"expected more frames than the {policy.warmup_steps} of the policy's warm-up, found "
@@ -202,7 +203,7 @@ def _result(request: TuneRequest, bench: _Bench, study: optuna.Study, default: f
     chosen: dict[str, Any] = dict(request.options)
     if improves:
         chosen |= study.best_params
-    policy = build_policy(request.policy, chosen, bench.shape)
+    policy = bench.policies.build(request.policy, chosen)
     return Tuned(
         policy=request.policy,
         keep_ratio=request.keep_ratio,

@@ -15,7 +15,9 @@ DISTANCE_STEPS = 2**16
 """Cosine distances are rounded to whole steps, this many per unit.
 
 Two backends differ by about 1e-6 in a cosine. Without rounding, the order of *equal* patches (a blank wall, a
-constant image) would be decided by that noise; with it, exact ties stay exact and fall to the lowest index.
+constant image) would be decided by that noise; with it, exact ties stay exact and fall to the lowest index. It costs
+nothing while embeddings differ (all 64 picks of 256 as without it up to a mean cosine of 0.98); where all are alike
+(0.997 and more) a k-centre picks a quarter of its tokens differently.
 """
 
 

@@ -20,9 +20,10 @@ Our reading:
 * A prompt that was put into the cache without passing through decode steps has no record; its attention is not counted.
 * ``start`` protects the first positions, which the paper does not do.
 
-The window is exact with a state of ``capacity`` times ``ceil(w / m)`` instead of w rows: when the next eviction will
-happen is known (the cache fills by one token a step), so queries are counted in blocks of m that end at evictions, and
-of the oldest block only its last ``w mod m`` queries are counted.
+The window is exact with a state of 2 * (floor(w / m) + 1) rows of ``capacity`` instead of w rows: when the next
+eviction will happen is known (the cache fills by one token a step), so queries are counted in blocks of m that end at
+evictions, and of the oldest block only its last ``w mod m`` queries are counted. (While a prompt that is longer than a
+layer's budget is worn down, evictions follow one another and a block is one query: the window is shorter then.)
 """
 
 from __future__ import annotations

@@ -13,6 +13,7 @@ With R = capacity - S nothing but age counts: that is StreamingLLM's window with
 
 ``importance="cumulative"`` is the measure of the paper: attention probabilities summed over queries. That sum favours
 early tokens, which more queries have seen, so it is divided by the number of queries that saw the token.
+Queries of a prompt that was put into the cache as a prefill computed it left no record, and are counted in neither.
 
 Deviations:
 
@@ -47,7 +48,7 @@ from saccade.policies.kv.base import (
 )
 from saccade.policies.kv.slots import lowest_slots, protected_slots, used
 
-RECEIVED = "carry.attention_received"
+RECEIVED, SEEN = "carry.attention_received", "carry.queries_seen"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,22 +103,23 @@ class SpAttenKv(EvictionPolicy):
         self.signals = (SlotAttention() if self._cumulative else SlotLogits(),)
 
     def carry_specs(self) -> tuple[CarrySpec, ...]:
-        """Return the attention that each slot received so far, if that is what counts."""
+        """Return the attention that each slot received so far and from how many queries, if that is what counts."""
         if not self._cumulative:
             return ()
         shape = (1, self.shape.kv_heads, self.shape.capacity)
-        return (CarrySpec(RECEIVED, shape, "float32", initial=0.0, dims=("batch", "heads", "slots")),)
+        dims = ("batch", "heads", "slots")
+        return tuple(CarrySpec(name, shape, "float32", initial=0.0, dims=dims) for name in (RECEIVED, SEEN))
 
     def evict(self, inputs: KvInputs, carry: Carry) -> Eviction:
         """Free the least important slots of the middle, if the cache is full."""
         (signal,) = inputs.signals
-        importance, received = signal.sum(dim=2), signal.new_zeros(())
+        importance, following = signal.sum(dim=2), {}
         if self._cumulative:
             clean = torch.where(signal.abs() < torch.inf, signal, 0.0).sum(dim=2)
             received = torch.where(inputs.valid, carry[RECEIVED] + clean, 0.0)
-            queries = (inputs.now[:, None, None] - inputs.positions + 1).clamp(min=1)
-            importance = received / queries.float()
+            seen = torch.where(inputs.valid, carry[SEEN] + 1.0, 0.0)
+            importance, following = received / seen.clamp(min=1.0), {RECEIVED: received, SEEN: seen}
         protected = protected_slots(inputs.positions, inputs.now, self.config.start, self._spared)
         chosen = lowest_slots(importance, inputs.valid & ~protected, inputs.positions, self.config.evict)
         evicted = chosen & (used(inputs.positions) >= self.shape.capacity)
-        return Eviction(evicted, {RECEIVED: torch.where(evicted, 0.0, received)} if self._cumulative else {})
+        return Eviction(evicted, {name: torch.where(evicted, 0.0, kept) for name, kept in following.items()})

@@ -70,6 +70,9 @@ from saccade.policies.signals import (
     VisionRows,
 )
 
+_LEAST_SHARE = 1e-6
+"""Below every share that matters, above what float32 loses in a product."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class QuotaConfig(PolicyConfig):
@@ -143,7 +146,13 @@ class Quota(TokenPolicy):
             scores = _mean_of_patches(scores, inputs.grid)
         if self.config.form == "levels":
             return self._levels(inputs, scores, keep)
-        shares = shares_of(scores, self.config.exponent).unsqueeze(2).expand(-1, -1, inputs.grid.per_view)
+        # A view that is worth nothing comes last, its own best tokens first.
+        shares = (
+            shares_of(scores, self.config.exponent)
+            .clamp(min=_LEAST_SHARE)
+            .unsqueeze(2)
+            .expand(-1, -1, inputs.grid.per_view)
+        )
         ranked = seen[self._token_signal] * shares.flatten(1)
         breaks = is_line_break(inputs.grid).to(ranked.device)
         return Selection(keep_top_k(torch.where(breaks, -math.inf, ranked), keep))

@@ -6,7 +6,8 @@ Between tower and projector, for each image, from the block whose output is read
 
 1. *Dominant* tokens: the d patches with most attention from the class token (from all patches where there is none).
 2. *Targets*: of the n others, in raster order, every ``floor(n / c)``-th one, c in all.
-3. Each token that is neither joins the target whose key vector is most similar to its own (cosine, all heads).
+3. Each token that is neither joins the target whose key vector is most similar to its own (cosine; keys are
+   averaged over heads, as the code has it).
 4. *Contextual* tokens: target plus the mean of those that joined it, ``x_t + mean(x_j)``; d + c survive.
 
 Deviations and readings:
@@ -84,7 +85,9 @@ class VisionZip(TokenPolicy):
         block = shape.towers[tower].blocks - 1
         attention = VisionAttention(VisionRows(rows), (block,), tower)
         self.merges = config.contextual > 0
-        self.cuts = projector_cut(attention, *([VisionKeys(block, tower)] if self.merges else []))
+        self.cuts = projector_cut(
+            attention, *([VisionKeys(block, tower, mean_of_heads=True)] if self.merges else [])
+        )
 
     def select(self, inputs: SelectionInputs, carry: Carry, keep: int) -> Selection:
         """Return dominant tokens and targets, and what the targets take up."""

@@ -7,13 +7,15 @@ measured falling success with reuse on flow models; the project's benchmark tabl
 Nothing is dropped: every layer attends to all visual tokens, fresh ones for the ``keep`` tokens that are computed in
 this control step and remembered ones for the rest:
 
-1. *Static* tokens: cosine of raw pixels with the last frame's at least ``similarity``.
+1. *Static* tokens: cosine of raw pixels with those it was last computed from at least ``similarity``.
 2. *Task-relevant* tokens: the ``relevant`` share with most attention from the text rows of the last control step.
 3. Computed are: first those not static, most changed first; then task-relevant ones, most attended first; then
    whatever is left, most attended first.
 
 Deviations: the number computed is fixed (the paper's varies with the frame), so a still scene computes task-relevant
-tokens and a wild one leaves the least changed behind; one set for all layers (the paper's layer-wise reuse by attention
+tokens and a wild one leaves the least changed behind. Those count as changed until they are computed: pixels are
+compared with what keys and values were made of, which is the last frame's in the paper, where all that changed is
+computed. One set for all layers (the paper's layer-wise reuse by attention
 entropy needs a count for each layer). In telemetry a token that was not computed counts as dropped, although
 later layers still see what it was. A full control step refreshes everything after a reset and every
 ``refresh_every`` steps.
@@ -44,7 +46,7 @@ from saccade.policies.blocks.selection import as_share, keep_top_k, top_k_mask
 from saccade.policies.config import PolicyConfig, require
 from saccade.policies.signals import AttentionReceived, Pixels, QueryRows
 
-PATCHES, RELEVANCE = "carry.last_patches", "carry.text_attention"
+PATCHES, RELEVANCE = "carry.computed_patches", "carry.text_attention"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,10 @@ class VlaCache(TokenPolicy):
         self._values = shape.patch_values
 
     def carry_specs(self, grid: Grid) -> tuple[CarrySpec, ...]:
-        """Return the last frame's patches ``(batch, tokens, values)`` and text attention ``(batch, tokens)``."""
+        """Return the patches that tokens were computed from, ``(batch, tokens, values)``, and text attention.
+
+        The latter is the last step's, ``(batch, tokens)``.
+        """
         patches = (1, grid.tokens, self._values)
         return (
             CarrySpec(PATCHES, patches, "float32", initial=0.0, dims=("batch", "tokens", "values")),
@@ -107,10 +112,13 @@ class VlaCache(TokenPolicy):
         return Selection(keep_top_k(score, keep))
 
     def update(self, inputs: UpdateInputs, carry: Carry) -> Carry:
-        """Remember this frame's patches and its text attention."""
+        """Remember the patches of the tokens that were computed, and this step's text attention."""
         attention, patches = inputs.signals
-        finite = patches.abs() < torch.inf
+        computed = patches.abs() < torch.inf
+        if inputs.kept is not None:
+            marks = torch.zeros_like(attention).scatter(1, inputs.kept, 1.0) > 0
+            computed = computed & marks.unsqueeze(-1)
         return {
-            PATCHES: torch.where(finite, patches, carry[PATCHES]),
+            PATCHES: torch.where(computed, patches, carry[PATCHES]),
             RELEVANCE: torch.where(attention.abs() < torch.inf, attention, carry[RELEVANCE]),
         }

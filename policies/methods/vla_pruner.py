@@ -18,13 +18,15 @@ Deviations from the paper, and from its code:
   a bidirectional decoder. ``rows`` selects.
 - A pruned token has no action attention. Paper and code record 0, so a dropped token can return only through the
   semantic score and the choice reinforces itself. By default (``absent="presence"``) an absent token keeps its
-  smoothed estimate instead; ``absent="zero"`` is the paper. Two more ways out: ``refresh_every`` runs a full control
-  step now and then, and ``action_layers="full"`` reads the action rows before the cut, where nothing is absent.
+  smoothed estimate instead: what was once attended to can return, but one whose estimate is low still needs the
+  instruction to bring it back. ``absent="zero"`` is the paper. What opens the loop for all: ``refresh_every`` runs a
+  full control step now and then, and ``action_layers="full"`` reads the action rows before the cut, where nothing is
+  absent.
 - Other ``relevance`` values and ``history="frozen"`` are the paper's ablations, not for use.
 - Each frame's row is normalised over visual tokens before it enters the history, so that pruned frames, which
   spread the softmax over fewer tokens, do not outweigh full ones.
 - ``budget="per_view"`` gives every camera its share of k; the paper selects jointly.
-- The redundancy filter compares rounded distances, see :mod:`saccade.policies.blocks.selection`.
+- The redundancy filter compares rounded distances, see :mod:`saccade.policies.blocks.diversity`.
 """
 
 from __future__ import annotations
@@ -163,7 +165,7 @@ def union_thinned(scored: Sequence[Tensor], keep: int) -> Tensor:
 
 
 def union_unfiltered(scored: Sequence[Tensor], keep: int) -> Tensor:
-    """Take from the two rankings in turn, best first, until ``keep`` tokens are found; arguments as above."""
+    """Take the tokens whose better rank of the two is best, ties to the lowest index; arguments as above."""
     semantic, action, _ = scored
     return keep_top_k(-torch.minimum(ranks(semantic), ranks(action)), keep)
 

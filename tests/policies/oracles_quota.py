@@ -41,8 +41,8 @@ def shares(scores: Floats, exponent: float) -> Floats:
 
 
 def flat(scores: Floats, tokens: Floats, grid: Grid, exponent: float, keep: int) -> list[int]:
-    """Top-k of share times token score."""
-    share = shares(scores, exponent)
+    """Top-k of share times token score; a view of no worth comes last, its own best tokens first."""
+    share = [max(worth, 1e-6) for worth in shares(scores, exponent)]
     return top_k(
         np.array([share[token // grid.per_view] * tokens[token] for token in range(grid.tokens)]), keep
     )

@@ -13,7 +13,7 @@ from saccade.policies.kv.base import KeyPositions, KvInputs, KvShape, SlotAttent
 from saccade.policies.kv.conformance import KvPolicyConformance
 from saccade.policies.kv.dry_run import KV_SHAPE, play_kv
 from saccade.policies.kv.slots import EMPTY
-from saccade.policies.kv.spatten_kv import RECEIVED, SpAttenKv
+from saccade.policies.kv.spatten_kv import RECEIVED, SEEN, SpAttenKv
 from saccade.policies.registry import build_kv_policy
 from saccade.proto.errors import PolicyError
 from tests.policies.oracles_kv import SpAttenHead
@@ -108,8 +108,10 @@ def test_current_importance_forgets_and_cumulative_does_not() -> None:
     assert build().signals == (SlotLogits(),) and build().carry_specs() == ()
     policy = build(importance="cumulative")
     assert policy.signals == (SlotAttention(),)
-    (spec,) = policy.carry_specs()
-    assert (spec.name, spec.shape) == (RECEIVED, (1, 2, 24))
+    assert [(spec.name, spec.shape) for spec in policy.carry_specs()] == [
+        (RECEIVED, (1, 2, 24)),
+        (SEEN, (1, 2, 24)),
+    ]
 
 
 def test_a_late_token_is_not_judged_by_how_many_queries_missed_it() -> None:
@@ -118,10 +120,23 @@ def test_a_late_token_is_not_judged_by_how_many_queries_missed_it() -> None:
     positions = torch.tensor([[[0, 1, 2, 3]]])
     attention = torch.tensor([[[[0.1, 0.3, 0.2, 0.4]]]])
     # Token 0 has the largest sum but four queries saw it: 0.13 each; token 2 got 0.2 from each of two.
-    carry = {RECEIVED: torch.tensor([[[0.42, 0.6, 0.2, 0.0]]])}
+    carry = {
+        RECEIVED: torch.tensor([[[0.42, 0.6, 0.2, 0.0]]]),
+        SEEN: torch.tensor([[[3.0, 2.0, 1.0, 0.0]]]),
+    }
     outcome = policy.evict(KvInputs(0, (attention,), positions, torch.tensor([3])), carry)
     assert outcome.evicted.tolist() == [[[True, False, False, False]]]
     torch.testing.assert_close(outcome.carry[RECEIVED], torch.tensor([[[0.0, 0.9, 0.4, 0.4]]]))
+
+
+def test_queries_of_a_prefilled_prompt_do_not_count_against_it() -> None:
+    shape = KvShape(layers=1, heads=1, kv_heads=1, head_dim=4, capacity=4)
+    policy = build(shape, start=0, recent=1, importance="cumulative")
+    nothing = {name: torch.zeros(1, 1, 4) for name in (RECEIVED, SEEN)}
+    attention = torch.tensor([[[[0.39, 0.31, 0.2, 0.1]]]])  # the first query after a prompt of three tokens
+    inputs = KvInputs(0, (attention,), torch.tensor([[[0, 1, 2, 3]]]), torch.tensor([3]))
+    outcome = policy.evict(inputs, nothing)
+    assert outcome.evicted.tolist() == [[[False, False, False, True]]]
 
 
 def test_a_logit_that_is_no_number_goes_first_and_equal_ones_by_age() -> None:

@@ -212,7 +212,8 @@ def test_reads_the_last_block_of_the_first_tower_with_a_class_token(
     towers: tuple[TowerShape, ...], tower: int, rows: VisionRows, block: int
 ) -> None:
     policy = zipper(ModelShape(32, GRID, towers))
-    assert policy.cuts[0].signals == (VisionAttention(rows, (block,), tower), VisionKeys(block, tower))
+    keys = VisionKeys(block, tower, mean_of_heads=True)
+    assert policy.cuts[0].signals == (VisionAttention(rows, (block,), tower), keys)
     assert (policy.config.tower, policy.config.rows) == (tower, rows.value)
 
 
@@ -229,7 +230,9 @@ def test_placed_in_a_model_it_sees_the_read_block_and_merges_features() -> None:
     torch.testing.assert_close(attention, by_hand.reshape(2, 32), atol=1e-5, rtol=1e-4)
     block = tower.blocks[3]
     key = block.attn.qkv(block.norm1(block_inputs(tower, images[0])[3])).chunk(3, dim=-1)[1]
-    torch.testing.assert_close(keys, key[:, 3:].reshape(2, 32, 16), atol=1e-5, rtol=1e-4)
+    heads = block.attn.heads
+    by_head = key[:, 3:].reshape(4, 16, heads, -1)
+    torch.testing.assert_close(keys, by_head.mean(dim=2).reshape(2, 32, -1), atol=1e-5, rtol=1e-4)
     # What survives: features of the towers, mixed, at the places of dominant tokens and targets.
     features = model.visual_tokens(images[0])
     torch.testing.assert_close(inputs.embeddings, features, atol=1e-5, rtol=1e-4)

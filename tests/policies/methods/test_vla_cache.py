@@ -91,6 +91,23 @@ def test_only_computed_tokens_get_new_keys_and_values() -> None:
             assert changed.tolist() == kept[0].tolist()
 
 
+def test_what_changed_beyond_the_budget_counts_as_changed_until_it_is_computed() -> None:
+    """Three of eight in a step: three steps of the new scene compute all of it."""
+    model = tiny_model()
+    policy = build_policy("vla_cache", {"relevant": 0.0}, model_shape(model))
+    tokens = CONFIG.grid.tokens
+    full, part = SelectingStep(model, policy, tokens), SelectingStep(model, policy, 3)
+    before, now = observation(model, seed=0), observation(model, seed=1)
+    _, _, *carry = full(*before, *initial_state(full))
+    computed: list[int] = []
+    for _ in range(-(-tokens // 3)):
+        _, kept, *carry = part(*now, *carry)
+        computed += kept[0].tolist()
+    assert set(computed) == set(range(tokens))
+    place = 2 + [spec.name for spec in full.carry_specs].index(PATCHES)
+    assert torch.equal(carry[place - 2], full(*now, *carry)[place])
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
