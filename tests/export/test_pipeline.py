@@ -170,6 +170,17 @@ def test_a_bad_policy_is_named_before_any_work(checkpoint_path: Path, tmp_path: 
             export_bundle(request, lambda what: None)
 
 
+def test_calibration_wants_recorded_frames(checkpoint_path: Path, tmp_path: Path) -> None:
+    """Random pictures must not decide whether late layers may go without visual tokens."""
+    request = ExportRequest(
+        checkpoint=checkpoint_path, out=tmp_path / "b", policy="todre", options={"stage2": "auto"}
+    )
+    with pytest.raises(
+        ExportError, match="expected recorded frames to calibrate it on, found none; give --frames"
+    ):
+        export_bundle(request, lambda what: None)
+
+
 def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:
     request = ExportRequest(checkpoint=tmp_path / "none", out=tmp_path / "out" / "b", policy="keep_all")
     with pytest.raises(CheckpointError):

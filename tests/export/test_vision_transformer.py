@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import pytest
 import torch
 import transformers
 from torch import Tensor
@@ -102,22 +103,29 @@ def test_clip_with_class_token_and_pre_norm_read_before_the_last_block() -> None
         torch.testing.assert_close(tower(images), hidden[2][:, 1:], atol=1e-5, rtol=1e-5)
 
 
-def test_dinov2_with_registers_and_layer_scale() -> None:
+@pytest.mark.parametrize("on_prefix", [False, True])
+def test_dinov2_with_registers_and_layer_scale(*, on_prefix: bool) -> None:
     reference = transformers.Dinov2WithRegistersModel(
         transformers.Dinov2WithRegistersConfig(**SIZES, mlp_ratio=2, num_register_tokens=2)
     ).eval()
     _randomise(reference)
-    # The reference gives CLS a position of its own; timm, whose layout OpenVLA stores, does not.
-    reference.embeddings.position_embeddings.data[:, 0] = 0
+    if not on_prefix:
+        # The reference gives CLS a position of its own; timm, whose layout OpenVLA stores, does not.
+        reference.embeddings.position_embeddings.data[:, 0] = 0
     config = VisionConfig(
-        **{**OURS, "mlp_dim": 32}, activation="gelu", class_token=True, register_tokens=2, layer_scale=True
+        **{**OURS, "mlp_dim": 32},
+        activation="gelu",
+        class_token=True,
+        register_tokens=2,
+        layer_scale=True,
+        position_on_prefix=on_prefix,
     )
     tower = VisionTransformer(config).eval()
     state = reference.state_dict()
     weights = {
         "cls_token": state["embeddings.cls_token"],
         "reg_token": state["embeddings.register_tokens"],
-        "pos_embed": state["embeddings.position_embeddings"][:, 1:],
+        "pos_embed": state["embeddings.position_embeddings"][:, 0 if on_prefix else 1 :],
         "norm.weight": state["layernorm.weight"],
         "norm.bias": state["layernorm.bias"],
     }

@@ -22,6 +22,10 @@ from saccade.export.tuning.tuned import read_tuned
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import ExportError
 from saccade.runtime.bundle import Bundle
+from saccade.runtime.engines.ort import OrtBackend
+from saccade.runtime.observation import Observation
+from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.session import Session
 from tests.export.samples import tiny_model
 
 
@@ -152,6 +156,46 @@ def test_the_result_ends_in_the_bundle(checkpoint_path: Path, frames: Path, tmp_
     assert receipt["keep50"]["frames_sha256"] == tuned.frames_sha256
     with pytest.raises(ExportError, match="expected the one search of policy 'fastv'"):
         export_bundle(replace(request, policy="fastv", options={}, overwrite=True), lambda what: None)
+
+
+def test_what_calibration_decides_is_part_of_the_result(request_: TuneRequest) -> None:
+    fixed = {"stage2": "auto", "budget": "joint"}
+    found = tune(replace(request_, policy="todre", options=fixed, trials=1), quiet)
+    assert found.options["stage2"] in ("on", "off")
+
+
+def test_one_profile_may_merge_and_another_not(
+    checkpoint_path: Path, frames: Path, request_: TuneRequest, tmp_path: Path
+) -> None:
+    """Then all of them say what carries each token."""
+    fixed = {"resample": "even"}
+    tune(replace(request_, policy="quota", options=fixed, trials=1), quiet).write(tmp_path / "even.json")
+    request = ExportRequest(
+        checkpoint=checkpoint_path,
+        out=tmp_path / "bundle",
+        policy="quota",
+        options={"resample": "bilinear"},
+        keep_ratios=(1.0, 0.5, 0.25),
+        tuned=(tmp_path / "even.json",),
+        frames=frames,
+    )
+    export_bundle(request, lambda what: None)
+    bundle = Bundle.open(request.out)
+    resampled = [profile.policy_config.get("resample") for profile in bundle.manifest.profiles]
+    assert resampled == [None, "even", None]
+    seen = np.load(frames)
+    names = [view.name for view in bundle.manifest.views]
+    with Session(ProgramExecutor(bundle, OrtBackend(threads=1))) as session:
+        session.reset(str(seen["instruction"][0]))
+        for step, profile in enumerate(("full", "keep50", "keep25")):
+            images = dict(zip(names, seen["images"][step], strict=True))
+            observation = Observation(images, seen["proprio"][step], 0, step + 1, wants_telemetry=True)
+            telemetry = session.act(observation, profile).telemetry
+            assert telemetry is not None
+            fate, kept = telemetry.fate.tolist(), telemetry.kept.tolist()
+            assert set(fate) - {-1} == set(kept)
+            carried = sum(token != -1 for token in fate)
+            assert (carried > len(kept)) == (profile == "keep25")  # bilinear: merged; even: dropped
 
 
 def test_a_file_that_is_no_result_is_refused(tmp_path: Path) -> None:

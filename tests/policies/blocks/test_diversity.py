@@ -41,6 +41,22 @@ def test_max_min_equals_the_oracle_on_wide_embeddings(seed: int) -> None:
         assert found == oracles.max_min_diversity(row, np.flatnonzero(candidates).tolist(), 20)
 
 
+@pytest.mark.parametrize("seed", range(5))
+def test_rounding_changes_no_pick_where_embeddings_differ(seed: int) -> None:
+    """Farthest first in float64 and without rounding."""
+    embeddings = np.random.default_rng(seed).standard_normal((80, 96)).astype(np.float32)
+    unit = embeddings.astype(np.float64) / np.linalg.norm(
+        embeddings.astype(np.float64), axis=1, keepdims=True
+    )
+    distance = 1.0 - unit @ unit.T
+    picks = [0]
+    while len(picks) < 40:
+        nearest = distance[:, picks].min(axis=1)
+        nearest[picks] = -1.0
+        picks.append(int(nearest.argmax()))
+    assert farthest_first(torch.from_numpy(embeddings)[None], torch.tensor([[0]]), 40)[0].tolist() == picks
+
+
 def test_identical_embeddings_fall_to_the_lowest_indices() -> None:
     """Float noise of equal vectors must not decide: the cosine of a vector with itself is not exactly 1."""
     same = torch.randn(1, 1, 777).expand(1, 50, 777)
