@@ -38,6 +38,9 @@ class DecoderConfig:
         vocab_size: Rows of the embedding table.
         norm_eps: RMSNorm epsilon.
         rope_theta: Rotary base.
+        rope_sections: Where positions have three axes (time, row, column): how many of the ``head_dim / 2`` frequencies
+            each axis turns (Qwen-VL); empty = one axis.
+        rope_interleaved: Axes take turns over the frequencies (Qwen3-VL), instead of one run for each.
         qkv_bias: q, k and v have biases (Qwen2).
         qk_norm: RMSNorm on each head's query and key (Qwen3).
         activation: Of the gate: ``silu``, or ``gelu_tanh`` (Gemma).
@@ -54,6 +57,8 @@ class DecoderConfig:
     vocab_size: int = 32000
     norm_eps: float = 1e-6
     rope_theta: float = 1e4
+    rope_sections: tuple[int, ...] = ()
+    rope_interleaved: bool = False
     qkv_bias: bool = False
     qk_norm: bool = False
     activation: str = "silu"
@@ -96,12 +101,14 @@ class AttentionOutput(NamedTuple):
         projected: ``(batch, rows, width)``.
         query: After rotary, ``(batch, heads, rows, head_dim)``.
         key: After rotary, ``(batch, kv_heads, keys, head_dim)``.
+        value: The same shape.
         heads: What each head gave, before they are mixed, ``(batch, heads, rows, head_dim)``.
     """
 
     projected: Tensor
     query: Tensor
     key: Tensor
+    value: Tensor
     heads: Tensor
 
 
@@ -174,7 +181,7 @@ class DecoderAttention(nn.Module):
         heads = F.scaled_dot_product_attention(
             query, repeat_heads(key, group), repeat_heads(value, group), attn_mask=bias
         )
-        return AttentionOutput(self.o_proj(heads.transpose(1, 2).flatten(2)), query, key, heads)
+        return AttentionOutput(self.o_proj(heads.transpose(1, 2).flatten(2)), query, key, value, heads)
 
     def queries(self, x: Tensor) -> Tensor:
         """(batch, tokens, width) -> ``(batch, heads, tokens, head_dim)``, not rotated."""
@@ -265,18 +272,25 @@ class Decoder(nn.Module):
         self.layers = nn.ModuleList(DecoderLayer(config) for _ in range(config.layers))
         self.norm = RmsNorm(config.width, config.norm_eps) if config.final_norm else nn.Identity()
 
-    def forward(self, embeddings: Tensor, attention_mask: Tensor, position_ids: Tensor) -> Tensor:
+    def forward(
+        self,
+        embeddings: Tensor,
+        attention_mask: Tensor,
+        position_ids: Tensor,
+        order: Tensor | None = None,
+    ) -> Tensor:
         """Run every layer and the final norm.
 
         Args:
             embeddings: ``(batch, tokens, width)``.
             attention_mask: bool ``(batch, tokens)``, True = valid.
             position_ids: int64 ``(batch, tokens)``.
+            order: int64 ``(batch, tokens)``: what causal attention compares; None = as they lie.
 
         Returns:
             ``(batch, tokens, width)``; rows of invalid tokens are meaningless.
         """
-        rotary, bias = self.rotary(position_ids), self.attention_bias(attention_mask)
+        rotary, bias = self.rotary(position_ids), self.attention_bias(attention_mask, order, order)
         hidden = embeddings
         for layer in self.layers:
             hidden = layer(hidden, rotary, bias).hidden
@@ -284,10 +298,15 @@ class Decoder(nn.Module):
         return final
 
     def rotary(self, position_ids: Tensor) -> Rotary:
-        """Return the rotary tables of int64 ``(batch, tokens)`` positions."""
+        """Return the rotary tables of positions, int64 ``(batch, tokens)``, or ``(batch, 3, tokens)`` with sections."""
         half = self.config.head_dim // 2
         exponents = torch.arange(half, dtype=torch.float32, device=position_ids.device) / half
-        angles = position_ids[:, None, :, None].float() * (self.config.rope_theta**-exponents)
+        if self.config.rope_sections and position_ids.dim() == 3:
+            axes = torch.tensor(_rotary_axes(self.config), device=position_ids.device)
+            turned = position_ids.index_select(1, axes).transpose(1, 2).unsqueeze(1)
+        else:
+            turned = position_ids[:, None, :, None]
+        angles = turned.float() * (self.config.rope_theta**-exponents)
         cos, sin = angles.cos(), angles.sin()
         return Rotary(torch.cat([cos, cos], dim=-1), torch.cat([-sin, sin], dim=-1))
 
@@ -298,8 +317,8 @@ class Decoder(nn.Module):
 
         Args:
             attention_mask: bool ``(batch, keys)``.
-            rows: Positions of the rows, int64 ``(batch, rows)``, if they are not the keys themselves.
-            columns: Positions of the keys, int64 ``(batch, keys)``; needed with ``rows``.
+            rows: Order of the rows, int64 ``(batch, rows)``, if they are not the keys themselves as they lie.
+            columns: Order of the keys, int64 ``(batch, keys)``; needed with ``rows``.
 
         Returns:
             float32 ``(batch, 1, 1, keys)``, or ``(batch, 1, rows, keys)`` if causal.
@@ -312,6 +331,14 @@ class Decoder(nn.Module):
             else:
                 seen = seen & (columns[:, None, None, :] <= rows[:, None, :, None])
         return torch.where(seen, 0.0, MASKED_LOGIT)
+
+
+def _rotary_axes(config: DecoderConfig) -> tuple[int, ...]:
+    """Return for each frequency the axis that turns it: time 0, row 1, column 2."""
+    sections = config.rope_sections
+    if config.rope_interleaved:
+        return tuple(step % 3 if step < 3 * sections[step % 3] else 0 for step in range(config.head_dim // 2))
+    return tuple(axis for axis, length in enumerate(sections) for _ in range(length))
 
 
 def repeat_heads(x: Tensor, group: int) -> Tensor:

@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from saccade.export.checkpoint import load_checkpoint
-from saccade.export.families.openvla_oft_keys import canonical_key, is_unused
+from saccade.export.families.openvla_oft_keys import key_rules
 from saccade.proto.errors import CheckpointError, StatisticsError
 from tests.export.samples import CONFIG, tiny_model, write_tiny_checkpoint
 
@@ -73,9 +73,10 @@ def test_unused_weights_of_the_published_layout_are_passed_over(path: Path) -> N
 
 def test_names_are_brought_to_one_form() -> None:
     stored = "module.vision_backbone.featurizer.blocks.0.ls1.gamma"
-    assert canonical_key(stored) == "vision_backbone.featurizer.blocks.0.ls1.scale_factor"
-    assert not is_unused("vision_backbone.featurizer.blocks.0.norm1.weight", CONFIG)
-    assert not is_unused("vision_backbone.featurizer.blocks.9.norm1.weight", CONFIG)
+    rules = key_rules(CONFIG)
+    assert rules.ours(stored) == ("vision_backbone.featurizer.blocks.0.ls1.scale_factor", 0)
+    assert not rules.is_unused("vision_backbone.featurizer.blocks.0.norm1.weight")
+    assert not rules.is_unused("vision_backbone.featurizer.blocks.9.norm1.weight")
 
 
 @pytest.mark.parametrize(
@@ -87,8 +88,11 @@ def test_names_are_brought_to_one_form() -> None:
             lambda w: w.update({KEY: torch.zeros(3, 16)}),
             rf"wrong: {KEY} \(expected \[24, 16\], found \[3, 16\]\)",
         ),
-        (lambda w: w[KEY].fill_(float("nan")), f"expected finite weights, found NaN or infinite: {KEY}"),
-        (lambda w: w.update({f"module.{KEY}": w[KEY].clone()}), f"found '{KEY}' twice"),
+        (lambda w: w[KEY].fill_(float("nan")), f"expected finite weights, found NaN or infinity in {KEY}"),
+        (
+            lambda w: w.update({f"module.{KEY}": w[KEY].clone()}),
+            rf"found '{KEY}' as '{KEY}' and as 'module\.{KEY}'",
+        ),
     ],
 )
 def test_wrong_weights_are_named(path: Path, change: Callable[[Weights], object], message: str) -> None:

@@ -1,0 +1,27 @@
+"""What a graph of static shapes fixes and a published checkpoint leaves open."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployment:
+    """How a model will be used.
+
+    Args:
+        views: Pictures of one observation: cameras, or images of one question.
+        frames: Frames of a video; 0 = still pictures.
+        image_size: Height and width of the pictures as they come, pixels; families that tile or resize by aspect lay out
+            their tokens for it. None = what the checkpoint's tower takes.
+        max_text_tokens: Room for the user's text and what closes the prompt.
+        before: Token ids before the first picture, with whatever begins a sequence.
+        between: Token ids between two pictures.
+    """
+
+    views: int = 1
+    frames: int = 0
+    image_size: tuple[int, int] | None = None
+    max_text_tokens: int = 64
+    before: tuple[int, ...] = ()
+    between: tuple[int, ...] = ()

@@ -1,0 +1,117 @@
+"""What all families share that answer in text: one decoder with a head, a prompt with images in it, generation.
+
+A family adds its towers and how their features become visual tokens.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from saccade.export.families.prompt_frame import NEWLINE, PromptFrame
+from saccade.export.families.sequence import SequenceLayout
+from saccade.export.models.decoder import Decoder, DecoderConfig
+
+
+class SequenceInputs(NamedTuple):
+    """What goes with the tokens of a sequence.
+
+    Args:
+        mask: bool ``(batch, tokens)``, False at padding.
+        positions: What rotary embedding takes: int64 ``(batch, tokens)``, or ``(batch, 3, tokens)``.
+        order: int64 ``(batch, tokens)``: a token sees those whose order is not higher than its own.
+    """
+
+    mask: Tensor
+    positions: Tensor
+    order: Tensor
+
+
+class GeneratingModel(nn.Module):
+    """Decoder, head and prompt frame.
+
+    Args:
+        decoder: Causal.
+        frame: The prompt.
+        has_newline: There is a learned line break.
+    """
+
+    def __init__(self, decoder: DecoderConfig, frame: PromptFrame, *, has_newline: bool = False) -> None:
+        super().__init__()
+        self.frame = frame
+        self.decoder = Decoder(decoder)
+        self.lm_head = nn.Linear(decoder.width, decoder.vocab_size, bias=False)
+        if has_newline:
+            self.image_newline = nn.Parameter(torch.zeros(decoder.width))
+
+    @property
+    def layout(self) -> SequenceLayout:
+        """The sequence in memory with every visual token."""
+        return SequenceLayout(self.frame.segments)
+
+    def embed(self, visual: Tensor, token_ids: Tensor) -> Tensor:
+        """Lay out the decoder's input.
+
+        Args:
+            visual: ``(batch, alive, width)``.
+            token_ids: int64 ``(batch, max_text_tokens)``, padded on the right.
+
+        Returns:
+            ``(batch, tokens, width)``.
+        """
+        fixed = self._fixed(visual)
+        return torch.cat(
+            [fixed.expand(visual.shape[0], -1, -1), visual, self.decoder.embed_tokens(token_ids)], dim=1
+        )
+
+    def sequence_inputs(self, text_lengths: Tensor) -> SequenceInputs:
+        """Return mask, positions and order for texts of int64 ``(batch,)`` valid tokens."""
+        order = torch.tensor(self.frame.order, device=text_lengths.device).expand(len(text_lengths), -1)
+        mask = order < len(self.frame.items) + text_lengths[:, None]
+        return SequenceInputs(mask, order * mask, order)
+
+    def run(self, embeddings: Tensor, inputs: SequenceInputs) -> Tensor:
+        """Run the whole decoder: ``(batch, tokens, width)`` to final states of the same shape."""
+        return self.decoder(embeddings, inputs.mask, inputs.positions, inputs.order)
+
+    def logits(self, states: Tensor) -> Tensor:
+        """Final states ``(..., width)`` to float32 logits ``(..., vocab_size)``."""
+        scores: Tensor = self.lm_head(states)
+        return scores.float()
+
+    def _fixed(self, like: Tensor) -> Tensor:
+        """Embeddings of the fixed tokens, ``(1, fixed, width)``."""
+        ids = torch.tensor(self.frame.fixed, dtype=torch.long, device=like.device)
+        embedded: Tensor = self.decoder.embed_tokens(ids.clamp(min=0))
+        if NEWLINE in self.frame.fixed:
+            embedded = torch.where((ids == NEWLINE).unsqueeze(1), self.image_newline, embedded)
+        return embedded.unsqueeze(0)
+
+
+def generate(
+    model: GeneratingModel, visual: Tensor, token_ids: Tensor, lengths: Tensor, new_tokens: int
+) -> Tensor:
+    """Generate greedily without a cache, every step from the start: slow, for checks of one robot.
+
+    Args:
+        model: The model.
+        visual: ``(1, visual, width)``.
+        token_ids: int64 ``(1, max_text_tokens)``; the text and what is generated must fit.
+        lengths: int64 ``(1,)``.
+        new_tokens: How many to generate.
+
+    Returns:
+        int64 ``(1, new_tokens)``.
+    """
+    ids, lengths, found = token_ids.clone(), lengths.clone(), []
+    start = model.layout.span("text").start
+    for _ in range(new_tokens):
+        states = model.run(model.embed(visual, ids), model.sequence_inputs(lengths))
+        place = start + int(lengths) - 1
+        token = model.logits(states[:, place]).argmax(dim=-1)
+        found.append(token)
+        ids[:, int(lengths)] = token
+        lengths += 1
+    return torch.stack(found, dim=1)

@@ -1,0 +1,1 @@
+"""Reads published checkpoints: configuration files, weight shards, and the rules that bring both to our names."""

@@ -1,0 +1,46 @@
+"""The image processor's file: how a published model wants its pictures."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.proto.errors import CheckpointError
+
+NAMES = ("preprocessor_config.json", "processor_config.json")
+"""Where it lies: a file of its own, or since transformers 5 a part of the processor's."""
+
+
+@dataclass(frozen=True)
+class ImageProcessor:
+    """What every family reads of it; :attr:`fields` has the rest.
+
+    Args:
+        mean: For pixels in 0..1.
+        std: For pixels in 0..1.
+        fields: The whole object.
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    fields: JsonFields
+
+
+def read_image_processor(folder: Path) -> ImageProcessor:
+    """Read it.
+
+    Raises:
+        CheckpointError: There is none, or it lacks mean and std; class defaults are not what models were trained with.
+    """
+    name = next((name for name in NAMES if (folder / name).is_file()), None)
+    if name is None:
+        raise CheckpointError(
+            f"expected {' or '.join(NAMES)} in {folder.name}/, found neither; copy it from the published checkpoint."
+        )
+    fields = JsonFields(read_object(folder, name), name)
+    if fields.has("image_processor"):
+        fields = fields.child("image_processor")
+    fields.expect("do_normalize", (True,))
+    fields.expect("do_rescale", (True,))
+    return ImageProcessor(fields.items("image_mean", float), fields.items("image_std", float), fields)

@@ -1,0 +1,123 @@
+"""Matches stored weights with those a model wants, strictly: what is missing, left over or misshapen is named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from saccade.export.loading.key_rules import KeyRules
+from saccade.export.loading.shards import StoredWeights, some
+from saccade.proto.errors import CheckpointError
+
+
+@dataclass(frozen=True)
+class PlannedWeight:
+    """A weight of ours and what it is made of; nothing is read yet.
+
+    Args:
+        stored: Names of its parts, joined along the first axis.
+        shape: Of the whole.
+        is_one_plus: 1 is added to it.
+    """
+
+    stored: tuple[str, ...]
+    shape: tuple[int, ...]
+    is_one_plus: bool
+
+    def read(self, weights: StoredWeights) -> Tensor:
+        """Return the weight, float32.
+
+        Raises:
+            CheckpointError: It is not finite.
+        """
+        parts = [weights.read(name) for name in self.stored]
+        whole = (parts[0] if len(parts) == 1 else torch.cat(parts)).to(torch.float32).reshape(self.shape)
+        if not bool(torch.isfinite(whole).all()):
+            raise CheckpointError(
+                f"expected finite weights, found NaN or infinity in {', '.join(self.stored)}."
+            )
+        return whole + 1.0 if self.is_one_plus else whole
+
+
+def plan_weights(
+    wanted: Mapping[str, tuple[int, ...]], weights: StoredWeights, rules: KeyRules
+) -> dict[str, PlannedWeight]:
+    """Find what each wanted weight is made of.
+
+    Args:
+        wanted: Our names and shapes.
+        weights: The files.
+        rules: The family's.
+
+    Raises:
+        CheckpointError: Weights are missing, left over, there twice, or of another shape.
+    """
+    parts: dict[str, dict[int, str]] = {}
+    leftover: list[str] = []
+    for stored in weights:
+        name, number = rules.ours(stored)
+        if name in wanted:
+            if number in parts.setdefault(name, {}):
+                raise CheckpointError(
+                    f"expected each weight once, found {name!r} as {parts[name][number]!r} and as {stored!r}."
+                )
+            parts[name][number] = stored
+        elif not rules.is_unused(name):
+            leftover.append(stored)
+    for name, other in rules.ties.items():
+        if name in wanted and name not in parts and other in parts:
+            parts[name] = parts[other]
+    missing = [name for name in wanted if name not in parts]
+    if missing or leftover:
+        raise CheckpointError(
+            f"expected exactly the weights that the configuration describes, found {some('missing', missing)} and "
+            f"{some('left over', leftover)}; correct config.json or the weight files."
+        )
+    planned = {
+        name: PlannedWeight(
+            tuple(parts[name][n] for n in sorted(parts[name])), shape, rules.is_one_plus(name)
+        )
+        for name, shape in wanted.items()
+    }
+    wrong = list(_misshapen(planned, weights))
+    if wrong:
+        raise CheckpointError(
+            f"expected the shapes that the configuration gives, found {some('wrong', wrong)}."
+        )
+    return planned
+
+
+def load_weights(model: nn.Module, weights: StoredWeights, rules: KeyRules) -> None:
+    """Give a model on the meta device its weights, float32.
+
+    Raises:
+        CheckpointError: As :func:`plan_weights`; or a weight is not finite.
+    """
+    wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    planned = plan_weights(wanted, weights, rules)
+    model.load_state_dict(
+        {name: plan.read(weights) for name, plan in planned.items()}, strict=True, assign=True
+    )
+
+
+def _misshapen(planned: Mapping[str, PlannedWeight], weights: StoredWeights) -> Iterator[str]:
+    for name, plan in planned.items():
+        shapes = [weights.shape(stored) for stored in plan.stored]
+        joined = shapes[0]
+        if len(shapes) > 1:
+            if len({shape[1:] for shape in shapes}) != 1:
+                yield f"{name} (expected parts alike, found {[list(shape) for shape in shapes]})"
+                continue
+            joined = (sum(shape[0] for shape in shapes), *shapes[0][1:])
+        if _without_leading_ones(joined) != _without_leading_ones(plan.shape):
+            yield f"{name} (expected {list(plan.shape)}, found {list(joined)})"
+
+
+def _without_leading_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """``(1, 1, n)`` and ``(n,)`` hold the same: transformers and timm differ in that for tables and class tokens."""
+    while len(shape) > 1 and shape[0] == 1:
+        shape = shape[1:]
+    return shape
