@@ -12,8 +12,8 @@ class Deployment:
     Args:
         views: Pictures of one observation: cameras, or images of one question.
         frames: Frames of a video; 0 = still pictures.
-        image_size: Height and width of the pictures as they come, pixels; families that tile or resize by aspect lay out
-            their tokens for it. None = what the checkpoint's tower takes.
+        image_size: Height and width of the pictures as they come, pixels; families that tile or resize by aspect lay
+            out their tokens for it. None = what the checkpoint's tower takes.
         max_text_tokens: Room for the user's text and what closes the prompt.
         before: Token ids before the first picture, with whatever begins a sequence.
         between: Token ids between two pictures.
