@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 from rich.console import Console
 
 from benchmarks.closed_loop import Campaign, plan_cells, run_campaign
@@ -22,7 +23,7 @@ from benchmarks.selection.contact_sheet import contact_sheet
 from benchmarks.selection.contenders import ABLATIONS, CONTENDERS, KEEP_RATIOS, Contender
 from benchmarks.selection.latency import measure_latencies
 from benchmarks.selection.pareto import pareto_chart
-from benchmarks.selection.phases import action_errors, record
+from benchmarks.selection.phases import record, replay
 from benchmarks.selection.table import markdown, rows
 from saccade.sim.provenance import provenance
 from saccade.sim.tabletop.tasks import TEMPLATES
@@ -90,10 +91,19 @@ def _phases(contenders: Sequence[Contender], bundles: dict[str, Path], out: Path
     first = bundles[contenders[0].label]
     console.print(f"recording {len(PHASE_SEEDS)} episodes of each task with every token")
     episodes = record(first, PHASE_SEEDS, threads=2)
-    results: dict[str, Any] = {"seeds": [PHASE_SEEDS.start, PHASE_SEEDS.stop], "errors": {}}
+    scenes = [scene for episode in episodes for scene in episode.scenes]
+    results: dict[str, Any] = {
+        "seeds": [PHASE_SEEDS.start, PHASE_SEEDS.stop],
+        "tokens": {
+            "all": len(scenes[0].told),
+            "told": round(float(np.mean([scene.told.sum() for scene in scenes])), 2),
+            "things": round(float(np.mean([scene.things.sum() for scene in scenes])), 2),
+        },
+        "errors": {},
+    }
     for contender in contenders:
         console.print(f"replaying through {contender.label}")
-        results["errors"][contender.label] = action_errors(bundles[contender.label], episodes, threads=2)
+        results["errors"][contender.label] = replay(bundles[contender.label], episodes, threads=2)
     write_results(out, {**provenance(), **results})
 
 

@@ -1,17 +1,18 @@
-"""How far each policy's actions are from the unpruned model's, phase by phase, on the same frames."""
+"""How far each policy's actions are from the unpruned model's on the same frames, and what it looked at in them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.selection.coverage import Shown, coverage, shown
 from saccade.proto.manifest_rules import FULL_PROFILE
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.ort import OrtBackend
@@ -34,12 +35,14 @@ class Recorded:
         observations: Of each control step.
         phases: Of each control step.
         actions: Its chunks, ``(steps, chunk, action_dim)``, physical units.
+        scenes: What the tokens of each control step show.
     """
 
     instruction: str
     observations: tuple[Observation, ...]
     phases: tuple[str, ...]
     actions: NDArray[np.float32]
+    scenes: tuple[Shown, ...]
 
 
 def record(bundle: Path, seeds: range, *, threads: int) -> list[Recorded]:
@@ -50,35 +53,38 @@ def record(bundle: Path, seeds: range, *, threads: int) -> list[Recorded]:
         session = Session(ProgramExecutor(opened, backend))
         for template in TEMPLATES:
             with closing(TabletopEnv(template, image_px=opened.manifest.views[0].height)) as env:
-                episodes += [_record_episode(env, session, seed) for seed in seeds]
+                patches = opened.manifest.grid.columns
+                episodes += [_record_episode(env, session, seed, patches) for seed in seeds]
     return episodes
 
 
-def _record_episode(env: TabletopEnv, session: Session, seed: int) -> Recorded:
+def _record_episode(env: TabletopEnv, session: Session, seed: int, patches: int) -> Recorded:
     seen, _ = env.reset(seed=seed)
     told = str(seen["instruction"])
     session.reset(told)
-    observations, phases, chunks = [], [], []
+    observations, phases, chunks, scenes = [], [], [], []
     goes_on = True
     while goes_on:
         observation = Observation(seen["images"], seen["proprio"], 0, len(observations) + 1)
         observations.append(observation)
         phases.append(phase_of(env.world).value)
+        scenes.append(shown(env, patches))
         chunk = session.act(observation, FULL_PROFILE)
         chunks.append(chunk.actions)
         for action in chunk.actions[:_EXECUTE]:
             goes_on = goes_on and env.advance(action)
         seen = env.observe()
-    return Recorded(told, tuple(observations), tuple(phases), np.stack(chunks))
+    return Recorded(told, tuple(observations), tuple(phases), np.stack(chunks), tuple(scenes))
 
 
-def action_errors(bundle: Path, episodes: Sequence[Recorded], *, threads: int) -> dict[str, dict[str, Any]]:
+def replay(bundle: Path, episodes: Sequence[Recorded], *, threads: int) -> dict[str, dict[str, Any]]:
     """Replay recorded frames through every pruned profile of a bundle.
 
     Returns:
         Profile to phase (and ``all``) to: ``mean_mm`` and ``p95_mm``, the distance between translations of the pruned
         and the unpruned chunk's executed actions; ``gripper`` the share of executed actions with another gripper
-        command; ``steps`` that were pruned.
+        command; ``steps`` that were pruned. And profile to ``seen``: see
+        :func:`benchmarks.selection.coverage.coverage`.
     """
     opened = Bundle.open(bundle)
     found: dict[str, dict[str, Any]] = {}
@@ -87,28 +93,32 @@ def action_errors(bundle: Path, episodes: Sequence[Recorded], *, threads: int) -
         for profile in opened.manifest.profiles:
             if profile.name == FULL_PROFILE:
                 continue
-            found[profile.name] = _profile_errors(session, profile.name, episodes)
+            found[profile.name] = _replay_profile(session, profile.name, episodes)
     return found
 
 
-def _profile_errors(session: Session, profile: str, episodes: Sequence[Recorded]) -> dict[str, Any]:
+def _replay_profile(session: Session, profile: str, episodes: Sequence[Recorded]) -> dict[str, Any]:
     distances: dict[str, list[float]] = defaultdict(list)
     grips: dict[str, list[float]] = defaultdict(list)
+    kept: list[NDArray[np.int64]] = []
+    scenes: list[Shown] = []
     for episode in episodes:
         session.reset(episode.instruction)
-        for observation, phase, whole in zip(
-            episode.observations, episode.phases, episode.actions, strict=True
+        for observation, phase, whole, scene in zip(
+            episode.observations, episode.phases, episode.actions, episode.scenes, strict=True
         ):
-            chunk = session.act(observation, profile)
-            if chunk.profile == FULL_PROFILE:
+            chunk = session.act(replace(observation, wants_telemetry=True), profile)
+            if chunk.profile == FULL_PROFILE or chunk.telemetry is None:
                 continue
+            kept.append(chunk.telemetry.kept)
+            scenes.append(scene)
             ours, theirs = chunk.actions[:_EXECUTE], whole[:_EXECUTE]
             distance = float(np.linalg.norm(ours[:, :3] - theirs[:, :3], axis=1).mean())
             other_grip = float(((ours[:, 3] > 0.5) != (theirs[:, 3] > 0.5)).mean())
             for key in (phase, "all"):
                 distances[key].append(distance)
                 grips[key].append(other_grip)
-    return {
+    errors: dict[str, Any] = {
         phase: {
             "mean_mm": round(1e3 * float(np.mean(values)), 4),
             "p95_mm": round(1e3 * float(np.quantile(values, 0.95)), 4),
@@ -117,3 +127,4 @@ def _profile_errors(session: Session, profile: str, episodes: Sequence[Recorded]
         }
         for phase, values in sorted(distances.items())
     }
+    return {**errors, "seen": coverage(kept, scenes)}

@@ -23,7 +23,7 @@ class Row:
         label: Of the contender.
         profile: Of its bundle.
         success: Over all tasks.
-        errors: Phase to what :func:`benchmarks.selection.phases.action_errors` found; empty for ``full``.
+        errors: What :func:`benchmarks.selection.phases.replay` found; empty for ``full``.
         tokens: Mean visual tokens over the decoder's layers.
         macs: Multiply-accumulates of a control step as a share of the unpruned model's.
         p50_ms: Of a control step.
@@ -96,8 +96,8 @@ def markdown(found: Sequence[Row]) -> str:
             f"### {_title(profile)}",
             "",
             f"| policy | success, % (95 %) | error, mm | {' | '.join(phases)} "
-            "| tokens | MACs, % | p50, ms | choosing, % |",
-            "|---|--:|--:|" + "--:|" * (len(phases) + 4),
+            "| told seen, % | tokens | MACs, % | p50, ms | choosing, % |",
+            "|---|--:|--:|" + "--:|" * (len(phases) + 5),
         ]
         group = [row for row in found if row.profile == profile]
         lines += [_line(row, phases) for row in sorted(group, key=lambda row: -row.success.rate)]
@@ -112,10 +112,12 @@ def _title(profile: str) -> str:
 def _line(row: Row, phases: Sequence[str]) -> str:
     low, high = row.success.interval
     choosing = "-" if row.selection is None else f"{100 * row.selection:.1f}"
+    seen = row.errors.get("seen")
+    told = "-" if seen is None else f"{100 * seen['told']:.0f}"
     errors = [_millimetres(row.errors.get(phase)) for phase in ("all", *phases)]
     return (
-        f"| {row.label} | {100 * row.success.rate:.1f} ({100 * low:.0f} to {100 * high:.0f}) | {' | '.join(errors)} | "
-        f"{row.tokens:.0f} | {100 * row.macs:.0f} | {row.p50_ms:.1f} | {choosing} |"
+        f"| {row.label} | {100 * row.success.rate:.1f} ({100 * low:.0f} to {100 * high:.0f}) | "
+        f"{' | '.join(errors)} | {told} | {row.tokens:.0f} | {100 * row.macs:.0f} | {row.p50_ms:.1f} | {choosing} |"
     )
 
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
 from benchmarks.selection.contenders import ABLATIONS, CONTENDERS, KEEP_RATIOS, TUNED, Contender
+from benchmarks.selection.coverage import Shown, coverage, shown
 from benchmarks.selection.pareto import pareto_chart
 from benchmarks.selection.table import Row, markdown, rows
 from saccade.export.tuning.tuned import read_tuned
 from saccade.policies.registry import POLICIES
 from saccade.sim.scoring import SuccessRate
+from saccade.sim.tabletop.env import TabletopEnv
 
 
 def cell(label: str, task: str, profile: str, outcomes: str, *, told_wrong: bool = False) -> dict[str, Any]:
@@ -39,7 +43,7 @@ def test_a_row_joins_loop_phases_and_latency(bundles: dict[str, Path]) -> None:
             cell("b", "push", "keep25", "0000"),
         ]
     }
-    errors = {"all": {"mean_mm": 1.25}, "grasp": {"mean_mm": 2.5}}
+    errors = {"all": {"mean_mm": 1.25}, "grasp": {"mean_mm": 2.5}, "seen": {"told": 0.914}}
     latency = {
         "entries": [
             {"label": "a", "profile": "keep25", "p50_us": 11_500.0},
@@ -51,7 +55,21 @@ def test_a_row_joins_loop_phases_and_latency(bundles: dict[str, Path]) -> None:
     )
     assert (row.success.successes, row.success.episodes, row.p50_ms) == (7, 8, 11.5)
     line = markdown([row]).splitlines()[4]
-    assert line.startswith("| a | 87.5 (53 to 98) | 1.25 | - | 2.50 | - | - | 80 | 70 | 11.5 | 2.0 |")
+    assert line.startswith("| a | 87.5 (53 to 98) | 1.25 | - | 2.50 | - | - | 91 | 80 | 70 | 11.5 | 2.0 |")
+
+
+def test_coverage_counts_what_survives() -> None:
+    scene = Shown(np.array([1, 1, 0, 0], bool), np.array([1, 1, 1, 0], bool))
+    found = coverage([np.array([0, 3]), np.array([0, 1, 2])], [scene, scene])
+    assert found == {"told": 0.75, "things": 0.6667, "empty": 0.25}
+
+
+def test_tokens_show_what_the_instruction_names() -> None:
+    with closing(TabletopEnv("place", image_px=160)) as env:
+        env.reset(seed=3)
+        scene = shown(env, 10)
+        assert scene.told.shape == (200,) and 0 < scene.told.sum() < scene.things.sum() < 200
+        assert not (scene.told & ~scene.things).any()
 
 
 def test_the_frontier_holds_what_nothing_beats() -> None:

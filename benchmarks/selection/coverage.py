@@ -1,0 +1,79 @@
+"""What the kept tokens show: the objects that the instruction names, anything at all, or empty table."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.sim.tabletop.cameras import SLOTS, VIEWS
+from saccade.sim.tabletop.env import TabletopEnv
+
+_LEAST = 0.1
+"""A patch shows what at least this share of its pixels show."""
+
+Mask = NDArray[np.bool_]
+
+
+class Shown(NamedTuple):
+    """What the visual tokens of one observation show; bool ``(tokens,)`` each.
+
+    Args:
+        told: The block and the goal that the instruction names.
+        things: Anything but table and background, the arm included.
+    """
+
+    told: Mask
+    things: Mask
+
+
+def shown(env: TabletopEnv, patches: int) -> Shown:
+    """Look where everything is, in the simulator's own segmentation.
+
+    Args:
+        env: As the observation was taken.
+        patches: Along one side of an image.
+    """
+    task = env.world.task
+    told = [f"block_{task.block}"]
+    if task.template == "stack":
+        told.append(f"block_{task.target}")
+    if task.template == "place":
+        told.append(f"zone_{task.target}")
+    slots = np.stack([env.cameras.render_slots(view) for view in VIEWS])
+    size = slots.shape[1] // patches
+    tiles = slots.reshape(len(VIEWS), patches, size, patches, size).transpose(0, 1, 3, 2, 4)
+    pixels = tiles.reshape(-1, size * size)
+    is_told = np.isin(pixels, [SLOTS.index(name) for name in told])
+    is_thing = pixels != SLOTS.index("background")
+    return Shown(is_told.mean(axis=1) >= _LEAST, is_thing.mean(axis=1) >= _LEAST)
+
+
+def coverage(kept: Sequence[NDArray[np.int64]], scenes: Sequence[Shown]) -> dict[str, Any]:
+    """Summarise kept sets.
+
+    Args:
+        kept: Of each control step.
+        scenes: What each of them could have kept.
+
+    Returns:
+        ``told``: the share of the tokens that show what the instruction names which survive; ``things``: the same for
+        everything on the table; ``empty``: the share of the kept set that shows none of it.
+    """
+    rows = []
+    for tokens, (told, things) in zip(kept, scenes, strict=True):
+        survives = np.zeros(len(told), bool)
+        survives[tokens] = True
+        rows.append(
+            (
+                survives[told].mean() if told.any() else np.nan,
+                survives[things].mean() if things.any() else np.nan,
+                (~things[tokens]).mean(),
+            )
+        )
+    means = np.nanmean(np.array(rows), axis=0)
+    return {
+        name: round(float(value), 4) for name, value in zip(("told", "things", "empty"), means, strict=True)
+    }
