@@ -113,9 +113,9 @@ def test_what_would_change_the_model_is_refused(fields: dict[str, object], messa
 
 
 def test_an_unknown_text_model_or_tower_is_refused() -> None:
-    with pytest.raises(CheckpointError, match="model_type: expected one of llama, .* found 'phi'"):
+    with pytest.raises(CheckpointError, match=r"model_type: expected one of llama, .* found 'phi'"):
         text_fields(JsonFields({}, "x"), "text_config", "phi")
-    with pytest.raises(CheckpointError, match="expected one of clip_vision_model, .* found 'vit'"):
+    with pytest.raises(CheckpointError, match=r"expected one of clip_vision_model, .* found 'vit'"):
         tower_fields(JsonFields({"vision_config": {"model_type": "vit"}}, "x"), "vision_config", {})
 
 

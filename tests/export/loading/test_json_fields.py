@@ -57,22 +57,22 @@ def test_a_field_of_another_kind_is_refused(
 
 def test_lists_and_objects_are_checked_inside() -> None:
     assert fields(mean=[0, 0.5]).items("mean", float) == (0.0, 0.5)
-    with pytest.raises(CheckpointError, match="config.json: mean: expected float, found 'x'"):
+    with pytest.raises(CheckpointError, match=r"config.json: mean: expected float, found 'x'"):
         fields(mean=["x"]).items("mean", float)
-    with pytest.raises(CheckpointError, match="config.json: mean: expected a list of float, found 1"):
+    with pytest.raises(CheckpointError, match=r"config.json: mean: expected a list of float, found 1"):
         fields(mean=1).items("mean", float)
-    with pytest.raises(CheckpointError, match="config.json: text_config: heads: expected int"):
+    with pytest.raises(CheckpointError, match=r"config.json: text_config: heads: expected int"):
         fields(text_config={"heads": "4"}).child("text_config").take("heads", int)
-    with pytest.raises(CheckpointError, match="config.json: expected the object 'text_config', found none"):
+    with pytest.raises(CheckpointError, match=r"config.json: expected the object 'text_config', found none"):
         fields().child("text_config")
-    with pytest.raises(CheckpointError, match="config.json: text_config: expected an object, found list"):
+    with pytest.raises(CheckpointError, match=r"config.json: text_config: expected an object, found list"):
         fields(text_config=[1]).child("text_config")
 
 
 def test_a_switch_that_changes_the_model_is_refused() -> None:
     fields().expect("act", ("gelu",))
     fields(act="gelu").expect("act", ("gelu",))
-    with pytest.raises(CheckpointError, match="config.json: act: expected 'gelu' or None, found 'relu'"):
+    with pytest.raises(CheckpointError, match=r"config.json: act: expected 'gelu' or None, found 'relu'"):
         fields(act="relu").expect("act", ("gelu", None))
 
 
@@ -83,5 +83,5 @@ def test_a_file_that_is_no_object_is_refused(tmp_path: Path, text: str, message:
     (tmp_path / "config.json").write_text(text)
     with pytest.raises(CheckpointError, match=message):
         read_object(tmp_path, "config.json")
-    with pytest.raises(CheckpointError, match="expected other.json in .*, found none"):
+    with pytest.raises(CheckpointError, match=r"expected other.json in .*, found none"):
         read_object(tmp_path, "other.json")
