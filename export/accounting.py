@@ -26,7 +26,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.export.families.sequence import ACTION
 from saccade.export.graph.layer_signals import reads_only_action
-from saccade.export.graph.placement import SelectingStep, initial_state
+from saccade.export.graph.placement import SelectingStep
+from saccade.export.graph.selecting import initial_state
 from saccade.export.graph.signal_store import SignalStore
 from saccade.export.models.decoder import DecoderConfig
 from saccade.export.models.vision_transformer import VisionConfig

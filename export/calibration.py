@@ -102,7 +102,7 @@ def _shares(
     weights = attention_by_row(output.query, output.key, bias)
     valid = mask.float()
     text, visual = layout.span(TEXT), layout.span(VISUAL)
-    action = layout.action_states(weights, mask)
+    action = layout.answer_states(weights, mask)
     return (
         _share(weights[:, text], valid[:, text], visual),
         _share(weights[:, visual], valid[:, visual], text),

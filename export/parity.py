@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saccade.export.graph.capture import step_ports
-from saccade.export.graph.placement import SelectingStep, initial_state
+from saccade.export.graph.placement import SelectingStep
+from saccade.export.graph.selecting import initial_state
 from saccade.proto.errors import ReceiptError
 
 T = TypeVar("T")

@@ -20,8 +20,9 @@ from saccade.export.frames import Recording, host_inputs, read_recording, synthe
 from saccade.export.graph.capture import capture
 from saccade.export.graph.greedy_rolling import roll_greedy_loops
 from saccade.export.graph.lint import LintReceipt, lint
-from saccade.export.graph.placement import SelectingStep, initial_state
+from saccade.export.graph.placement import SelectingStep
 from saccade.export.graph.placement_rules import model_shape
+from saccade.export.graph.selecting import initial_state
 from saccade.export.graph.shared_weights import SharedWeights
 from saccade.export.manifest_builder import build_manifest, producers
 from saccade.export.parity import ParityReceipt, ParityTolerance, check_parity
@@ -149,7 +150,7 @@ def export_bundle(request: ExportRequest, progress: Progress) -> ExportReport:
         accounts = account_profiles(checkpoint.model, steps, frames[0])
         watch.start("write bundle")
         shutil.copyfile(checkpoint.tokenizer, writer.folder / TOKENIZER_NAME)
-        shutil.copyfile(checkpoint.path / STATISTICS_NAME, writer.folder / STATISTICS_NAME)
+        checkpoint.write_statistics(writer.folder / STATISTICS_NAME)
         _write_receipts(writer.folder, request, linted, compared, watch)
         _write_receipt(writer.folder, "accounting", accounts)
         if engines:

@@ -45,6 +45,7 @@ POLICIES: Mapping[str, str] = {
 """Name to ``module:class`` of this package's own policies."""
 
 KV_POLICIES: Mapping[str, str] = {
+    "keep_all_kv": "saccade.policies.kv.keep_all_kv:KeepAllKv",
     "scissorhands": "saccade.policies.kv.scissorhands:Scissorhands",
     "spatten_kv": "saccade.policies.kv.spatten_kv:SpAttenKv",
     "token_select": "saccade.policies.kv.token_select:TokenSelect",

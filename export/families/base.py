@@ -12,8 +12,8 @@ from saccade.export.models.vision_transformer import VisionTransformer
 from saccade.policies.base import Grid
 
 
-class SinglePassFamily(Protocol):
-    """A family whose control step is one pass of one decoder: observation in, action chunk out."""
+class PerceivingFamily(Protocol):
+    """What all families have: towers whose features become visual tokens in the sequence of a decoder."""
 
     @property
     def towers(self) -> tuple[VisionTransformer, ...]:
@@ -35,12 +35,16 @@ class SinglePassFamily(Protocol):
         """How visual tokens tile the views."""
         ...
 
-    def sequence_inputs(self, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mask and positions, ``(batch, tokens)``, for text lengths int64 ``(batch,)``."""
-        ...
-
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
         """Project tower features ``(batch, alive, vision_width)`` to ``(batch, alive, width)``."""
+        ...
+
+
+class SinglePassFamily(PerceivingFamily, Protocol):
+    """A family whose control step is one pass of one decoder: observation in, action chunk out."""
+
+    def sequence_inputs(self, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mask and positions, ``(batch, tokens)``, for text lengths int64 ``(batch,)``."""
         ...
 
     def embed(self, visual: Tensor, proprio: Tensor, token_ids: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ A family adds its towers and how their features become visual tokens.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from typing import NamedTuple
 
 import torch
@@ -13,6 +14,8 @@ from torch import Tensor, nn
 from saccade.export.families.prompt_frame import NEWLINE, PromptFrame
 from saccade.export.families.sequence import SequenceLayout
 from saccade.export.models.decoder import Decoder, DecoderConfig
+from saccade.export.models.vision_transformer import VisionTransformer
+from saccade.policies.base import Grid
 
 
 class SequenceInputs(NamedTuple):
@@ -29,8 +32,8 @@ class SequenceInputs(NamedTuple):
     order: Tensor
 
 
-class GeneratingModel(nn.Module):
-    """Decoder, head and prompt frame.
+class GeneratingModel(nn.Module, ABC):
+    """Decoder, head and prompt frame; a family adds towers and what makes visual tokens of their features.
 
     Args:
         decoder: Causal.
@@ -45,6 +48,20 @@ class GeneratingModel(nn.Module):
         self.lm_head = nn.Linear(decoder.width, decoder.vocab_size, bias=False)
         if has_newline:
             self.image_newline = nn.Parameter(torch.zeros(decoder.width))
+
+    @property
+    @abstractmethod
+    def towers(self) -> tuple[VisionTransformer, ...]:
+        """The vision towers."""
+
+    @property
+    @abstractmethod
+    def grid(self) -> Grid:
+        """How visual tokens tile the pictures."""
+
+    @abstractmethod
+    def embed_visual(self, tower_tokens: Tensor) -> Tensor:
+        """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``."""
 
     @property
     def layout(self) -> SequenceLayout:

@@ -123,6 +123,11 @@ class Llava(GeneratingModel):
         self.projector = MlpProjector(config.tower.width, width, width)
 
     @property
+    def grid(self) -> Grid:
+        """How visual tokens tile the pictures."""
+        return self.config.grid
+
+    @property
     def towers(self) -> tuple[VisionTransformer, ...]:
         """The one tower."""
         return (self.vision,)

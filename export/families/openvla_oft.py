@@ -8,7 +8,7 @@ states that start at the last prompt token, shifted by one as in next-token pred
 Source:
     OpenVLA-OFT (2502.19645), moojink/openvla-oft 213c5ff. Deviation: the prompt is padded, with an explicit mask
     and explicit positions, so that every shape is static; padding changes no valid token. The prompt is what the
-    embodiment's template says: published checkpoints want lower case and a last token 29871, which nothing here checks.
+    embodiment's template says: published checkpoints want lower case, which nothing here checks.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from saccade.export.families.openvla_oft_config import OftConfig
 from saccade.export.families.sequence import SequenceLayout
 from saccade.export.models.action_head import ActionHead, MlpProjector
 from saccade.export.models.decoder import Decoder
+from saccade.export.models.vision_backbone import VisionBackbone, vision_projector
 from saccade.export.models.vision_transformer import VisionTransformer
 from saccade.policies.base import Grid
 
@@ -45,26 +46,6 @@ class OftOutputs:
     action_states: Tensor
 
 
-class VisionBackbone(nn.Module):
-    """One tower, or two whose channels are concatenated for each patch."""
-
-    def __init__(self, config: OftConfig) -> None:
-        super().__init__()
-        names = ("featurizer", "fused_featurizer")
-        for name, tower in zip(names, config.towers, strict=False):
-            self.add_module(name, VisionTransformer(tower))
-
-    @property
-    def towers(self) -> tuple[VisionTransformer, ...]:
-        """The towers, in the order of their channels."""
-        return tuple(cast(VisionTransformer, tower) for tower in self.children())
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Pixels 0..255, float ``(images, height, width, 3)`` -> ``(images, patches, vision_width)``."""
-        features = [tower.encode_pixels(images) for tower in self.towers]
-        return features[0] if len(features) == 1 else torch.cat(features, dim=-1)
-
-
 class OpenVlaOft(nn.Module):
     """The model; parameter names are the published checkpoint's."""
 
@@ -72,9 +53,8 @@ class OpenVlaOft(nn.Module):
         super().__init__()
         self.config = config
         width = config.decoder.width
-        self.vision_backbone = VisionBackbone(config)
-        hidden = [width] if len(config.towers) == 1 else [4 * config.vision_width, width]
-        self.projector = MlpProjector(config.vision_width, *hidden, width)
+        self.vision_backbone = VisionBackbone(config.towers)
+        self.projector = vision_projector(config.towers, width)
         self.language_model = nn.ModuleDict(OrderedDict(model=Decoder(config.decoder)))
         self.action_head = ActionHead(width, config.action_dim, config.head_blocks)
         self.proprio_projector = MlpProjector(config.proprio_dim, width, width)
@@ -160,7 +140,7 @@ class OpenVlaOft(nn.Module):
         """Run everything after the vision towers; arguments as in :meth:`forward`."""
         embeddings = self.embed(self.embed_visual(tower_tokens), proprio, token_ids)
         hidden = self.decoder(embeddings, attention_mask, position_ids)
-        states = self.layout.action_states(hidden, attention_mask)
+        states = self.layout.answer_states(hidden, attention_mask)
         return OftOutputs(self.read_actions(states), hidden, self.layout, states)
 
     def forward(

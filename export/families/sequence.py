@@ -17,7 +17,8 @@ class SequenceLayout:
     """The ordered segments of a sequence, all of fixed length; only ``text`` has padding, on its right.
 
     Args:
-        segments: Name to number of tokens, in order; includes ``visual``, ``text`` and ``action``.
+        segments: Name to number of tokens, in order; includes ``visual`` and ``text``, and ``action`` in a family whose
+            actions come from one pass.
     """
 
     segments: Mapping[str, int]
@@ -64,11 +65,11 @@ class SequenceLayout:
         start: int = self.span(TEXT).start
         return valid.sum(dim=1, keepdim=True) + (start - 1)
 
-    def action_states(self, x: Tensor, attention_mask: Tensor, *, token_axis: int = 1) -> Tensor:
-        """Return the rows of ``x`` from which actions are read, one for each action token.
+    def answer_states(self, x: Tensor, attention_mask: Tensor, *, token_axis: int = 1) -> Tensor:
+        """Return the rows of ``x`` from which the answer is read: one for each action token, or for the first word.
 
         As in next-token prediction they are shifted by one: the last prompt token, then every action
-        placeholder but the last.
+        placeholder but the last, if there are any.
 
         Args:
             x: ``(batch, ..., tokens, channels)`` with tokens at ``token_axis``; channels come last.
@@ -79,6 +80,8 @@ class SequenceLayout:
         index = index.reshape(-1, *([1] * (x.dim() - 1)))
         shape = [size if axis != token_axis else 1 for axis, size in enumerate(x.shape)]
         last = torch.gather(x, token_axis, index.expand(shape))
+        if ACTION not in self.segments:
+            return last
         action = self.span(ACTION)
         placeholders = x.narrow(token_axis, action.start, action.stop - action.start - 1)
         return torch.cat([last, placeholders], token_axis)
@@ -90,14 +93,46 @@ class Sequence(NamedTuple):
     Args:
         hidden: ``(batch, tokens, width)``.
         mask: bool ``(batch, tokens)``.
-        positions: int64 ``(batch, tokens)``.
+        positions: int64 ``(batch, tokens)``, or ``(batch, axes, tokens)``.
         layout: Where the segments lie.
+        order: int64 ``(batch, tokens)``: what causal attention compares; None = tokens stand as they lie.
     """
 
     hidden: Tensor
     mask: Tensor
     positions: Tensor
     layout: SequenceLayout
+    order: Tensor | None = None
+
+    @classmethod
+    def entering(
+        cls,
+        layout: SequenceLayout,
+        hidden: Tensor,
+        inputs: tuple[Tensor, Tensor],
+        alive: Tensor,
+        order: Tensor | None = None,
+    ) -> Sequence:
+        """Return a sequence at the decoder's entry.
+
+        Args:
+            layout: With every visual token.
+            hidden: Of what is alive.
+            inputs: Mask and positions, of every token.
+            alive: int64 ``(batch, alive)``: which visual tokens are.
+            order: Of every token.
+        """
+        whole = cls(hidden, *inputs, layout, order)
+        if alive.shape[1] == layout.visual:
+            return whole
+        thin = layout.gather_visual
+        return cls(
+            hidden,
+            thin(whole.mask, alive),
+            whole._thin_positions(alive),
+            layout.with_visual(alive.shape[1]),
+            None if order is None else thin(order, alive),
+        )
 
     def with_visual(self, hidden: Tensor, kept: Tensor) -> Sequence:
         """Replace the visual tokens by survivors.
@@ -110,14 +145,19 @@ class Sequence(NamedTuple):
         return Sequence(
             self.layout.replace_visual(self.hidden, hidden),
             thin(self.mask, kept),
-            thin(self.positions, kept),
+            self._thin_positions(kept),
             self.layout.with_visual(kept.shape[1]),
+            None if self.order is None else thin(self.order, kept),
         )
 
     def without_visual(self) -> Sequence:
         """Return the sequence with no visual token left."""
-        layout = self.layout
-        hidden, mask, positions = (
-            layout.replace_visual(x, x[:, :0]) for x in (self.hidden, self.mask, self.positions)
-        )
-        return Sequence(hidden, mask, positions, layout.with_visual(0))
+        nothing = torch.zeros(self.hidden.shape[0], 0, dtype=torch.int64, device=self.hidden.device)
+        return self.with_visual(self.hidden[:, :0], nothing)
+
+    def _thin_positions(self, kept: Tensor) -> Tensor:
+        """Positions of the visual tokens ``kept`` and of all others, every axis alike."""
+        thin = self.layout.gather_visual
+        if self.positions.dim() == 2:
+            return thin(self.positions, kept)
+        return torch.stack([thin(axis, kept) for axis in self.positions.unbind(1)], dim=1)

@@ -14,6 +14,7 @@ Source:
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import onnx_ir as ir
@@ -80,15 +81,17 @@ class DecodeStep(nn.Module):
 
     Args:
         decoder: Causal.
-        policy: Built for ``kv_shape(decoder.config, capacity)``.
+        policy: Built for ``kv_shape(decoder.config, capacity)``, with as many layers as ``layers`` has.
+        layers: The decoder's layers that run here; None = all. The final norm comes after the decoder's last one.
 
     Raises:
         ExportError: The decoder is not causal, or the policy was built for another shape or wants what does not exist.
     """
 
-    def __init__(self, decoder: Decoder, policy: KvPolicy) -> None:
+    def __init__(self, decoder: Decoder, policy: KvPolicy, layers: range | None = None) -> None:
         super().__init__()
-        check_kv_policy(decoder.config, policy)
+        self.layers = range(decoder.config.layers) if layers is None else layers
+        check_kv_policy(replace(decoder.config, layers=len(self.layers)), policy)
         self.decoder, self.policy, self.shape = decoder, policy, policy.shape
         self.renumbers = policy.positions is KeyPositions.SLOTS
 
@@ -133,13 +136,14 @@ class DecodeStep(nn.Module):
             caches.append(cache)
             notes.append(note)
         following = {name: torch.stack([note[name] for note in notes], dim=1) for name in notes[0]}
-        return self.decoder.norm(hidden), {**stacked(caches), **following}
+        is_last = self.layers.stop == self.decoder.config.layers
+        return self.decoder.norm(hidden) if is_last else hidden, {**stacked(caches), **following}
 
     def _layer(
         self, number: int, hidden: Tensor, token: _Token, cache: LayerCache, carry: Carry
     ) -> tuple[Tensor, LayerCache, Carry]:
         """Run one decoder layer on the token; return its hidden state, the layer's cache and the policy's carry."""
-        layer = self.decoder.layers[number]
+        layer = self.decoder.layers[self.layers[number]]
         assert isinstance(layer, DecoderLayer)  # noqa: S101 - a ModuleList tells no types
         normed, attention = layer.input_layernorm(hidden), layer.self_attn
         shape = (hidden.shape[0], self.shape.kv_heads, self.shape.group, self.shape.head_dim)

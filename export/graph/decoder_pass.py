@@ -7,7 +7,7 @@ from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
-from saccade.export.families.base import SinglePassFamily
+from saccade.export.families.base import PerceivingFamily
 from saccade.export.families.sequence import VISUAL, Sequence
 from saccade.export.graph.layer_signals import observe_ahead, observe_layer, reads_only_action
 from saccade.export.graph.survivors import Survivors, take_survivors
@@ -24,6 +24,20 @@ class _Tables(NamedTuple):
     bias: Tensor
 
 
+class LayerKeys(NamedTuple):
+    """Keys and values of one decoder layer, for a cache.
+
+    Args:
+        keys: After rotary, ``(batch, kv_heads, tokens, head_dim)``.
+        values: The same shape.
+        sequence: Whose tokens they are; its hidden states are those before the layer.
+    """
+
+    keys: Tensor
+    values: Tensor
+    sequence: Sequence
+
+
 class DecoderPass(nn.Module):
     """The decoder's layers, cuts between them.
 
@@ -33,7 +47,7 @@ class DecoderPass(nn.Module):
         selects: False: every token and every head is kept.
     """
 
-    def __init__(self, family: SinglePassFamily, policy: TokenPolicy, *, selects: bool) -> None:
+    def __init__(self, family: PerceivingFamily, policy: TokenPolicy, *, selects: bool) -> None:
         super().__init__()
         self._family, self._policy = (family,), policy  # a tuple: not a submodule for a second time
         removed = policy.removed_heads if selects else {}
@@ -45,8 +59,24 @@ class DecoderPass(nn.Module):
             }
         )
 
-    def run(self, sequence: Sequence, survivors: Survivors, memory: VisualMemory) -> Tensor:
-        """Run every layer; return the final states of the action rows, ``(batch, action tokens, width)``."""
+    def run(
+        self,
+        sequence: Sequence,
+        survivors: Survivors,
+        memory: VisualMemory,
+        cached: list[LayerKeys] | None = None,
+    ) -> Tensor:
+        """Run every layer.
+
+        Args:
+            sequence: With every visual token that is alive at the entry.
+            survivors: Makes the cuts and collects the signals.
+            memory: Of the last control step, where a policy reuses it.
+            cached: Gets the keys and values of each layer.
+
+        Returns:
+            Final states of the rows that the answer is read from, ``(batch, rows, width)``.
+        """
         decoder = self._family[0].decoder
         embeddings = sequence.layout.take(sequence.hidden, VISUAL)
         keys = sequence  # whose mask and positions the keys have
@@ -67,7 +97,7 @@ class DecoderPass(nn.Module):
                 else:
                     keys = sequence
                 tables = self._tables(sequence, keys)
-            sequence = self._run_layer(index, layer, sequence, tables, survivors, memory)
+            sequence = self._run_layer(index, layer, sequence, tables, survivors, memory, cached)
         return sequence.hidden
 
     def _run_layer(
@@ -78,15 +108,18 @@ class DecoderPass(nn.Module):
         tables: _Tables,
         survivors: Survivors,
         memory: VisualMemory,
+        cached: list[LayerKeys] | None,
     ) -> Sequence:
-        """Run one layer; of the decoder's last one, only the action rows come back."""
+        """Run one layer; of the decoder's last one, only the rows that are read come back."""
         stores = (survivors.signals, survivors.updates)
-        take = partial(sequence.layout.action_states, attention_mask=sequence.mask)
+        take = partial(sequence.layout.answer_states, attention_mask=sequence.mask)
         last = index == self._family[0].decoder.config.layers - 1
         short = last and reads_only_action(stores, index)
         extend = memory.extend if memory.is_used else None
         output = layer(sequence.hidden, tables.rotary, tables.bias, take if short else None, extend)
         observe_layer(stores, index, output, sequence, tables.bias, only_action_rows=short)
+        if cached is not None:
+            cached.append(LayerKeys(output.attention.key, output.attention.value, sequence))
         return sequence._replace(hidden=take(output.hidden) if last and not short else output.hidden)
 
     def _layer(self, index: int) -> DecoderLayer:
@@ -97,7 +130,7 @@ class DecoderPass(nn.Module):
     def _tables(self, sequence: Sequence, keys: Sequence) -> _Tables:
         """Rotary tables of the rows, and the bias of rows over keys."""
         decoder = self._family[0].decoder
-        rows = None if keys is sequence else sequence.positions
-        return _Tables(
-            decoder.rotary(sequence.positions), decoder.attention_bias(keys.mask, rows, keys.positions)
-        )
+        rows, columns = sequence.order, keys.order
+        if keys is not sequence and rows is None:
+            rows, columns = sequence.positions, keys.positions
+        return _Tables(decoder.rotary(sequence.positions), decoder.attention_bias(keys.mask, rows, columns))

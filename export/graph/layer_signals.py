@@ -119,7 +119,7 @@ def _take_rows(rows: QueryRows, x: Tensor, layout: SequenceLayout, mask: Tensor)
     if rows is QueryRows.ALL:
         return x
     if rows is QueryRows.ACTION:
-        return layout.action_states(x, mask, token_axis=2)
+        return layout.answer_states(x, mask, token_axis=2)
     index = layout.last_text(mask)[:, None, :, None]
     return torch.gather(x, 2, index.expand(-1, x.shape[1], -1, x.shape[3]))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from saccade.export.families.base import SinglePassFamily
+from saccade.export.families.base import PerceivingFamily
 from saccade.export.graph.signal_store import SignalStore
 from saccade.export.graph.survivors import Survivors, take_survivors
 from saccade.export.models.attention_rows import attention_weights
@@ -14,7 +14,7 @@ from saccade.policies.base import Place
 from saccade.policies.signals import Pixels, VisionAttention, VisionKeys, VisionMap, VisionRows
 
 
-def run_towers(family: SinglePassFamily, images: Tensor, survivors: Survivors) -> Tensor:
+def run_towers(family: PerceivingFamily, images: Tensor, survivors: Survivors) -> Tensor:
     """Encode the images.
 
     Args:
@@ -72,7 +72,7 @@ def _observe_block(
             store.add(keys, flat.reshape(batch, -1, flat.shape[-1]))
 
 
-def _observe_pixels(family: SinglePassFamily, pixels: Tensor, survivors: Survivors) -> None:
+def _observe_pixels(family: PerceivingFamily, pixels: Tensor, survivors: Survivors) -> None:
     """Add the raw patches where they are wanted."""
     for store in (survivors.signals, survivors.updates):
         for request in store.wanted(Pixels):

@@ -12,14 +12,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from saccade.export.families.base import SinglePassFamily
+from saccade.export.families.base import PerceivingFamily
 from saccade.export.families.sequence import VISUAL, SequenceLayout
 from saccade.policies.base import Behind, Carry, CarrySpec, TokenPolicy
 
 KEYS, VALUES = "carry.visual_keys", "carry.visual_values"
 
 
-def memory_specs(policy: TokenPolicy, family: SinglePassFamily) -> tuple[CarrySpec, ...]:
+def memory_specs(policy: TokenPolicy, family: PerceivingFamily) -> tuple[CarrySpec, ...]:
     """Return the carry of keys and values, float32 ``(batch, layers, kv_heads, tokens, head_dim)``, if it is needed."""
     if not remembers(policy):
         return ()

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from saccade.export.graph.placement import SelectingStep, StepOutputs, initial_state
+from saccade.export.graph.placement import SelectingStep, StepOutputs
+from saccade.export.graph.selecting import initial_state
 from saccade.policies.base import Carry
 
 

@@ -93,7 +93,7 @@ class Cloning(nn.Module):
         marked = self.marks(layout.take(hidden, "visual"))
         for layer in decoder.layers[_MARK_LAYER + 1 : -1]:
             hidden = layer(hidden, rotary, bias).hidden
-        take = partial(layout.action_states, attention_mask=mask)
+        take = partial(layout.answer_states, attention_mask=mask)
         return decoder.norm(decoder.layers[-1](hidden, rotary, bias, take).hidden), marked
 
 

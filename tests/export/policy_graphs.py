@@ -9,8 +9,9 @@ import onnx_ir as ir
 
 from saccade.export.families.openvla_oft import OpenVlaOft, initialise
 from saccade.export.graph.capture import capture
-from saccade.export.graph.placement import SelectingStep, initial_state
+from saccade.export.graph.placement import SelectingStep
 from saccade.export.graph.placement_rules import model_shape
+from saccade.export.graph.selecting import initial_state
 from saccade.policies.registry import build_policy
 from tests.export.samples import CONFIG, observation
 

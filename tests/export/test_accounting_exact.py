@@ -28,8 +28,9 @@ from saccade.export.accounting import (
 )
 from saccade.export.families.openvla_oft import OpenVlaOft, initialise
 from saccade.export.families.openvla_oft_config import OftConfig
-from saccade.export.graph.placement import SelectingStep, initial_state
+from saccade.export.graph.placement import SelectingStep
 from saccade.export.graph.placement_rules import model_shape
+from saccade.export.graph.selecting import initial_state
 from saccade.export.models.decoder import Decoder, DecoderConfig
 from saccade.export.models.vision_transformer import VisionConfig, VisionTransformer
 from saccade.policies.base import Behind, Carry, Cut, Place, Selection, SelectionInputs, TokenPolicy

@@ -82,7 +82,7 @@ def test_a_short_last_layer_gives_the_same_action_rows() -> None:
     rotary, bias = decoder.rotary(positions), decoder.attention_bias(mask)
     hidden = torch.randn(2, LAYOUT.tokens, 16)
     signals = []
-    for take in (None, lambda x: LAYOUT.action_states(x, mask)):
+    for take in (None, lambda x: LAYOUT.answer_states(x, mask)):
         request = AttentionReceived(QueryRows.ACTION, (0,))
         store = SignalStore([request])
         output = decoder.layers[0](hidden, rotary, bias, take)

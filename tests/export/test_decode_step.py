@@ -31,7 +31,8 @@ from tests.policies.oracles_kv import ScissorhandsHead, SpAttenHead, TokenSelect
 CONFIG = DecoderConfig(
     width=16, layers=3, heads=4, kv_heads=2, head_dim=8, mlp_dim=24, vocab_size=11, causal=True
 )
-ROOMY = {
+ROOMY: dict[str, dict[str, object]] = {
+    "keep_all_kv": {},
     "scissorhands": {},
     "spatten_kv": {"evict": 3},
     "token_select": {"initial": 2, "top_k": 20, "local": 3},

@@ -12,8 +12,9 @@ import torch
 
 from saccade.export.checkpoint import Checkpoint
 from saccade.export.frames import Recording, host_inputs, synthetic_recording
-from saccade.export.graph.placement import SelectingStep, initial_state
+from saccade.export.graph.placement import SelectingStep
 from saccade.export.graph.placement_rules import model_shape
+from saccade.export.graph.selecting import initial_state
 from saccade.export.pipeline import (
     ExportReport,
     ExportRequest,

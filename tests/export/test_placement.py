@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from saccade.export.families.openvla_oft import OpenVlaOft
-from saccade.export.graph.placement import SelectingStep, initial_state
+from saccade.export.graph.placement import SelectingStep
 from saccade.export.graph.placement_rules import check_placement, model_shape
+from saccade.export.graph.selecting import initial_state
 from saccade.policies.base import (
     Carry,
     Cut,
@@ -70,7 +71,7 @@ def _by_hand(model: OpenVlaOft, inputs: tuple[Tensor, ...], layer: int) -> Tenso
             alive = [0, *(1 + token for token in KEPT), *range(9, hidden.shape[1])]
             hidden, mask, positions = hidden[:, alive], mask[:, alive], positions[:, alive]
         hidden = decoder.layers[index](hidden, decoder.rotary(positions), decoder.attention_bias(mask)).hidden
-    states = model.layout.with_visual(len(KEPT)).action_states(decoder.norm(hidden), mask)
+    states = model.layout.with_visual(len(KEPT)).answer_states(decoder.norm(hidden), mask)
     return model.read_actions(states)
 
 

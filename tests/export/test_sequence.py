@@ -20,7 +20,7 @@ def test_actions_are_read_from_the_last_prompt_token_on(
     for row, length in enumerate(lengths):
         mask[row, start + length : start + text] = False
     position = torch.arange(layout.tokens).expand(len(lengths), -1)[..., None]
-    read = layout.action_states(position, mask)[..., 0].tolist()
+    read = layout.answer_states(position, mask)[..., 0].tolist()
     first = start + text
     assert read == [[start + length - 1, *range(first, first + actions - 1)] for length in lengths]
 

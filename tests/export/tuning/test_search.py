@@ -13,7 +13,8 @@ from click.testing import CliRunner
 
 from saccade.export.checkpoint import Checkpoint
 from saccade.export.frames import host_inputs, synthetic_recording
-from saccade.export.graph.placement import SelectingStep, initial_state
+from saccade.export.graph.placement import SelectingStep
+from saccade.export.graph.selecting import initial_state
 from saccade.export.pipeline import ExportRequest, export_bundle
 from saccade.export.tuning.cli import tune as tune_command
 from saccade.export.tuning.objectives import OBJECTIVES

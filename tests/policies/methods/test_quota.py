@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saccade.export.families.openvla_oft import OpenVlaOft, initialise
-from saccade.export.graph.placement import SelectingStep, initial_state
+from saccade.export.graph.placement import SelectingStep
 from saccade.export.graph.placement_rules import model_shape
+from saccade.export.graph.selecting import initial_state
 from saccade.export.models.attention_rows import attention_received
 from saccade.policies.base import Carry, Grid, Selection, SelectionInputs
 from saccade.policies.blocks.view_budgets import level_sizes, view_shares
@@ -260,7 +261,7 @@ def test_in_a_model_survivors_are_the_resampled_views() -> None:
     mask, positions = mask[:, alive], positions[:, alive]
     for layer in model.decoder.layers:
         hidden = layer(hidden, model.decoder.rotary(positions), model.decoder.attention_bias(mask)).hidden
-    states = model.layout.with_visual(8).action_states(model.decoder.norm(hidden), mask)
+    states = model.layout.with_visual(8).answer_states(model.decoder.norm(hidden), mask)
     torch.testing.assert_close(actions, model.read_actions(states), atol=1e-5, rtol=1e-5)
     assert kept.tolist() == [[1, 7, 9, 11, 12, 14, 15, 17]]
     assert set(fate[0].tolist()) <= set(kept[0].tolist())  # every token went into some mean

@@ -289,7 +289,7 @@ def test_in_a_model_stage_2_leaves_no_visual_token_behind() -> None:
             rest = [0, *range(6, hidden.shape[1])]
             hidden, mask, positions = hidden[:, rest], mask[:, rest], positions[:, rest]
         hidden = layer(hidden, decoder.rotary(positions), decoder.attention_bias(mask)).hidden
-    states = model.layout.with_visual(0).action_states(decoder.norm(hidden), mask)
+    states = model.layout.with_visual(0).answer_states(decoder.norm(hidden), mask)
     torch.testing.assert_close(actions, model.read_actions(states), atol=1e-5, rtol=1e-5)
     assert not torch.allclose(actions, SelectingStep(model, todre(model_shape(model)), 5)(*inputs)[0])
 

@@ -8,8 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.export.graph.placement import SelectingStep, initial_state
+from saccade.export.graph.placement import SelectingStep
 from saccade.export.graph.placement_rules import model_shape
+from saccade.export.graph.selecting import initial_state
 from saccade.export.graph.visual_memory import KEYS, VALUES
 from saccade.policies.conformance import TokenPolicyConformance
 from saccade.policies.dry_run import GRID, SHAPE, draw_scene, lived_in_carry, play

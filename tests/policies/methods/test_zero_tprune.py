@@ -290,7 +290,7 @@ def test_in_a_model_blocks_behind_a_cut_see_the_survivors(class_token: bool) -> 
     layout = model.layout
     mask, positions = (layout.gather_visual(x, whole) for x in (mask, positions))
     final = model.decoder(embedded, mask, positions)
-    states = layout.with_visual(12).action_states(final, mask)
+    states = layout.with_visual(12).answer_states(final, mask)
     torch.testing.assert_close(actions, model.read_actions(states), atol=1e-5, rtol=1e-5)
 
 
