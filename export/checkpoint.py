@@ -1,6 +1,8 @@
 """Reads and writes checkpoints in the family's layout, strictly: what does not fit is an error that names it.
 
 config.json  embodiment.json  model.safetensors (or shards with an index)  tokenizer.json  statistics.json
+
+OpenVLA-OFT as published is read too: its own files, and an embodiment.json that says what they leave open.
 """
 
 from __future__ import annotations
@@ -17,11 +19,16 @@ from safetensors.torch import save_file
 from tokenizers import Tokenizer
 
 from saccade.export.embodiment import Embodiment, read_embodiment, write_embodiment
+from saccade.export.families.deployment import Deployment
 from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.export.families.openvla_oft_config import CONFIG_NAME, OftConfig, config_from_json, write_config
 from saccade.export.families.openvla_oft_keys import key_rules
+from saccade.export.families.openvla_oft_published import PublishedOft, check_template, read_published, scales
+from saccade.export.loading.data_sets import read_data_set
 from saccade.export.loading.json_fields import read_object
+from saccade.export.loading.prismatic import MODEL_TYPE as PUBLISHED_TYPE
 from saccade.export.loading.shards import WEIGHTS_NAME, StoredWeights
+from saccade.export.loading.torch_heads import HeadedWeights
 from saccade.export.loading.weights import load_weights
 from saccade.proto.errors import CheckpointError
 from saccade.proto.statistics import STATISTICS_NAME, Statistics
@@ -52,9 +59,22 @@ class Checkpoint:
         """The model's dimensions."""
         return self.model.config
 
+    def write_statistics(self, file: Path) -> None:
+        """Write the ``statistics.json`` of a bundle: the checkpoint's own file, if it has one."""
+        own = self.path / STATISTICS_NAME
+        if own.is_file():
+            shutil.copyfile(own, file)
+            return
+        content = self.statistics.to_json(self.embodiment.statistics_key)
+        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
-def load_checkpoint(path: Path) -> Checkpoint:
+
+def load_checkpoint(path: Path, *, head_step: str | None = None) -> Checkpoint:
     """Read a checkpoint.
+
+    Args:
+        path: Its folder.
+        head_step: Of a published checkpoint with heads of several training steps, which.
 
     Raises:
         CheckpointError: A file, key or shape is missing, left over or wrong.
@@ -62,7 +82,10 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """
     if not path.is_dir():
         raise CheckpointError(f"expected a checkpoint folder, found none at {path}.")
-    config = config_from_json(read_object(path, CONFIG_NAME))
+    value = read_object(path, CONFIG_NAME)
+    if value.get("model_type") == PUBLISHED_TYPE:
+        return _load_published(path, head_step)
+    config = config_from_json(value)
     embodiment = read_embodiment(path)
     _check_embodiment(embodiment, config)
     statistics = Statistics.read(
@@ -72,10 +95,38 @@ def load_checkpoint(path: Path) -> Checkpoint:
         proprio_dim=config.proprio_dim,
     )
     tokenizer = _check_tokenizer(path, config)
+    model = _load_model(config, StoredWeights(path))
+    return Checkpoint(path, model, embodiment, statistics, tokenizer)
+
+
+def _load_published(path: Path, head_step: str | None) -> Checkpoint:
+    """Read OpenVLA-OFT as published; the embodiment says views, chunk and data set."""
+    embodiment = read_embodiment(path)
+    deployment = Deployment(views=len(embodiment.views), statistics_key=embodiment.statistics_key)
+    published = read_published(path, deployment, chunk=embodiment.action.chunk, step=head_step)
+    _check_embodiment(embodiment, published.config)
+    statistics = _published_statistics(path, embodiment, published)
+    tokenizer = _check_tokenizer(path, published.config)
+    check_template(Tokenizer.from_file(str(tokenizer)), embodiment.template)
+    model = _load_model(published.config, HeadedWeights(path, published.heads))
+    return Checkpoint(path, model, embodiment, statistics, tokenizer)
+
+
+def _published_statistics(path: Path, embodiment: Embodiment, published: PublishedOft) -> Statistics:
+    """Read the data set's statistics: from ``statistics.json`` if it was added, else from the published file."""
+    config, key = published.config, embodiment.statistics_key
+    dims = {"action_dim": config.action_dim, "proprio_dim": config.proprio_dim}
+    if (path / STATISTICS_NAME).is_file():
+        return Statistics.read(path / STATISTICS_NAME, key, **dims)
+    data_set = read_data_set(path, key)
+    return Statistics.from_json({key: scales(data_set, published.robot)}, key, data_set.where, **dims)
+
+
+def _load_model(config: OftConfig, weights: StoredWeights) -> OpenVlaOft:
     with torch.device("meta"):
         model = OpenVlaOft(config)
-    load_weights(model, StoredWeights(path), key_rules(config))
-    return Checkpoint(path, model.eval().requires_grad_(False), embodiment, statistics, tokenizer)
+    load_weights(model, weights, key_rules(config))
+    return model.eval().requires_grad_(False)
 
 
 def _statistics_file(path: Path) -> Path:

@@ -73,13 +73,13 @@ def build_manifest(
         statistics_key=embodiment.statistics_key,
         tensors=(
             *_host_tensors(checkpoint),
-            *(_task_tensor(name, config.grid) for name in step.task_inputs),
-            *map(_carry_tensor, step.carry_specs),
+            *(task_tensor(name, config.grid) for name in step.task_inputs),
+            *map(carry_tensor, step.carry_specs),
             *_result_tensors(checkpoint, tells_fate=steps[FULL_PROFILE].tells_fate),
         ),
         carry=tuple(CarrySpec(spec.name, spec.initial) for spec in step.carry_specs),
         profiles=tuple(_profile(plan, steps[plan.name], policy) for plan in plans),
-        policy=_policy(policy),
+        policy=policy_spec(policy),
         grid=GridSpec(config.grid.views, config.grid.rows, config.grid.columns),
         limits=embodiment.limits,
         files=dict(files),
@@ -115,7 +115,8 @@ def _result_tensors(checkpoint: Checkpoint, *, tells_fate: bool) -> tuple[Tensor
     )
 
 
-def _policy(policy: TokenPolicy) -> PolicySpec:
+def policy_spec(policy: TokenPolicy) -> PolicySpec:
+    """Return what the manifest says of a policy."""
     gate = getattr(policy, "gate", None)
     return PolicySpec(
         policy.name,
@@ -126,11 +127,13 @@ def _policy(policy: TokenPolicy) -> PolicySpec:
     )
 
 
-def _task_tensor(name: str, grid: Grid) -> TensorSpec:
+def task_tensor(name: str, grid: Grid) -> TensorSpec:
+    """Return the spec of a tensor that the host sets once per task."""
     return TensorSpec(name, "float32", (1, grid.views), ("batch", "views"), "1", TensorRole.TASK)
 
 
-def _carry_tensor(spec: PolicyCarrySpec) -> TensorSpec:
+def carry_tensor(spec: PolicyCarrySpec) -> TensorSpec:
+    """Return the spec of a policy's carry."""
     return TensorSpec(spec.name, spec.dtype, spec.shape, spec.dims, "1", TensorRole.CARRY)
 
 
@@ -140,4 +143,4 @@ def _profile(plan: ProfilePlan, step: SelectingStep, policy: TokenPolicy) -> Pro
     outputs = {name: name.removesuffix(CARRY_OUTPUT_SUFFIX) for name in ports.outputs}
     stage = StageSpec("step", plan.graph, inputs, outputs)
     own = {} if step.policy.config == policy.config else step.policy.config.as_dict()
-    return ProfileSpec(plan.name, step.survivors, plan.ratio, (stage,), own)
+    return ProfileSpec(plan.name, step.survivors, plan.ratio, (stage,), policy_config=own)

@@ -24,6 +24,8 @@ from saccade.proto.errors import ReceiptError
 
 T = TypeVar("T")
 
+GraphSession = ort.InferenceSession
+"""A graph in ONNX Runtime."""
 _ERRORS_ONLY = 3
 SAME_ACTION = 1e-6
 """Normalised actions closer than this count as unchanged."""

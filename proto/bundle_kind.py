@@ -12,3 +12,5 @@ class BundleKind(str, Enum):
     """It turns observations into actions."""
     SCORER = "scorer"
     """It tells, once per task, how much each view matters to another bundle. It has no actions."""
+    ANSWER = "answer"
+    """It answers questions about pictures in text. It has no actions."""

@@ -18,7 +18,8 @@
     │   │   ├── FrozenCameraError       a camera delivers the same frame again and again
     │   │   └── SupersededError         a newer observation arrived before this one was used
     │   ├── InstructionError            the instruction is empty or too long
-    │   └── ViewScoresError             the view scores are not what the bundle can use
+    │   ├── ViewScoresError             the view scores are not what the bundle can use
+    │   └── QuestionError               a question cannot be answered as it was asked
     ├── SessionError                    the session is not in a state to do this
     │   ├── NoSessionError              no session of that token is open
     │   ├── SessionNotResetError        act was called before reset gave an instruction
@@ -169,6 +170,12 @@ class ViewScoresError(InputError):
     """The view scores are not what the bundle can use."""
 
     code = "input.view_scores"
+
+
+class QuestionError(InputError):
+    """A question cannot be answered as it was asked."""
+
+    code = "question"
 
 
 class SessionError(SaccadeError):

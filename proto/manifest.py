@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from saccade.proto import manifest_rules
+from saccade.proto.answer_spec import AnswerSpec
 from saccade.proto.bundle_kind import BundleKind
 from saccade.proto.bundle_layout import MANIFEST_NAME, MAX_FILE_BYTES, MAX_MANIFEST_BYTES
 from saccade.proto.errors import BundleIntegrityError, ManifestError, UnknownProfileError
@@ -171,6 +172,7 @@ class ProfileSpec:
         keep_ratio: The nominal budget as a share of all visual tokens, above 0; 1 where all survive, and only there.
             What a policy does with its budget is its own rule, so the share that survives may be another.
         stages: Run in this order.
+        token_stages: Run in this order for each further token of an answer; only in a bundle that answers.
         policy_config: The policy's settings in this profile, where they are not the bundle's (a search found them); for
             people.
     """
@@ -179,6 +181,7 @@ class ProfileSpec:
     keep: int
     keep_ratio: float
     stages: tuple[StageSpec, ...]
+    token_stages: tuple[StageSpec, ...] = ()
     policy_config: dict[str, Any] = field(default_factory=dict)
 
 
@@ -245,7 +248,7 @@ NO_LIMITS = LimitsSpec((), (), ())
 class Manifest:
     """Everything the runtime knows of a bundle; the field order is the order in the file.
 
-    A scorer has no action, statistics, limits and carry, and an empty proprioception.
+    Only a bundle that controls a robot has action, statistics, limits and proprioception; a scorer has no carry either.
 
     Args:
         format_version: :data:`saccade.proto.versions.BUNDLE_FORMAT_VERSION`.
@@ -260,6 +263,7 @@ class Manifest:
         instruction: How text becomes tokens.
         sequence: The decoder's sequence, in order.
         action: What an action is.
+        answer: How to generate; only in a bundle that answers.
         statistics: Path of the statistics file.
         statistics_key: Data set within it.
         tensors: Every tensor that stages and host exchange.
@@ -286,6 +290,7 @@ class Manifest:
     instruction: InstructionSpec
     sequence: tuple[SegmentSpec, ...]
     action: ActionSpec = NO_ACTION
+    answer: AnswerSpec | None = None
     statistics: str = ""
     statistics_key: str = ""
     tensors: tuple[TensorSpec, ...]

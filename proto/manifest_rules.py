@@ -22,6 +22,8 @@ KEPT = "kept"
 FATE = "fate"
 VIEW_SCORES = "task.view_scores"
 SCORED_VIEWS = "view_scores"
+LOGITS = "logits"
+TOKEN, TOKEN_POSITION = "token", "token_position"
 TRANSLATION_UNIT = "m"
 CARRY_OUTPUT_SUFFIX = ".next"
 MAX_TENSOR_BYTES = 1 << 30
@@ -47,7 +49,8 @@ def host_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return dtype and shape of every tensor that the host knows how to fill, batch 1.
 
     ``images``: views in manifest order, RGB. ``proprio``: normalised with the statistics. ``token_ids``: the
-    padded instruction. ``attention_mask`` (True = valid) and ``position_ids``: over the whole sequence.
+    padded instruction. ``attention_mask`` (True = valid) and ``position_ids``: over the whole sequence. Of a bundle
+    that answers also ``token``, the last one of the answer, and ``token_position``, its rotary position.
     """
     height, width = manifest.views[0].height, manifest.views[0].width
     positions = sum(segment.tokens for segment in manifest.sequence)
@@ -57,6 +60,7 @@ def host_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
         "token_ids": ("int64", (1, manifest.instruction.max_tokens)),
         "attention_mask": ("bool", (1, positions)),
         "position_ids": ("int64", (1, positions)),
+        **({} if manifest.answer is None else dict.fromkeys((TOKEN, TOKEN_POSITION), ("int64", (1, 1)))),
     }
 
 
@@ -65,15 +69,15 @@ def result_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]
 
     ``actions``: normalised. ``kept``: original visual indices, ascending; -1 stands for the profile's keep. ``fate``:
     for each visual token the index of the kept token that carries it, itself if it was kept, -1 if it was dropped.
-    Of a scorer only ``view_scores``: how much each view matters, not negative, views in manifest order.
+    Of a bundle that answers ``logits`` in the place of actions. Of a scorer only ``view_scores``: how much each view
+    matters, not negative, views in manifest order.
     """
     if is_scorer(manifest):
         return {SCORED_VIEWS: ("float32", (1, len(manifest.views)))}
-    return {
-        ACTIONS: ("float32", (1, manifest.action.chunk, manifest.action.dim)),
-        KEPT: ("int64", (1, -1)),
-        FATE: ("int64", (1, manifest.grid.tokens)),
-    }
+    told = {KEPT: ("int64", (1, -1)), FATE: ("int64", (1, manifest.grid.tokens))}
+    if manifest.answer is not None:
+        return {LOGITS: ("float32", (1, manifest.answer.vocab_size)), **told}
+    return {ACTIONS: ("float32", (1, manifest.action.chunk, manifest.action.dim)), **told}
 
 
 def task_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -87,6 +91,11 @@ def task_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
 def is_scorer(manifest: Manifest) -> bool:
     """Say whether the bundle scores views for another one instead of controlling a robot."""
     return manifest.kind is BundleKind.SCORER
+
+
+def answers(manifest: Manifest) -> bool:
+    """Say whether the bundle answers in text instead of controlling a robot."""
+    return manifest.kind is BundleKind.ANSWER
 
 
 def translation_columns(action: ActionSpec) -> tuple[int, ...]:
@@ -121,28 +130,39 @@ def _check_unique(names: Iterable[str], where: str) -> None:
 
 
 def _check_kind(manifest: Manifest) -> None:
-    """A bundle that controls a robot says all about its actions; a scorer has none, and keeps nothing between tasks."""
-    parts = {
-        "action": manifest.action.names,
-        "statistics": manifest.statistics,
-        "statistics_key": manifest.statistics_key,
-        "limits": manifest.limits.low,
+    """What only one kind of bundle has is there in that kind, and nowhere else."""
+    controls, is_answer = manifest.kind is BundleKind.CONTROL, answers(manifest)
+    parts: dict[str, tuple[object, bool]] = {
+        "action": (manifest.action.names, controls),
+        "statistics": (manifest.statistics, controls),
+        "statistics_key": (manifest.statistics_key, controls),
+        "limits": (manifest.limits.low, controls),
+        "answer": (manifest.answer, is_answer),
     }
-    if not is_scorer(manifest):
-        for name, part in parts.items():
-            if not part:
-                raise ManifestError(
-                    f"$.{name}: missing or empty; expected it in a bundle that controls a robot: export again."
-                )
-        return
-    others = {
-        "proprio": manifest.proprio.names,
-        "carry": manifest.carry,
-        "profiles[1]": manifest.profiles[1:],
-    }
-    for name, part in {**parts, **others}.items():
+    for name, (part, belongs) in parts.items():
+        if belongs and not part:
+            raise ManifestError(
+                f"$.{name}: missing or empty; expected it in a bundle {_PURPOSE[manifest.kind]}: export again."
+            )
+        if part and not belongs:
+            raise ManifestError(
+                f"$.{name}: expected none in a bundle {_PURPOSE[manifest.kind]}, found one: leave it out or empty."
+            )
+    unfit: dict[str, object] = {"proprio": not controls and manifest.proprio.names}
+    if is_scorer(manifest):
+        unfit |= {"carry": manifest.carry, "profiles[1]": manifest.profiles[1:]}
+    for name, part in unfit.items():
         if part:
-            raise ManifestError(f"$.{name}: expected none in a scorer, found one: leave it out or empty.")
+            raise ManifestError(
+                f"$.{name}: expected none in a bundle {_PURPOSE[manifest.kind]}, found one: leave it out or empty."
+            )
+
+
+_PURPOSE = {
+    BundleKind.CONTROL: "that controls a robot",
+    BundleKind.SCORER: "that scores views",
+    BundleKind.ANSWER: "that answers",
+}
 
 
 def _check_gate(manifest: Manifest) -> None:
@@ -234,6 +254,7 @@ def _check_profiles(manifest: Manifest) -> None:
                 f"survive, found {profile.keep_ratio} where {profile.keep} survive."
             )
         _check_program(manifest, profile, where)
+        _check_tokens(manifest, profile, where)
 
 
 def _check_program(manifest: Manifest, profile: ProfileSpec, where: str) -> None:
@@ -251,9 +272,32 @@ def _check_program(manifest: Manifest, profile: ProfileSpec, where: str) -> None
             f"{where}.stages: expected every profile to write every carry or none, "
             f"found {sorted(carried - written)} not written."
         )
-    purpose = SCORED_VIEWS if is_scorer(manifest) else ACTIONS
+    purpose = {BundleKind.SCORER: SCORED_VIEWS, BundleKind.ANSWER: LOGITS}.get(manifest.kind, ACTIONS)
     if purpose not in written or roles[purpose] is not TensorRole.RESULT:
         raise ManifestError(f"{where}.stages: expected one of them to write the result {purpose!r}.")
+
+
+def _check_tokens(manifest: Manifest, profile: ProfileSpec, where: str) -> None:
+    """Follow the stages of a further token: caches are read as they were left last, and all are written."""
+    if bool(profile.token_stages) != answers(manifest):
+        wanted = "some" if answers(manifest) else "none"
+        raise ManifestError(f"{where}.token_stages: expected {wanted} in a bundle {_PURPOSE[manifest.kind]}.")
+    roles = {spec.name: spec.role for spec in manifest.tensors}
+    filled = {
+        name
+        for stage in profile.stages
+        for name in stage.outputs.values()
+        if roles.get(name) is TensorRole.CACHE
+    }
+    readable = {name for name, role in roles.items() if role is TensorRole.HOST} | filled
+    written: set[str] = set()
+    for index, stage in enumerate(profile.token_stages):
+        _check_stage(stage, roles, readable, written, f"{where}.token_stages[{index}]")
+    if profile.token_stages and written != filled | {LOGITS}:
+        raise ManifestError(
+            f"{where}.token_stages: expected them to write {LOGITS!r} and every cache that the prompt filled, found "
+            f"on one side only {sorted(written ^ (filled | {LOGITS}))}."
+        )
 
 
 def _check_stage(
@@ -271,13 +315,17 @@ def _check_stage(
                 f"{where}.outputs.{port}: expected a declared tensor that the host does not fill and that no "
                 f"other output writes, found {tensor!r}."
             )
-        if roles[tensor] is TensorRole.CARRY and port != tensor + CARRY_OUTPUT_SUFFIX:
+        if roles[tensor] in _ROUND and port != tensor + CARRY_OUTPUT_SUFFIX:
             raise ManifestError(
-                f"{where}.outputs.{port}: expected the carry {tensor!r} to be written by the graph output "
-                f"{tensor + CARRY_OUTPUT_SUFFIX!r}."
+                f"{where}.outputs.{port}: expected the {roles[tensor].value} {tensor!r} to be written by the graph "
+                f"output {tensor + CARRY_OUTPUT_SUFFIX!r}."
             )
         written.add(tensor)
-    readable.update(tensor for tensor in stage.outputs.values() if roles[tensor] is not TensorRole.CARRY)
+    readable.update(tensor for tensor in stage.outputs.values() if roles[tensor] not in _ROUND)
+
+
+_ROUND = (TensorRole.CARRY, TensorRole.CACHE)
+"""Roles of tensors that go round: written for the next step, not for a later stage of this one."""
 
 
 def _check_files(manifest: Manifest) -> None:
@@ -287,11 +335,11 @@ def _check_files(manifest: Manifest) -> None:
         raise ManifestError(f"$.files: expected every file but {MANIFEST_NAME} itself, found it listed.")
     references = [
         ("$.instruction.tokenizer", manifest.instruction.tokenizer),
-        *([] if is_scorer(manifest) else [("$.statistics", manifest.statistics)]),
+        *([("$.statistics", manifest.statistics)] if manifest.statistics else []),
         *(
             (f"$.profiles[{index}].stages[{number}].graph", stage.graph)
             for index, profile in enumerate(manifest.profiles)
-            for number, stage in enumerate(profile.stages)
+            for number, stage in enumerate((*profile.stages, *profile.token_stages))
         ),
     ]
     for where, path in references:

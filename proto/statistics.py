@@ -72,12 +72,17 @@ class Statistics:
             value = parse_json(path.read_text(encoding="utf-8"))
         except (ManifestError, UnicodeDecodeError) as error:
             raise StatisticsError(f"{path.name}: {error}") from error
+        return cls.from_json(value, key, path.name, action_dim=action_dim, proprio_dim=proprio_dim)
+
+    @classmethod
+    def from_json(cls, value: Any, key: str, where: str, *, action_dim: int, proprio_dim: int) -> Statistics:
+        """Read the content of the file, which errors call ``where``; arguments and errors as :meth:`read`."""
         if not isinstance(value, dict) or not isinstance(value.get(key), dict):
             known = ", ".join(map(repr, value)) if isinstance(value, dict) and value else "none"
-            raise StatisticsError(f"{path.name}: expected statistics of data set {key!r}, found {known}.")
+            raise StatisticsError(f"{where}: expected statistics of data set {key!r}, found {known}.")
         return cls(
-            action=_scale(value[key].get("action"), action_dim, f"{path.name}: {key}.action"),
-            proprio=_scale(value[key].get("proprio"), proprio_dim, f"{path.name}: {key}.proprio"),
+            action=_scale(value[key].get("action"), action_dim, f"{where}: {key}.action"),
+            proprio=_scale(value[key].get("proprio"), proprio_dim, f"{where}: {key}.proprio"),
         )
 
     @classmethod

@@ -29,6 +29,8 @@ class TensorRole(str, Enum):
     """Written by one control step and read by the next; restored by reset."""
     RESULT = "result"
     """Read by the host after a control step."""
+    CACHE = "cache"
+    """Written by a prompt, then read and written by every further token; gone with the answer."""
     INTERNAL = "internal"
     """Passed between stages of one control step."""
 

@@ -3,7 +3,8 @@
 Every tensor of the manifest gets its buffer once, when the bundle is loaded. A carry has two: a step reads one
 and writes the other, and :meth:`ProgramExecutor.commit` swaps their parts. So the carry never passes through
 Python, and a step that is refused leaves it as it was. All profiles share the buffers, so one may follow another
-with no reload and no copy. Task tensors are written when a task begins and stay where they are until the next.
+with no reload and no copy. Task tensors are written when a task begins and stay where they are until the next. Caches
+of an answer have two buffers too: the prompt fills the first, each further token reads one and writes the other.
 """
 
 from __future__ import annotations
@@ -11,21 +12,21 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from saccade.proto.errors import BundleError, EngineError
 from saccade.proto.manifest import Manifest, ProfileSpec, StageSpec
-from saccade.proto.manifest_rules import is_scorer
+from saccade.proto.manifest_rules import LOGITS, TOKEN, TOKEN_POSITION
 from saccade.proto.statistics import Statistics
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.base import Backend, Buffer, Engine, Run
 from saccade.runtime.tokens import InstructionTokens
 
-_CARRY_SIDES = 2
+_SIDES = 2
 _WARM_UP_STEPS = 2
 _UNTIL_SET = 1
 """What fills a task tensor at the beginning of a task."""
@@ -33,11 +34,28 @@ _UNTIL_SET = 1
 
 @dataclass(frozen=True)
 class _Program:
-    """A profile, loaded: for each side of the carry, the stages' runs; and the results to read."""
+    """A profile, loaded.
+
+    Args:
+        runs: For each side of the carry, the stages' runs.
+        token_runs: For each side of the caches, the runs of a further token.
+        results: To read after a step.
+        writes_carry: A step hands something to the next.
+    """
 
     runs: tuple[tuple[tuple[str, Run], ...], ...]
+    token_runs: tuple[tuple[tuple[str, Run], ...], ...]
     results: Mapping[str, Buffer]
     writes_carry: bool
+
+
+class _Sides(NamedTuple):
+    """Which of their two buffers a run reads and writes."""
+
+    carry_read: int
+    carry_written: int
+    cache_read: int
+    cache_written: int
 
 
 class ProgramExecutor:
@@ -68,7 +86,7 @@ class ProgramExecutor:
         )
         self.statistics = _statistics(bundle)
         self._backend = backend
-        self._side = 0
+        self._side = self._cache_side = 0
         self._ran: _Program | None = None
         self._buffers: dict[tuple[str, tuple[int, ...], int], Buffer] = {}
         self._programs = {profile.name: self._load(profile) for profile in self.manifest.profiles}
@@ -141,14 +159,40 @@ class ProgramExecutor:
         for spec in self.manifest.tensors:
             if spec.role is TensorRole.HOST:
                 self._buffer(spec).to_device()
-        for name, run in program.runs[self._side]:
-            started = time.monotonic_ns()
-            run()
-            timings_ns[f"stage.{name}"] = time.monotonic_ns() - started
+        _run_all(program.runs[self._side], timings_ns)
+        self._cache_side = 0
         self._ran = program
         for buffer in program.results.values():
             buffer.to_host()
         return {name: buffer.host for name, buffer in program.results.items()}
+
+    def next_token(
+        self, profile: str, token: int, position: int, timings_ns: dict[str, int]
+    ) -> NDArray[np.float32]:
+        """Run a further token of an answer behind the prompt that :meth:`step` ran.
+
+        Args:
+            profile: The prompt's.
+            token: The last token of the answer.
+            position: Its rotary position.
+            timings_ns: Gets the duration of each stage, as ``stage.<name>``.
+
+        Returns:
+            Logits of the token that follows, ``(vocab_size,)``: a view, valid until the next token.
+
+        Raises:
+            EngineError: An engine failed.
+        """
+        program = self._programs[profile]
+        for name, value in ((TOKEN, token), (TOKEN_POSITION, position)):
+            self.inputs[name][...] = value
+            self._buffer(self.manifest.tensor(name)).to_device()
+        _run_all(program.token_runs[self._cache_side], timings_ns)
+        self._cache_side = 1 - self._cache_side
+        logits = program.results[LOGITS]
+        logits.to_host()
+        found: NDArray[np.float32] = logits.host[0]
+        return found
 
     def commit(self) -> None:
         """Make the carry that the last step wrote the current one; without it the step leaves no trace."""
@@ -161,15 +205,23 @@ class ProgramExecutor:
         for name in self._programs:
             for _ in range(_WARM_UP_STEPS):
                 self.step(name, {})
+                if self._programs[name].token_runs[0]:
+                    self.next_token(name, 0, 0, {})
 
     def _load(self, profile: ProfileSpec) -> _Program:
-        engines = [self._backend.load(self.bundle.file(stage.graph)) for stage in profile.stages]
-        runs = tuple(
-            tuple(
-                (stage.name, self._bind(engine, stage, profile.keep, side))
-                for stage, engine in zip(profile.stages, engines, strict=True)
+        engines = {
+            stage.graph: self._backend.load(self.bundle.file(stage.graph))
+            for stage in (*profile.stages, *profile.token_stages)
+        }
+
+        def bound(stages: tuple[StageSpec, ...], sides: _Sides) -> tuple[tuple[str, Run], ...]:
+            return tuple(
+                (stage.name, self._bind(engines[stage.graph], stage, profile.keep, sides)) for stage in stages
             )
-            for side in range(_CARRY_SIDES)
+
+        runs = tuple(bound(profile.stages, _Sides(side, 1 - side, 1, 0)) for side in range(_SIDES))
+        token_runs = tuple(
+            bound(profile.token_stages, _Sides(0, 0, side, 1 - side)) for side in range(_SIDES)
         )
         written = [self.manifest.tensor(name) for stage in profile.stages for name in stage.outputs.values()]
         results = {
@@ -177,28 +229,39 @@ class ProgramExecutor:
             for spec in written
             if spec.role is TensorRole.RESULT
         }
-        return _Program(runs, results, any(spec.role is TensorRole.CARRY for spec in written))
+        return _Program(runs, token_runs, results, any(spec.role is TensorRole.CARRY for spec in written))
 
-    def _bind(self, engine: Engine, stage: StageSpec, keep: int, side: int) -> Run:
-        def buffers(wiring: dict[str, str], carry_side: int) -> dict[str, Buffer]:
+    def _bind(self, engine: Engine, stage: StageSpec, keep: int, sides: _Sides) -> Run:
+        def buffers(wiring: dict[str, str], carry_side: int, cache_side: int) -> dict[str, Buffer]:
             specs = {port: self.manifest.tensor(name).resolve(keep=keep) for port, name in wiring.items()}
-            return {port: self._buffer(spec, carry_side) for port, spec in specs.items()}
+            side = {TensorRole.CARRY: carry_side, TensorRole.CACHE: cache_side}
+            return {port: self._buffer(spec, side.get(spec.role, 0)) for port, spec in specs.items()}
 
         try:
-            return engine.bind(buffers(stage.inputs, side), buffers(stage.outputs, 1 - side))
+            return engine.bind(
+                buffers(stage.inputs, sides.carry_read, sides.cache_read),
+                buffers(stage.outputs, sides.carry_written, sides.cache_written),
+            )
         except EngineError as error:
             raise BundleError(f"{stage.graph}: the manifest and the graph disagree: {error}") from error
 
     def _buffer(self, spec: TensorSpec, side: int = 0) -> Buffer:
-        key = (spec.name, spec.shape, side if spec.role is TensorRole.CARRY else 0)
+        key = (spec.name, spec.shape, side)
         if key not in self._buffers:
             self._buffers[key] = self._backend.allocate(spec.dtype, spec.shape)
         return self._buffers[key]
 
 
+def _run_all(runs: tuple[tuple[str, Run], ...], timings_ns: dict[str, int]) -> None:
+    for name, run in runs:
+        started = time.monotonic_ns()
+        run()
+        timings_ns[f"stage.{name}"] = time.monotonic_ns() - started
+
+
 def _statistics(bundle: Bundle) -> Statistics:
     manifest = bundle.manifest
-    if is_scorer(manifest):
+    if not manifest.statistics:
         return Statistics.empty()
     return Statistics.read(
         bundle.file(manifest.statistics),

@@ -20,7 +20,7 @@ from saccade.proto.errors import (
     StaleObservationError,
 )
 from saccade.proto.manifest import Manifest
-from saccade.proto.manifest_rules import ACTIONS, FATE, FULL_PROFILE, KEPT, VIEW_SCORES, is_scorer
+from saccade.proto.manifest_rules import ACTIONS, FATE, FULL_PROFILE, KEPT, VIEW_SCORES, answers, is_scorer
 from saccade.runtime.clock import Clock, monotonic_ns
 from saccade.runtime.frozen_camera import FrozenCameraDetector
 from saccade.runtime.limiter import Limiter
@@ -260,8 +260,12 @@ def check_controls(manifest: Manifest) -> None:
     """Refuse a bundle that controls no robot.
 
     Raises:
-        BundleError: It is a scorer.
+        BundleError: It scores views, or answers questions.
     """
+    if answers(manifest):
+        raise BundleError(
+            f"expected a bundle that controls a robot, found {manifest.name!r}, which answers questions: ask it."
+        )
     if is_scorer(manifest):
         raise BundleError(
             f"expected a bundle that controls a robot, found the scorer {manifest.name!r}: "

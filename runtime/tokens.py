@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
+from tokenizers.decoders import DecodeStream
 
 from saccade.proto.errors import BundleError, InstructionError
 from saccade.proto.manifest import InstructionSpec, SegmentSpec
@@ -27,11 +28,13 @@ class TokenizedInstruction:
         token_ids: int64 ``(1, max_tokens)``, padded on the right.
         attention_mask: bool ``(1, positions)`` over the whole sequence, True = valid.
         position_ids: int64 ``(1, positions)``: running count of valid positions, 0 at padding.
+        count: Tokens that are no padding.
     """
 
     token_ids: NDArray[np.int64]
     attention_mask: NDArray[np.bool_]
     position_ids: NDArray[np.int64]
+    count: int
 
 
 class InstructionTokens:
@@ -61,6 +64,10 @@ class InstructionTokens:
         self._capacity = capacity
         self._cache: OrderedDict[str, TokenizedInstruction] = OrderedDict()
 
+    def words(self) -> Words:
+        """Return what turns the tokens of one answer into text."""
+        return Words(self._tokenizer)
+
     def encode(self, instruction: str) -> TokenizedInstruction:
         """Return tokens, mask and positions of ``instruction``; cached.
 
@@ -89,7 +96,23 @@ class InstructionTokens:
         token_ids[0, : len(ids)] = ids
         mask = np.concatenate([_valid(segment, len(ids)) for segment in self._sequence])[None]
         position_ids = np.where(mask, np.cumsum(mask, axis=1) - 1, 0).astype(np.int64)
-        return TokenizedInstruction(token_ids, mask, position_ids)
+        return TokenizedInstruction(token_ids, mask, position_ids, len(ids))
+
+
+class Words:
+    """The text of an answer, token by token.
+
+    Args:
+        tokenizer: Of the bundle.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._stream = DecodeStream(skip_special_tokens=True)
+
+    def add(self, token: int) -> str:
+        """Return the text that is certain now: empty while a character is still open."""
+        return self._stream.step(self._tokenizer, token) or ""
 
 
 def _valid(segment: SegmentSpec, text_tokens: int) -> NDArray[np.bool_]:

@@ -35,6 +35,15 @@ class PerceivingFamily(Protocol):
         """How visual tokens tile the views."""
         ...
 
+    @property
+    def keeps_patches(self) -> bool:
+        """Visual tokens are the towers' patches, one for one and in their order: then scores of patches are theirs."""
+        ...
+
+    def arrange(self, features: Tensor) -> Tensor:
+        """Make visual tokens ``(batch, visual, channels)`` of tower features ``(batch, patches, vision_width)``."""
+        ...
+
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
         """Project tower features ``(batch, alive, vision_width)`` to ``(batch, alive, width)``."""
         ...

@@ -12,16 +12,20 @@ class Deployment:
     Args:
         views: Pictures of one observation: cameras, or images of one question.
         frames: Frames of a video; 0 = still pictures.
+        frames_per_second: Of a video as the model gets it; some families tell the time of a frame.
         image_size: Height and width of the pictures as they come, pixels; families that tile or resize by aspect lay
             out their tokens for it. None = what the checkpoint's tower takes.
         max_text_tokens: Room for the user's text and what closes the prompt.
         before: Token ids before the first picture, with whatever begins a sequence.
         between: Token ids between two pictures.
+        statistics_key: Data set of the checkpoint's statistics whose units actions are in; None = the only one.
     """
 
     views: int = 1
     frames: int = 0
+    frames_per_second: float = 2.0
     image_size: tuple[int, int] | None = None
     max_text_tokens: int = 64
     before: tuple[int, ...] = ()
     between: tuple[int, ...] = ()
+    statistics_key: str | None = None

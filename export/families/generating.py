@@ -6,6 +6,7 @@ A family adds its towers and how their features become visual tokens.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -59,6 +60,15 @@ class GeneratingModel(nn.Module, ABC):
     def grid(self) -> Grid:
         """How visual tokens tile the pictures."""
 
+    @property
+    def keeps_patches(self) -> bool:
+        """Visual tokens are the towers' patches, one for one and in their order."""
+        return True
+
+    def arrange(self, features: Tensor) -> Tensor:
+        """``(batch, patches, vision_width)`` -> ``(batch, visual, channels)``; here every patch is a visual token."""
+        return features
+
     @abstractmethod
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
         """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``."""
@@ -67,6 +77,11 @@ class GeneratingModel(nn.Module, ABC):
     def layout(self) -> SequenceLayout:
         """The sequence in memory with every visual token."""
         return SequenceLayout(self.frame.segments)
+
+    @property
+    def first_position(self) -> int:
+        """Rotary position of the first token of the question; those that follow count up from it."""
+        return len(self.frame.items)
 
     def embed(self, visual: Tensor, token_ids: Tensor) -> Tensor:
         """Lay out the decoder's input.
@@ -107,8 +122,18 @@ class GeneratingModel(nn.Module, ABC):
         return embedded.unsqueeze(0)
 
 
+RunDecoder = Callable[[Tensor, SequenceInputs], Tensor]
+"""What :meth:`GeneratingModel.run` does."""
+
+
 def generate(
-    model: GeneratingModel, visual: Tensor, token_ids: Tensor, lengths: Tensor, new_tokens: int
+    model: GeneratingModel,
+    visual: Tensor,
+    token_ids: Tensor,
+    lengths: Tensor,
+    new_tokens: int,
+    *,
+    run: RunDecoder | None = None,
 ) -> Tensor:
     """Generate greedily without a cache, every step from the start: slow, for checks of one robot.
 
@@ -118,6 +143,7 @@ def generate(
         token_ids: int64 ``(1, max_text_tokens)``; the text and what is generated must fit.
         lengths: int64 ``(1,)``.
         new_tokens: How many to generate.
+        run: Runs the decoder where that takes more than embeddings; None = as the model does.
 
     Returns:
         int64 ``(1, new_tokens)``.
@@ -125,7 +151,7 @@ def generate(
     ids, lengths, found = token_ids.clone(), lengths.clone(), []
     start = model.layout.span("text").start
     for _ in range(new_tokens):
-        states = model.run(model.embed(visual, ids), model.sequence_inputs(lengths))
+        states = (run or model.run)(model.embed(visual, ids), model.sequence_inputs(lengths))
         place = start + int(lengths) - 1
         token = model.logits(states[:, place]).argmax(dim=-1)
         found.append(token)

@@ -9,30 +9,30 @@ Source:
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from saccade.export.families.deployment import Deployment
-from saccade.export.families.generating import GeneratingModel
-from saccade.export.families.prompt_frame import PromptFrame, frame_prompt, grid_items
+from saccade.export.families.llava_tiled import (
+    TiledConfig,
+    TiledLlava,
+    fit_frame,
+    read_tower_and_text,
+    tiled_key_rules,
+)
+from saccade.export.families.prompt_frame import IMAGE, PromptFrame, frame_prompt, grid_items
 from saccade.export.loading.image_processor import read_image_processor
 from saccade.export.loading.json_fields import JsonFields, read_object
-from saccade.export.loading.key_rules import KeyRules
-from saccade.export.loading.text_decoder import TextModel, read_text_model, text_fields
-from saccade.export.loading.vision_tower import CLIP, read_tower, tower_fields, tower_renames, tower_unused
-from saccade.export.models.action_head import MlpProjector
-from saccade.export.models.vision_transformer import VisionConfig, VisionTransformer
-from saccade.policies.base import Grid
+from saccade.export.loading.vision_tower import CLIP
 
 MODEL_TYPE = "llava"
-_DEFAULTS = {
+_DEFAULTS: dict[str, object] = {
     "vision_feature_layer": -2,
     "vision_feature_select_strategy": "default",
     "projector_hidden_act": "gelu",
-    "image_token_index": 32000,
+    "tie_word_embeddings": False,
 }
 _TOWER = {
     "model_type": CLIP,
@@ -46,29 +46,7 @@ _TOWER = {
 """What transformers' ``LlavaConfig`` assumes where ``vision_config`` is missing."""
 
 
-@dataclass(frozen=True)
-class LlavaConfig:
-    """Everything that shapes weights and graph.
-
-    Args:
-        tower: CLIP, read before its last block.
-        text: The language model.
-        views: Pictures of one question.
-        frame: The prompt.
-    """
-
-    tower: VisionConfig
-    text: TextModel
-    views: int
-    frame: PromptFrame
-
-    @property
-    def grid(self) -> Grid:
-        """How visual tokens tile the pictures."""
-        return Grid(self.views, self.tower.side, self.tower.side)
-
-
-def read_config(folder: Path, deployment: Deployment) -> LlavaConfig:
+def read_config(folder: Path, deployment: Deployment) -> TiledConfig:
     """Read the configuration of a checkpoint.
 
     Args:
@@ -80,70 +58,44 @@ def read_config(folder: Path, deployment: Deployment) -> LlavaConfig:
     """
     fields = JsonFields(read_object(folder, "config.json"), "config.json", _DEFAULTS)
     fields.expect("model_type", (MODEL_TYPE,))
-    fields.expect("vision_feature_select_strategy", ("default",))
-    fields.expect("projector_hidden_act", ("gelu",))
-    fields.expect("multimodal_projector_bias", (True,))
-    processor = read_image_processor(folder)
-    tower = read_tower(
-        tower_fields(fields, "vision_config", _TOWER),
-        read_block=fields.take("vision_feature_layer", int),
-        final_norm=False,
-        mean=processor.mean,
-        std=processor.std,
-    )
-    kind = fields.child("text_config", {"model_type": "llama"}).take("model_type", str)
-    text = read_text_model(text_fields(fields, "text_config", kind), kind)
+    tower, text = read_tower_and_text(fields, read_image_processor(folder), _TOWER, "llama")
     images = [grid_items(tower.side, tower.side, newline=False)] * deployment.views
     prompt = frame_prompt(deployment.before, images, deployment.between)
-    return LlavaConfig(tower, text, deployment.views, PromptFrame(prompt, deployment.max_text_tokens))
-
-
-def key_rules(config: LlavaConfig) -> KeyRules:
-    """Return how stored weights come to our names."""
-    return KeyRules(
-        rename=(
-            *tower_renames(r"(?:model\.)?vision_tower\.", "vision"),
-            (r"^(?:model\.)?multi_modal_projector\.linear_([12])\.", r"projector.fc\1."),
-            (r"^(?:model\.)?language_model\.(?:model\.)?(?!lm_head)", "decoder."),
-            (r"^language_model\.lm_head\.", "lm_head."),
-        ),
-        unused=tower_unused(config.tower, "vision"),
-        ties={"lm_head.weight": "decoder.embed_tokens.weight"} if config.text.is_tied else {},
+    frame = fit_frame(PromptFrame(prompt, deployment.max_text_tokens), text)
+    return TiledConfig(
+        tower=tower, text=text, blocks=((tower.side, tower.side),) * deployment.views, frame=frame
     )
 
 
-class Llava(GeneratingModel):
-    """The model."""
+key_rules = tiled_key_rules
 
-    def __init__(self, config: LlavaConfig) -> None:
-        super().__init__(config.text.decoder, config.frame)
-        self.config = config
-        self.vision = VisionTransformer(config.tower)
-        width = config.text.decoder.width
-        self.projector = MlpProjector(config.tower.width, width, width)
+
+class Llava(TiledLlava):
+    """The model: one tile for each picture, every patch a visual token."""
+
+    has_newline = False
 
     @property
-    def grid(self) -> Grid:
-        """How visual tokens tile the pictures."""
-        return self.config.grid
+    def keeps_patches(self) -> bool:
+        """They do."""
+        return True
 
-    @property
-    def towers(self) -> tuple[VisionTransformer, ...]:
-        """The one tower."""
-        return (self.vision,)
-
-    def visual_tokens(self, images: Tensor) -> Tensor:
-        """uint8 ``(batch, views, height, width, 3)`` -> tower features ``(batch, visual, vision_width)``."""
-        features = self.vision.encode_pixels(images.float().flatten(0, 1))
-        return features.reshape(images.shape[0], -1, features.shape[-1])
-
-    def embed_visual(self, tower_tokens: Tensor) -> Tensor:
-        """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``."""
-        embedded: Tensor = self.projector(tower_tokens)
-        return embedded
+    def arrange(self, features: Tensor) -> Tensor:
+        """Return the features: visual tokens are patches."""
+        return features
 
 
-def build(config: LlavaConfig) -> Llava:
+def prompt(views: int) -> str:
+    """Return the text around ``views`` pictures that the published checkpoints were trained with."""
+    return "USER: " + "\n".join([IMAGE] * views) + "\n{instruction} ASSISTANT:"
+
+
+def picture_size(config: TiledConfig) -> tuple[int, int]:
+    """Return height and width of the pictures that the graph takes, pixels."""
+    return config.tower.image_size, config.tower.image_size
+
+
+def build(config: TiledConfig) -> Llava:
     """Return the model without its weights, on the meta device."""
     with torch.device("meta"):
         return Llava(config)

@@ -92,6 +92,15 @@ class OpenVlaOft(nn.Module):
         tokens: Tensor = self.vision_backbone(images.float().flatten(0, 1))
         return tokens.reshape(images.shape[0], -1, tokens.shape[-1])
 
+    @property
+    def keeps_patches(self) -> bool:
+        """They do."""
+        return True
+
+    def arrange(self, features: Tensor) -> Tensor:
+        """Return the features: visual tokens are patches."""
+        return features
+
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
         """``(batch, visual tokens, vision_width)`` -> ``(batch, visual tokens, width)``."""
         embedded: Tensor = self.projector(tower_tokens)

@@ -1,7 +1,7 @@
 """Dimensions of an OpenVLA-OFT model, and its ``config.json``.
 
 ``vision_towers`` and ``oft`` are additions to OpenVLA's keys: the published checkpoints name their towers by
-timm identifiers and keep chunk and dimensions in code.
+timm identifiers and keep chunk and dimensions in code, see :mod:`saccade.export.families.openvla_oft_published`.
 """
 
 from __future__ import annotations

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+IMAGE = "<image>"
+"""Stands for a picture in the text of a prompt."""
 NEWLINE = -1
 """In place of a token id: the learned line break that follows a row of patches."""
 VISUAL_TOKEN = -2

@@ -124,9 +124,17 @@ class DecodeStep(nn.Module):
         hidden, carry = self.step(embeddings, position_ids, dict(zip(names, state, strict=True)))
         return hidden, *(carry[name] for name in names)
 
-    def step(self, embeddings: Tensor, position_ids: Tensor, carry: Carry) -> tuple[Tensor, Carry]:
-        """Run one step, carry by name; otherwise as :meth:`forward`."""
-        token = _Token(position_ids[:, 0], self.decoder.rotary(position_ids))
+    def step(
+        self, embeddings: Tensor, position_ids: Tensor, carry: Carry, offset: int = 0
+    ) -> tuple[Tensor, Carry]:
+        """Run one step, carry by name; otherwise as :meth:`forward`.
+
+        ``offset`` is how far a token's place in the sequence lies behind its rotary position, where the two differ.
+        """
+        place = position_ids[:, 0]
+        if offset:
+            place = torch.where(place >= 0, place + offset, place)
+        token = _Token(place, self.decoder.rotary(position_ids))
         hidden = embeddings
         caches: list[LayerCache] = []
         notes: list[Carry] = []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence as Items
 
+import torch
 from torch import Tensor, nn
 
 from saccade.export.families.generating import GeneratingModel
@@ -55,12 +56,24 @@ class GenerationStep(nn.Module):
         """One for each span."""
         return tuple(step for step in self.steps if isinstance(step, DecodeStep))
 
+    def initial_carry(self, batch: int = 1) -> Carry:
+        """Return empty caches, and what the KV policy remembers before the first token."""
+        return {
+            spec.name: torch.full((batch, *spec.shape[1:]), spec.initial, dtype=getattr(torch, spec.dtype))
+            for spec in self.carry_specs
+        }
+
+    def initial_notes(self, batch: int) -> tuple[Tensor, ...]:
+        """Return what the KV policy remembers before the first token."""
+        caches = len(_CACHE) * len(self.steps)
+        return tuple(self.initial_carry(batch).values())[caches:]
+
     def forward(self, token_ids: Tensor, position_ids: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         """Run one step on flat tensors, as the graph does.
 
         Args:
             token_ids: The last word, int64 ``(batch, 1)``.
-            position_ids: Its place, int64 ``(batch, 1)``.
+            position_ids: Its rotary position, int64 ``(batch, 1)``.
             state: The carry, in the order of ``carry_specs``.
 
         Returns:
@@ -68,10 +81,11 @@ class GenerationStep(nn.Module):
         """
         names = [spec.name for spec in self.carry_specs]
         carry = dict(zip(names, state, strict=True))
+        offset = len(self.family.frame.items) - self.family.first_position
         hidden, following = self.family.decoder.embed_tokens(token_ids), Carry()
         for number, step in enumerate(self.decode_steps):
             own = {spec.name: carry[span_name(spec.name, number)] for spec in step.carry_specs}
-            hidden, written = step.step(hidden, position_ids, own)
+            hidden, written = step.step(hidden, position_ids, own, offset)
             following |= {span_name(name, number): tensor for name, tensor in written.items()}
         return self.family.logits(hidden[:, 0]), *(following[name] for name in names)
 

@@ -37,6 +37,8 @@ def check_placement(policy: TokenPolicy, family: PerceivingFamily) -> None:
     """
     shape = model_shape(family)
     problems = [*_cut_problems(policy, shape)]
+    if not family.keeps_patches:
+        problems += _patch_problems(policy)
     for number, cut in enumerate(policy.cuts):
         for signal in cut.signals:
             problems += [
@@ -45,6 +47,16 @@ def check_placement(policy: TokenPolicy, family: PerceivingFamily) -> None:
     problems += _update_problems(policy, shape)
     if problems:
         raise ExportError(f"policy {policy.name!r} does not fit this model:\n  " + "\n  ".join(problems))
+
+
+def _patch_problems(policy: TokenPolicy) -> Iterator[str]:
+    """Name what needs visual tokens to be patches, where they are rearranged or pooled."""
+    asked = [*policy.update_signals, *(signal for cut in policy.cuts for signal in cut.signals)]
+    for signal in dict.fromkeys(asked):
+        if isinstance(signal, (VisionAttention, VisionMap, VisionKeys, Pixels)):
+            yield f"{signal}: expected visual tokens that are the tower's patches, found some rearranged or pooled"
+    if any(cut.place is Place.TOWER for cut in policy.cuts):
+        yield "expected no cut inside the tower, found one: its patches are rearranged or pooled afterwards"
 
 
 def check_schedule(policy: TokenPolicy, counts: Sequence[int], grid: Grid) -> None:

@@ -86,6 +86,9 @@ class PrefillStep(SelectingModule):
         super().__init__(family, policy, keep, tells_fate=tells_fate)
         self.family = family
         self.new_tokens = new_tokens
+        whole = family.sequence_inputs(torch.tensor([family.frame.max_text_tokens]))
+        self.register_buffer("positions", whole.positions, persistent=False)
+        self.register_buffer("order", whole.order, persistent=False)
 
     @property
     def spans(self) -> tuple[CacheSpan, ...]:
@@ -106,42 +109,48 @@ class PrefillStep(SelectingModule):
         images: Tensor,
         token_ids: Tensor,
         attention_mask: Tensor,
-        position_ids: Tensor,
         *others: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Run one prefill on flat tensors, as the graph does.
+        """Run one prefill on flat tensors, as the graph does. Positions and order are constants: the frame fixes them.
 
         Args:
             images: uint8 ``(batch, views, height, width, 3)``, RGB.
             token_ids: int64 ``(batch, max_text_tokens)``.
             attention_mask: bool ``(batch, tokens)``.
-            position_ids: int64 ``(batch, tokens)``, or ``(batch, 3, tokens)``.
             others: ``task_inputs``, then the carry.
 
         Returns:
             logits, kept, fate if it is told, the cache of every span, and the policy's next carry.
         """
-        out = self.prefill(images, token_ids, (attention_mask, position_ids), others)
+        out = self.prefill(images, token_ids, attention_mask, others)
         fate = (out.fate,) if self.tells_fate else ()
         cache = (out.cache[name] for name in cache_names(self.spans))
         return out.logits, out.kept, *fate, *cache, *(out.carry[spec.name] for spec in self.carry_specs)
 
     def prefill(
-        self, images: Tensor, token_ids: Tensor, inputs: tuple[Tensor, Tensor], others: tuple[Tensor, ...]
+        self, images: Tensor, token_ids: Tensor, attention_mask: Tensor, others: tuple[Tensor, ...]
     ) -> PrefillOutputs:
-        """Run one prefill; mask and positions in ``inputs``, else as :meth:`forward`."""
+        """Run one prefill; arguments as :meth:`forward`."""
         family, layout, named = self.family, self.family.layout, self.named(others)
-        survivors = self.watch(named, family.decoder.embed_tokens(token_ids), layout.take(inputs[0], TEXT))
+        survivors = self.watch(
+            named, family.decoder.embed_tokens(token_ids), layout.take(attention_mask, TEXT)
+        )
         features = self.look(images, survivors)
         hidden = family.embed(family.embed_visual(features), token_ids)
-        order = torch.tensor(family.frame.order, device=hidden.device).expand(hidden.shape[0], -1)
-        sequence = Sequence.entering(layout, hidden, inputs, survivors.origin, order)
+        positions, order = (table.expand(hidden.shape[0], *table.shape[1:]) for table in self._tables())
+        sequence = Sequence.entering(layout, hidden, (attention_mask, positions), survivors.origin, order)
         cached: list[LayerKeys] = []
         memory = VisualMemory.of(self.policy, named.carry, layout)
         final = self.decoder_pass.run(sequence, survivors, memory, cached)
         logits = family.logits(family.decoder.norm(final[:, 0]))
         cache = filled_spans(self.spans, cached)
         return PrefillOutputs(logits, survivors.last_kept, survivors.fate, cache, survivors.update())
+
+    def _tables(self) -> tuple[Tensor, Tensor]:
+        """Positions and order of every token."""
+        positions, order = self.positions, self.order
+        assert isinstance(positions, Tensor) and isinstance(order, Tensor)  # noqa: S101 - buffers have no type
+        return positions, order
 
 
 def cache_names(spans: Items[CacheSpan]) -> tuple[str, ...]:

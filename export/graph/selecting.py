@@ -115,7 +115,10 @@ class SelectingModule(nn.Module):
         Returns:
             Features of the tokens that are alive, ``(batch, alive, vision_width)``.
         """
-        features = run_towers(self.perceiving[0], images, survivors)
+        family = self.perceiving[0]
+        features = run_towers(family, images, survivors)
+        if not family.keeps_patches:
+            features = family.arrange(features)
         for number in survivors.cuts_at(Place.PROJECTOR, 0):
             selection = survivors.cut(number, features)
             if selection is not None:

@@ -27,20 +27,27 @@ class ImageProcessor:
     fields: JsonFields
 
 
-def read_image_processor(folder: Path) -> ImageProcessor:
+def read_image_processor(
+    folder: Path, names: tuple[str, ...] = NAMES, part: str = "image_processor"
+) -> ImageProcessor:
     """Read it.
+
+    Args:
+        folder: Of the checkpoint.
+        names: Files to look for; the first that is there counts.
+        part: Which object of a file that describes several processors.
 
     Raises:
         CheckpointError: There is none, or it lacks mean and std; class defaults are not what models were trained with.
     """
-    name = next((name for name in NAMES if (folder / name).is_file()), None)
+    name = next((name for name in names if (folder / name).is_file()), None)
     if name is None:
         raise CheckpointError(
-            f"expected {' or '.join(NAMES)} in {folder.name}/, found neither; copy it from the published checkpoint."
+            f"expected {' or '.join(names)} in {folder.name}/, found neither; copy it from the published checkpoint."
         )
     fields = JsonFields(read_object(folder, name), name)
-    if fields.has("image_processor"):
-        fields = fields.child("image_processor")
+    if fields.has(part):
+        fields = fields.child(part)
     fields.expect("do_normalize", (True,))
     fields.expect("do_rescale", (True,))
     return ImageProcessor(fields.items("image_mean", float), fields.items("image_std", float), fields)

@@ -89,6 +89,16 @@ class JsonFields:
             )
         return tuple(JsonFields({name: item}, self._where).take(name, kind) for item in value)
 
+    def rows(self, name: str, kind: type[T]) -> tuple[tuple[T, ...], ...]:
+        """Return a field that is a list of lists, or its default."""
+        value = self._values.get(name)
+        value = self._defaults.get(name) if value is None else value
+        if not isinstance(value, (list, tuple)):
+            raise CheckpointError(
+                f"{self._where}: {name}: expected a list of lists of {kind.__name__}, found {value!r}."
+            )
+        return tuple(JsonFields({name: row}, self._where).items(name, kind) for row in value)
+
     def expect(self, name: str, accepted: Collection[object]) -> None:
         """Refuse a switch that changes the model and that is not known here; a missing field is accepted."""
         value = self._values.get(name)

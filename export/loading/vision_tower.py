@@ -10,7 +10,7 @@ from saccade.export.loading.key_rules import Renames, numbered
 from saccade.export.models.vision_transformer import VisionConfig
 from saccade.proto.errors import CheckpointError
 
-CLIP, SIGLIP = "clip_vision_model", "siglip_vision_model"
+CLIP, SIGLIP, SMOLVLM = "clip_vision_model", "siglip_vision_model", "smolvlm_vision"
 TOWER_DEFAULTS: Mapping[str, Mapping[str, object]] = {
     CLIP: {
         "hidden_size": 768,
@@ -32,6 +32,16 @@ TOWER_DEFAULTS: Mapping[str, Mapping[str, object]] = {
         "hidden_act": "gelu_pytorch_tanh",
         "layer_norm_eps": 1e-6,
     },
+    SMOLVLM: {
+        "hidden_size": 1152,
+        "intermediate_size": 3072,
+        "num_hidden_layers": 12,
+        "num_attention_heads": 16,
+        "image_size": 224,
+        "patch_size": 32,
+        "hidden_act": "gelu_pytorch_tanh",
+        "layer_norm_eps": 1e-6,
+    },
 }
 """``model_type`` to what its configuration class assumes."""
 _SWITCHES = {
@@ -48,6 +58,7 @@ _SWITCHES = {
         pre_norm=True,
     ),
     SIGLIP: VisionConfig(image_size=1, patch_size=1, width=1, depth=1, heads=1, mlp_dim=1),
+    SMOLVLM: VisionConfig(image_size=1, patch_size=1, width=1, depth=1, heads=1, mlp_dim=1),
 }
 """What no file says because the architecture fixes it."""
 _ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}

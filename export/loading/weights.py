@@ -57,9 +57,10 @@ def plan_weights(
     """
     parts: dict[str, dict[int, str]] = {}
     leftover: list[str] = []
+    shared = set(rules.ties.values())
     for stored in weights:
         name, number = rules.ours(stored)
-        if name in wanted:
+        if name in wanted or name in shared:
             if number in parts.setdefault(name, {}):
                 raise CheckpointError(
                     f"expected each weight once, found {name!r} as {parts[name][number]!r} and as {stored!r}."

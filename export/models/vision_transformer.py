@@ -22,7 +22,7 @@ class VisionConfig:
 
     Args:
         image_size: Side of the square input, pixels.
-        patch_size: Side of a patch, pixels; divides ``image_size``.
+        patch_size: Side of a patch, pixels; what is left of ``image_size`` at the right and below is not looked at.
         width: Channels of a token.
         depth: Blocks in the published tower; blocks after ``read_block`` are never built.
         heads: Attention heads; divides ``width``.
@@ -260,7 +260,13 @@ class VisionTransformer(nn.Module):
 
 
 def patchify(images: Tensor, size: int) -> Tensor:
-    """(images, height, width, channels) -> (images, patches, size * size * channels), row-major, any dtype."""
+    """(images, height, width, channels) -> (images, patches, size * size * channels), row-major, any dtype.
+
+    Pixels that fill no patch are dropped at the right and below, as by a convolution (SigLIP: 384 = 27 * 14 + 6).
+    """
     count, height, width, channels = images.shape
-    tiles = images.reshape(count, height // size, size, width // size, size * channels)
+    rows, columns = height // size, width // size
+    if (rows * size, columns * size) != (height, width):
+        images = images[:, : rows * size, : columns * size]
+    tiles = images.reshape(count, rows, size, columns, size * channels)
     return tiles.transpose(2, 3).reshape(count, -1, size * size * channels)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from saccade.export.families.openvla_oft import VisionBackbone
+from saccade.export.models.vision_backbone import VisionBackbone
 from saccade.sim.tabletop.cameras import SLOTS
 from saccade.sim.training.demonstrations import CLASSES
 from saccade.sim.training.shards import Shards, in_batches

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from saccade.export.families.generating import generate
+from saccade.export.families.generating import GeneratingModel, generate
 from saccade.export.families.llava import Llava
 from saccade.export.graph.capture import StepPorts, to_graph
 from saccade.export.graph.generation import GenerationStep
@@ -19,8 +19,8 @@ from saccade.export.graph.prefill import PrefillOutputs, PrefillStep, cache_name
 from saccade.export.graph.selecting import initial_state
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import ExportError
-from tests.export.families.published import CLIP_PROCESSOR, pictures, save
-from tests.export.families.test_llava import TEXT, ours, reference
+from tests.export.families.published import pictures, save
+from tests.export.families.test_llava import PROCESSOR, TEXT, ours, reference
 
 NEW = 7
 QUESTION = [11, 12, 13, 14]
@@ -28,14 +28,14 @@ QUESTION = [11, 12, 13, 14]
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Llava:
-    return ours(save(reference(), tmp_path_factory.mktemp("llava"), CLIP_PROCESSOR))
+    return ours(save(reference(), tmp_path_factory.mktemp("llava"), PROCESSOR))
 
 
-def inputs(model: Llava, words: list[int], seed: int = 0) -> tuple[Tensor, ...]:
+def inputs(model: GeneratingModel, words: list[int], seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
     lengths = torch.tensor([len(words)])
     padded = torch.tensor([[*words, *[0] * (TEXT - len(words))]])
-    mask, positions, _ = model.sequence_inputs(lengths)
-    return torch.from_numpy(pictures(1, 20, 20, seed))[None], padded, mask, positions
+    mask = model.sequence_inputs(lengths).mask
+    return torch.from_numpy(pictures(1, 20, 20, seed))[None], padded, mask
 
 
 def step_of(model: Llava, name: str, keep: int, **options: object) -> PrefillStep:
@@ -44,9 +44,8 @@ def step_of(model: Llava, name: str, keep: int, **options: object) -> PrefillSte
 
 
 def prefilled(prefill: PrefillStep, words: list[int]) -> PrefillOutputs:
-    images, padded, mask, positions = inputs(prefill.family, words)
     with torch.no_grad():
-        return prefill.prefill(images, padded, (mask, positions), initial_state(prefill))
+        return prefill.prefill(*inputs(prefill.family, words), initial_state(prefill))
 
 
 def decoded(prefill: PrefillStep, words: list[int], new: int = NEW) -> tuple[list[int], list[Tensor]]:

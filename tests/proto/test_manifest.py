@@ -155,7 +155,7 @@ BROKEN: dict[str, tuple[Callable[[Json], None], str]] = {
     "view scores of other views": (add_tensor(name="task.view_scores", role="task", dtype="float32", shape=[1, 3]), r"expected task\.view_scores to be float32\[1, 2\]"),
     "fate of other tokens": (add_tensor(name="fate", role="result", dtype="int64", shape=[1, 7]), r"expected fate to be int64\[1, 8\]"),
     "scores from a robot's bundle": (add_tensor(name="view_scores", role="result", dtype="float32", shape=[1, 2]), r"expected a result tensor that the runtime knows \(actions, kept, fate\)"),
-    "kind unknown": (set_at("kind", to="oracle"), r"\$\.kind: expected one of 'control', 'scorer', found 'oracle'"),
+    "kind unknown": (set_at("kind", to="oracle"), r"\$\.kind: expected one of 'control', 'scorer', 'answer', found 'oracle'"),
     "no action names": (set_at("action", to={"names": [], "units": [], "chunk": 1, "control_hz": 1, "convention": "none"}), r"\$\.action: missing or empty"),
     "gate of no chunk": (set_at("policy", "gate", to={"window": 0, "look_back": 2}), r"\$\.policy\.gate: expected window and look_back in 1\.\.1000, found 0 and 2"),
     "gate without end": (set_at("policy", "gate", to={"window": 3, "look_back": 1 << 40}), r"\$\.policy\.gate: expected window and look_back in"),
@@ -220,10 +220,10 @@ def carry_in_a_scorer(value: Json) -> None:
 
 ACTION = {"names": ["dx"], "units": ["m"], "chunk": 1, "control_hz": 1, "convention": "delta_ee"}
 BROKEN_SCORERS: dict[str, tuple[Callable[[Json], None], str]] = {
-    "action": (set_at("action", to=ACTION), r"\$\.action: expected none in a scorer"),
-    "statistics": (set_at("statistics", to="tokenizer.json"), r"\$\.statistics: expected none in a scorer"),
-    "proprioception": (set_at("proprio", to={"names": ["x"], "units": ["m"]}), r"\$\.proprio: expected none in a scorer"),
-    "carry": (carry_in_a_scorer, r"\$\.carry: expected none in a scorer"),
+    "action": (set_at("action", to=ACTION), r"\$\.action: expected none in a bundle that scores views"),
+    "statistics": (set_at("statistics", to="tokenizer.json"), r"\$\.statistics: expected none in a bundle that scores views"),
+    "proprioception": (set_at("proprio", to={"names": ["x"], "units": ["m"]}), r"\$\.proprio: expected none in a bundle that scores views"),
+    "carry": (carry_in_a_scorer, r"\$\.carry: expected none in a bundle that scores views"),
     "gate": (set_at("policy", "gate", to={"window": 3, "look_back": 2}), r"\$\.policy\.gate: expected actions that are displacements .* found 'none' of nothing"),
     "scores not written": (set_at("profiles", 0, "stages", 0, "outputs", to={}), "write the result 'view_scores'"),
     "scores of other views": (set_at("tensors", 2, "shape", to=[1, 3]), r"expected view_scores to be float32\[1, 2\]"),

@@ -17,6 +17,15 @@ from saccade.export.loading.weights import load_weights
 from tests.export.families.published import CLIP_PROCESSOR, normalised, pictures, randomise, save
 
 IMAGE_ID, BEFORE, TEXT = 90, (1, 7, 8), 16
+PROCESSOR = {
+    **CLIP_PROCESSOR,
+    "do_resize": True,
+    "size": {"shortest_edge": 20},
+    "do_center_crop": True,
+    "crop_size": {"height": 20, "width": 20},
+    "resample": 3,
+    "rescale_factor": 1 / 255,
+}
 DEPLOYMENT = Deployment(before=BEFORE, max_text_tokens=TEXT)
 
 
@@ -62,11 +71,11 @@ def ours(folder: Path) -> Llava:
 @pytest.mark.parametrize(("tied", "kv_heads"), [(False, 2), (True, 4)])
 def test_logits_and_generated_ids_equal_the_reference(tmp_path: Path, *, tied: bool, kv_heads: int) -> None:
     theirs = reference(tied=tied, kv_heads=kv_heads)
-    model = ours(save(theirs, tmp_path / "llava", CLIP_PROCESSOR))
+    model = ours(save(theirs, tmp_path / "llava", PROCESSOR))
     for seed, question in enumerate(([11, 12, 13], [50], [3, 4, 5, 6, 7, 8, 9])):
         image = pictures(1, 20, 20, seed)
         ids = torch.tensor([[*BEFORE, *[IMAGE_ID] * 16, *question]])
-        pixels = normalised(image, CLIP_PROCESSOR)
+        pixels = normalised(image, PROCESSOR)
         padded = torch.tensor([[*question, *[0] * (TEXT - len(question))]])
         lengths = torch.tensor([len(question)])
         with torch.no_grad():

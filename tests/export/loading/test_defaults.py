@@ -9,6 +9,7 @@ import transformers
 from transformers.models.qwen2_5_vl.configuration_qwen2_5_vl import Qwen2_5_VLTextConfig
 from transformers.models.qwen2_vl.configuration_qwen2_vl import Qwen2VLTextConfig
 from transformers.models.qwen3_vl.configuration_qwen3_vl import Qwen3VLTextConfig
+from transformers.models.smolvlm.configuration_smolvlm import SmolVLMVisionConfig
 
 from saccade.export.loading.json_fields import JsonFields
 from saccade.export.loading.text_decoder import TEXT_MODELS, read_text_model, text_fields
@@ -27,6 +28,7 @@ TEXT_CLASSES: dict[str, Any] = {
 TOWER_CLASSES: dict[str, Any] = {
     "clip_vision_model": transformers.CLIPVisionConfig,
     "siglip_vision_model": transformers.SiglipVisionConfig,
+    "smolvlm_vision": SmolVLMVisionConfig,
 }
 ALWAYS_BIASED = {"qwen2", "qwen2_vl_text", "qwen2_5_vl_text"}
 """The bias is in the architecture, no field of the configuration."""

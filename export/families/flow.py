@@ -1,0 +1,233 @@
+"""What all families share that draw their actions out of noise: a prefix that runs once, an expert that runs per step.
+
+    prefix: [visual] [text ...]            through the decoder -> keys and values of every layer
+    suffix: [lead: e.g. the robot's state] [actions]   through the expert, which attends to [prefix; suffix]
+
+Actions x start as noise at time 1 and follow the expert's velocity down to time 0 in Euler steps. Whatever depends on
+time alone is folded into constants, one row for each step, so that a step's graph has no time in it: only that row.
+
+Source:
+    Flow matching as in π0 (2410.24164); times and their sines as in lerobot 0.6.1 (``euler_integrate``,
+    ``create_sinusoidal_pos_embedding``).
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence as Several
+from dataclasses import dataclass
+from typing import NamedTuple, cast
+
+import torch
+from torch import Tensor, nn
+
+from saccade.export.families.sequence import Sequence
+from saccade.export.models.decoder import MASKED_LOGIT, Decoder, DecoderLayer, Rotary
+from saccade.export.models.expert import Expert, LayerContext
+
+
+@dataclass(frozen=True, kw_only=True)
+class FlowConfig:
+    """How actions come out of noise.
+
+    Args:
+        chunk: Actions in a chunk.
+        action_dim: Numbers in an action, padding to the model's width included.
+        steps: Euler steps.
+        min_period: Of the time embedding's fastest sine.
+        max_period: Of its slowest.
+    """
+
+    chunk: int
+    action_dim: int
+    steps: int = 10
+    min_period: float = 4e-3
+    max_period: float = 4.0
+
+
+class LayerMemory(NamedTuple):
+    """What one prefix layer leaves to the expert layer at its height.
+
+    Args:
+        key: After rotary, ``(batch, kv_heads, tokens, head_dim)``; only tokens that are alive at this layer.
+        value: The same shape.
+        mask: bool ``(batch, tokens)``, False at padding and at views that are absent.
+    """
+
+    key: Tensor
+    value: Tensor
+    mask: Tensor
+
+
+class Observed(NamedTuple):
+    """What all denoising steps of one control step share.
+
+    Args:
+        contexts: One for each expert layer.
+        lead: Suffix tokens in front of the actions, ``(batch, lead, expert_width)``; None = there are none.
+    """
+
+    contexts: tuple[LayerContext, ...]
+    lead: Tensor | None
+
+
+class FlowModel(nn.Module, ABC):
+    """A decoder for the prefix, an expert for the suffix, and the integration.
+
+    :meth:`fold` comes after loading and before anything else.
+
+    Args:
+        flow: How actions come out of noise.
+        decoder: Of the prefix; nobody reads what its last layer writes, so it has no final norm.
+        expert: As many layers as the decoder.
+        expert_width: Channels of a suffix token.
+        suffix_order: For each suffix token, lead first: it sees those whose order is not higher than its own.
+    """
+
+    time_constants: Tensor
+    """What :meth:`fold` leaves: float32, one row for each step; :meth:`denoise` takes a row."""
+
+    def __init__(
+        self,
+        flow: FlowConfig,
+        decoder: Decoder,
+        expert: Expert,
+        expert_width: int,
+        suffix_order: tuple[int, ...],
+    ) -> None:
+        super().__init__()
+        self.flow = flow
+        self.suffix_order = suffix_order
+        self.decoder = decoder
+        self.expert = expert
+        self.expert_width = expert_width
+        self.action_out_proj = nn.Linear(expert_width, flow.action_dim)
+
+    @abstractmethod
+    def fold_time(self, embeddings: Tensor) -> Tensor:
+        """Turn time embeddings, float64 ``(steps, expert_width)``, into constants and give up the weights they used.
+
+        Returns:
+            float32 ``(steps, ...)``.
+        """
+
+    @abstractmethod
+    def embed_actions(self, x: Tensor, time: Tensor) -> Tensor:
+        """Noisy actions ``(batch, chunk, action_dim)`` and one row of constants -> ``(batch, chunk, expert_width)``."""
+
+    def modulations(self, time: Tensor) -> Tensor | None:
+        """Return what a row of constants says about the expert's norms; None where they have weights."""
+        return None
+
+    @torch.no_grad()
+    def fold(self) -> None:
+        """Fold time into constants; once, after the weights were loaded."""
+        embeddings = time_embeddings(self.flow, self.expert_width).to(self.action_out_proj.weight.device)
+        self.register_buffer("time_constants", self.fold_time(embeddings))
+
+    def remember(self, prefix: Sequence) -> tuple[LayerMemory, ...]:
+        """Run the prefix; of the last layer only keys and values, since nobody reads what it would write."""
+        decoder = self.decoder
+        rotary = decoder.rotary(prefix.positions)
+        bias = decoder.attention_bias(prefix.mask, prefix.order, prefix.order)
+        hidden, memory = prefix.hidden, []
+        for layer in decoder.layers[:-1]:
+            output = layer(hidden, rotary, bias)
+            hidden = output.hidden
+            memory.append(LayerMemory(output.attention.key, output.attention.value, prefix.mask))
+        last = cast(DecoderLayer, decoder.layers[-1])
+        normed = last.input_layernorm(hidden)
+        key, value = rotary.apply(last.self_attn.keys(normed)), last.self_attn.values(normed)
+        return (*memory, LayerMemory(key, value, prefix.mask))
+
+    def observe(
+        self, memory: Several[LayerMemory], suffix_positions: Tensor, lead: Tensor | None = None
+    ) -> Observed:
+        """Prepare what does not change between steps.
+
+        Args:
+            memory: Of each prefix layer; a policy may have left fewer tokens to later ones.
+            suffix_positions: int64 ``(batch, suffix)``.
+            lead: ``(batch, lead, expert_width)``.
+        """
+        rotary = self.decoder.rotary(suffix_positions)
+        biases: dict[int, Tensor] = {}
+        for layer in memory:
+            if id(layer.mask) not in biases:
+                biases[id(layer.mask)] = joint_bias(layer.mask, self.suffix_order)
+        contexts = [
+            self.context(index, layer, biases[id(layer.mask)], rotary) for index, layer in enumerate(memory)
+        ]
+        return Observed(tuple(contexts), lead)
+
+    def context(self, index: int, memory: LayerMemory, bias: Tensor, rotary: Rotary) -> LayerContext:
+        """Return what expert layer ``index`` makes of its prefix layer: here, joint attention over both."""
+        return LayerContext(memory.key, memory.value, bias, rotary)
+
+    def denoise(self, x: Tensor, time: Tensor, observed: Observed) -> Tensor:
+        """Return the velocity of noisy actions.
+
+        Args:
+            x: float32 ``(batch, chunk, action_dim)``.
+            time: The step's row of :attr:`time_constants`.
+            observed: From :meth:`observe`.
+
+        Returns:
+            float32, the shape of ``x``.
+        """
+        tokens = self.embed_actions(x.to(self.action_out_proj.weight.dtype), time)
+        lead = observed.lead
+        suffix = tokens if lead is None else torch.cat([lead, tokens], dim=1)
+        states = self.expert(suffix, observed.contexts, self.modulations(time))
+        velocity: Tensor = self.action_out_proj(states if lead is None else states[:, lead.shape[1] :])
+        return velocity.float()
+
+    def sample(self, noise: Tensor, observed: Observed) -> Tensor:
+        """Integrate from noise, float32 ``(batch, chunk, action_dim)``, to normalised actions of the same shape."""
+        x, step = noise, -1.0 / self.flow.steps
+        for time in self.time_constants.unbind(0):
+            x = x + step * self.denoise(x, time, observed)
+        return x
+
+
+def time_embeddings(flow: FlowConfig, width: int) -> Tensor:
+    """Return sines, then cosines of each step's time, float64 ``(steps, width)`` of float32 precision.
+
+    The reference takes times in float32, angles and sines in float64, and rounds what comes out.
+    """
+    times = torch.tensor([1.0 + step * (-1.0 / flow.steps) for step in range(flow.steps)]).double()
+    fraction = torch.linspace(0.0, 1.0, width // 2, dtype=torch.float64)
+    period = flow.min_period * (flow.max_period / flow.min_period) ** fraction
+    angles = times[:, None] * (2 * math.pi / period)
+    return torch.cat([angles.sin(), angles.cos()], dim=1).float().double()
+
+
+def joint_bias(mask: Tensor, suffix_order: tuple[int, ...]) -> Tensor:
+    """Return what suffix rows add to the logits of ``[prefix; suffix]``: 0 where a key may be seen.
+
+    Args:
+        mask: Of the prefix, bool ``(batch, prefix)``; suffix rows see all of it that is valid.
+        suffix_order: A suffix row sees suffix tokens whose order is not higher than its own.
+
+    Returns:
+        float32 ``(batch, 1, suffix, prefix + suffix)``, ``MASKED_LOGIT`` where a key may not be seen.
+    """
+    order = torch.tensor(suffix_order, device=mask.device)
+    among = order[None, :] <= order[:, None]
+    rows = len(suffix_order)
+    seen = torch.cat(
+        [mask[:, None, :].expand(-1, rows, -1), among.expand(mask.shape[0], -1, -1)],
+        dim=2,
+    )
+    return torch.where(seen, 0.0, MASKED_LOGIT).unsqueeze(1)
+
+
+def suffix_positions(mask: Tensor, suffix: int) -> Tensor:
+    """Return where ``suffix`` tokens stand behind the valid tokens of a whole prefix, int64 ``(batch, suffix)``.
+
+    Args:
+        mask: bool ``(batch, prefix)``, before a policy dropped any token.
+        suffix: How many.
+    """
+    return mask.sum(dim=1, keepdim=True) + torch.arange(suffix, device=mask.device)

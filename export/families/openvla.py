@@ -1,0 +1,196 @@
+"""OpenVLA: two towers' patches through an MLP into a causal Llama that says one action, a token for each dimension.
+
+    [BOS] [visual: patches] [In: What action should the robot take to <task>? Out:, padded on its right] -> tokens
+
+Source:
+    OpenVLA (2406.09246), openvla/openvla c8f03f4. Greedy over the whole vocabulary, as there. Pictures come in as
+    squares of the towers' size, which the published processor makes of any picture (bicubic, its aspect disregarded).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from saccade.export.families.action_tokens import ActionBounds, ActionTokens
+from saccade.export.families.deployment import Deployment
+from saccade.export.families.generating import GeneratingModel, generate
+from saccade.export.families.prompt_frame import IMAGE, PromptFrame, frame_prompt, grid_items
+from saccade.export.loading import prismatic
+from saccade.export.loading.data_sets import read_data_set
+from saccade.export.loading.key_rules import KeyRules
+from saccade.export.loading.text_decoder import TextModel
+from saccade.export.loading.torch_heads import head_steps
+from saccade.export.models.vision_backbone import VisionBackbone, vision_projector
+from saccade.export.models.vision_transformer import VisionConfig, VisionTransformer
+from saccade.policies.base import Grid
+from saccade.proto.errors import CheckpointError, InstructionError
+
+MODEL_TYPE = prismatic.MODEL_TYPE
+PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
+SPACE_ID = 29871
+"""Llama's lone space, which stood between prompt and first action in training."""
+
+
+@dataclass(frozen=True)
+class OpenVlaConfig:
+    """Everything that shapes weights and graph, and what the answer means.
+
+    Args:
+        towers: One, or two of one token count.
+        text: The language model.
+        frame: The prompt.
+        tokens: Which token ids are actions.
+        bounds: Of the data set whose actions are asked for.
+    """
+
+    towers: tuple[VisionConfig, ...]
+    text: TextModel
+    frame: PromptFrame
+    tokens: ActionTokens
+    bounds: ActionBounds
+
+    @property
+    def grid(self) -> Grid:
+        """How visual tokens tile the one picture."""
+        return Grid(1, self.towers[0].side, self.towers[0].side)
+
+    @property
+    def action_dim(self) -> int:
+        """Numbers in an action, and tokens of an answer."""
+        return len(self.bounds.low)
+
+
+def read_config(folder: Path, deployment: Deployment) -> OpenVlaConfig:
+    """Read the configuration of a checkpoint.
+
+    Args:
+        folder: Of the checkpoint.
+        deployment: How it will be used; one view, and nothing but BOS before it.
+
+    Raises:
+        CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
+    """
+    if head_steps(folder, "action_head"):
+        raise CheckpointError(
+            f"{folder.name}: expected no action head beside an OpenVLA model, found one: this is OpenVLA-OFT; read it "
+            "as openvla_oft."
+        )
+    model = prismatic.read_prismatic(folder, causal=True)
+    if deployment.views != 1 or deployment.before not in {(), (model.bos_id,)} or deployment.between:
+        raise CheckpointError(
+            f"openvla: expected 1 view with BOS ({model.bos_id}) before it, found {deployment.views} views, "
+            f"{list(deployment.before)} before and {list(deployment.between)} between them."
+        )
+    bounds = ActionBounds(*read_data_set(folder, deployment.statistics_key).bounds("action", "q01", "q99"))
+    if deployment.max_text_tokens <= len(bounds.low):
+        raise CheckpointError(
+            f"openvla: max_text_tokens: expected room for a prompt and {len(bounds.low)} action tokens, found "
+            f"{deployment.max_text_tokens}."
+        )
+    side = model.towers[0].side
+    items = frame_prompt((model.bos_id,), [grid_items(side, side, newline=False)], ())
+    return OpenVlaConfig(
+        model.towers,
+        model.text,
+        PromptFrame(items, deployment.max_text_tokens),
+        ActionTokens(model.action_end, model.action_edges),
+        bounds,
+    )
+
+
+def key_rules(config: OpenVlaConfig) -> KeyRules:
+    """Return how stored weights come to our names."""
+    rules = KeyRules(
+        rename=((r"^language_model\.model\.", "decoder."), (r"^language_model\.lm_head\.", "lm_head.")),
+        ties={"lm_head.weight": "decoder.embed_tokens.weight"} if config.text.is_tied else {},
+    )
+    return prismatic.key_rules(config.towers, rules)
+
+
+class OpenVla(GeneratingModel):
+    """The model."""
+
+    def __init__(self, config: OpenVlaConfig) -> None:
+        super().__init__(config.text.decoder, config.frame)
+        self.config = config
+        self.vision_backbone = VisionBackbone(config.towers)
+        self.projector = vision_projector(config.towers, config.text.decoder.width)
+
+    @property
+    def towers(self) -> tuple[VisionTransformer, ...]:
+        """The towers, in the order of their channels."""
+        return self.vision_backbone.towers
+
+    @property
+    def grid(self) -> Grid:
+        """How visual tokens tile the picture."""
+        return self.config.grid
+
+    def visual_tokens(self, images: Tensor) -> Tensor:
+        """uint8 ``(batch, 1, height, width, 3)`` -> tower features ``(batch, visual, vision_width)``."""
+        features: Tensor = self.vision_backbone(images.float().flatten(0, 1))
+        return features.reshape(images.shape[0], -1, features.shape[-1])
+
+    def embed_visual(self, tower_tokens: Tensor) -> Tensor:
+        """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``."""
+        embedded: Tensor = self.projector(tower_tokens)
+        return embedded
+
+
+def build(config: OpenVlaConfig) -> OpenVla:
+    """Return the model without its weights, on the meta device."""
+    with torch.device("meta"):
+        return OpenVla(config)
+
+
+def prompt(views: int) -> str:
+    """Return the text around the picture; the space at its end becomes the lone space, see :func:`close_prompt`."""
+    return IMAGE * views + PROMPT + " "
+
+
+def picture_size(config: OpenVlaConfig) -> tuple[int, int]:
+    """Return height and width of the picture that the graph takes, pixels."""
+    return config.towers[0].image_size, config.towers[0].image_size
+
+
+def prompt_text(instruction: str) -> str:
+    """Return the prompt of an instruction, which the published models know in lower case only."""
+    return PROMPT.format(instruction=instruction.strip().lower())
+
+
+def close_prompt(ids: Sequence[int]) -> tuple[int, ...]:
+    """End the tokens of a prompt (without BOS) in the lone space; without it the first action is wrong."""
+    return tuple(ids) if ids and ids[-1] == SPACE_ID else (*ids, SPACE_ID)
+
+
+def act(model: OpenVla, image: NDArray[np.uint8], ids: Sequence[int]) -> NDArray[np.float64]:
+    """Answer one observation, slowly: every token from the start.
+
+    Args:
+        model: The model.
+        image: uint8 ``(height, width, 3)``, RGB.
+        ids: Of :func:`prompt_text`, closed by :func:`close_prompt`.
+
+    Returns:
+        float64 ``(action_dim,)``, physical units.
+
+    Raises:
+        InstructionError: Prompt and answer are longer than the model has room for.
+    """
+    config = model.config
+    room = config.frame.max_text_tokens - config.action_dim
+    if len(ids) > room:
+        raise InstructionError(f"openvla: expected a prompt of at most {room} tokens, found {len(ids)}.")
+    padded = torch.zeros(1, config.frame.max_text_tokens, dtype=torch.int64)
+    padded[0, : len(ids)] = torch.tensor(ids)
+    with torch.no_grad():
+        visual = model.embed_visual(model.visual_tokens(torch.from_numpy(image)[None, None]))
+        said = generate(model, visual, padded, torch.tensor([len(ids)]), config.action_dim)
+    return config.bounds.physical(config.tokens.normalised(said[0].numpy()))

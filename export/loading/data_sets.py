@@ -1,0 +1,100 @@
+"""Statistics of the data sets that a published robot model was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from math import isfinite
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.proto.errors import CheckpointError
+
+DATA_SETS_NAME = "dataset_statistics.json"
+_CONFIG_NAME = "config.json"
+
+
+class Bounds(NamedTuple):
+    """Which physical values become -1 and 1, for each dimension.
+
+    Args:
+        low: Becomes -1.
+        high: Becomes 1.
+        mask: True = scaled, False = passed as it is.
+    """
+
+    low: tuple[float, ...]
+    high: tuple[float, ...]
+    mask: tuple[bool, ...]
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """Statistics of one data set.
+
+    Args:
+        name: Of the data set.
+        where: What errors call it.
+        values: ``action`` and ``proprio``, each with ``q01``, ``q99``, ``min``, ``max`` ... for each dimension.
+    """
+
+    name: str
+    where: str
+    values: Mapping[str, Any]
+
+    def bounds(self, part: str, low: str, high: str) -> Bounds:
+        """Return which physical values become -1 and 1.
+
+        Args:
+            part: ``action`` or ``proprio``.
+            low: Statistic that becomes -1, e.g. ``q01``.
+            high: Statistic that becomes 1, e.g. ``q99``.
+
+        Raises:
+            CheckpointError: Something is missing, of different lengths, not finite, or upside down.
+        """
+        fields = JsonFields(self.values, self.where).child(part)
+        lows, highs = fields.items(low, float), fields.items(high, float)
+        mask = fields.items("mask", bool) if fields.has("mask") else (True,) * len(lows)
+        if not lows or not len(lows) == len(highs) == len(mask):
+            raise CheckpointError(
+                f"{self.where}: {part}: expected {low}, {high} and mask of one length, found {len(lows)}, {len(highs)} "
+                f"and {len(mask)}."
+            )
+        for dim, (least, most) in enumerate(zip(lows, highs, strict=True)):
+            if mask[dim] and not (isfinite(least) and isfinite(most) and least <= most):
+                raise CheckpointError(
+                    f"{self.where}: {part}: dimension {dim}: expected finite {low} <= {high}, found {least} and {most}."
+                )
+        return Bounds(lows, highs, mask)
+
+
+def read_data_set(folder: Path, key: str | None) -> DataSet:
+    """Read the statistics: ``dataset_statistics.json`` of a fine-tuned checkpoint, else ``norm_stats`` of its config.
+
+    Args:
+        folder: Of the checkpoint.
+        key: Which data set; None = the only one.
+
+    Raises:
+        CheckpointError: There are none, none of that name, or several and no choice.
+    """
+    where, values = f"{_CONFIG_NAME}: norm_stats", read_object(folder, _CONFIG_NAME).get("norm_stats")
+    if (folder / DATA_SETS_NAME).is_file():
+        where, values = DATA_SETS_NAME, read_object(folder, DATA_SETS_NAME)
+    if not isinstance(values, Mapping) or not values:
+        raise CheckpointError(
+            f"expected statistics of at least one data set in {DATA_SETS_NAME} or in {_CONFIG_NAME} under norm_stats, "
+            "found none; copy what the model was trained with."
+        )
+    if key is None and len(values) > 1:
+        raise CheckpointError(
+            f"{where}: expected a choice (statistics_key) among the data sets {', '.join(values)}, found none."
+        )
+    name = next(iter(values)) if key is None else key
+    if name not in values:
+        raise CheckpointError(f"{where}: expected one of the data sets {', '.join(values)}, found {name!r}.")
+    if not isinstance(values[name], Mapping):
+        raise CheckpointError(f"{where}: {name}: expected an object, found {type(values[name]).__name__}.")
+    return DataSet(name, f"{where}: {name}", values[name])

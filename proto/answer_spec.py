@@ -1,0 +1,35 @@
+"""How a bundle that answers in text goes from one token to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from saccade.proto.errors import ManifestError
+
+
+@dataclass(frozen=True)
+class AnswerSpec:
+    """What the runtime needs to know to generate.
+
+    Args:
+        vocab_size: Length of the logits.
+        max_new_tokens: Room in the caches behind a prompt.
+        first_position: Rotary position of the first token of the question; those that follow count up from it.
+        end_ids: Tokens that end an answer.
+    """
+
+    vocab_size: int
+    max_new_tokens: int
+    first_position: int
+    end_ids: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        if self.vocab_size < 1 or self.max_new_tokens < 1 or self.first_position < 0:
+            raise ManifestError(
+                "answer: expected vocab_size and max_new_tokens >= 1 and first_position >= 0, found "
+                f"{self.vocab_size}, {self.max_new_tokens} and {self.first_position}."
+            )
+        if not self.end_ids or not all(0 <= token < self.vocab_size for token in self.end_ids):
+            raise ManifestError(
+                f"answer: expected end_ids, each below {self.vocab_size}, found {list(self.end_ids)}."
+            )

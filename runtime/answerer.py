@@ -1,0 +1,147 @@
+"""Questions about pictures, answered in text, token by token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.proto.answer_spec import AnswerSpec
+from saccade.proto.errors import BundleError, EngineError, ImageError, QuestionError
+from saccade.proto.manifest import Manifest
+from saccade.proto.manifest_rules import FULL_PROFILE, LOGITS
+from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.sampling import Sampler, Sampling
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What one token adds to an answer.
+
+    Args:
+        token: Its id.
+        text: The text that is certain now; may be empty.
+        is_last: The answer ends with it.
+        timings_ns: By stage.
+    """
+
+    token: int
+    text: str
+    is_last: bool
+    timings_ns: dict[str, int] = field(default_factory=dict)
+
+
+class Answerer:
+    """Answers one question at a time.
+
+    Args:
+        program: Of a bundle that answers; used by nobody else.
+        profile: Used where a question names none.
+
+    Raises:
+        BundleError: The bundle does not answer.
+        UnknownProfileError: The bundle has no such profile.
+    """
+
+    def __init__(self, program: ProgramExecutor, *, profile: str = FULL_PROFILE) -> None:
+        self.manifest = program.manifest
+        self._spec = answer_spec(self.manifest)
+        self._program = program
+        self._profile = self.manifest.profile(profile).name
+
+    def answer(
+        self,
+        question: str,
+        images: Mapping[str, NDArray[np.uint8]],
+        *,
+        profile: str | None = None,
+        max_new_tokens: int | None = None,
+        sampling: Sampling | None = None,
+    ) -> Iterator[Piece]:
+        """Answer a question; whoever stops asking for pieces stops the answer.
+
+        Args:
+            question: Text.
+            images: By the view's name, uint8 ``(height, width, 3)`` RGB of the manifest's size.
+            profile: Overrides the answerer's.
+            max_new_tokens: At most so many; None = as many as the bundle has room for.
+            sampling: None = greedy.
+
+        Raises:
+            InstructionError: The question is empty or too long.
+            ImageError: A picture is missing, unknown, or of another size or dtype.
+            QuestionError: More tokens are asked for than there is room for, or none.
+            EngineError: The engine failed, or gave logits that are not finite.
+        """
+        chosen = self.manifest.profile(profile or self._profile).name
+        limit = self._limit(max_new_tokens)
+        tokens = self._program.tokens.encode(question)
+        self._check(images)
+        self._program.reset()
+        self._program.set_instruction(question)
+        self._program.set_images(images)
+        return self._pieces(chosen, limit, tokens.count, Sampler(sampling or Sampling()))
+
+    def _pieces(self, profile: str, limit: int, text_tokens: int, sampler: Sampler) -> Iterator[Piece]:
+        words = self._program.tokens.words()
+        timings_ns: dict[str, int] = {}
+        logits = self._program.step(profile, timings_ns)[LOGITS][0]
+        for number in range(limit):
+            token = sampler.choose(_finite(logits))
+            ends = token in self._spec.end_ids
+            is_last = ends or number == limit - 1
+            yield Piece(token, "" if ends else words.add(token), is_last, timings_ns)
+            if is_last:
+                return
+            timings_ns = {}
+            started = time.monotonic_ns()
+            position = self._spec.first_position + text_tokens + number
+            logits = self._program.next_token(profile, token, position, timings_ns)
+            timings_ns["token"] = time.monotonic_ns() - started
+
+    def _limit(self, wanted: int | None) -> int:
+        room = self._spec.max_new_tokens
+        if wanted is not None and not 1 <= wanted <= room:
+            raise QuestionError(
+                f"expected 1 to {room} new tokens, the room of this bundle, found {wanted}; ask for fewer, or export "
+                "with a larger --max-new-tokens."
+            )
+        return room if wanted is None else wanted
+
+    def _check(self, images: Mapping[str, NDArray[np.uint8]]) -> None:
+        names = [view.name for view in self.manifest.views]
+        if sorted(images) != sorted(names):
+            raise ImageError(
+                f"expected the pictures {', '.join(names)}, found {', '.join(images) or 'none'}."
+            )
+        for view in self.manifest.views:
+            picture, shape = images[view.name], (view.height, view.width, 3)
+            if picture.dtype != np.uint8 or picture.shape != shape:
+                raise ImageError(
+                    f"picture {view.name!r}: expected uint8 {list(shape)}, found {picture.dtype} {list(picture.shape)}."
+                )
+
+
+def answer_spec(manifest: Manifest) -> AnswerSpec:
+    """Return how the bundle answers.
+
+    Raises:
+        BundleError: It does not.
+    """
+    if manifest.answer is None:
+        raise BundleError(
+            f"expected a bundle that answers questions, found {manifest.name!r}, which is of kind "
+            f"{manifest.kind.value!r}; export a family that generates text."
+        )
+    return manifest.answer
+
+
+def _finite(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not np.isfinite(logits).all():
+        raise EngineError(
+            "expected finite logits, found NaN or infinity; compare the bundle's parity receipt."
+        )
+    return logits

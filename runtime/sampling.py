@@ -1,0 +1,68 @@
+"""Which token comes next: the likeliest one, or a seeded draw from the likeliest few."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.proto.errors import QuestionError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How to choose.
+
+    Args:
+        temperature: 0 = greedy; else logits are divided by it.
+        top_k: Draw from so many of the likeliest; 0 = from all.
+        top_p: Draw from the fewest whose probabilities reach this sum.
+        seed: Of the draws.
+
+    Raises:
+        QuestionError: Out of range.
+    """
+
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not (
+            math.isfinite(self.temperature)
+            and self.temperature >= 0
+            and self.top_k >= 0
+            and 0 < self.top_p <= 1
+        ):
+            raise QuestionError(
+                "expected a temperature of 0 or more, top_k of 0 or more and top_p above 0 and at most 1, found "
+                f"{self.temperature}, {self.top_k} and {self.top_p}."
+            )
+
+
+class Sampler:
+    """Draws the tokens of one answer."""
+
+    def __init__(self, sampling: Sampling) -> None:
+        self._sampling = sampling
+        self._random = np.random.default_rng(sampling.seed)
+
+    def choose(self, logits: NDArray[np.float32]) -> int:
+        """Return a token.
+
+        Args:
+            logits: ``(vocab_size,)``, finite.
+        """
+        sampling = self._sampling
+        if sampling.temperature == 0:
+            return int(logits.argmax())
+        order = np.argsort(-logits, kind="stable")[: sampling.top_k or len(logits)]
+        scaled = (logits[order].astype(np.float64) - float(logits[order[0]])) / sampling.temperature
+        weights = np.exp(scaled)
+        weights /= weights.sum()
+        # The fewest tokens that reach top_p: those before which less than top_p lies.
+        weights = np.where(np.cumsum(weights) - weights < sampling.top_p, weights, 0.0)
+        return int(self._random.choice(order, p=weights / weights.sum()))

@@ -1,0 +1,184 @@
+"""A generating checkpoint to a bundle to an answer: the runtime against transformers' own generate."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from saccade.export.answering import AnsweringRequest, export_answering
+from saccade.proto.errors import (
+    BundleError,
+    CheckpointError,
+    ImageError,
+    InstructionError,
+    PolicyError,
+    QuestionError,
+)
+from saccade.runtime.answerer import Answerer
+from saccade.runtime.bundle import Bundle
+from saccade.runtime.engines.ort import OrtBackend
+from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.sampling import Sampling
+from saccade.runtime.session import Session
+from tests.export.families.published import normalised, pictures, save
+from tests.export.families.test_llava import IMAGE_ID, PROCESSOR, reference
+
+WORDS = ["<pad>", "<s>", "</s>", "USER:", "ASSISTANT:", *(f"w{number}" for number in range(85)), "<image>"]
+QUESTIONS = ("w3 w4 w80", "w9", "w1 w2 w3 w4 w5 w6")
+
+
+def write_tokenizer(folder: Path) -> Tokenizer:
+    """One token for each word, spaces between: enough to see where text and pictures meet."""
+    tokenizer = Tokenizer(
+        models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token=WORDS[0])
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens(["<pad>", "<s>", "</s>", "<image>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = save(reference(), tmp_path_factory.mktemp("published") / "llava-tiny", PROCESSOR)
+    write_tokenizer(path)
+    (path / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, "pad_token_id": 0}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    out = tmp_path_factory.mktemp("bundles") / "answers"
+    request = AnsweringRequest(
+        checkpoint=folder,
+        out=out,
+        policy="center_crop",
+        options={"insertion_layer": 1},
+        keep_ratios=(1.0, 0.25),
+        max_text_tokens=12,
+        max_new_tokens=6,
+    )
+    export_answering(request, lambda what: None)
+    return Bundle.open(out)
+
+
+@pytest.fixture
+def answerer(bundle: Bundle) -> Iterator[Answerer]:
+    with OrtBackend(threads=1) as backend:
+        yield Answerer(ProgramExecutor(bundle, backend))
+
+
+def test_greedy_answers_are_those_of_the_published_class(folder: Path, answerer: Answerer) -> None:
+    theirs = reference()
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    for seed, question in enumerate(QUESTIONS):
+        image = pictures(1, 20, 20, seed)
+        before = tokenizer.encode("USER: ").ids
+        behind = tokenizer.encode(f"\n{question} ASSISTANT:").ids
+        ids = torch.tensor([[*before, *[IMAGE_ID] * 16, *behind]])
+        with torch.no_grad():
+            expected = theirs.generate(
+                input_ids=ids,
+                pixel_values=normalised(image, PROCESSOR),
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=6,
+                do_sample=False,
+                eos_token_id=2,
+                pad_token_id=0,
+            )[0, ids.shape[1] :].tolist()
+        pieces = list(answerer.answer(question, {"image0": image[0]}))
+        assert [piece.token for piece in pieces] == expected
+        assert [piece.is_last for piece in pieces] == [False] * (len(expected) - 1) + [True]
+        shown = [token for token in expected if token != 2]
+        assert "".join(piece.text for piece in pieces).split() == tokenizer.decode(shown).split()
+
+
+def test_a_pruned_profile_answers_and_an_answer_leaves_nothing_behind(answerer: Answerer) -> None:
+    image = {"image0": pictures(1, 20, 20)[0]}
+    once = [piece.token for piece in answerer.answer(QUESTIONS[0], image, profile="keep25")]
+    list(answerer.answer(QUESTIONS[2], image))
+    next(answerer.answer(QUESTIONS[1], image))  # broken off
+    again = list(answerer.answer(QUESTIONS[0], image, profile="keep25"))
+    assert [piece.token for piece in again] == once
+    assert set(again[0].timings_ns) == {"stage.prompt"} and set(again[-1].timings_ns) == {
+        "stage.token",
+        "token",
+    }
+
+
+def test_sampling_is_seeded_and_bounded(answerer: Answerer) -> None:
+    image = {"image0": pictures(1, 20, 20)[0]}
+
+    def tokens(**options: float) -> list[int]:
+        sampling = Sampling(**options)  # type: ignore[arg-type]
+        return [piece.token for piece in answerer.answer(QUESTIONS[0], image, sampling=sampling)]
+
+    assert tokens(temperature=3.0, seed=1) == tokens(temperature=3.0, seed=1)
+    assert len({tuple(tokens(temperature=3.0, seed=seed)) for seed in range(6)}) > 1
+    assert tokens(temperature=3.0, top_k=1, seed=4) == tokens()
+    assert len([*answerer.answer(QUESTIONS[0], image, max_new_tokens=2)]) == 2
+
+
+def test_what_cannot_be_answered_is_refused_before_anything_runs(answerer: Answerer) -> None:
+    image = {"image0": pictures(1, 20, 20)[0]}
+    with pytest.raises(InstructionError, match="found an empty one"):
+        answerer.answer(" ", image)
+    with pytest.raises(InstructionError, match="1 to 12 tokens, found 41"):
+        answerer.answer("w1 " * 40, image)
+    with pytest.raises(ImageError, match="expected the pictures image0, found scene"):
+        answerer.answer("w1", {"scene": image["image0"]})
+    with pytest.raises(ImageError, match=r"expected uint8 \[20, 20, 3\], found uint8 \[20, 21, 3\]"):
+        answerer.answer("w1", {"image0": np.zeros((20, 21, 3), np.uint8)})
+    with pytest.raises(QuestionError, match=r"expected 1 to 6 new tokens, .* found 7"):
+        answerer.answer("w1", image, max_new_tokens=7)
+    with pytest.raises(QuestionError, match="temperature of 0 or more"):
+        Sampling(temperature=-1.0)
+
+
+def test_an_answering_bundle_moves_no_arm_and_a_robot_answers_no_question(bundle: Bundle) -> None:
+    with (
+        OrtBackend(threads=1) as backend,
+        pytest.raises(BundleError, match="expected a bundle that controls a robot"),
+    ):
+        Session(ProgramExecutor(bundle, backend))
+
+
+def test_receipts_say_what_was_compared(bundle: Bundle) -> None:
+    parity = json.loads(bundle.file("receipts/parity.json").read_text())["profiles"]
+    assert set(parity) == {"full", "keep25"}
+    assert all(receipt["max_error"] < 1e-3 and receipt["same_tokens"] == 1.0 for receipt in parity.values())
+    assert parity["full"]["change"] == 0.0 < parity["keep25"]["change"]
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"prompt": "<image> and <image> {instruction}"}, CheckpointError, "<image> 1 times"),
+        ({"prompt": "<image> what?"}, CheckpointError, "{instruction} once"),
+        ({"policy": "vla_cash"}, PolicyError, "did you mean 'vla_cache'"),
+        ({"views": 0}, CheckpointError, "expected at least one picture, found views = 0"),
+    ],
+)
+def test_requests_that_cannot_be_are_refused(
+    folder: Path, tmp_path: Path, change: dict[str, object], error: type[Exception], message: str
+) -> None:
+    wanted: dict[str, object] = {"checkpoint": folder, "out": tmp_path / "b", **change}
+    with pytest.raises(error, match=message):
+        export_answering(AnsweringRequest(**wanted), lambda what: None)  # type: ignore[arg-type]
+    assert not (tmp_path / "b").exists()
+
+
+def test_files_that_are_missing_are_named(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    for name in ("tokenizer.json", "config.json", "preprocessor_config.json"):
+        copy = shutil.copytree(folder, tmp_path / name.removesuffix(".json"))
+        (copy / name).unlink()
+        with pytest.raises(CheckpointError, match=f"expected {name}"):
+            export_answering(AnsweringRequest(checkpoint=copy, out=tmp_path / "b"), lambda what: None)
