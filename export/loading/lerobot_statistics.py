@@ -1,0 +1,162 @@
+"""Statistics of lerobot's checkpoints: what turns physical units into a policy's numbers and back.
+
+They lie in the files of its processors: a JSON file lists steps, and the step that normalises names a safetensors file
+with vectors such as ``observation.state.mean``. lerobot passes numbers on as they are where a vector is missing; here
+that is an error.
+
+Source:
+    lerobot 0.6.1, ``NormalizerProcessorStep`` and ``UnnormalizerProcessorStep``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, safe_open
+
+from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.loading.shards import some
+from saccade.proto.errors import CheckpointError
+
+STATE, ACTION = "observation.state", "action"
+_PREPROCESSOR = ("policy_preprocessor.json", "normalizer_processor")
+_POSTPROCESSOR = ("policy_postprocessor.json", "unnormalizer_processor")
+MEAN_STD = "MEAN_STD"
+RANGES = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90")}
+"""Modes that bring a range to -1..1, and the vectors they need."""
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """The linear map of one vector: ``(physical - offset) / divisor - shift``.
+
+    Args:
+        offset: float32 ``(dim,)``: the mean, or the low end of a range.
+        scale: float32 ``(dim,)``, physical units of one normalised unit: the standard deviation, or half a range.
+        divisor: float32 ``(dim,)``: ``scale``, kept off 0 as lerobot does.
+        shift: 0 for a mean; 1 for a range, whose low end becomes -1.
+    """
+
+    offset: NDArray[np.float32]
+    scale: NDArray[np.float32]
+    divisor: NDArray[np.float32]
+    shift: float
+
+    def normalise(self, physical: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map ``(..., dim)`` to the policy's numbers; not clipped."""
+        return (physical - self.offset) / self.divisor - np.float32(self.shift)
+
+    def unnormalise(self, normalised: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Map ``(..., dim)`` back to physical units."""
+        return (normalised + np.float32(self.shift)) * self.scale + self.offset
+
+
+@dataclass(frozen=True)
+class LerobotStatistics:
+    """The maps of one policy."""
+
+    state: Normalisation
+    action: Normalisation
+
+
+def read_statistics(folder: Path, *, state_dim: int, action_dim: int) -> LerobotStatistics:
+    """Read what the processors of a checkpoint were saved with.
+
+    Args:
+        folder: Of the checkpoint.
+        state_dim: Numbers of the robot's state, not padded.
+        action_dim: Numbers of an action, not padded.
+
+    Raises:
+        CheckpointError: A file, step or vector is missing, of the wrong length or not finite, or the numbers are
+            normalised in a way that is not known here.
+    """
+    return LerobotStatistics(
+        state=_read(folder, *_PREPROCESSOR, "STATE", STATE, state_dim),
+        action=_read(folder, *_POSTPROCESSOR, "ACTION", ACTION, action_dim),
+    )
+
+
+def _read(folder: Path, name: str, step: str, kind: str, vector: str, dim: int) -> Normalisation:
+    """Read one vector's statistics from the step of a processor's file."""
+    if not (folder / name).is_file():
+        raise CheckpointError(
+            f"expected {name} in {folder.name}/, found none; a checkpoint that keeps its statistics among its weights "
+            "is brought up to date by lerobot's migrate_policy_normalization."
+        )
+    settings, state_file = _find_step(folder, name, step)
+    mode = settings.child("norm_map").take(kind, str)
+    if mode != MEAN_STD and mode not in RANGES:
+        raise CheckpointError(
+            f"{name}: {step}: norm_map: {kind}: expected one of {', '.join((MEAN_STD, *RANGES))}, found {mode!r}."
+        )
+    wanted = ("mean", "std") if mode == MEAN_STD else RANGES[mode]
+    first, second = _vectors(folder / state_file, [f"{vector}.{part}" for part in wanted], dim)
+    eps = np.float32(settings.take("eps", float))
+    if mode == MEAN_STD:
+        _expect_ordered(state_file, f"{vector}.std", 0.0, second)
+        return Normalisation(first, second, second + eps, shift=0.0)
+    _expect_ordered(state_file, f"{vector}.{wanted[1]}", first, second)
+    half = np.where(second == first, eps, second - first).astype(np.float32) / np.float32(2)
+    return Normalisation(first, half, half, shift=1.0)
+
+
+def _find_step(folder: Path, name: str, step: str) -> tuple[JsonFields, str]:
+    """Return the settings of the one step of a kind, and its state file."""
+    steps = read_object(folder, name).get("steps")
+    if not isinstance(steps, list):
+        raise CheckpointError(f"{name}: expected the list 'steps', found {type(steps).__name__}.")
+    found = [entry for entry in steps if isinstance(entry, Mapping) and entry.get("registry_name") == step]
+    if len(found) != 1:
+        raise CheckpointError(
+            f"{name}: expected one step {step!r}, found {len(found)} of {len(steps)} steps."
+        )
+    fields = JsonFields(found[0], f"{name}: {step}")
+    state_file = fields.take("state_file", str)
+    if Path(state_file).name != state_file or not (folder / state_file).is_file():
+        raise CheckpointError(
+            f"{name}: {step}: state_file: expected a file beside it, found {state_file!r}; copy it from the published "
+            "checkpoint."
+        )
+    return fields.child("config", {"eps": 1e-8}), state_file
+
+
+def _vectors(path: Path, names: list[str], dim: int) -> list[NDArray[np.float32]]:
+    """Read vectors by name, float32 ``(dim,)`` each."""
+    try:
+        with safe_open(path, framework="np") as file:
+            stored = set(file.keys())
+            absent = [name for name in names if name not in stored]
+            if absent:
+                raise CheckpointError(
+                    f"{path.name}: expected {' and '.join(names)}, found {some('missing', absent)}; save the "
+                    "processors with the data set's statistics."
+                )
+            return [_vector(file.get_tensor(name), f"{path.name}: {name}", dim) for name in names]
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(
+            f"{path.name}: expected a whole safetensors file, found: {error}; copy it again."
+        ) from error
+
+
+def _vector(value: NDArray[Any], where: str, dim: int) -> NDArray[np.float32]:
+    if value.shape != (dim,):
+        raise CheckpointError(f"{where}: expected {dim} numbers, found shape {list(value.shape)}.")
+    vector = value.astype(np.float32)
+    if not np.isfinite(vector).all():
+        raise CheckpointError(f"{where}: expected finite numbers, found {vector.tolist()}.")
+    return vector
+
+
+def _expect_ordered(
+    file: str, what: str, low: NDArray[np.float32] | float, high: NDArray[np.float32]
+) -> None:
+    if (high < low).any():
+        raise CheckpointError(
+            f"{file}: {what}: expected at least {np.asarray(low).tolist()}, found {high.tolist()}."
+        )

@@ -1,0 +1,36 @@
+"""Checkpoints that lerobot's own classes write, in an environment of their own: tests/lerobot/README.md."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+ROOT = Path(__file__).parents[3]
+PYTHON = ROOT / ".venv-lerobot/bin/python"
+SCRIPT = ROOT / "tests/lerobot/write_reference.py"
+
+
+def write(policy: str, folder: Path) -> Path:
+    """Write the tiny checkpoints of ``smolvla`` or ``pi05`` into a folder; skip the test where lerobot is not."""
+    if not PYTHON.is_file():
+        pytest.skip(
+            f"NOT COMPARED WITH lerobot: no .venv-lerobot; tests/lerobot/README.md makes it ({policy})."
+        )
+    environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
+    found = subprocess.run(
+        [PYTHON, SCRIPT, policy, folder], env=environment, capture_output=True, text=True, check=False
+    )
+    assert found.returncode == 0, found.stderr[-3000:]
+    return folder
+
+
+def oracle(folder: Path) -> dict[str, Tensor]:
+    """Return what the class was given and what it computed."""
+    with np.load(folder / "oracle.npz", allow_pickle=False) as arrays:
+        return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
