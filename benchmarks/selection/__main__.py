@@ -24,7 +24,7 @@ from benchmarks.selection.contenders import ABLATIONS, CONTENDERS, KEEP_RATIOS, 
 from benchmarks.selection.latency import measure_latencies
 from benchmarks.selection.pareto import pareto_chart
 from benchmarks.selection.phases import record, replay
-from benchmarks.selection.table import markdown, rows
+from benchmarks.selection.table import markdown, rows, summary
 from saccade.sim.provenance import provenance
 from saccade.sim.tabletop.tasks import TEMPLATES
 
@@ -117,7 +117,7 @@ def _report(name: str, contenders: Sequence[Contender], bundles: dict[str, Path]
         raise click.ClickException(
             f"expected results in {RESULTS / name}.json, found none: run the loop first."
         )
-    table = markdown(found)
+    table = f"{summary(found)}\n{markdown(found)}" if name == "selection" else markdown(found)
     (RESULTS / f"{name}.md").write_text(table, encoding="utf-8")
     console.print(table, markup=False)
     if latency and name == "selection":

@@ -9,6 +9,7 @@ from benchmarks.selection.table import Row
 from saccade.proto.manifest_rules import FULL_PROFILE
 
 _LEFT, _TOP, _WIDTH, _HEIGHT = 56, 46, 560, 300
+_NAME_WIDTH, _LINE = 130, 13
 _KINDS = {"vla_pruner": "s0", "todre": "s1", "vflowopt": "s2", "quota": "s3"}
 
 
@@ -50,18 +51,28 @@ def pareto_chart(rows: Sequence[Row], caption: str) -> str:
         whisker = f'y1="{y(upper):.1f}" y2="{y(lower):.1f}"'
         body.append(f'<line class="{kind} whisker" x1="{x(row):.1f}" x2="{x(row):.1f}" {whisker}/>')
         body.append(f'<circle class="{kind}" cx="{x(row):.1f}" cy="{y(row.success.rate):.1f}" r="3.5"/>')
+    taken: list[tuple[float, float]] = []
     for row in frontier:
         name = (
             "all tokens"
             if row.profile == FULL_PROFILE
             else f"{row.label} {row.profile.removeprefix('keep')} %"
         )
-        body.append(text(x(row) + 6, y(row.success.rate) - 6, name, "start", "strong"))
+        place = _free_place(x(row) + 6, y(row.success.rate) - 6, taken)
+        body.append(text(*place, name, "start", "strong"))
     below = _TOP + _HEIGHT + 18
-    body.append(text(_LEFT, below, f"{fast:.1f} ms", "start"))
+    body.append(text(_LEFT, below, f"{fast:.1f} ms a control step (p50)", "start"))
     body.append(text(_LEFT + _WIDTH, below, f"{slow:.1f} ms", "end"))
     body.append(text(_LEFT, below + 18, f"whiskers: 95 % Wilson interval; {caption}", "start"))
     return svg(_LEFT + _WIDTH + 130, below + 28, "Success against latency of every policy", body)
+
+
+def _free_place(x: float, y: float, taken: list[tuple[float, float]]) -> tuple[float, float]:
+    """Return a place for a name that no other name covers, as near below as there is one; it is taken then."""
+    while any(abs(x - other) < _NAME_WIDTH and abs(y - line) < _LINE for other, line in taken):
+        y += _LINE
+    taken.append((x, y))
+    return x, y
 
 
 def _frontier(rows: Sequence[Row]) -> list[Row]:

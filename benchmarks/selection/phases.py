@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.closed_loop import scorer_beside
 from benchmarks.selection.coverage import Shown, coverage, shown
 from saccade.proto.manifest_rules import FULL_PROFILE
 from saccade.runtime.bundle import Bundle
@@ -19,6 +20,7 @@ from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.observation import Observation
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.session import Session
+from saccade.runtime.view_scores import ViewScorer
 from saccade.sim.tabletop.env import TabletopEnv
 from saccade.sim.tabletop.phases import phase_of
 from saccade.sim.tabletop.tasks import TEMPLATES
@@ -78,7 +80,7 @@ def _record_episode(env: TabletopEnv, session: Session, seed: int, patches: int)
 
 
 def replay(bundle: Path, episodes: Sequence[Recorded], *, threads: int) -> dict[str, dict[str, Any]]:
-    """Replay recorded frames through every pruned profile of a bundle.
+    """Replay recorded frames through every pruned profile of a bundle, with its view scorer if one lies beside it.
 
     Returns:
         Profile to phase (and ``all``) to: ``mean_mm`` and ``p95_mm``, the distance between translations of the pruned
@@ -88,8 +90,10 @@ def replay(bundle: Path, episodes: Sequence[Recorded], *, threads: int) -> dict[
     """
     opened = Bundle.open(bundle)
     found: dict[str, dict[str, Any]] = {}
+    beside = scorer_beside(bundle)
     with OrtBackend(threads=threads) as backend:
-        session = Session(ProgramExecutor(opened, backend))
+        scorer = None if beside is None else ViewScorer(Bundle.open(beside), backend, opened.manifest)
+        session = Session(ProgramExecutor(opened, backend), scorer=scorer)
         for profile in opened.manifest.profiles:
             if profile.name == FULL_PROFILE:
                 continue

@@ -68,8 +68,8 @@ def rows(
                     profile,
                     success,
                     errors,
-                    account["layer_mean_visual_tokens"],
-                    account["macs_ratio"],
+                    account["mean_visual_tokens"],
+                    account["ratio_to_full"],
                     p50,
                     None if fixed is None or profile == FULL_PROFILE else (p50 - fixed) / p50,
                 )
@@ -103,6 +103,33 @@ def markdown(found: Sequence[Row]) -> str:
         lines += [_line(row, phases) for row in sorted(group, key=lambda row: -row.success.rate)]
         lines.append("")
     return "\n".join(lines)
+
+
+def summary(found: Sequence[Row]) -> str:
+    """Return one line for each policy in Markdown, best success at the smallest budget first.
+
+    Args:
+        found: From :func:`rows`.
+    """
+    profiles = [name for name in dict.fromkeys(row.profile for row in found) if name != FULL_PROFILE]
+    by_label: dict[str, dict[str, Row]] = {}
+    for row in found:
+        if row.profile != FULL_PROFILE:
+            by_label.setdefault(row.label, {})[row.profile] = row
+    smallest = profiles[-1] if profiles else ""
+    complete = [(label, cells) for label, cells in by_label.items() if len(cells) == len(profiles)]
+    lines = [
+        f"| policy | {' | '.join(map(_share, profiles))} | p50 at {_share(smallest)}, ms |",
+        "|---|" + "--:|" * (len(profiles) + 1),
+    ]
+    for label, cells in sorted(complete, key=lambda item: -item[1][smallest].success.rate):
+        success = " | ".join(f"{100 * cells[name].success.rate:.1f}" for name in profiles)
+        lines.append(f"| {label} | {success} | {cells[smallest].p50_ms:.1f} |")
+    return "\n".join([*lines, ""])
+
+
+def _share(profile: str) -> str:
+    return f"{profile.removeprefix('keep')} %"
 
 
 def _title(profile: str) -> str:

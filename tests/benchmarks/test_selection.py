@@ -14,7 +14,7 @@ from PIL import Image
 from benchmarks.selection.contenders import ABLATIONS, CONTENDERS, KEEP_RATIOS, TUNED, Contender
 from benchmarks.selection.coverage import Shown, coverage, shown
 from benchmarks.selection.pareto import pareto_chart
-from benchmarks.selection.table import Row, markdown, rows
+from benchmarks.selection.table import Row, markdown, rows, summary
 from saccade.export.tuning.tuned import read_tuned
 from saccade.policies.registry import POLICIES
 from saccade.sim.scoring import SuccessRate
@@ -29,7 +29,7 @@ def cell(label: str, task: str, profile: str, outcomes: str, *, told_wrong: bool
 def bundles(tmp_path: Path) -> dict[str, Path]:
     receipts = tmp_path / "a" / "receipts"
     receipts.mkdir(parents=True)
-    account = {"layer_mean_visual_tokens": 80.0, "macs_ratio": 0.7}
+    account = {"mean_visual_tokens": 80.0, "ratio_to_full": 0.7}
     (receipts / "accounting.json").write_text(json.dumps({"keep25": account, "keep50": account}))
     return {"a": tmp_path / "a"}
 
@@ -56,6 +56,17 @@ def test_a_row_joins_loop_phases_and_latency(bundles: dict[str, Path]) -> None:
     assert (row.success.successes, row.success.episodes, row.p50_ms) == (7, 8, 11.5)
     line = markdown([row]).splitlines()[4]
     assert line.startswith("| a | 87.5 (53 to 98) | 1.25 | - | 2.50 | - | - | 91 | 80 | 70 | 11.5 | 2.0 |")
+
+
+def test_the_summary_ranks_by_the_smallest_budget() -> None:
+    def cells(label: str, *rates: int) -> list[Row]:
+        named = zip(("full", "keep50", "keep12.5"), rates, strict=True)
+        return [Row(label, name, SuccessRate(rate, 100), {}, 50, 0.5, 9.0) for name, rate in named]
+
+    found = [*cells("early", 99, 98, 40), *cells("late", 99, 90, 80), *cells("cut off", 99, 99, 99)[:2]]
+    lines = summary(found).splitlines()
+    assert lines[0] == "| policy | 50 % | 12.5 % | p50 at 12.5 %, ms |"
+    assert lines[2:] == ["| late | 90.0 | 80.0 | 9.0 |", "| early | 98.0 | 40.0 | 9.0 |"]
 
 
 def test_coverage_counts_what_survives() -> None:
