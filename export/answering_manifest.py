@@ -55,7 +55,11 @@ def build_answering_manifest(
         ),
         sequence=tuple(SegmentSpec(name, tokens) for name, tokens in model.layout.segments.items() if tokens),
         answer=AnswerSpec(
-            model.decoder.config.vocab_size, max_new_tokens, model.first_position, prompted.end_ids
+            model.decoder.config.vocab_size,
+            max_new_tokens,
+            model.first_position,
+            prompted.end_ids,
+            prompted.picture_fit,
         ),
         tensors=(
             *_host_tensors(prompted),

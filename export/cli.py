@@ -22,7 +22,8 @@ Example:
 """
 
 
-def _ratios(context: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
+def keep_ratio_list(context: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
+    """Parse keep ratios, comma between them."""
     del context
     try:
         return tuple(float(part) for part in text.split(","))
@@ -58,7 +59,7 @@ def policy_options(
     "keep_ratios",
     default="1.0,0.5,0.25,0.125",
     show_default=True,
-    callback=_ratios,
+    callback=keep_ratio_list,
     help="Share of visual tokens kept, one profile each.",
 )
 @click.option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from saccade.proto.errors import ManifestError
+from saccade.proto.picture_fit import PictureFit
 
 
 @dataclass(frozen=True)
@@ -16,12 +17,14 @@ class AnswerSpec:
         max_new_tokens: Room in the caches behind a prompt.
         first_position: Rotary position of the first token of the question; those that follow count up from it.
         end_ids: Tokens that end an answer.
+        picture_fit: How pictures become what the graph takes.
     """
 
     vocab_size: int
     max_new_tokens: int
     first_position: int
     end_ids: tuple[int, ...]
+    picture_fit: PictureFit
 
     def __post_init__(self) -> None:
         if self.vocab_size < 1 or self.max_new_tokens < 1 or self.first_position < 0:

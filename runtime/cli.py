@@ -21,6 +21,7 @@ from saccade.proto.manifest import Manifest
 from saccade.proto.manifest_rules import is_scorer
 from saccade.proto.strict_json import to_json
 from saccade.proto.tensor_spec import TensorRole
+from saccade.runtime.ask import ask
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.daemon import Daemon, DaemonConfig, run
 from saccade.runtime.doctor import examine
@@ -231,6 +232,9 @@ def doctor(bundle: Path | None, bind: str, as_json: bool) -> None:
         raise click.exceptions.Exit(1)
 
 
+main.add_command(ask)
+
+
 def _show(manifest: Manifest) -> None:
     console = Console()
     console.print(f"[bold]{manifest.name}[/] - family {manifest.family}, license {manifest.license}")
@@ -239,7 +243,7 @@ def _show(manifest: Manifest) -> None:
         "files": f"{len(manifest.files)} verified, {size / 1e6:.1f} MB",
         "created": manifest.created,
         "views": ", ".join(f"{view.name} {view.height}x{view.width}" for view in manifest.views),
-        **({"scores": "these views, once per task"} if is_scorer(manifest) else _control_facts(manifest)),
+        **_purpose(manifest),
     }
     for name, fact in facts.items():
         console.print(f"  {name:<8} {fact}", markup=False, highlight=False)
@@ -250,6 +254,19 @@ def _show(manifest: Manifest) -> None:
             profile.name, f"{profile.keep} of {manifest.grid.tokens}", f"{profile.keep_ratio:g}", stages
         )
     console.print(table)
+
+
+def _purpose(manifest: Manifest) -> dict[str, str]:
+    if is_scorer(manifest):
+        return {"scores": "these views, once per task"}
+    if manifest.answer is not None:
+        answer = manifest.answer
+        return {
+            "answers": f"questions of at most {manifest.instruction.max_tokens} tokens "
+            f"with at most {answer.max_new_tokens}",
+            "policy": manifest.policy.name,
+        }
+    return _control_facts(manifest)
 
 
 def _control_facts(manifest: Manifest) -> dict[str, str]:

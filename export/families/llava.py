@@ -26,6 +26,7 @@ from saccade.export.families.prompt_frame import IMAGE, PromptFrame, frame_promp
 from saccade.export.loading.image_processor import read_image_processor
 from saccade.export.loading.json_fields import JsonFields, read_object
 from saccade.export.loading.vision_tower import CLIP
+from saccade.proto.picture_fit import FitMethod, PictureFit, Resample
 
 MODEL_TYPE = "llava"
 _DEFAULTS: dict[str, object] = {
@@ -93,6 +94,12 @@ def prompt(views: int) -> str:
 def picture_size(config: TiledConfig) -> tuple[int, int]:
     """Return height and width of the pictures that the graph takes, pixels."""
     return config.tower.image_size, config.tower.image_size
+
+
+def picture_fit(config: TiledConfig) -> PictureFit:
+    """Return how its image processor makes pictures fit: shortest side, then the middle."""
+    del config
+    return PictureFit(FitMethod.CROP, Resample.BICUBIC)
 
 
 def build(config: TiledConfig) -> Llava:

@@ -17,6 +17,7 @@ from saccade.export.loading.json_fields import read_object
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
 from saccade.proto.errors import CheckpointError
+from saccade.proto.picture_fit import PictureFit
 
 INSTRUCTION = "{instruction}"
 _TOKENIZER, _GENERATION = "tokenizer.json", "generation_config.json"
@@ -35,6 +36,7 @@ class Prompted:
         end_ids: Tokens that end an answer.
         pad_id: Fills a question on its right.
         image_size: Height and width of the pictures that the graph takes, pixels.
+        picture_fit: How pictures become that.
     """
 
     name: str
@@ -45,6 +47,7 @@ class Prompted:
     end_ids: tuple[int, ...]
     pad_id: int
     image_size: tuple[int, int]
+    picture_fit: PictureFit
 
     def example(self, words: int = 3, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
         """Return random pictures, a question of ``words`` random tokens, and its mask: what a prompt graph takes."""
@@ -99,6 +102,7 @@ def read_prompted(
         ends,
         pad,
         size,
+        family.picture_fit(config),
     )
 
 

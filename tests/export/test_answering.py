@@ -9,9 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
+from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from saccade.export.answering import AnsweringRequest, export_answering
+from saccade.export.answering_cli import export_answering_command
 from saccade.proto.errors import (
     BundleError,
     CheckpointError,
@@ -22,6 +25,7 @@ from saccade.proto.errors import (
 )
 from saccade.runtime.answerer import Answerer
 from saccade.runtime.bundle import Bundle
+from saccade.runtime.cli import main
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.sampling import Sampling
@@ -147,6 +151,35 @@ def test_an_answering_bundle_moves_no_arm_and_a_robot_answers_no_question(bundle
         pytest.raises(BundleError, match="expected a bundle that controls a robot"),
     ):
         Session(ProgramExecutor(bundle, backend))
+
+
+def test_the_commands_export_show_and_ask(folder: Path, tmp_path: Path) -> None:
+    out, picture = tmp_path / "answers", tmp_path / "table.png"
+    Image.fromarray(pictures(1, 33, 47)[0]).save(picture)
+    options = ["--policy", "divprune", "--keep", "1.0,0.5", "--max-text-tokens", "8", "--max-new-tokens", "3"]
+    ran = CliRunner().invoke(export_answering_command, [str(folder), "--out", str(out), *options])
+    assert ran.exit_code == 0, ran.output
+    assert "llava-tiny -> " in ran.output and "full 16, keep50 8 of 16" in ran.output
+    shown = CliRunner().invoke(main, ["inspect", str(out)])
+    assert shown.exit_code == 0 and "questions of at most 8 tokens with at most 3" in shown.output
+    question = ["ask", str(out), "w1 w2", "--image", str(picture), "--profile", "keep50"]
+    asked = CliRunner().invoke(main, [*question, "--json"])
+    assert asked.exit_code == 0, asked.output
+    found = json.loads(asked.output)
+    assert 1 <= len(found["tokens"]) <= 3 and found["total_ms"] >= found["prompt_ms"] > 0
+    plain = CliRunner().invoke(main, question)
+    assert plain.output.strip() == found["answer"].strip()
+    for wrong, message in (
+        (
+            ["--image", str(picture), "--image", str(picture)],
+            "expected 1 pictures, as 'llava-tiny' was exported for",
+        ),
+        (["--image", str(tmp_path / "none.png")], "expected a picture, found no file"),
+        (["--image", str(picture), "--profile", "keep10"], "expected a profile of this bundle"),
+        (["--image", str(picture), "--max-new-tokens", "4"], "expected 1 to 3 new tokens"),
+    ):
+        refused = CliRunner().invoke(main, ["ask", str(out), "w1", *wrong])
+        assert refused.exit_code == 1 and message in refused.output
 
 
 def test_receipts_say_what_was_compared(bundle: Bundle) -> None:
