@@ -48,12 +48,15 @@ def prefilled(prefill: PrefillStep, words: list[int]) -> PrefillOutputs:
         return prefill.prefill(*inputs(prefill.family, words), initial_state(prefill))
 
 
-def decoded(prefill: PrefillStep, words: list[int], new: int = NEW) -> tuple[list[int], list[Tensor]]:
+def decoded(
+    prefill: PrefillStep, words: list[int], new: int = NEW, kv_policy: str = "keep_all_kv", **options: object
+) -> tuple[list[int], list[Tensor]]:
     """Generate greedily with the two steps; ids and the logits they came from."""
-    decode = GenerationStep(prefill.family, prefill.spans).eval()
+    decode = GenerationStep(prefill.family, prefill.spans, kv_policy, options).eval()
     out = prefilled(prefill, words)
     with torch.no_grad():
-        logits, state = [out.logits], tuple(out.cache[name] for name in cache_names(prefill.spans))
+        logits, caches = [out.logits], tuple(out.cache[name] for name in cache_names(prefill.spans))
+        state = (*caches, *decode.initial_notes(1))
         ids = [int(out.logits.argmax())]
         for number in range(new - 1):
             place = torch.tensor([[len(prefill.family.frame.items) + len(words) + number]])
@@ -93,6 +96,32 @@ def test_pruned_caches_answer_as_the_pruned_model_does(
     for number in range(NEW):
         again = prefilled(prefill, [*QUESTION, *ids[:number]])
         torch.testing.assert_close(logits[number], again.logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("token_select", {"initial": 4, "top_k": 40, "local": 8, "pool": 3}),
+        ("spatten_kv", {"importance": "cumulative"}),
+        ("scissorhands", {"recent": 2, "window": 5}),
+    ],
+)
+def test_kv_policies_that_need_not_choose_change_nothing(
+    model: Llava, name: str, options: dict[str, object]
+) -> None:
+    """The caches hold prompt and answer, so whoever gives up slots does so with the last token at the earliest."""
+    prefill = step_of(model, "center_crop", 5, insertion_layer=2)
+    everything = decoded(prefill, QUESTION)[1]
+    for ours_, theirs in zip(
+        decoded(prefill, QUESTION, kv_policy=name, **options)[1], everything, strict=True
+    ):
+        torch.testing.assert_close(ours_, theirs, atol=1e-4, rtol=1e-4)
+
+
+def test_a_query_that_may_choose_few_slots_answers_otherwise(model: Llava) -> None:
+    prefill = step_of(model, "keep_all", 16)
+    few = decoded(prefill, QUESTION, kv_policy="token_select", initial=1, top_k=2, local=1)[1]
+    assert not torch.allclose(few[1], decoded(prefill, QUESTION)[1][1], atol=1e-3)
 
 
 def test_dropped_tokens_are_in_no_later_cache(model: Llava) -> None:
