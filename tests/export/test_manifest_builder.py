@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from saccade.export.manifest_builder import _policy
+from saccade.export.manifest_builder import policy_spec
 from saccade.policies.base import Grid, ModelShape
 from saccade.policies.registry import build_policy
 from saccade.proto.policy_spec import GateSpec
@@ -22,4 +22,4 @@ SHAPE = ModelShape(layers=5, grid=Grid(views=2, rows=3, columns=3))
     ],
 )
 def test_the_host_is_told_of_the_gate(name: str, options: dict[str, object], gate: GateSpec | None) -> None:
-    assert _policy(build_policy(name, options, SHAPE)).gate == gate
+    assert policy_spec(build_policy(name, options, SHAPE)).gate == gate
