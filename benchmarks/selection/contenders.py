@@ -79,6 +79,7 @@ CONTENDERS = (
 )
 
 ABLATIONS = (
+    Contender("as it is", "vla_pruner", _at_layer()),
     Contender("semantic only", "vla_pruner", _at_layer(relevance="semantic")),
     Contender("action only", "vla_pruner", _at_layer(relevance="action")),
     Contender("fused scores", "vla_pruner", _at_layer(relevance="fused")),

@@ -138,13 +138,14 @@ def _title(profile: str) -> str:
 
 def _line(row: Row, phases: Sequence[str]) -> str:
     low, high = row.success.interval
+    p50 = "-" if math.isnan(row.p50_ms) else f"{row.p50_ms:.1f}"
     choosing = "-" if row.selection is None else f"{100 * row.selection:.1f}"
     seen = row.errors.get("seen")
     told = "-" if seen is None else f"{100 * seen['told']:.0f}"
     errors = [_millimetres(row.errors.get(phase)) for phase in ("all", *phases)]
     return (
         f"| {row.label} | {100 * row.success.rate:.1f} ({100 * low:.0f} to {100 * high:.0f}) | "
-        f"{' | '.join(errors)} | {told} | {row.tokens:.0f} | {100 * row.macs:.0f} | {row.p50_ms:.1f} | {choosing} |"
+        f"{' | '.join(errors)} | {told} | {row.tokens:.0f} | {100 * row.macs:.0f} | {p50} | {choosing} |"
     )
 
 
