@@ -51,7 +51,14 @@ from saccade.policies.base import (
 )
 from saccade.policies.blocks.budgets import choose_per_view
 from saccade.policies.blocks.diversity import max_min_diversity
-from saccade.policies.blocks.selection import as_share, ascending, keep_top_k, ranks, top_k_mask
+from saccade.policies.blocks.selection import (
+    as_share,
+    ascending,
+    gather_tokens,
+    keep_top_k,
+    ranks,
+    top_k_mask,
+)
 from saccade.policies.blocks.smoothing import push, smoothed, visual_distribution
 from saccade.policies.config import PolicyConfig, require, resolve_insertion_layer, tunable
 from saccade.policies.signals import AttentionReceived, QueryRows
@@ -161,7 +168,14 @@ def union_thinned(scored: Sequence[Tensor], keep: int) -> Tensor:
     """
     semantic, action, embeddings = scored
     relevant = top_k_mask(semantic, keep) | top_k_mask(action, keep)
-    return ascending(max_min_diversity(embeddings, relevant, keep))
+    # The union has at most 2 k tokens: distances are taken among so many, not among all.
+    slots = min(2 * keep, relevant.shape[1])
+    if slots == relevant.shape[1]:
+        return ascending(max_min_diversity(embeddings, relevant, keep))
+    candidates = keep_top_k(relevant.float(), slots)
+    eligible = torch.gather(relevant.float(), 1, candidates) > 0
+    picks = max_min_diversity(gather_tokens(embeddings, candidates), eligible, keep)
+    return torch.gather(candidates, 1, ascending(picks))
 
 
 def union_unfiltered(scored: Sequence[Tensor], keep: int) -> Tensor:
