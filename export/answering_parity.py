@@ -21,6 +21,7 @@ TOLERANCE = 1e-3
 """Largest error of a logit, relative to the spread of the logits."""
 QUESTIONS, TOKENS = 4, 4
 SAME = 1e-6
+LEAST_SAME = 0.5
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class AnsweringParity:
     Args:
         questions: Compared.
         tokens: Generated for each.
-        max_error: Of a logit, relative to the largest in absolute value.
+        max_error: Of a logit, relative to the largest, on questions for which both keep the same tokens.
         same_tokens: Share of tokens that both find likeliest.
         same_kept: Share of questions for which both keep exactly the same visual tokens.
         change: Largest change of a first logit against the unpruned model, relative; 0 in the full profile.
@@ -68,7 +69,10 @@ def _check(folder: Path, prompted: Prompted, plan: AnsweringPlan, full: Answerin
             unpruned = full.prefill(*inputs[:3], *initial_state(full.prefill))[0]
         changes.append(_relative(ours[0], unpruned))
         theirs = _run(sessions[0], plan.prompt_ports, inputs)
-        kept.append(torch.equal(ours[1], theirs[1]))
+        is_same = torch.equal(ours[1], theirs[1])
+        kept.append(is_same)
+        if not is_same:
+            continue  # near ties were ordered differently: the two answer about other tokens
         first = 2 + plan.prefill.tells_fate
         states = [values[first : first + len(plan.caches)] for values in (ours, theirs)]
         logits = (ours[0], theirs[0])
@@ -81,19 +85,25 @@ def _check(folder: Path, prompted: Prompted, plan: AnsweringPlan, full: Answerin
                 mine = plan.generation(token, position, *states[0])
             other = _run(sessions[1], plan.token_ports, (token, position, *states[1]))
             logits, states = (mine[0], other[0]), [mine[1:], other[1:]]
+    same_kept = float(np.mean(kept))
+    if not same_kept >= LEAST_SAME:
+        raise ReceiptError(
+            f"{name}: expected the same visual tokens for {LEAST_SAME:.0%} of the questions, found {same_kept:.0%}."
+        )
     receipt = AnsweringParity(
-        QUESTIONS, TOKENS, max(errors), float(np.mean(tokens)), float(np.mean(kept)), max(changes)
+        QUESTIONS,
+        TOKENS,
+        float(np.max(errors)),
+        float(np.mean(tokens)),
+        same_kept,
+        float(np.max(changes)),
     )
-    if all(kept) and receipt.max_error > TOLERANCE:
+    if not receipt.max_error <= TOLERANCE:
         raise ReceiptError(
             f"{name}: ONNX Runtime and PyTorch disagree: expected logits within {TOLERANCE}, found "
             f"{receipt.max_error:.3g}."
         )
-    if receipt.same_kept < 0.5:
-        raise ReceiptError(
-            f"{name}: expected the same visual tokens for most questions, found {receipt.same_kept:.0%}."
-        )
-    if plan.prefill.counts is not None and receipt.change <= SAME:
+    if plan.prefill.counts is not None and not receipt.change > SAME:
         raise ReceiptError(
             f"{name}: expected a policy that drops tokens to change the answer, found a change of {receipt.change:.1g}."
         )

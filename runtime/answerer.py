@@ -51,6 +51,7 @@ class Answerer:
         self._spec = answer_spec(self.manifest)
         self._program = program
         self._profile = self.manifest.profile(profile).name
+        self._turn = 0
 
     def answer(
         self,
@@ -61,7 +62,7 @@ class Answerer:
         max_new_tokens: int | None = None,
         sampling: Sampling | None = None,
     ) -> Iterator[Piece]:
-        """Answer a question; whoever stops asking for pieces stops the answer.
+        """Answer a question; whoever stops asking for pieces stops the answer, and so does the next question.
 
         Args:
             question: Text.
@@ -75,18 +76,21 @@ class Answerer:
             ImageError: A picture is missing, unknown, or of another size or dtype.
             QuestionError: More tokens are asked for than there is room for, or none.
             EngineError: The engine failed, or gave logits that are not finite.
+
+        The iterator raises QuestionError if another question was asked meanwhile: the caches are that one's.
         """
         chosen = self.manifest.profile(profile or self._profile).name
         limit = self._limit(max_new_tokens)
         tokens = self._program.tokens.encode(question)
         self._check(images)
+        self._turn += 1
         self._program.reset()
         self._program.set_instruction(question)
         self._program.set_images(images)
         return self._pieces(chosen, limit, tokens.count, Sampler(sampling or Sampling()))
 
     def _pieces(self, profile: str, limit: int, text_tokens: int, sampler: Sampler) -> Iterator[Piece]:
-        words = self._program.tokens.words()
+        words, turn = self._program.tokens.words(), self._turn
         timings_ns: dict[str, int] = {}
         logits = self._program.step(profile, timings_ns)[LOGITS][0]
         for number in range(limit):
@@ -96,6 +100,10 @@ class Answerer:
             yield Piece(token, "" if ends else words.add(token), is_last, timings_ns)
             if is_last:
                 return
+            if turn != self._turn:
+                raise QuestionError(
+                    "expected one question at a time, found another asked before this answer ended."
+                )
             timings_ns = {}
             started = time.monotonic_ns()
             position = self._spec.first_position + text_tokens + number

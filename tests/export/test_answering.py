@@ -13,6 +13,7 @@ from click.testing import CliRunner
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
 
+from saccade.export import answering_parity
 from saccade.export.answering import AnsweringRequest, export_answering
 from saccade.export.answering_cli import export_answering_command
 from saccade.proto.errors import (
@@ -22,6 +23,7 @@ from saccade.proto.errors import (
     InstructionError,
     PolicyError,
     QuestionError,
+    ReceiptError,
 )
 from saccade.runtime.answerer import Answerer
 from saccade.runtime.bundle import Bundle
@@ -114,6 +116,34 @@ def test_a_pruned_profile_answers_and_an_answer_leaves_nothing_behind(answerer: 
         "stage.token",
         "token",
     }
+
+
+def test_a_new_question_ends_the_old_answer(answerer: Answerer) -> None:
+    image = {"image0": pictures(1, 20, 20)[0]}
+    old = answerer.answer(QUESTIONS[0], image)
+    next(old)
+    new = [piece.token for piece in answerer.answer(QUESTIONS[1], image)]
+    with pytest.raises(QuestionError, match="found another asked before this answer ended"):
+        next(old)
+    assert [piece.token for piece in answerer.answer(QUESTIONS[1], image)] == new
+
+
+def test_a_graph_that_answers_otherwise_is_not_written(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logits that are no numbers, and logits that are others, fail the check."""
+    run = answering_parity._run
+    for spoil in (lambda logits: logits * float("nan"), lambda logits: logits + 1.0):
+
+        def broken(*args: object, spoil: object = spoil) -> tuple[torch.Tensor, ...]:
+            logits, *others = run(*args)  # type: ignore[arg-type]
+            return spoil(logits), *others  # type: ignore[operator]
+
+        monkeypatch.setattr(answering_parity, "_run", broken)
+        request = AnsweringRequest(checkpoint=folder, out=tmp_path / "b", max_text_tokens=8, max_new_tokens=4)
+        with pytest.raises(ReceiptError, match="ONNX Runtime and PyTorch disagree"):
+            export_answering(request, lambda what: None)
+        assert not (tmp_path / "b").exists()
 
 
 def test_sampling_is_seeded_and_bounded(answerer: Answerer) -> None:
