@@ -18,7 +18,7 @@ SMALLEST_SUM = 1e-12
 """Floor of a divisor."""
 
 
-def top_k_mask(scores: Float[Tensor, "batch tokens"], keep: int) -> Bool[Tensor, "batch tokens"]:
+def top_k_mask(scores: Float[Tensor, "*batch tokens"], keep: int) -> Bool[Tensor, "*batch tokens"]:
     """Mark the ``keep`` highest scores of each row.
 
     Only the *values* that TopK returns are used, so the result does not depend on how a backend breaks ties:
@@ -40,10 +40,17 @@ def top_k_mask(scores: Float[Tensor, "batch tokens"], keep: int) -> Bool[Tensor,
     return key >= torch.topk(key, keep).values[..., -1:]
 
 
+def masked_first(
+    mask: Bool[Tensor, "batch tokens"], slots: int
+) -> tuple[Int64[Tensor, "batch {slots}"], Bool[Tensor, "batch {slots}"]]:
+    """Return the indices of the mask's tokens, ascending, then those of others, ascending; and which are the mask's."""
+    first = torch.topk(mask.float() * mask.shape[-1] - positions(mask), slots)
+    return first.indices, first.values > 0
+
+
 def indices_of(mask: Bool[Tensor, "batch tokens"], keep: int) -> Int64[Tensor, "batch {keep}"]:
     """Return the ascending indices of a mask with exactly ``keep`` True per row (sort by TopK, no NonZero)."""
-    key = mask.float() * mask.shape[-1] - positions(mask)
-    return torch.topk(key, keep).indices
+    return masked_first(mask, keep)[0]
 
 
 def keep_top_k(scores: Float[Tensor, "batch tokens"], keep: int) -> Int64[Tensor, "batch {keep}"]:

@@ -56,6 +56,7 @@ from saccade.policies.blocks.selection import (
     ascending,
     gather_tokens,
     keep_top_k,
+    masked_first,
     ranks,
     top_k_mask,
 )
@@ -167,15 +168,15 @@ def union_thinned(scored: Sequence[Tensor], keep: int) -> Tensor:
         int64 ``(batch, keep)``, ascending.
     """
     semantic, action, embeddings = scored
-    relevant = top_k_mask(semantic, keep) | top_k_mask(action, keep)
+    # Both rankings in one: half the nodes.
+    relevant = top_k_mask(torch.stack((semantic, action)), keep).any(dim=0)
     # The union has at most 2 k tokens: distances are taken among so many, not among all.
     slots = min(2 * keep, relevant.shape[1])
     if slots == relevant.shape[1]:
         return ascending(max_min_diversity(embeddings, relevant, keep))
-    candidates = keep_top_k(relevant.float(), slots)
-    eligible = torch.gather(relevant.float(), 1, candidates) > 0
+    candidates, eligible = masked_first(relevant, slots)
     picks = max_min_diversity(gather_tokens(embeddings, candidates), eligible, keep)
-    return torch.gather(candidates, 1, ascending(picks))
+    return ascending(torch.gather(candidates, 1, picks))
 
 
 def union_unfiltered(scored: Sequence[Tensor], keep: int) -> Tensor:

@@ -1,0 +1,141 @@
+"""What choosing costs next to a model of the size that robots run: random weights, speed only.
+
+    python -m benchmarks.selection.share --work ../share
+
+saccade-mini takes about 10 ms for a control step, so a tenth of a millisecond is a percent of it. Here the same
+policies work in the same family at SmolVLA's scale: two views of 224 px, 512 visual tokens, a 12-layer decoder. Each
+policy is compared with a fixed selection with the same cut, round by round, so that a slow minute slows both; the share
+is the median over rounds of (policy - fixed) / policy.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.console import Console
+
+from benchmarks.results_file import RESULTS, write_results
+from benchmarks.selection.contenders import CONTENDERS, Contender
+from benchmarks.selection.latency import measure_latencies
+from saccade.export.checkpoint import STATISTICS_NAME, load_checkpoint, save_checkpoint
+from saccade.export.families.openvla_oft import OpenVlaOft, initialise
+from saccade.export.families.openvla_oft_config import OftConfig
+from saccade.export.models.decoder import DecoderConfig
+from saccade.export.models.vision_transformer import VisionConfig
+from saccade.export.pipeline import ExportRequest, export_bundle
+from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.sim.provenance import provenance
+
+MINI = Path(str(files("saccade.sim") / "saccade_mini" / "checkpoint"))
+RATIOS = (1.0, 0.5, 0.25, 0.125)
+FIELD = ("vla_pruner", "fastv", "todre", "divprune", "vtc_cls", "centre crop", "centre crop at layer 2")
+
+
+@click.command()
+@click.option(
+    "--work", type=click.Path(path_type=Path), required=True, help="For checkpoint and bundles; reused."
+)
+@click.option("--rounds", default=24, show_default=True)
+@click.option("--threads", default=2, show_default=True)
+@click.option(
+    "--out", type=click.Path(path_type=Path), default=RESULTS / "selection_share.json", show_default=True
+)
+def main(work: Path, rounds: int, threads: int, out: Path) -> None:
+    """Write the random model, export it with every policy, time them side by side, and write OUT."""
+    console = Console()
+    checkpoint, parameters = _checkpoint(work / "checkpoint")
+    field = [contender for contender in CONTENDERS if contender.label in FIELD]
+    bundles = {contender.label: _bundle(contender, checkpoint, work, console) for contender in field}
+    entries = measure_latencies(bundles, rounds=rounds, threads=threads)
+    shares = _shares(field, entries)
+    for share in shares:
+        console.print(share)
+    model = {"weights": "random", "parameters": parameters, "visual_tokens": _config().towers[0].tokens * 2}
+    write_results(
+        out, {**provenance(), "threads": threads, "model": model, "shares": shares, "entries": entries}
+    )
+
+
+def _config() -> OftConfig:
+    mini = load_checkpoint(MINI).config
+    tower = VisionConfig(
+        image_size=224, patch_size=14, width=384, depth=12, heads=6, mlp_dim=1536, final_norm=True
+    )
+    decoder = DecoderConfig(
+        width=768,
+        layers=12,
+        heads=12,
+        kv_heads=4,
+        head_dim=64,
+        mlp_dim=2048,
+        vocab_size=mini.decoder.vocab_size,
+        causal=False,
+    )
+    return OftConfig(
+        towers=(tower,),
+        decoder=decoder,
+        views=mini.views,
+        chunk=mini.chunk,
+        action_dim=mini.action_dim,
+        proprio_dim=mini.proprio_dim,
+        max_text_tokens=mini.max_text_tokens,
+    )
+
+
+def _checkpoint(path: Path) -> tuple[Path, int]:
+    """Write the random model with saccade-mini's embodiment; return its folder and its number of parameters."""
+    mini = load_checkpoint(MINI)
+    model = initialise(OpenVlaOft(_config()), seed=0)
+    save_checkpoint(
+        model,
+        path,
+        embodiment=mini.embodiment,
+        statistics=json.loads((MINI / STATISTICS_NAME).read_text(encoding="utf-8")),
+        tokenizer=MINI / "tokenizer.json",
+    )
+    return path, sum(parameter.numel() for parameter in model.parameters())
+
+
+def _bundle(contender: Contender, checkpoint: Path, work: Path, console: Console) -> Path:
+    out = work / contender.label.replace(" ", "_")
+    if not out.is_dir():
+        console.print(f"export {contender.label}")
+        request = ExportRequest(
+            checkpoint=checkpoint,
+            out=out,
+            policy=contender.policy,
+            options=contender.options,
+            keep_ratios=RATIOS,
+        )
+        export_bundle(request, lambda what: None)
+    return out
+
+
+def _shares(field: list[Contender], entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return, for each policy and profile, the median and the quartiles of what choosing takes."""
+    raw = {(entry["label"], entry["profile"]): np.array(entry["raw_us"]) for entry in entries}
+    found = []
+    for contender in field:
+        for (label, profile), own in raw.items():
+            if label != contender.label or contender.twin is None or profile == FULL_PROFILE:
+                continue
+            low, middle, high = np.percentile((own - raw[contender.twin, profile]) / own, (25, 50, 75))
+            found.append(
+                {
+                    "label": label,
+                    "profile": profile,
+                    "step_ms": round(float(np.median(own)) / 1e3, 1),
+                    "share": round(float(middle), 4),
+                    "quartiles": [round(float(low), 4), round(float(high), 4)],
+                }
+            )
+    return found
+
+
+if __name__ == "__main__":
+    main()
