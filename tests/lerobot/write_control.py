@@ -9,6 +9,7 @@ README.md; ``control.npz`` has inputs and results, episode by episode.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -21,7 +22,6 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
 from write_reference import (
     ACTION_DIM,
-    PI05_DIMENSIONS,
     SMOLVLA_SETTINGS,
     STATE_DIM,
     features,
@@ -43,6 +43,19 @@ from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
 from lerobot.policies.smolvla.processor_smolvla import make_smolvla_pre_post_processors
 from lerobot.processor import tokenizer_processor
 
+PI_DIMENSIONS = {
+    "gemma_2b": {
+        "width": 32, "depth": 3, "mlp_dim": 40, "num_heads": 8, "num_kv_heads": 1, "head_dim": 8,
+    },
+    "gemma_300m": {
+        "width": 24, "depth": 3, "mlp_dim": 32, "num_heads": 8, "num_kv_heads": 1, "head_dim": 8,
+    },
+    "vision": {
+        "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 4,
+        "patch_size": 7,
+    },
+}  # fmt: skip
+"""In place of the sizes that lerobot's code fixes. Not too narrow: a random model would multiply what float32 rounds."""
 CAMERAS = ("observation.images.top", "observation.images.wrist")
 HEIGHT, WIDTH, NOISE_SEED = 48, 64, 7
 TASKS = ("pick_up the red cube", "put it down")
@@ -102,14 +115,14 @@ def write_pi(
     real = modeling.PaliGemmaForConditionalGenerationWithPiGemma
 
     def smaller(config: Any) -> nn.Module:
-        for name, value in PI05_DIMENSIONS["vision"].items():
+        for name, value in PI_DIMENSIONS["vision"].items():
             setattr(config.vision_config, name, value)
-        config.vision_config.projection_dim = PI05_DIMENSIONS["gemma_2b"]["width"]
+        config.vision_config.projection_dim = PI_DIMENSIONS["gemma_2b"]["width"]
         model: nn.Module = real(config=config)
         return model
 
     modeling.PaliGemmaForConditionalGenerationWithPiGemma = smaller
-    modeling.get_gemma_config = lambda variant: modeling.GemmaConfig(**PI05_DIMENSIONS[variant])
+    modeling.get_gemma_config = lambda variant: modeling.GemmaConfig(**PI_DIMENSIONS[variant])
     made = tokenizer(has_bos=True)
     tokenizer_processor.AutoTokenizer = SimpleNamespace(from_pretrained=lambda _: fast(made))
     config = kind(
@@ -126,6 +139,7 @@ def write_pi(
     policy = policy_class(config)
     randomise(policy)
     policy.model.paligemma_with_expert.paligemma.tie_weights()
+    (folder / "dimensions.json").write_text(json.dumps(PI_DIMENSIONS), encoding="utf-8")
     write_control(folder, policy, config, made, make)
 
 
@@ -138,7 +152,7 @@ def write_control(
     policy.save_pretrained(folder)
     made.save(str(folder / "tokenizer.json"))
     stats = {
-        name: {part: torch.from_numpy(np.asarray(row)) for part, row in rows.items()}
+        name: {part: torch.from_numpy(np.asarray(row) / 4) for part, row in rows.items()}
         for name, rows in statistics().items()
     }
     before, after = make(config, stats)
@@ -156,7 +170,7 @@ def write_control(
             noise[episode, step] = drawn.standard_normal(noise.shape[2:], dtype=np.float32)
             batch = before(observation(images[episode, step], states[episode, step], task))
             chunk = policy.predict_action_chunk(batch, noise=torch.from_numpy(noise[episode, step])[None])
-            actions[episode, step] = after(chunk)[0]
+            actions[episode, step] = after(chunk)[0].numpy()
     np.savez(
         folder / "control.npz",
         tasks=np.array(TASKS),
