@@ -9,6 +9,7 @@ README.md; ``control.npz`` has inputs and results, episode by episode.
 
 from __future__ import annotations
 
+# isort: split  -- the module above lets lerobot be imported
 import json
 import sys
 from collections.abc import Callable
@@ -18,18 +19,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
-from torch import Tensor, nn
-from write_reference import (
-    ACTION_DIM,
-    SMOLVLA_SETTINGS,
-    STATE_DIM,
-    features,
-    randomise,
-    smolvla_backbone,
-    statistics,
-)
-
 import transformers
 from lerobot.policies.pi0 import modeling_pi0
 from lerobot.policies.pi0.configuration_pi0 import PI0Config
@@ -42,6 +31,17 @@ from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
 from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
 from lerobot.policies.smolvla.processor_smolvla import make_smolvla_pre_post_processors
 from lerobot.processor import tokenizer_processor
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
+from torch import Tensor, nn
+from write_reference import (
+    ACTION_DIM,
+    SMOLVLA_SETTINGS,
+    STATE_DIM,
+    features,
+    randomise,
+    smolvla_backbone,
+    statistics,
+)
 
 PI_DIMENSIONS = {
     "gemma_2b": {
@@ -55,33 +55,32 @@ PI_DIMENSIONS = {
         "patch_size": 7,
     },
 }  # fmt: skip
-"""In place of the sizes that lerobot's code fixes. Not too narrow: a random model would multiply what float32 rounds."""
+"""In place of sizes that lerobot fixes in code; not too narrow: random weights would multiply what float32 rounds."""
 CAMERAS = ("observation.images.top", "observation.images.wrist")
 HEIGHT, WIDTH, NOISE_SEED = 48, 64, 7
 TASKS = ("pick_up the red cube", "put it down")
 """One for each episode."""
 STEPS = 2
 """Control steps of an episode."""
+PAD, BOS, UNKNOWN = "<pad>", "<bos>", "<unk>"
 _TEXT = "\n :;,-_" + "".join(map(chr, (*range(48, 58), *range(65, 91), *range(97, 123))))
 
 
 def tokenizer(*, has_bos: bool) -> Tokenizer:
     """Return a tokenizer of single characters."""
-    words = ["<pad>", "<bos>", "<unk>", *_TEXT]
-    made = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    words = [PAD, BOS, UNKNOWN, *_TEXT]
+    made = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token=UNKNOWN))
     made.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    made.add_special_tokens(["<pad>", "<bos>", "<unk>"])
+    made.add_special_tokens([PAD, BOS, UNKNOWN])
     if has_bos:
-        made.post_processor = processors.TemplateProcessing(
-            single="<bos> $A", special_tokens=[("<bos>", 1)]
-        )
+        made.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 1)])
     return made
 
 
 def fast(made: Tokenizer) -> Any:
     """Return it as transformers knows it."""
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<pad>", bos_token="<bos>", unk_token="<unk>"
+        tokenizer_object=made, pad_token=PAD, bos_token=BOS, unk_token=UNKNOWN
     )
 
 
@@ -97,7 +96,7 @@ def write_smolvla(folder: Path) -> None:
     )
     config = SmolVLAConfig(
         **features(*CAMERAS),
-        **{**SMOLVLA_SETTINGS, "tokenizer_max_length": 24, "num_vlm_layers": -1, "num_steps": 3},
+        **{**SMOLVLA_SETTINGS, "tokenizer_max_length": 24, "num_vlm_layers": -1, "num_steps": 2},
         vlm_model_name=str(folder / "backbone"),
         device="cpu",
     )
@@ -109,7 +108,12 @@ def write_smolvla(folder: Path) -> None:
 
 
 def write_pi(
-    folder: Path, modeling: Any, kind: type[Any], policy_class: type[Any], make: Callable[..., Any], **settings: Any
+    folder: Path,
+    modeling: Any,
+    kind: type[Any],
+    policy_class: type[Any],
+    make: Callable[..., Any],
+    **settings: Any,
 ) -> None:
     """Write a tiny π0 or π0.5."""
     real = modeling.PaliGemmaForConditionalGenerationWithPiGemma
@@ -131,7 +135,7 @@ def write_pi(
         n_action_steps=6,
         max_state_dim=7,
         max_action_dim=8,
-        num_inference_steps=3,
+        num_inference_steps=2,
         image_resolution=(28, 28),
         device="cpu",
         **settings,
@@ -144,9 +148,7 @@ def write_pi(
 
 
 @torch.no_grad()
-def write_control(
-    folder: Path, policy: Any, config: Any, made: Tokenizer, make: Callable[..., Any]
-) -> None:
+def write_control(folder: Path, policy: Any, config: Any, made: Tokenizer, make: Callable[..., Any]) -> None:
     """Save policy, processors and tokenizer; run whole control steps and write them down."""
     policy.eval()
     policy.save_pretrained(folder)
