@@ -6,9 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime as ort
 import pytest
+import torch
 
+from saccade.export.graph.capture import capture
 from saccade.export.graph.lint import lint
+from saccade.export.graph.selecting import initial_state
 from saccade.export.parity import ParityTolerance, check_parity
 from saccade.policies.registry import POLICIES
 from tests.export.policy_graphs import deep_model, policy_graph, policy_step
@@ -34,3 +38,22 @@ def test_graph_equals_module_in_a_whole_model(name: str, tmp_path: Path) -> None
         tolerance=ParityTolerance(),
     )
     assert receipt.frames == (5 if step.counts is not None else len(frames))
+
+
+@pytest.mark.parametrize("name", [name for name in POLICIES if name != "keep_all"])
+def test_a_profile_that_keeps_all_is_the_unpruned_graph_bit_for_bit(name: str, tmp_path: Path) -> None:
+    graphs = []
+    for policy in (name, "keep_all"):
+        step = policy_step(policy, deep_model().grid.tokens)
+        inputs = (*observation(deep_model()), *initial_state(step))
+        graph = tmp_path / f"{policy}.onnx"
+        ir.save(capture(step, inputs), graph)
+        graphs.append(_actions(graph, inputs))
+    np.testing.assert_array_equal(*graphs)
+
+
+def _actions(graph: Path, inputs: tuple[torch.Tensor, ...]) -> np.ndarray:
+    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    feed = {port.name: tensor.numpy() for port, tensor in zip(session.get_inputs(), inputs, strict=True)}
+    actions: np.ndarray = session.run(["actions"], feed)[0]
+    return actions
