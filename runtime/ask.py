@@ -9,11 +9,10 @@ from pathlib import Path
 
 import click
 
-from saccade.proto.errors import ImageError
-from saccade.runtime.answerer import Answerer, Piece, answer_spec
+from saccade.runtime.answerer import Answerer, Piece, answer_spec, by_view
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.ort import OrtBackend
-from saccade.runtime.pictures import fit_picture, read_picture
+from saccade.runtime.pictures import read_picture
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.sampling import Sampling
 
@@ -64,16 +63,9 @@ def ask(
         saccade ask ./llava "What is on the table?" --image table.jpg
     """
     opened = Bundle.open(bundle)
-    fit, views = answer_spec(opened.manifest).picture_fit, opened.manifest.views
-    if len(images) != len(views):
-        raise ImageError(
-            f"expected {len(views)} pictures, as {opened.manifest.name!r} was exported for, found {len(images)}."
-        )
+    answer_spec(opened.manifest)
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    pictures = {
-        view.name: fit_picture(read_picture(path), view, fit)
-        for view, path in zip(views, images, strict=True)
-    }
+    pictures = by_view(opened.manifest, [read_picture(path) for path in images])
     with OrtBackend(threads=threads) as backend:
         answerer = Answerer(ProgramExecutor(opened, backend), profile=profile)
         started = time.monotonic_ns()

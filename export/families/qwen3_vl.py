@@ -19,6 +19,7 @@ from tokenizers import Tokenizer
 
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.qwen_vl import (
+    PLACEHOLDERS,
     QwenVlConfig,
     VisualRun,
     build,
@@ -26,6 +27,7 @@ from saccade.export.families.qwen_vl import (
     picture_fit,
     picture_size,
     qwen_key_rules,
+    video_spec,
 )
 from saccade.export.families.qwen_vl_config import (
     MARKS,
@@ -41,7 +43,17 @@ from saccade.export.loading.smart_resize import smart_resize, smart_resize_video
 from saccade.export.loading.text_decoder import text_fields
 from saccade.proto.errors import CheckpointError
 
-__all__ = ["MODEL_TYPE", "build", "key_rules", "picture_fit", "picture_size", "prompt", "read_config"]
+__all__ = [
+    "MODEL_TYPE",
+    "PLACEHOLDERS",
+    "build",
+    "key_rules",
+    "picture_fit",
+    "picture_size",
+    "prompt",
+    "read_config",
+    "video_spec",
+]
 
 MODEL_TYPE = "qwen3_vl"
 _TEXT = "qwen3_vl_text"

@@ -24,6 +24,7 @@ from saccade.export.models.qwen_vision import PatchMerger, QwenVisionTower, Towe
 from saccade.policies.base import Grid
 from saccade.proto.errors import ExportError
 from saccade.proto.picture_fit import FitMethod, PictureFit, Resample
+from saccade.proto.video_spec import VideoSpec
 
 
 class VisualRun(NamedTuple):
@@ -36,6 +37,12 @@ class VisualRun(NamedTuple):
 
     before: tuple[int, ...]
     times: tuple[int, ...]
+
+
+START, END = "<|vision_start|>", "<|vision_end|>"
+"""Marks around every picture; a prompt's frame has them, so its text need not."""
+PLACEHOLDERS = tuple(f"{START}{pad}{END}" for pad in ("<|image_pad|>", "<|video_pad|>", IMAGE))
+"""What chat templates write for a picture or video, and what a person may."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -176,6 +183,13 @@ class QwenVl(GeneratingModel):
         """``TowerFeatures.deep``, ``(batch, alive, token_width)`` each, through their mergers."""
         return tuple(merge(x) for merge, x in zip(self.deep_projectors, deep, strict=True))
 
+    def arrange_signal(self, signal: Tensor) -> Tensor:
+        """``(batch, patches, channels)``, patches as they lie in the tower -> means ``(batch, visual, channels)``."""
+        tower = self.config.tower
+        clips = signal.reshape(-1, tower.rows * tower.columns, signal.shape[-1])
+        patches = self.vision.finish(clips).unflatten(-1, (tower.merge_size**2, -1))
+        return patches.mean(dim=-2).reshape(signal.shape[0], -1, signal.shape[-1])
+
     def sequence_inputs(self, text_lengths: Tensor) -> SequenceInputs:
         """Return mask, positions ``(batch, 3, tokens)`` and order for texts of int64 ``(batch,)`` valid tokens."""
         inputs = super().sequence_inputs(text_lengths)
@@ -225,6 +239,17 @@ def chat_prompt(views: int, *, system: str | None) -> str:
     """
     opening = "" if system is None else f"<|im_start|>system\n{system}<|im_end|>\n"
     return f"{opening}<|im_start|>user\n{IMAGE * views}{{instruction}}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def video_spec(config: QwenVlConfig) -> VideoSpec:
+    """Return which frames of a video are looked at.
+
+    Raises:
+        ExportError: Always: it cannot be exported yet.
+    """
+    raise ExportError(
+        f"expected still pictures, found videos of {config.tower.frames} frames: Qwen-VL bundles take no video yet."
+    )
 
 
 def picture_size(config: QwenVlConfig) -> tuple[int, int]:

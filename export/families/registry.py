@@ -12,6 +12,8 @@ from saccade.proto.errors import CheckpointError
 
 GENERATING: Mapping[str, str] = {
     "llava": "saccade.export.families.llava",
+    "llava_next": "saccade.export.families.llava_next",
+    "llava_onevision": "saccade.export.families.llava_onevision",
     "qwen2_5_vl": "saccade.export.families.qwen2_5_vl",
     "qwen3_vl": "saccade.export.families.qwen3_vl",
 }

@@ -1,0 +1,107 @@
+"""Qwen-VL from published files through both commands, against transformers' own generate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from saccade.export.answering_cli import export_answering_command
+from saccade.export.families import qwen2_5_vl, qwen3_vl
+from saccade.runtime.cli import main
+from tests.export.families import test_qwen2_5_vl, test_qwen3_vl
+from tests.export.families.published import pictures
+from tests.export.families.qwen_published import IM_END, PAD, QUESTIONS, chat_template, prompt_ids, publish
+from tests.export.families.qwen_reference import IMAGE, still_inputs
+
+NEW = 5
+FAMILIES = {"qwen2_5_vl": test_qwen2_5_vl, "qwen3_vl": test_qwen3_vl}
+
+
+def run(*arguments: str) -> str:
+    command = export_answering_command if arguments[0] == "export-answering" else main
+    found = CliRunner().invoke(command, arguments[1:] if command is not main else arguments)
+    assert found.exit_code == 0, found.output
+    return found.stdout
+
+
+@torch.no_grad()
+def expected(theirs: Any, family: str, question: str, cameras: list[Any]) -> list[int]:
+    """Greedy ids of the published class, from pictures as they come."""
+    made = [still_inputs(picture[None], FAMILIES[family].PROCESSOR) for picture in cameras]
+    grids = torch.cat([one["image_grid_thw"] for one in made])
+    ids = prompt_ids(family, question, (grids.prod(dim=1) // 4).tolist())
+    answer = theirs.generate(
+        input_ids=ids,
+        mm_token_type_ids=(ids == IMAGE).long(),
+        attention_mask=torch.ones_like(ids),
+        pixel_values=torch.cat([one["pixel_values"] for one in made]),
+        image_grid_thw=grids,
+        max_new_tokens=NEW,
+        do_sample=False,
+        eos_token_id=[IM_END, PAD],
+        pad_token_id=PAD,
+    )
+    found: list[int] = answer[0, ids.shape[1] :].tolist()
+    return found
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("family", "policy", "options", "views", "camera"),
+    [
+        ("qwen2_5_vl", "fastv", ["insertion_layer=1"], 1, (27, 43)),
+        ("qwen2_5_vl", "divprune", [], 2, (40, 31)),
+        ("qwen3_vl", "fastv", ["insertion_layer=2"], 2, (31, 40)),
+        ("qwen3_vl", "divprune", [], 1, (16, 100)),
+    ],
+)
+def test_the_commands_answer_as_the_published_class_does(
+    tmp_path: Path, family: str, policy: str, options: list[str], views: int, camera: tuple[int, int]
+) -> None:
+    theirs = FAMILIES[family].reference()
+    folder, out = publish(theirs, tmp_path / "published", FAMILIES[family].PROCESSOR), tmp_path / "bundle"
+    chosen = [f"--policy-option={option}" for option in options]
+    size = f"--image-size={camera[1]}x{camera[0]}"
+    rooms = ["--max-text-tokens=20", f"--max-new-tokens={NEW}", f"--views={views}"]
+    run(
+        *("export-answering", str(folder), "--out", str(out), "--policy", policy, *chosen, "--keep=1.0,0.5"),
+        *(size, *rooms),
+    )
+    for seed, question in enumerate(QUESTIONS):
+        came = list(pictures(views, *camera, seed))
+        images = []
+        for number, picture in enumerate(came):
+            path = tmp_path / f"{seed}.{number}.png"
+            Image.fromarray(picture).save(path)
+            images += ["--image", str(path)]
+        found = json.loads(run("ask", str(out), question, *images, "--json"))
+        assert found["tokens"] == expected(theirs, family, question, came)
+        pruned = json.loads(run("ask", str(out), question, *images, "--profile=keep50", "--json"))
+        assert 1 <= len(pruned["tokens"]) <= NEW
+    receipts = json.loads((out / "receipts" / "parity.json").read_text(encoding="utf-8"))["profiles"]
+    for receipt in receipts.values():
+        assert receipt["max_error"] < 1e-4 and receipt["same_tokens"] == receipt["same_kept"] == 1.0
+    assert receipts["full"]["change"] == 0.0 < receipts["keep50"]["change"]
+
+
+@pytest.mark.parametrize(("module", "family"), [(qwen2_5_vl, "qwen2_5_vl"), (qwen3_vl, "qwen3_vl")])
+@pytest.mark.parametrize("views", [1, 2])
+def test_a_checkpoint_without_a_template_is_asked_as_the_published_one_is(
+    module: Any, family: str, views: int
+) -> None:
+    from tests.export.families.qwen_published import tokenizer
+
+    content = [{"type": "image"}] * views + [{"type": "text", "text": "{instruction}"}]
+    written = tokenizer(family).apply_chat_template(
+        [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
+    )
+    own = module.prompt(views)
+    for placeholder in module.PLACEHOLDERS:
+        written = written.replace(placeholder, "<image>")
+    assert own == written and chat_template(family)
