@@ -23,7 +23,20 @@ SPECIAL = {
     "<|vision_start|>": START,
     "<|vision_end|>": END,
 }
-WORDS = ("<unk>", "\n", " ", "system", "user", "assistant", "You", "are", "a", "helpful", "assistant.", "seconds")
+WORDS = (
+    "<unk>",
+    "\n",
+    " ",
+    "system",
+    "user",
+    "assistant",
+    "You",
+    "are",
+    "a",
+    "helpful",
+    "assistant.",
+    "seconds",
+)
 MARKS = ("<", ">", ".", "?", *map(str, range(10)))
 QUESTIONS = ("w1 w2 w3?", "w40", "w5 w6 w7 w8 w9")
 CHAT = (
