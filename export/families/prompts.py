@@ -17,7 +17,7 @@ from saccade.export.loading.chat_template import render_question, special_tokens
 from saccade.export.loading.json_fields import read_object
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
-from saccade.proto.errors import CheckpointError
+from saccade.proto.errors import CheckpointError, ExportError
 from saccade.proto.picture_fit import PictureFit
 from saccade.proto.video_spec import VideoSpec
 
@@ -100,6 +100,10 @@ def read_prompted(folder: Path, deployment: Deployment, prompt: str | None = Non
             f"expected at least one picture, found views = {deployment.views}, frames = {deployment.frames}."
         )
     family = generating_family(folder)
+    if deployment.frames and not hasattr(family, "video_spec"):
+        raise ExportError(
+            f"expected frames = 0, found {deployment.frames}: {family.MODEL_TYPE} answers about still pictures here."
+        )
     tokenizer = _tokenizer(folder)
     found = prompt or _chat_prompt(folder, deployment) or family.prompt(deployment.views)
     for placeholder in family.PLACEHOLDERS:
