@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,24 +13,8 @@ from saccade.proto.errors import BundleError, EngineError, ImageError, QuestionE
 from saccade.proto.manifest import Manifest
 from saccade.proto.manifest_rules import FULL_PROFILE, LOGITS
 from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.question import Piece
 from saccade.runtime.sampling import Sampler, Sampling
-
-
-@dataclass(frozen=True)
-class Piece:
-    """What one token adds to an answer.
-
-    Args:
-        token: Its id.
-        text: The text that is certain now; may be empty.
-        is_last: The answer ends with it.
-        timings_ns: By stage.
-    """
-
-    token: int
-    text: str
-    is_last: bool
-    timings_ns: dict[str, int] = field(default_factory=dict)
 
 
 class Answerer:
