@@ -73,12 +73,14 @@ class InstructionSpec:
         template: Text with ``{instruction}`` once.
         max_tokens: Length of the padded token row; the ``text`` segment has as many.
         pad_id: Token that fills the rest, on the right.
+        after: Text of the one token that the template follows, where tokens depend on it; it is not part of the row.
     """
 
     tokenizer: str
     template: str
     max_tokens: int
     pad_id: int
+    after: str = ""
 
     def __post_init__(self) -> None:
         if self.template.count("{instruction}") != 1:
@@ -187,7 +189,10 @@ class ProfileSpec:
 
 @dataclass(frozen=True)
 class GridSpec:
-    """How visual tokens tile the views: index = (view * rows + row) * columns + column."""
+    """How visual tokens tile the views: index = (view * rows + row) * columns + column.
+
+    A bundle that answers may count other views than pictures: parts of a tiled one, or pairs of frames.
+    """
 
     views: int
     rows: int

@@ -1,9 +1,15 @@
-"""How a picture of any size becomes one that a graph takes: data, so that the host resizes as the model was trained."""
+"""How a picture of any size becomes what a graph takes: data, so that the host resizes as the model was trained."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+
+from saccade.proto.errors import ManifestError
+from saccade.proto.tiling import Size, Tiling
+
+_RGB = 3
+_BYTE = 256
 
 
 class FitMethod(str, Enum):
@@ -13,6 +19,10 @@ class FitMethod(str, Enum):
     """Both sides are resized, whatever the aspect."""
     CROP = "crop"
     """The shorter side is resized, aspect kept; the middle of the longer one stays."""
+    PAD = "pad"
+    """The picture is put in the middle of a square of its longer side; the square is resized."""
+    TILE = "tile"
+    """An overview, both sides resized to one tile, and the picture, aspect kept, padded with black and cut to tiles."""
 
 
 class Resample(str, Enum):
@@ -30,7 +40,41 @@ class PictureFit:
     Args:
         method: Where aspects differ.
         resample: Interpolation.
+        background: Red, green and blue around a picture that is padded to a square, 0 to 255; else empty.
+        tiling: Of pictures that are cut to tiles. The graph is laid out for pictures of the view's size, and takes any
+            that is tiled alike.
+
+    Raises:
+        ManifestError: A method lacks what it needs, or has what it does not.
     """
 
     method: FitMethod
     resample: Resample
+    background: tuple[int, ...] = ()
+    tiling: Tiling | None = None
+
+    def __post_init__(self) -> None:
+        if (self.method is FitMethod.TILE) != (self.tiling is not None):
+            raise ManifestError(
+                f"picture_fit: expected a tiling with method 'tile' and only there, found {self.method.value!r} "
+                f"{'without' if self.tiling is None else 'with'} one."
+            )
+        colours = _RGB if self.method is FitMethod.PAD else 0
+        if len(self.background) != colours or not all(0 <= level < _BYTE for level in self.background):
+            raise ManifestError(
+                f"picture_fit: expected a background of {colours} numbers in 0..255 with method "
+                f"{self.method.value!r}, found {list(self.background)}."
+            )
+
+    def arrays(self, picture: Size) -> tuple[int, int, int]:
+        """Return how many arrays the graph takes for one picture, and their height and width, pixels.
+
+        Args:
+            picture: Height and width of the view.
+
+        Raises:
+            ImageError: So narrow a view cannot be tiled.
+        """
+        if self.tiling is None:
+            return (1, *picture)
+        return self.tiling.lay_out(picture).tiles, self.tiling.tile_px, self.tiling.tile_px

@@ -1,4 +1,4 @@
-"""``saccade ask``: a question about pictures, answered as it is generated, in process or by a daemon."""
+"""``saccade ask``: a question about pictures or videos, answered as it is generated, in process or by a daemon."""
 
 from __future__ import annotations
 
@@ -9,28 +9,29 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import click
-import numpy as np
 from click.core import ParameterSource
-from numpy.typing import NDArray
 
-from saccade.proto.errors import ImageError
-from saccade.proto.manifest import Manifest
-from saccade.runtime.answerer import Answerer, answer_spec
+from saccade.runtime.answerer import Answerer
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.client import DEFAULT_ANSWER_DEADLINE_S, Client
 from saccade.runtime.engines.ort import OrtBackend
-from saccade.runtime.pictures import fit_picture, read_picture
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.question import Answers, Piece
+from saccade.runtime.question_files import read_shown
 from saccade.runtime.sampling import Sampling
-
-Pictures = dict[str, NDArray[np.uint8]]
 
 
 @click.command()
 @click.argument("words", nargs=-1, required=True, metavar="[BUNDLE] QUESTION")
 @click.option("--daemon", metavar="HOST:PORT", help="Ask the answerer of a daemon, instead of BUNDLE.")
 @click.option("--image", "images", multiple=True, type=click.Path(path_type=Path), help="May be repeated.")
+@click.option(
+    "--video",
+    "videos",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Instead of pictures, where the bundle looks at videos; needs the extra 'video'. May be repeated.",
+)
 @click.option("--profile", default="full", show_default=True, help="Budget of visual tokens.")
 @click.option(
     "--max-new-tokens", type=int, help="Length of the answer at most; default: what the bundle has room for."
@@ -61,6 +62,7 @@ def ask(
     words: tuple[str, ...],
     daemon: str | None,
     images: tuple[Path, ...],
+    videos: tuple[Path, ...],
     profile: str,
     max_new_tokens: int | None,
     temperature: float,
@@ -71,11 +73,12 @@ def ask(
     deadline_s: float,
     as_json: bool,
 ) -> None:
-    """Ask BUNDLE, or the daemon at HOST:PORT, a QUESTION about pictures.
+    """Ask BUNDLE, or the daemon at HOST:PORT, a QUESTION about pictures or videos.
 
     \b
     Example:
         saccade ask ./llava "What is on the table?" --image table.jpg
+        saccade ask ./llava-video "What happens?" --video kitchen.mp4
         saccade ask --daemon 127.0.0.1:7447 "What is on the table?" --image table.jpg
     """
     bundle, question = _bundle_and_question(context, words, daemon)
@@ -84,10 +87,10 @@ def ask(
         answers: Answers
         if bundle is None:
             answers = stack.enter_context(Client(str(daemon))).answerer(deadline_s=deadline_s)
-            pictures = _pictures(answers.manifest, images)
+            pictures = read_shown(answers.manifest, images, videos)
         else:
             opened = Bundle.open(bundle)
-            pictures = _pictures(opened.manifest, images)  # before what takes longer
+            pictures = read_shown(opened.manifest, images, videos)  # before what takes longer
             backend = stack.enter_context(OrtBackend(threads=threads))
             answers = Answerer(ProgramExecutor(opened, backend))
         started = time.monotonic_ns()
@@ -121,19 +124,6 @@ def _bundle_and_question(
             f"expected no --{option} {'without' if daemon is None else 'with'} --daemon, found one."
         )
     return (Path(words[0]) if daemon is None else None), words[-1]
-
-
-def _pictures(manifest: Manifest, images: tuple[Path, ...]) -> Pictures:
-    """Read the pictures and make them fit the views."""
-    fit, views = answer_spec(manifest).picture_fit, manifest.views
-    if len(images) != len(views):
-        raise ImageError(
-            f"expected {len(views)} pictures, as {manifest.name!r} was exported for, found {len(images)}."
-        )
-    return {
-        view.name: fit_picture(read_picture(path), view, fit)
-        for view, path in zip(views, images, strict=True)
-    }
 
 
 def _print(pieces: Iterator[Piece]) -> None:

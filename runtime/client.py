@@ -353,7 +353,8 @@ class RemoteAnswerer:
 
         Args:
             question: Text.
-            images: By the view's name, uint8 ``(height, width, 3)`` RGB of the manifest's size.
+            images: By the view's name, uint8 ``(height, width, 3)`` RGB of any size, or fitted already; see
+                :meth:`saccade.runtime.answerer.Answerer.answer`.
             profile: None = ``full``.
             max_new_tokens: At most so many; None = as many as the bundle has room for.
             sampling: None = greedy.
@@ -361,7 +362,7 @@ class RemoteAnswerer:
         Raises:
             AnswererBusyError: Another question is being answered.
             InstructionError: The question is empty or too long.
-            ImageError: A picture is missing, unknown, or of another size or dtype.
+            ImageError: A picture is missing, unknown, of another dtype, or cannot be fitted.
             QuestionError: More tokens are asked for than there is room for, or none.
             DeadlineError: The answer took too long.
             SaccadeError: What else the daemon raised, or a :class:`TransportError`.

@@ -19,7 +19,8 @@ class Question:
 
     Args:
         text: The question.
-        images: By the view's name, uint8 ``(height, width, 3)`` RGB of the manifest's size.
+        images: By the view's name, uint8 ``(height, width, 3)`` RGB of any size, or fitted already; see
+            :meth:`saccade.runtime.answerer.Answerer.answer`.
         profile: None = the answerer's.
         max_new_tokens: At most so many; None = as many as the bundle has room for.
         sampling: How each token is chosen.

@@ -85,8 +85,8 @@ class InstructionTokens:
         return self._cache[text]
 
     def _encode(self, text: str) -> TokenizedInstruction:
-        prompt = self._spec.template.replace("{instruction}", text)
-        ids = self._tokenizer.encode(prompt, add_special_tokens=False).ids
+        prompt = self._spec.after + self._spec.template.replace("{instruction}", text)
+        ids = self._tokenizer.encode(prompt, add_special_tokens=False).ids[bool(self._spec.after) :]
         room = self._spec.max_tokens
         if not 1 <= len(ids) <= room:
             raise InstructionError(

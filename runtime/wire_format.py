@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -166,10 +166,8 @@ def _images_to_wire(images: Mapping[str, NDArray[np.uint8]]) -> list[wire.Image]
     ]
 
 
-def _images_from_wire(messages: Iterable[wire.Image]) -> dict[str, NDArray[Any]]:
-    images: dict[str, NDArray[Any]] = {}
-    for message in messages:
-        if message.view in images:
-            raise ImageError(f"expected each view once, found {message.view!r} twice.")
-        images[message.view] = tensor_from_wire(message.pixels)
+def _images_from_wire(messages: Sequence[wire.Image]) -> dict[str, NDArray[Any]]:
+    images = {message.view: tensor_from_wire(message.pixels) for message in messages}
+    if len(images) != len(messages):
+        raise ImageError(f"expected each view once, found {[message.view for message in messages]}.")
     return images

@@ -44,6 +44,10 @@ class PerceivingFamily(Protocol):
         """Make visual tokens ``(batch, visual, channels)`` of tower features ``(batch, patches, vision_width)``."""
         ...
 
+    def arrange_signal(self, signal: Tensor) -> Tensor:
+        """Make what is known of visual tokens ``(batch, visual, channels)`` of what is known of their patches."""
+        ...
+
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
         """Project tower features ``(batch, alive, vision_width)`` to ``(batch, alive, width)``."""
         ...

@@ -69,6 +69,10 @@ class GeneratingModel(nn.Module, ABC):
         """``(batch, patches, vision_width)`` -> ``(batch, visual, channels)``; here every patch is a visual token."""
         return features
 
+    def arrange_signal(self, signal: Tensor) -> Tensor:
+        """``(batch, patches, channels)`` -> ``(batch, visual, channels)``: what is known of tokens from patches."""
+        return signal
+
     @abstractmethod
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
         """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``."""

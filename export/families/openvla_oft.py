@@ -101,6 +101,10 @@ class OpenVlaOft(nn.Module):
         """Return the features: visual tokens are patches."""
         return features
 
+    def arrange_signal(self, signal: Tensor) -> Tensor:
+        """Return the signal, for the same reason."""
+        return signal
+
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
         """``(batch, visual tokens, vision_width)`` -> ``(batch, visual tokens, width)``."""
         embedded: Tensor = self.projector(tower_tokens)

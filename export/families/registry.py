@@ -12,6 +12,8 @@ from saccade.proto.errors import CheckpointError
 
 GENERATING: Mapping[str, str] = {
     "llava": "saccade.export.families.llava",
+    "llava_next": "saccade.export.families.llava_next",
+    "llava_onevision": "saccade.export.families.llava_onevision",
 }
 """Families that answer in text."""
 

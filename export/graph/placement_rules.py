@@ -53,7 +53,7 @@ def _patch_problems(policy: TokenPolicy) -> Iterator[str]:
     """Name what needs visual tokens to be patches, where they are rearranged or pooled."""
     asked = [*policy.update_signals, *(signal for cut in policy.cuts for signal in cut.signals)]
     for signal in dict.fromkeys(asked):
-        if isinstance(signal, (VisionAttention, VisionMap, VisionKeys, Pixels)):
+        if isinstance(signal, (VisionMap, Pixels)):
             yield f"{signal}: expected visual tokens that are the tower's patches, found some rearranged or pooled"
     if any(cut.place is Place.TOWER for cut in policy.cuts):
         yield "expected no cut inside the tower, found one: its patches are rearranged or pooled afterwards"

@@ -15,6 +15,8 @@ from saccade.runtime.wire_format import piece_to_wire, question_from_wire
 WhenGone = Callable[[Callable[[], None]], bool]
 """Takes what to call once the caller has gone; False = it has gone already, and nothing will be called."""
 
+_FULL_HD_BYTES = 1920 * 1080 * 3
+
 
 class AnswerEndpoint:
     """One answerer, one question at a time, from anyone.
@@ -25,7 +27,7 @@ class AnswerEndpoint:
 
     Attributes:
         manifest_json: Of the answerer's bundle, verbatim.
-        question_bytes: Size of the raw data of one question's pictures.
+        question_bytes: Room for one question's pictures: fitted, or a full HD camera's for each view.
     """
 
     def __init__(self, thread: AnswerThread, counters: Counters) -> None:
@@ -73,4 +75,5 @@ class AnswerEndpoint:
 
 
 def _picture_bytes(manifest: Manifest) -> int:
-    return sum(prod(spec.shape) for spec in manifest.tensors if spec.name == "images")
+    fitted = sum(prod(spec.shape) for spec in manifest.tensors if spec.name == "images")
+    return max(fitted, len(manifest.views) * _FULL_HD_BYTES)

@@ -16,7 +16,7 @@ from importlib.metadata import version
 
 from google.protobuf.message import Message
 
-from saccade.proto.codec import error_to_wire
+from saccade.proto.codec import MAX_MESSAGE_BYTES, error_to_wire
 from saccade.proto.errors import (
     DeadlineError,
     DrainingError,
@@ -131,7 +131,7 @@ class Endpoint:
         """Largest message worth accepting: one observation or question, and a margin."""
         robots = observation_bytes(self._program.manifest)
         asked = 0 if self._answers is None else self._answers.question_bytes
-        return max(robots, asked) + _MESSAGE_MARGIN_BYTES
+        return min(max(robots, asked) + _MESSAGE_MARGIN_BYTES, MAX_MESSAGE_BYTES)
 
     def describe(self, _request: wire.DescribeRequest) -> wire.DescribeReply:
         """Say what is served."""

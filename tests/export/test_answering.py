@@ -193,8 +193,8 @@ def test_what_cannot_be_answered_is_refused_before_anything_runs(answerer: Answe
         answerer.answer("w1 " * 40, image)
     with pytest.raises(ImageError, match="expected the pictures image0, found scene"):
         answerer.answer("w1", {"scene": image["image0"]})
-    with pytest.raises(ImageError, match=r"expected uint8 \[20, 20, 3\], found uint8 \[20, 21, 3\]"):
-        answerer.answer("w1", {"image0": np.zeros((20, 21, 3), np.uint8)})
+    with pytest.raises(ImageError, match=r"uint8 \(height, width, 3\), found float32 \[20, 20, 3\]"):
+        answerer.answer("w1", {"image0": np.zeros((20, 20, 3), np.float32)})  # type: ignore[dict-item]
     with pytest.raises(QuestionError, match=r"expected 1 to 6 new tokens, .* found 7"):
         answerer.answer("w1", image, max_new_tokens=7)
     with pytest.raises(QuestionError, match="expected a temperature, top_k and seed of 0 or more"):

@@ -26,9 +26,10 @@ from saccade.runtime.bundle import Bundle
 from saccade.runtime.cli import main
 from saccade.runtime.client import Client, RemoteAnswerer
 from saccade.runtime.daemon import Daemon, DaemonConfig
+from saccade.runtime.pictures import fit_picture
 from saccade.runtime.sampling import Sampling
 from tests.runtime.test_daemon import serve
-from tests.tiny_answerer import KEEPS, SIDE, tiny_answer, tiny_picture, write_tiny_answerer
+from tests.tiny_answerer import KEEPS, PICTURE_FIT, SIDE, tiny_answer, tiny_picture, write_tiny_answerer
 from tests.tiny_bundle import GRID, tiny_observation, tiny_step
 
 QUESTION = "what is here"
@@ -94,6 +95,19 @@ def test_the_answer_is_the_models(remote: RemoteAnswerer, client: Client) -> Non
     counters = client.describe().counters
     assert (counters["questions"], counters["answers"], counters["answer.tokens"]) == (2, 2, 60)
     assert counters["answer.token.p50_ns"] > 0 and counters["answer.prompt.p99_ns"] > 0
+
+
+def test_pictures_are_fitted_by_either_side(remote: RemoteAnswerer) -> None:
+    """A camera's own size is sent as it is, up to full HD; whoever fitted it sends less."""
+    (view,), camera = (
+        remote.manifest.views,
+        np.random.default_rng(1).integers(0, 256, (1080, 1920, 3), np.uint8),
+    )
+    fitted = fit_picture(camera, view, PICTURE_FIT)
+    expected = tiny_answer(fitted[0], QUESTION, 4, 5)
+    for picture in (camera, fitted):
+        pieces = remote.answer(QUESTION, {"image0": picture}, max_new_tokens=5)
+        assert [piece.token for piece in pieces] == expected
 
 
 def test_sampling_travels_with_the_question(remote: RemoteAnswerer) -> None:
@@ -207,14 +221,16 @@ def test_what_cannot_be_answered_is_refused_as_in_process(
         ask("what is here what is")
     with pytest.raises(errors.ImageError, match="expected the pictures image0, found none"):
         ask(images={})
-    with pytest.raises(errors.ImageError, match=r"expected uint8 \[6, 6, 3\], found uint8 \[7, 6, 3\]"):
-        ask(images={"image0": np.zeros((SIDE + 1, SIDE, 3), np.uint8)})
+    with pytest.raises(errors.ImageError, match=r"\(height, width, 3\), found uint8 \[6, 6, 4\]"):
+        ask(images={"image0": np.zeros((SIDE, SIDE, 4), np.uint8)})
+    with pytest.raises(errors.ImageError, match=r"uint8 \[1, 6, 6, 3\] .* found uint8 \[2, 6, 6, 3\]"):
+        ask(images={"image0": np.zeros((2, SIDE, SIDE, 3), np.uint8)})
     with pytest.raises(errors.ImageError, match=r"found float32"):
         ask(images={"image0": PICTURE.astype(np.float32)})
     with pytest.raises(errors.ImageError, match="expected uint8 pictures"):
         ask(images={"image0": np.full((SIDE, SIDE, 3), None, object)})
     with pytest.raises(errors.MessageError, match="expected a message that the daemon accepts"):
-        ask(images={"image0": np.zeros((1024, 1024, 3), np.uint8)})
+        ask(images={"image0": np.zeros((2160, 3840, 3), np.uint8)})
     with pytest.raises(errors.UnknownProfileError, match=r"\(full, keep50\), found 'keep7'"):
         ask(profile="keep7")
     with pytest.raises(errors.QuestionError, match=r"1 to 1000000 new tokens, .* found 1000001"):

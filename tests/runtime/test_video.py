@@ -158,7 +158,7 @@ def test_packets_that_show_nothing_do_not_count(tmp_path: Path, monkeypatch: pyt
     ],
 )
 def test_a_video_that_was_cut_off_is_refused(tmp_path: Path, name: str, *, has_sound: bool) -> None:
-    """What is written as it is sent (transport streams, fragments) does not say how long it is and may pass as whole."""
+    """What is written as it is sent (transport streams, fragments) never says how long it is; it may pass as whole."""
     path = write_video(tmp_path / f"video.{name}", 60, has_sound=has_sound)
     assert len(read_video(path, spread(3))) == 3  # type: ignore[arg-type]
     for share in (0.5, 0.7):
