@@ -8,7 +8,7 @@ from torch import Tensor
 
 from saccade.export.families.sequence import SequenceLayout
 from saccade.export.models.decoder import Decoder
-from saccade.export.models.vision_transformer import VisionTransformer
+from saccade.export.models.vision_tower import VisionTower
 from saccade.policies.base import Grid
 
 
@@ -16,7 +16,7 @@ class PerceivingFamily(Protocol):
     """What all families have: towers whose features become visual tokens in the sequence of a decoder."""
 
     @property
-    def towers(self) -> tuple[VisionTransformer, ...]:
+    def towers(self) -> tuple[VisionTower, ...]:
         """The vision towers, run block by block; their channels are concatenated for each patch."""
         ...
 

@@ -17,12 +17,16 @@ from saccade.export.loading.chat_template import render_question, special_tokens
 from saccade.export.loading.json_fields import read_object
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
-from saccade.proto.errors import CheckpointError
+from saccade.proto.errors import CheckpointError, ExportError
 from saccade.proto.picture_fit import PictureFit
 from saccade.proto.video_spec import VideoSpec
 
 INSTRUCTION = "{instruction}"
-_PLACEHOLDERS = ("<video>", "<|image_pad|>", "<|video_pad|>")
+_PLACEHOLDERS = (
+    "<video>",
+    "<|vision_start|><|image_pad|><|vision_end|>",
+    "<|vision_start|><|video_pad|><|vision_end|>",
+)
 """What chat templates write for a picture or video, beside ``<image>``."""
 _TOKENIZER, _GENERATION = "tokenizer.json", "generation_config.json"
 
@@ -102,6 +106,10 @@ def read_prompted(folder: Path, deployment: Deployment, prompt: str | None = Non
             f"expected at least one picture, found views = {deployment.views}, frames = {deployment.frames}."
         )
     family = generating_family(folder)
+    if deployment.frames and not hasattr(family, "video_spec"):
+        raise ExportError(
+            f"expected frames = 0, found {deployment.frames}: {family.MODEL_TYPE} answers about still pictures here."
+        )
     tokenizer = _tokenizer(folder)
     found = prompt or _chat_prompt(folder, deployment) or family.prompt(deployment.views)
     before, between, template = _parts(found, deployment.views)

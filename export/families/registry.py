@@ -14,6 +14,8 @@ GENERATING: Mapping[str, str] = {
     "llava": "saccade.export.families.llava",
     "llava_next": "saccade.export.families.llava_next",
     "llava_onevision": "saccade.export.families.llava_onevision",
+    "qwen2_5_vl": "saccade.export.families.qwen2_5_vl",
+    "qwen3_vl": "saccade.export.families.qwen3_vl",
 }
 """Families that answer in text."""
 

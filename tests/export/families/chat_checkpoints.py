@@ -37,9 +37,9 @@ SPECIAL = {
 }
 END, PAD = 2, 0
 INSTRUCT = (
-    "{{ bos_token }}{% for message in messages %}[INST] {% for content in message['content'] %}"
-    "{% if content['type'] == 'image' %}{{ '<image>\\n' }}{% else %}{{ content['text'] }}{% endif %}{% endfor %} [/INST]"
-    "{% endfor %}"
+    "{{ bos_token }}{% for message in messages %}[INST] "
+    "{% for content in message['content'] %}{% if content['type'] == 'image' %}{{ '<image>\\n' }}{% else %}{{ content['text'] }}{% endif %}"
+    "{% endfor %} [/INST]{% endfor %}"
 )
 """As LLaVA-NeXT with Mistral: it writes the token that begins a sequence itself."""
 CHATML = (
@@ -170,9 +170,8 @@ def _tokenizer(space: str) -> Tokenizer:
 
 
 def _fast(tokenizer: Tokenizer) -> Any:
-    return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, **{"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
-    )
+    named = {"bos_token": "<s>", "eos_token": "</s>", "pad_token": "<pad>"}
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, **named)
 
 
 def _finish(folder: Path, license_line: str) -> Path:
