@@ -4,35 +4,23 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saccade.proto.answer_spec import AnswerSpec
 from saccade.proto.errors import BundleError, EngineError, ImageError, QuestionError
-from saccade.proto.manifest import Manifest
+from saccade.proto.manifest import Manifest, ViewSpec
 from saccade.proto.manifest_rules import FULL_PROFILE, LOGITS
 from saccade.runtime.pictures import fit_picture
 from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.question import Piece
 from saccade.runtime.sampling import Sampler, Sampling
 
+_FITTED_AXES = 4
 
-@dataclass(frozen=True)
-class Piece:
-    """What one token adds to an answer.
-
-    Args:
-        token: Its id.
-        text: The text that is certain now; may be empty.
-        is_last: The answer ends with it.
-        timings_ns: By stage.
-    """
-
-    token: int
-    text: str
-    is_last: bool
-    timings_ns: dict[str, int] = field(default_factory=dict)
+Shown = TypeVar("Shown")
 
 
 class Answerer:
@@ -68,7 +56,8 @@ class Answerer:
         Args:
             question: Text.
             images: By the view's name, uint8 ``(height, width, 3)`` RGB of any size: they are fitted as the manifest
-                says. The frames of a video are views too, see :func:`by_view`.
+                says; or what :func:`saccade.runtime.pictures.fit_picture` made of it. The frames of a video are views
+                too, see :func:`by_view`.
             profile: Overrides the answerer's.
             max_new_tokens: At most so many; None = as many as the bundle has room for.
             sampling: None = greedy.
@@ -127,14 +116,23 @@ class Answerer:
             raise ImageError(
                 f"expected the pictures {', '.join(names)}, found {', '.join(images) or 'none'}."
             )
-        return {
-            view.name: fit_picture(images[view.name], view, self._spec.picture_fit)
-            for view in self.manifest.views
-        }
+        return {view.name: self._fitted(images[view.name], view) for view in self.manifest.views}
+
+    def _fitted(self, picture: NDArray[np.uint8], view: ViewSpec) -> NDArray[np.uint8]:
+        fit = self._spec.picture_fit
+        if picture.ndim != _FITTED_AXES:
+            return fit_picture(picture, view, fit)
+        shape = (*fit.arrays((view.height, view.width)), 3)
+        if picture.dtype != np.uint8 or picture.shape != shape:
+            raise ImageError(
+                f"picture {view.name!r}: expected uint8 {list(shape)} of one that is fitted already, found "
+                f"{picture.dtype} {list(picture.shape)}; or send it as it is, (height, width, 3)."
+            )
+        return picture
 
 
-def by_view(manifest: Manifest, pictures: Sequence[NDArray[np.uint8]]) -> dict[str, NDArray[np.uint8]]:
-    """Name the pictures of a question, or all frames of its videos, in order.
+def by_view(manifest: Manifest, pictures: Sequence[Shown]) -> dict[str, Shown]:
+    """Name the pictures of a question, or all frames of its videos, or their files, in order.
 
     Raises:
         ImageError: More or fewer than the bundle was exported for.

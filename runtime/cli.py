@@ -147,6 +147,18 @@ def main(verbose: bool) -> None:
     type=_BUNDLE,
     help="A bundle that scores the views once per task, for a policy that reads such scores.",
 )
+@click.option(
+    "--answerer",
+    type=_BUNDLE,
+    help="A bundle that answers questions about pictures beside the control steps; see `saccade ask --daemon`.",
+)
+@click.option(
+    "--answerer-threads",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Threads of the answerer's engine; 0 = one for each core.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line when ready.")
 def serve(
     bundle: Path,
@@ -159,6 +171,8 @@ def serve(
     max_age_ms: float | None,
     max_frozen_frames: int,
     view_scorer: Path | None,
+    answerer: Path | None,
+    answerer_threads: int,
     as_json: bool,
 ) -> None:
     """Serve BUNDLE to one robot until SIGTERM or Ctrl-C; a second signal ends it at once.
@@ -166,6 +180,7 @@ def serve(
     \b
     Example:
         saccade serve ./saccade-mini --max-age-ms 150
+        saccade serve ./saccade-mini --answerer ./llava
     """
     config = DaemonConfig(
         bundle=bundle,
@@ -178,6 +193,8 @@ def serve(
         max_age_ns=None if max_age_ms is None else round(max_age_ms * 1e6),
         max_frozen_frames=max_frozen_frames,
         view_scorer=view_scorer,
+        answerer=answerer,
+        answerer_threads=answerer_threads,
     )
 
     def announce(daemon: Daemon) -> None:
