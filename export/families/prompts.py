@@ -95,9 +95,10 @@ def read_prompted(folder: Path, deployment: Deployment, prompt: str | None = Non
     """
     if not folder.is_dir():
         raise CheckpointError(f"expected a checkpoint folder, found none at {folder}.")
-    if deployment.views < 1 or deployment.frames < 0:
+    if deployment.views < 1 or deployment.frames < 0 or deployment.frames_per_second <= 0:
         raise CheckpointError(
-            f"expected at least one picture, found views = {deployment.views}, frames = {deployment.frames}."
+            f"expected at least one picture, and time between frames, found views = {deployment.views}, frames = "
+            f"{deployment.frames}, frames_per_second = {deployment.frames_per_second}."
         )
     family = generating_family(folder)
     if deployment.frames and not hasattr(family, "video_spec"):

@@ -24,7 +24,7 @@ from saccade.export.models.qwen_vision import PatchMerger, QwenVisionTower, Towe
 from saccade.policies.base import Grid
 from saccade.proto.errors import ExportError
 from saccade.proto.picture_fit import FitMethod, PictureFit, Resample
-from saccade.proto.video_spec import VideoSpec
+from saccade.proto.video_spec import FrameSampling, VideoSpec
 
 
 class VisualRun(NamedTuple):
@@ -56,6 +56,7 @@ class QwenVlConfig:
         times: Of a :class:`VisualRun`.
         frame: The prompt.
         resample: How pictures are resized.
+        frames_per_second: Of the videos.
     """
 
     tower: QwenVisionConfig
@@ -64,6 +65,7 @@ class QwenVlConfig:
     times: tuple[int, ...]
     frame: PromptFrame
     resample: Resample
+    frames_per_second: float
 
     @property
     def grid(self) -> Grid:
@@ -242,14 +244,14 @@ def chat_prompt(views: int, *, system: str | None) -> str:
 
 
 def video_spec(config: QwenVlConfig) -> VideoSpec:
-    """Return which frames of a video are looked at.
+    """Return which frames of a video are looked at: evenly spaced, at the rate that the prompt tells.
 
-    Raises:
-        ExportError: Always: it cannot be exported yet.
+    Source:
+        The Qwen2.5-VL video processor's sampling, where a video lasts as long as its frames at that rate. Deviation:
+        Qwen3-VL's takes the last frame too, and so frames farther apart than that rate; here the times that are told
+        are those of the frames.
     """
-    raise ExportError(
-        f"expected still pictures, found videos of {config.tower.frames} frames: Qwen-VL bundles take no video yet."
-    )
+    return VideoSpec(config.tower.frames, FrameSampling.FROM_START, config.frames_per_second)
 
 
 def picture_size(config: QwenVlConfig) -> tuple[int, int]:

@@ -223,6 +223,7 @@ def assemble(
         times=runs[0].times,
         frame=frame,
         resample=files.processor.resample(Resample.BICUBIC),
+        frames_per_second=deployment.frames_per_second,
     )
 
 

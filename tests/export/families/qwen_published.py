@@ -87,15 +87,25 @@ def publish(theirs: Any, folder: Path, processor: dict[str, Any]) -> Path:
     return folder
 
 
-def prompt_ids(family: str, question: str, tokens: list[int]) -> Tensor:
-    """The ids of a question about pictures of so many visual tokens each, as transformers' processors make them."""
+def prompt_ids(family: str, question: str, shown: list[str]) -> Tensor:
+    """The ids of a question, as transformers' processors make them.
+
+    Args:
+        family: ``model_type``.
+        question: Text.
+        shown: What each picture becomes, or each video, with its marks.
+    """
     made = tokenizer(family)
-    content = [{"type": "image"}] * len(tokens) + [{"type": "text", "text": question}]
+    kind = "video" if "<|video_pad|>" in shown[0] else "image"
+    content = [{"type": kind}] * len(shown) + [{"type": "text", "text": question}]
     text = made.apply_chat_template(
         [{"role": "user", "content": content}], tokenize=False, add_generation_prompt=True
     )
-    first, *rest = str(text).split("<|image_pad|>")
-    written = first + "".join(
-        "<|image_pad|>" * count + piece for count, piece in zip(tokens, rest, strict=True)
-    )
+    first, *rest = str(text).split(marked(f"<|{kind}_pad|>"))
+    written = first + "".join(tokens + piece for tokens, piece in zip(shown, rest, strict=True))
     return torch.tensor([made(written)["input_ids"]])
+
+
+def marked(tokens: str) -> str:
+    """Text between vision marks."""
+    return f"<|vision_start|>{tokens}<|vision_end|>"
