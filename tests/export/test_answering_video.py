@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from numpy.typing import NDArray
 from PIL import Image
 
 from saccade.export.answering import AnsweringRequest, export_answering
 from saccade.runtime.cli import main
 from tests.export.families.chat_checkpoints import onevision_answer, write_onevision
 from tests.export.families.test_llava_onevision import TILE
-from tests.runtime.test_video import write_video
+from tests.runtime.test_video import RATE_HZ, write_video
 
 FRAMES, NEW_TOKENS = 3, 6
+
+
+def _always(chosen: NDArray[np.int64]) -> Callable[..., NDArray[np.int64]]:
+    return lambda *_, **__: chosen
 
 
 @pytest.mark.slow
@@ -32,14 +38,11 @@ def test_onevision_answers_about_a_video_file_as_the_published_class_does(tmp_pa
     )
     for name, length, question in (("a.mp4", 47, "what moves?"), ("b.vp9.webm", 20, "where is it")):
         video = write_video(tmp_path / name, length)
-        frames, _ = load_video(
-            str(video),
-            backend="pyav",
-            # The reader takes the number of frames from the file, and WebM does not say it.
-            sample_indices_fn=lambda _, whole=VideoMetadata(length), **__: default_sample_indices_fn(
-                whole, FRAMES
-            ),
-        )
+        whole = VideoMetadata(
+            total_num_frames=length, fps=RATE_HZ
+        )  # WebM does not say how many frames it has
+        chosen = default_sample_indices_fn(whole, FRAMES)
+        frames, _ = load_video(str(video), backend="pyav", sample_indices_fn=_always(chosen))
         tiles = [
             np.asarray(Image.fromarray(frame).resize((TILE, TILE), Image.Resampling.BICUBIC))
             for frame in frames
