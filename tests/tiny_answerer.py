@@ -32,6 +32,7 @@ from saccade.proto.manifest import (
 from saccade.proto.picture_fit import FitMethod, PictureFit, Resample
 from saccade.proto.policy_spec import PolicySpec
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
+from saccade.proto.video_spec import FrameSampling, VideoSpec
 from tests.tiny_bundle import file_specs
 
 ASKED = ("[UNK]", "<end>", "what", "is", "here", "forever")
@@ -47,7 +48,7 @@ PICTURE_FIT = PictureFit(FitMethod.STRETCH, Resample.BILINEAR)
 
 
 def write_tiny_answerer(
-    root: Path, *, max_new_tokens: int = 1_000_000, poison_position: int = 1 << 40
+    root: Path, *, max_new_tokens: int = 1_000_000, poison_position: int = 1 << 40, frames: int = 0
 ) -> Path:
     """Write the bundle to ``root``, which does not exist yet, and return it.
 
@@ -55,21 +56,23 @@ def write_tiny_answerer(
         root: Where.
         max_new_tokens: As many tokens has an answer unless fewer are asked for.
         poison_position: From this position on logits are not finite.
+        frames: Of the one video that it looks at; 0 = at one picture.
     """
     (root / "graphs").mkdir(parents=True)
     for profile, keep in KEEPS.items():
-        (root / f"graphs/prompt.{profile}.onnx").write_bytes(_prompt(keep).SerializeToString())
+        prompt = _prompt(keep, max(frames, 1))
+        (root / f"graphs/prompt.{profile}.onnx").write_bytes(prompt.SerializeToString())
     (root / "graphs/token.onnx").write_bytes(_token(poison_position).SerializeToString())
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, "[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.add_special_tokens(["<end>"])
     tokenizer.save(str(root / "tokenizer.json"))
-    write_manifest(_manifest(root, max_new_tokens), root)
+    write_manifest(_manifest(root, max_new_tokens, frames), root)
     return root
 
 
 def tiny_answer(picture: NDArray[np.uint8], question: str, keep: int, tokens: int) -> list[int]:
-    """The greedy answer in plain Python."""
+    """The greedy answer in plain Python; ``picture`` may be several."""
     ids = [WORDS.index(word) for word in question.split()]
     state = (int(np.floor(picture.astype(np.float32).mean())) + sum(ids) + keep) % NAMES
     answer = []
@@ -84,7 +87,8 @@ def tiny_picture(seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
 
 
-def _manifest(root: Path, max_new_tokens: int) -> Manifest:
+def _manifest(root: Path, max_new_tokens: int, frames: int) -> Manifest:
+    video = VideoSpec(frames, FrameSampling.FROM_START) if frames else None
     return Manifest(
         format_version=1,
         kind=BundleKind.ANSWER,
@@ -93,12 +97,12 @@ def _manifest(root: Path, max_new_tokens: int) -> Manifest:
         license="Apache-2.0",
         created="2025-01-01T00:00:00Z",
         producer={"saccade": "test"},
-        views=(ViewSpec("image0", SIDE, SIDE),),
+        views=tuple(ViewSpec(f"image{index}", SIDE, SIDE) for index in range(max(frames, 1))),
         proprio=VectorSpec((), ()),
         instruction=InstructionSpec("tokenizer.json", "{instruction}", TEXT, 0),
         sequence=(SegmentSpec("visual", GRID.tokens), SegmentSpec("text", TEXT)),
-        answer=AnswerSpec(len(WORDS), max_new_tokens, FIRST_POSITION, (1,), PICTURE_FIT),
-        tensors=tuple(_TENSORS.values()),
+        answer=AnswerSpec(len(WORDS), max_new_tokens, FIRST_POSITION, (1,), PICTURE_FIT, video),
+        tensors=tuple(_tensors(max(frames, 1)).values()),
         carry=(),
         profiles=tuple(_profile(name, keep) for name, keep in KEEPS.items()),
         policy=PolicySpec("keep_all", {}, 0, 0),
@@ -123,11 +127,11 @@ def _profile(name: str, keep: int) -> ProfileSpec:
     return ProfileSpec(name, keep, keep / GRID.tokens, (prompt,), (token,))
 
 
-def _tensors() -> dict[str, TensorSpec]:
+def _tensors(views: int) -> dict[str, TensorSpec]:
     host, result = TensorRole.HOST, TensorRole.RESULT
     image_dims = ("batch", "views", "height", "width", "channels")
     specs = (
-        TensorSpec("images", "uint8", (1, 1, SIDE, SIDE, 3), image_dims, "1", host),
+        TensorSpec("images", "uint8", (1, views, SIDE, SIDE, 3), image_dims, "1", host),
         TensorSpec("token_ids", "int64", (1, TEXT), ("batch", "text"), "token", host),
         TensorSpec("token", "int64", (1, 1), ("batch", "text"), "token", host),
         TensorSpec("token_position", "int64", (1, 1), ("batch", "text"), "index", host),
@@ -138,10 +142,7 @@ def _tensors() -> dict[str, TensorSpec]:
     return {spec.name: spec for spec in specs}
 
 
-_TENSORS = _tensors()
-
-
-def _prompt(keep: int) -> onnx.ModelProto:
+def _prompt(keep: int, views: int) -> onnx.ModelProto:
     node = helper.make_node
     nodes = [
         node("Gather", ["token_ids", "zero"], ["first"], axis=1),
@@ -167,13 +168,14 @@ def _prompt(keep: int) -> onnx.ModelProto:
         "forever": np.array(FOREVER),
         "many": np.array(1 << 50),
         "nothing": np.array([[0]]),
-        "within": np.array([2, 3, 4]),
+        "within": np.array([1, 2, 3, 4]),
         "axis1": np.array([1]),
         "keep": np.array([[keep]]),
         "names": np.array(NAMES),
         "kept_tokens": np.arange(keep)[None],
     }
-    return _model(nodes, constants, ("images", "token_ids"), ("logits", "kept", "cache.state"), keep)
+    specs = {name: spec.resolve(keep=keep) for name, spec in _tensors(views).items()}
+    return _model(nodes, constants, specs, ("images", "token_ids"), ("logits", "kept", "cache.state"))
 
 
 def _idling() -> onnx.GraphProto:
@@ -211,7 +213,10 @@ def _token(poison_position: int) -> onnx.ModelProto:
         "poison": np.array(poison_position),
         "nan": np.array(np.nan, np.float32),
     }
-    return _model(nodes, constants, ("token", "token_position", "cache.state"), ("logits", "cache.state"), 1)
+    specs = {name: spec.resolve(keep=1) for name, spec in _tensors(1).items()}
+    return _model(
+        nodes, constants, specs, ("token", "token_position", "cache.state"), ("logits", "cache.state")
+    )
 
 
 def _logits(name: str) -> list[onnx.NodeProto]:
@@ -229,14 +234,14 @@ def _logits(name: str) -> list[onnx.NodeProto]:
 def _model(
     nodes: list[onnx.NodeProto],
     constants: dict[str, NDArray[np.generic]],
+    specs: dict[str, TensorSpec],
     inputs: tuple[str, ...],
     outputs: tuple[str, ...],
-    keep: int,
 ) -> onnx.ModelProto:
     constants = {**constants, "asked": np.array(len(ASKED)), "vocabulary": np.arange(len(WORDS))[None]}
 
     def port(name: str, *, is_output: bool = False) -> onnx.ValueInfoProto:
-        spec = _TENSORS[name].resolve(keep=keep)
+        spec = specs[name]
         suffix = ".next" if is_output and spec.role is TensorRole.CACHE else ""
         dtype = helper.np_dtype_to_tensor_dtype(np.dtype(spec.dtype))
         return helper.make_tensor_value_info(name + suffix, dtype, list(spec.shape))
