@@ -94,8 +94,8 @@ def _cut_tiles(
     if (layout.canvas, layout.covered) != (wanted.canvas, wanted.covered):
         raise ImageError(
             f"expected a picture that is tiled as {view.width}x{view.height} pixels are, found "
-            f"{picture.shape[1]}x{picture.shape[0]}: crop it to that aspect, or export again with --image-size "
-            f"{picture.shape[1]}x{picture.shape[0]}."
+            f"{picture.shape[1]}x{picture.shape[0]}: crop or resize it to {view.width}x{view.height}, or export again with "
+            f"--image-size {picture.shape[1]}x{picture.shape[0]}."
         )
     (height, width), (rows, columns), side = layout.content, layout.split, layout.tile_px
     top, left = (layout.canvas[0] - height) // 2, (layout.canvas[1] - width) // 2

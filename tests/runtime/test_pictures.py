@@ -87,7 +87,7 @@ def test_squares_are_those_of_llava_onevision(size: tuple[int, int]) -> None:
 def test_a_graph_of_tiles_takes_every_picture_that_is_tiled_alike() -> None:
     view = ViewSpec("image0", 40, 60)
     assert fit_picture(picture(40, 60), view, TILED).shape == fit_picture(picture(80, 120), view, TILED).shape
-    message = "tiled as 60x40 pixels are, found 40x60: crop it to that aspect, or export again with --image-size 40x60"
+    message = "tiled as 60x40 pixels are, found 40x60: crop or resize it to 60x40, or export again"
     with pytest.raises(ImageError, match=message):
         fit_picture(picture(60, 40), view, TILED)
     with pytest.raises(ImageError, match="something remains on a canvas of the checkpoint, found 1 x 2000"):
