@@ -55,7 +55,8 @@ class QwenVlConfig:
         views: Pictures, or videos, of one question.
         times: Of a :class:`VisualRun`.
         frame: The prompt.
-        resample: How pictures are resized.
+        camera: Height and width of pictures as they come, pixels.
+        resample: How they are resized.
         frames_per_second: Of the videos.
     """
 
@@ -64,6 +65,7 @@ class QwenVlConfig:
     views: int
     times: tuple[int, ...]
     frame: PromptFrame
+    camera: tuple[int, int]
     resample: Resample
     frames_per_second: float
 
@@ -255,15 +257,10 @@ def video_spec(config: QwenVlConfig) -> VideoSpec:
 
 
 def picture_size(config: QwenVlConfig) -> tuple[int, int]:
-    """Return height and width of the pictures that the graph takes, pixels: near the camera's, in whole tokens."""
-    return config.tower.picture_size
+    """Return height and width of the pictures that tokens are laid out for, pixels: the camera's."""
+    return config.camera
 
 
 def picture_fit(config: QwenVlConfig) -> PictureFit:
-    """Return how pictures become that: both sides are resized.
-
-    Source:
-        The families' image processor; a picture of another aspect than the camera's is treated as ``qwen_vl_utils``
-        does where ``resized_height`` and ``resized_width`` are given.
-    """
-    return PictureFit(FitMethod.STRETCH, config.resample)
+    """Return how its image processor resizes those: to whole visual tokens, near their aspect, within its budget."""
+    return PictureFit(FitMethod.NEAR_ASPECT, config.resample, size=config.tower.picture_size)

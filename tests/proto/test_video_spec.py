@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from transformers.video_utils import default_sample_indices_fn
 
-from saccade.proto.errors import ImageError, ManifestError
+from saccade.proto.errors import ImageError, ManifestError, VideoError
 from saccade.proto.video_spec import FrameSampling, VideoSpec
 
 TOTALS = (1, 2, 7, 8, 9, 30, 100, 1001)
@@ -38,3 +38,20 @@ def test_a_video_without_frames_and_a_bundle_without_frames_are_refused() -> Non
         VideoSpec(4, FrameSampling.FROM_START).indices(0)
     with pytest.raises(ManifestError, match="video: expected frames >= 1, found 0"):
         VideoSpec(0, FrameSampling.FROM_START)
+
+
+@pytest.mark.parametrize("length_s", [1.7, 2.0, 2.4])
+def test_frames_may_come_a_little_faster_or_slower_than_the_model_is_told(length_s: float) -> None:
+    spec = VideoSpec(4, FrameSampling.FROM_START, frames_per_second=2.0)
+    spec.check_times([number * length_s / 4 for number in range(4)])
+    VideoSpec(4, FrameSampling.FROM_START).check_times([0.0, 10.0, 20.0, 30.0])  # told nothing
+
+
+@pytest.mark.parametrize("length_s", [0.5, 4.0, 60.0])
+def test_a_video_of_another_length_than_the_model_is_told_is_refused(length_s: float) -> None:
+    spec = VideoSpec(4, FrameSampling.FROM_START, frames_per_second=2.0)
+    message = rf"expected a video of 2.00 s, .* found about {length_s:.2f} s: .* --frames-per-second"
+    with pytest.raises(VideoError, match=message):
+        spec.check_times([number * length_s / 4 for number in range(4)])
+    with pytest.raises(ManifestError, match="frames_per_second >= 0, found -1"):
+        VideoSpec(4, FrameSampling.FROM_START, -1)

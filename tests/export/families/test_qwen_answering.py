@@ -124,6 +124,10 @@ def test_the_commands_answer_as_the_published_class_does(
         assert found["tokens"] == about_pictures(theirs, family, question, came)
         pruned = json.loads(run("ask", str(out), question, *images, "--profile=keep50", "--json"))
         assert 1 <= len(pruned["tokens"]) <= NEW
+    other = tmp_path / "other.png"
+    Image.fromarray(pictures(1, camera[1], camera[0])[0]).save(other)
+    refused = CliRunner().invoke(main, ["ask", str(out), "w1", *["--image", str(other)] * views])
+    assert refused.exit_code == 1 and f"about the aspect of {camera[1]}x{camera[0]}, found" in refused.output
     receipts = json.loads((out / "receipts" / "parity.json").read_text(encoding="utf-8"))["profiles"]
     for receipt in receipts.values():
         assert receipt["max_error"] < 1e-4 and receipt["same_tokens"] == receipt["same_kept"] == 1.0
@@ -140,12 +144,13 @@ def test_a_video_file_is_answered_as_the_published_class_does(
     rooms = ["--max-text-tokens=20", f"--max-new-tokens={NEW}"]
     timing = [f"--frames={frames}", f"--frames-per-second={RATE}", f"--image-size={SIZE[1]}x{SIZE[0]}"]
     run("export-answering", str(folder), "--out", str(out), *timing, *rooms)
-    view = Bundle.open(out).manifest.views[0]
+    answer = Bundle.open(out).manifest.answer
+    assert answer is not None
     for length, question in ((frames * 5, QUESTIONS[0]), (frames * 5 + 3, QUESTIONS[2])):
         path = write_video(tmp_path / f"{length}.mp4", length)
         wanted = [number * length // frames for number in range(frames)]
         whole = [frame.pixels for frame in read_video(path, range)]
-        taken = resized(np.stack([whole[number] for number in wanted]), (view.height, view.width))
+        taken = resized(np.stack([whole[number] for number in wanted]), answer.picture_fit.size)
         found = json.loads(run("ask", str(out), question, "--video", str(path), "--json"))
         assert found["tokens"] == about_video(theirs, family, question, taken)
     longer = CliRunner().invoke(
