@@ -107,10 +107,10 @@ def _cut_tiles(
     """Return the overview, then the canvas' tiles row by row, uint8 ``(tiles, tile_px, tile_px, 3)``."""
     wanted, layout = tiling.lay_out((view.height, view.width)), tiling.lay_out(picture.shape[:2])
     if (layout.canvas, layout.covered) != (wanted.canvas, wanted.covered):
+        found, graph = f"{picture.shape[1]}x{picture.shape[0]}", f"{view.width}x{view.height}"
         raise ImageError(
-            f"expected a picture that is tiled as {view.width}x{view.height} pixels are, found "
-            f"{picture.shape[1]}x{picture.shape[0]}: crop or resize it to {view.width}x{view.height}, or export again with "
-            f"--image-size {picture.shape[1]}x{picture.shape[0]}."
+            f"expected a picture that is tiled as {graph} pixels are, found {found}: crop or resize it to {graph}, or "
+            f"export again with --image-size {found}."
         )
     (height, width), (rows, columns), side = layout.content, layout.split, layout.tile_px
     top, left = (layout.canvas[0] - height) // 2, (layout.canvas[1] - width) // 2
