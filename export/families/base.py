@@ -40,6 +40,11 @@ class PerceivingFamily(Protocol):
         """Visual tokens are the towers' patches, one for one and in their order: then scores of patches are theirs."""
         ...
 
+    @property
+    def views_are_pictures(self) -> bool:
+        """The tokens of each view come from the patches of one picture alone: then a map of its patches is theirs."""
+        ...
+
     def arrange(self, features: Tensor) -> Tensor:
         """Make visual tokens ``(batch, visual, channels)`` of tower features ``(batch, patches, vision_width)``."""
         ...

@@ -65,6 +65,11 @@ class GeneratingModel(nn.Module, ABC):
         """Visual tokens are the towers' patches, one for one and in their order."""
         return True
 
+    @property
+    def views_are_pictures(self) -> bool:
+        """The tokens of each view come from the patches of one picture alone, by :meth:`arrange_signal`."""
+        return self.keeps_patches
+
     def arrange(self, features: Tensor) -> Tensor:
         """``(batch, patches, vision_width)`` -> ``(batch, visual, channels)``; here every patch is a visual token."""
         return features

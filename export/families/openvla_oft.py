@@ -97,6 +97,11 @@ class OpenVlaOft(nn.Module):
         """They do."""
         return True
 
+    @property
+    def views_are_pictures(self) -> bool:
+        """They are."""
+        return True
+
     def arrange(self, features: Tensor) -> Tensor:
         """Return the features: visual tokens are patches."""
         return features

@@ -160,6 +160,11 @@ class QwenVl(GeneratingModel):
         return False
 
     @property
+    def views_are_pictures(self) -> bool:
+        """They are pictures, or clips."""
+        return True
+
+    @property
     def first_position(self) -> int:
         """Rotary position of the first token of the question, on every axis."""
         return self.positions[0][self.layout.span("text").start]

@@ -32,7 +32,6 @@ class QwenFiles:
     """A checkpoint's files, opened.
 
     Args:
-        folder: Of the checkpoint.
         deployment: How it will be used.
         fields: Of ``config.json``.
         vision: Its object ``vision_config``.
@@ -42,7 +41,6 @@ class QwenFiles:
         budget: The fewest and the most pixels after resizing, as :func:`smart_resize` takes them.
     """
 
-    folder: Path
     deployment: Deployment
     fields: JsonFields
     vision: JsonFields
@@ -80,7 +78,6 @@ def open_files(
     vision = fields.child("vision_config", tower)
     processor = _read_processor(folder, deployment)
     return QwenFiles(
-        folder=folder,
         deployment=deployment,
         fields=fields,
         vision=vision,

@@ -38,7 +38,7 @@ def check_placement(policy: TokenPolicy, family: PerceivingFamily) -> None:
     shape = model_shape(family)
     problems = [*_cut_problems(policy, shape)]
     if not family.keeps_patches:
-        problems += _patch_problems(policy)
+        problems += _patch_problems(policy, family)
     problems += _window_problems(policy, family)
     for number, cut in enumerate(policy.cuts):
         for signal in cut.signals:
@@ -70,10 +70,10 @@ def _window_problems(policy: TokenPolicy, family: PerceivingFamily) -> Iterator[
             yield f"{signal}: expected blocks that attend to the whole picture, {whole}, found windows in {windowed}"
 
 
-def _patch_problems(policy: TokenPolicy) -> Iterator[str]:
+def _patch_problems(policy: TokenPolicy, family: PerceivingFamily) -> Iterator[str]:
     """Name what needs visual tokens to be patches, where they are rearranged or pooled."""
     for signal in _asked(policy):
-        if isinstance(signal, (VisionMap, Pixels)):
+        if isinstance(signal, Pixels) or (isinstance(signal, VisionMap) and not family.views_are_pictures):
             yield f"{signal}: expected visual tokens that are the tower's patches, found some rearranged or pooled"
     if any(cut.place is Place.TOWER for cut in policy.cuts):
         yield "expected no cut inside the tower, found one: its patches are rearranged or pooled afterwards"

@@ -50,13 +50,17 @@ class SignalStore:
         """Turn what towers told of patches into what is known of visual tokens.
 
         Args:
-            arrange: ``(batch, patches, channels)`` -> ``(batch, visual, channels)``.
+            arrange: ``(batch, patches, channels)`` -> ``(batch, visual, channels)``; where there are maps, also of one
+                picture.
         """
         for request, value in list(self._sums.items()):
             if isinstance(request, VisionKeys):
                 self._sums[request] = arrange(value)
             elif isinstance(request, VisionAttention):
                 self._sums[request] = arrange(value.unsqueeze(-1)).squeeze(-1)
+            elif isinstance(request, VisionMap):
+                rows = arrange(value.flatten(0, 1))
+                self._sums[request] = arrange(rows.mT).mT.unflatten(0, value.shape[:2])
 
     def drop(self, kept: Tensor | None) -> None:
         """Keep only the tokens at positions ``kept``, int64 ``(batch, keep)``; None drops all of them."""

@@ -74,8 +74,8 @@ class QwenVisionConfig:
 
     @property
     def windowed_blocks(self) -> frozenset[int]:
-        """Blocks with windows."""
-        return frozenset(range(self.depth)) - set(self.full_blocks) if self.window else frozenset()
+        """Blocks with windows; none where one window holds the picture."""
+        return frozenset(range(self.depth)) - set(self.full_blocks) if len(self.windows) > 1 else frozenset()
 
     @property
     def picture_size(self) -> tuple[int, int]:

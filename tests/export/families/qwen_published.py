@@ -39,26 +39,41 @@ WORDS = (
 )
 MARKS = ("<", ">", ".", "?", *map(str, range(10)))
 QUESTIONS = ("w1 w2 w3?", "w40", "w5 w6 w7 w8 w9")
-CHAT = (
-    "{% for message in messages %}SYSTEM<|im_start|>{{ message['role'] }}\n"
+QWEN2_5_CHAT = (
+    "{% set image_count = namespace(value=0) %}{% set video_count = namespace(value=0) %}"
+    "{% for message in messages %}{% if loop.first and message['role'] != 'system' %}<|im_start|>system\n"
+    "You are a helpful assistant.<|im_end|>\n{% endif %}<|im_start|>{{ message['role'] }}\n"
     "{% if message['content'] is string %}{{ message['content'] }}<|im_end|>\n"
     "{% else %}{% for content in message['content'] %}"
     "{% if content['type'] == 'image' or 'image' in content or 'image_url' in content %}"
-    "<|vision_start|><|image_pad|><|vision_end|>"
-    "{% elif content['type'] == 'video' or 'video' in content %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{% set image_count.value = image_count.value + 1 %}"
+    "{% if add_vision_id %}Picture {{ image_count.value }}: {% endif %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif content['type'] == 'video' or 'video' in content %}{% set video_count.value = video_count.value + 1 %}"
+    "{% if add_vision_id %}Video {{ video_count.value }}: {% endif %}<|vision_start|><|video_pad|><|vision_end|>"
     "{% elif 'text' in content %}{{ content['text'] }}{% endif %}{% endfor %}<|im_end|>\n{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
-"""Qwen2.5-VL's published template, without the numbers of pictures; ``SYSTEM`` is filled in per family."""
-DEFAULT_SYSTEM = (
-    "{% if loop.first and message['role'] != 'system' %}<|im_start|>system\n"
-    "You are a helpful assistant.<|im_end|>\n{% endif %}"
+"""As Qwen2.5-VL was published with it."""
+QWEN3_CHAT = (
+    "{%- set image_count = namespace(value=0) %}\n{%- set video_count = namespace(value=0) %}\n"
+    '{%- for message in messages %}\n    {%- if message.role == "user" %}\n'
+    "        {{- '<|im_start|>' + message.role + '\\n' }}\n"
+    "        {%- if message.content is string %}\n            {{- message.content }}\n        {%- else %}\n"
+    "            {%- for content in message.content %}\n"
+    "                {%- if content.type == 'image' or 'image' in content or 'image_url' in content %}\n"
+    "                    {%- set image_count.value = image_count.value + 1 %}\n"
+    "                    {%- if add_vision_id %}Picture {{ image_count.value }}: {% endif -%}\n"
+    "                    <|vision_start|><|image_pad|><|vision_end|>\n"
+    "                {%- elif content.type == 'video' or 'video' in content %}\n"
+    "                    {%- set video_count.value = video_count.value + 1 %}\n"
+    "                    {%- if add_vision_id %}Video {{ video_count.value }}: {% endif -%}\n"
+    "                    <|vision_start|><|video_pad|><|vision_end|>\n"
+    "                {%- elif 'text' in content %}\n                    {{- content.text }}\n"
+    "                {%- endif %}\n            {%- endfor %}\n        {%- endif %}\n"
+    "        {{- '<|im_end|>\\n' }}\n    {%- endif %}\n{%- endfor %}\n"
+    "{%- if add_generation_prompt %}\n    {{- '<|im_start|>assistant\\n' }}\n{%- endif %}\n"
 )
-
-
-def chat_template(family: str) -> str:
-    """The family's template: Qwen3-VL's says nothing in the system's name."""
-    return CHAT.replace("SYSTEM", DEFAULT_SYSTEM if family == "qwen2_5_vl" else "")
+"""A person's turn in the form of Qwen3-VL's; tools are left out."""
 
 
 def tokenizer(family: str) -> PreTrainedTokenizerFast:
@@ -74,7 +89,7 @@ def tokenizer(family: str) -> PreTrainedTokenizerFast:
         pad_token="<|endoftext|>",  # noqa: S106 -- no password
         eos_token="<|im_end|>",  # noqa: S106 -- no password
         additional_special_tokens=sorted(set(SPECIAL) - {"<|endoftext|>", "<|im_end|>"}),
-        chat_template=chat_template(family),
+        chat_template=QWEN2_5_CHAT if family == "qwen2_5_vl" else QWEN3_CHAT,
     )
 
 

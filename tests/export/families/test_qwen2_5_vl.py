@@ -272,3 +272,11 @@ def test_a_deployment_without_a_size_is_refused(tmp_path: Path) -> None:
         ExportError, match=r"expected the size of the pictures, found none: .* --image-size 640x480"
     ):
         read_config(folder, deployment(image_size=None))
+
+
+def test_a_picture_inside_one_window_has_no_windows(tmp_path: Path) -> None:
+    folder = save(reference(), tmp_path / "qwen", PROCESSOR)
+    edit_config(folder, ("vision_config",), {"window_size": 64})
+    assert read_config(folder, deployment()).tower.windowed_blocks == frozenset()
+    edit_config(folder, ("vision_config",), {"window_size": 16})
+    assert read_config(folder, deployment()).tower.windowed_blocks == {0, 2}

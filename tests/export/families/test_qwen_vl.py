@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import sys
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from torch import Tensor
+from transformers.vision_utils import get_vision_window_index
 
 from saccade.export.families.qwen_vl import QwenVl
 from saccade.export.graph import survivors
@@ -15,7 +16,8 @@ from saccade.export.graph.generation import GenerationStep
 from saccade.export.graph.placement_rules import model_shape
 from saccade.export.graph.prefill import PrefillOutputs, PrefillStep, cache_names
 from saccade.export.graph.selecting import initial_state
-from saccade.policies.base import Place, Selection
+from saccade.policies.base import Carry, Place, Selection, SelectionInputs, TokenPolicy, decoder_cut
+from saccade.policies.config import PolicyConfig
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import ExportError
 from tests.export.families import test_qwen2_5_vl, test_qwen3_vl
@@ -30,7 +32,6 @@ from tests.export.families.qwen_reference import (
 )
 
 NEW, CAMERA, VIEWS = 5, (27, 43), 2
-Step = Callable[..., PrefillStep]
 
 
 @pytest.fixture(scope="module", params=[test_qwen2_5_vl, test_qwen3_vl])
@@ -65,9 +66,18 @@ def prefilled(step: PrefillStep, question: list[int], seed: int = 0) -> PrefillO
 
 @torch.no_grad()
 def dropped_by_hand(
-    theirs: Any, family: Any, model: QwenVl, question: list[int], kept: list[list[int]], seed: int = 0
+    theirs: Any,
+    family: Any,
+    model: QwenVl,
+    question: list[int],
+    kept: list[list[int]],
+    seed: int = 0,
+    mix: Tensor | None = None,
 ) -> Tensor:
-    """Logits behind a prompt: ``kept[layer]`` are the visual tokens that decoder layer sees."""
+    """Logits behind a prompt: ``kept[layer]`` are the visual tokens that decoder layer sees.
+
+    Where tokens go for the first time, ``mix`` of all of them, if there is one, takes the place of those that stay.
+    """
     inputs = {
         **token_inputs(model.frame, question, video=False),
         **still_inputs(pictures(VIEWS, *CAMERA, seed), family.PROCESSOR),
@@ -81,6 +91,12 @@ def dropped_by_hand(
     alive = torch.arange(ids.shape[1])
     for index, layer in enumerate(language.layers):
         wanted = torch.cat([(ids[0] != IMAGE).nonzero()[:, 0], places[kept[index]]]).sort().values
+        if mix is not None and len(wanted) < len(alive):
+            hidden[0, places[kept[index]]] = mix @ hidden[0, places]
+            deep, mix = (
+                [features.index_copy(0, torch.tensor(kept[index]), mix @ features) for features in deep],
+                None,
+            )
         hidden, alive = hidden[:, torch.isin(alive, wanted)], wanted
         tables = language.rotary_emb(hidden, positions[:, :, alive])
         hidden = layer(hidden, attention_mask=None, position_embeddings=tables)
@@ -141,6 +157,33 @@ def test_words_that_follow_go_on_where_the_reference_s_do(
         torch.testing.assert_close(logits, expected, atol=1e-4, rtol=1e-4)
 
 
+class Pairs(TokenPolicy):
+    """Every second token carries the mean of itself and the next one, from decoder layer 1 on."""
+
+    name: ClassVar[str] = "pairs"
+    options = PolicyConfig
+    merges: ClassVar[bool] = True
+
+    def __init__(self) -> None:
+        self.config, self.cuts = PolicyConfig(), decoder_cut(1)
+
+    def select(self, inputs: SelectionInputs, carry: Carry, keep: int) -> Selection:
+        kept = torch.arange(0, 2 * keep, 2).expand(len(inputs.origin), keep)
+        return Selection(kept, self.mix(keep).expand(len(kept), keep, 2 * keep))
+
+    @staticmethod
+    def mix(keep: int) -> Tensor:
+        return torch.eye(keep).repeat_interleave(2, dim=1) / 2
+
+
+def test_merged_tokens_have_merged_deep_features(theirs: Any, family: Any, model: QwenVl) -> None:
+    step = PrefillStep(model, Pairs(), 15, new_tokens=NEW).eval()
+    out, mix = prefilled(step, QUESTIONS[1]), Pairs.mix(15)
+    layers = kept_by_layer(step, out.kept)
+    expected = dropped_by_hand(theirs, family, model, QUESTIONS[1], layers, mix=mix)
+    torch.testing.assert_close(out.logits, expected, atol=1e-4, rtol=1e-4)
+
+
 @pytest.mark.parametrize("family", [test_qwen3_vl], indirect=True)
 def test_rows_of_other_tokens_would_be_seen(
     theirs: Any, family: Any, model: QwenVl, monkeypatch: pytest.MonkeyPatch
@@ -162,16 +205,53 @@ def test_rows_of_other_tokens_would_be_seen(
 
 
 @pytest.mark.parametrize(
-    ("name", "message"),
+    ("name", "options", "message"),
     [
-        ("vflowopt", "expected visual tokens that are the tower's patches, found some rearranged or pooled"),
-        ("zero_tprune", "expected no cut inside the tower"),
-        ("vla_cache", "needs no keys of the last control step"),
+        ("vflowopt", {"alpha_v": 0.5}, r"Pixels\(\): expected visual tokens that are the tower's patches"),
+        ("zero_tprune", {}, "expected no cut inside the tower"),
+        ("vla_cache", {}, "needs no keys of the last control step"),
     ],
 )
-def test_policies_that_ask_for_what_there_is_not_are_refused(model: QwenVl, name: str, message: str) -> None:
+def test_policies_that_ask_for_what_there_is_not_are_refused(
+    model: QwenVl, name: str, options: dict[str, object], message: str
+) -> None:
     with pytest.raises(ExportError, match=message):
-        step_of(model, name, 9)
+        step_of(model, name, 9, **options)
+
+
+@torch.no_grad()
+def test_a_map_of_patches_becomes_one_of_visual_tokens(
+    theirs: Any, family: Any, model: QwenVl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Against the attention of the reference's last block, which sees the whole picture, picture by picture."""
+    module = sys.modules[type(theirs).__module__]
+    seen: list[Tensor] = []
+    attend = module.eager_attention_forward
+
+    def listen(*arguments: Any, **others: Any) -> Any:
+        output, weights = attend(*arguments, **others)
+        seen.append(weights)
+        return output, weights
+
+    step = step_of(model, "vflowopt", 12)
+    size = model.config.tower.picture_size
+    images = torch.from_numpy(resized(pictures(VIEWS, *CAMERA), size))[None]
+    text = torch.zeros(1, 1, model.decoder.config.width)
+    survivors = step.watch(step.named(initial_state(step)), text, torch.ones(1, 1, dtype=torch.bool))
+    step.look(images, survivors)
+    (signal,) = step.policy.cuts[0].signals
+    found = survivors.signals.read(signal)
+    monkeypatch.setattr(module, "eager_attention_forward", listen)
+    theirs.model.visual.set_attn_implementation("eager")
+    for number, picture in enumerate(pictures(VIEWS, *CAMERA)):
+        inputs = still_inputs(picture[None], family.PROCESSOR)
+        theirs.model.visual(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"])
+        expected = seen[-1][0].unflatten(2, (-1, 4)).unflatten(1, (-1, 4)).mean(dim=(2, 4))
+        if model.config.tower.window:
+            places = get_vision_window_index(inputs["image_grid_thw"], 2, 16, 4)[0].argsort()
+            expected = expected[:, places][:, :, places]
+        torch.testing.assert_close(found[number], expected, atol=1e-5, rtol=1e-4)
+    theirs.model.visual.set_attn_implementation("sdpa")
 
 
 @pytest.mark.parametrize("family", [test_qwen2_5_vl], indirect=True)
