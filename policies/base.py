@@ -67,8 +67,8 @@ class Grid:
         """
         if self.irregular:
             raise PolicyError(
-                f"policy {policy!r}: expected visual tokens in rows and columns, found {self.tokens} that tile no grid, "
-                "as of a tiled picture; choose a policy that ranks tokens whatever their place."
+                f"policy {policy!r}: expected visual tokens in rows and columns, found {self.tokens} that tile no "
+                "grid, as of a tiled picture; choose a policy that ranks tokens whatever their place."
             )
 
 

@@ -251,7 +251,7 @@ def test_the_defaults_are_those_of_the_class(tmp_path: Path) -> None:
     for name, value in llava_onevision._DEFAULTS.items():
         if name != "mm_newline_position":
             assert np.array_equal(getattr(theirs, name), value), name
-    for name, value in llava_onevision._TOWER.items():
+    for name, value in llava_onevision.TOWER.items():
         assert getattr(theirs.vision_config, name) == value, name
     assert (config.tower.width, config.tower.heads, config.tower.blocks) == (1152, 16, 26)
     assert config.text.decoder.width == theirs.text_config.hidden_size and config.text.decoder.qkv_bias
