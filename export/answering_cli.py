@@ -19,6 +19,9 @@ _EXAMPLE = """\b
 Example:
   saccade export-answering llava-1.5-7b-hf --policy divprune --keep 1.0,0.25 --out llava
   saccade ask llava "What is on the table?" --image table.jpg
+  saccade export-answering llava-v1.6-mistral-7b-hf --image-size 640x480 --policy fastv --keep 1.0,0.25 --out next
+  saccade export-answering LLaVA-Video-7B-Qwen2 --frames 32 --policy quota --keep 1.0,0.25 --out video
+  saccade ask video "What happens?" --video kitchen.mp4
 """
 
 

@@ -22,6 +22,7 @@ from saccade.proto.errors import ImageError, ManifestError
 
 Size: TypeAlias = tuple[int, int]
 """Height and width, or rows and columns."""
+MAX_CANVAS_SIDE_PX = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -122,10 +123,10 @@ class Tiling:
                 "tiling: expected tile_px and side >= 1 and pinpoints of height and width, found "
                 f"{self.tile_px}, {self.side} and {[list(canvas) for canvas in self.pinpoints]}."
             )
-        if any(side < self.tile_px or side % self.tile_px for side in sides):
+        if any(side % self.tile_px or not 0 < side <= MAX_CANVAS_SIDE_PX for side in sides):
             raise ManifestError(
-                f"tiling: expected pinpoints of whole tiles of {self.tile_px} pixels, found "
-                f"{[list(canvas) for canvas in self.pinpoints]}."
+                f"tiling: expected pinpoints of whole tiles of {self.tile_px} pixels, at most {MAX_CANVAS_SIDE_PX} a "
+                f"side, found {[list(canvas) for canvas in self.pinpoints]}."
             )
 
     def lay_out(self, picture: Size) -> TileLayout:

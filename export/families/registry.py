@@ -1,4 +1,10 @@
-"""Which families there are: ``model_type`` of a published ``config.json`` to the module that reads it."""
+"""Which families there are: ``model_type`` of a published ``config.json`` to the module that reads it.
+
+A module of a family that answers has ``MODEL_TYPE``, ``read_config``, ``key_rules`` and ``build``; ``prompt``, the text
+around pictures where the checkpoint has no chat template, and ``PLACEHOLDERS``, what such a template writes for a
+picture; ``picture_size`` and ``picture_fit``, what the host makes of pictures; where it takes videos ``video_spec``.
+``HAS_CHAT_TEMPLATE = False`` if the template beside its weights knows no pictures.
+"""
 
 from __future__ import annotations
 

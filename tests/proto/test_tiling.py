@@ -77,7 +77,15 @@ def test_a_picture_of_which_nothing_remains_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("pinpoints", "tile_px", "side"),
-    [((), 28, 4), (((28, 30),), 28, 4), (((28,),), 28, 4), (((28, 28),), 0, 4), (((28, 28),), 28, 0)],
+    [
+        ((), 28, 4),
+        (((28, 30),), 28, 4),
+        (((28,),), 28, 4),
+        (((28, 28),), 0, 4),
+        (((28, 28000),), 28, 4),
+        (((0, 28),), 28, 4),
+        (((28, 28),), 28, 0),
+    ],
 )
 def test_a_tiling_that_cannot_be_is_refused(pinpoints: tuple[Size, ...], tile_px: int, side: int) -> None:
     with pytest.raises(ManifestError, match=r"tiling: expected"):
