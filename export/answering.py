@@ -48,6 +48,7 @@ class AnsweringRequest:
         prompt: Text with ``<image>`` for each picture and ``{instruction}`` once; None = the family's.
         views: Pictures, or videos, of one question.
         frames: Of each video; 0 = still pictures.
+        frames_per_second: Of the videos; for families that tell the time of a frame.
         image_size: Height and width of the pictures, pixels; None = what the tower takes.
         max_text_tokens: Room for the question.
         max_new_tokens: Room for the answer.
@@ -65,6 +66,7 @@ class AnsweringRequest:
     prompt: str | None = None
     views: int = 1
     frames: int = 0
+    frames_per_second: float = 2.0
     image_size: tuple[int, int] | None = None
     max_text_tokens: int = 64
     max_new_tokens: int = 64
@@ -89,6 +91,7 @@ def export_answering(request: AnsweringRequest, say: Callable[[str], None]) -> M
     deployment = Deployment(
         views=request.views,
         frames=request.frames,
+        frames_per_second=request.frames_per_second,
         image_size=request.image_size,
         max_text_tokens=request.max_text_tokens,
     )

@@ -62,10 +62,18 @@ def _image_size(
     "--frames", default=0, show_default=True, help="Frames taken of each video; 0 = still pictures."
 )
 @click.option(
+    "--frames-per-second",
+    type=click.FloatRange(0, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="Of those frames, where the family tells the model their times (Qwen-VL).",
+)
+@click.option(
     "--image-size",
     metavar="WIDTHxHEIGHT",
     callback=_image_size,
-    help="Pixels of the pictures that will be asked about, where the family tiles by aspect; default: one tile.",
+    help="Pixels of the pictures that will be asked about, where the family tiles by aspect, or resizes near it "
+    "(Qwen-VL needs it); default: one tile.",
 )
 @click.option("--max-text-tokens", default=64, show_default=True, help="Room for the question.")
 @click.option("--max-new-tokens", default=64, show_default=True, help="Room for the answer.")
@@ -87,6 +95,7 @@ def export_answering_command(
     prompt: str | None,
     views: int,
     frames: int,
+    frames_per_second: float,
     image_size: tuple[int, int] | None,
     max_text_tokens: int,
     max_new_tokens: int,
@@ -110,6 +119,7 @@ def export_answering_command(
         prompt=prompt,
         views=views,
         frames=frames,
+        frames_per_second=frames_per_second,
         image_size=image_size,
         max_text_tokens=max_text_tokens,
         max_new_tokens=max_new_tokens,

@@ -17,6 +17,8 @@ class FitMethod(str, Enum):
 
     STRETCH = "stretch"
     """Both sides are resized, whatever the aspect."""
+    NEAR_ASPECT = "near_aspect"
+    """Both sides are resized to a size near the view's aspect; a picture of another aspect is refused."""
     CROP = "crop"
     """The shorter side is resized, aspect kept; the middle of the longer one stays."""
     PAD = "pad"
@@ -41,6 +43,8 @@ class PictureFit:
         method: Where aspects differ.
         resample: Interpolation.
         background: Red, green and blue around a picture that is padded to a square, 0 to 255; else empty.
+        size: Height and width of what the graph takes with method ``near_aspect``; else empty, and they are the view's
+            or a tile's.
         tiling: Of pictures that are cut to tiles. The graph is laid out for pictures of the view's size, and takes any
             that is tiled alike.
 
@@ -51,6 +55,7 @@ class PictureFit:
     method: FitMethod
     resample: Resample
     background: tuple[int, ...] = ()
+    size: tuple[int, ...] = ()
     tiling: Tiling | None = None
 
     def __post_init__(self) -> None:
@@ -66,6 +71,13 @@ class PictureFit:
                 f"{self.method.value!r}, found {list(self.background)}."
             )
 
+        sides = 2 if self.method is FitMethod.NEAR_ASPECT else 0
+        if len(self.size) != sides or not all(side >= 1 for side in self.size):
+            raise ManifestError(
+                f"picture_fit: expected a size of {sides} numbers of pixels with method {self.method.value!r}, found "
+                f"{list(self.size)}."
+            )
+
     def arrays(self, picture: Size) -> tuple[int, int, int]:
         """Return how many arrays the graph takes for one picture, and their height and width, pixels.
 
@@ -76,5 +88,6 @@ class PictureFit:
             ImageError: So narrow a view cannot be tiled.
         """
         if self.tiling is None:
-            return (1, *picture)
+            height, width = self.size or picture
+            return 1, height, width
         return self.tiling.lay_out(picture).tiles, self.tiling.tile_px, self.tiling.tile_px

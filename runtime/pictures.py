@@ -19,6 +19,9 @@ _FILTERS = {
     Resample.LANCZOS: Image.Resampling.LANCZOS,
 }
 
+_MOST_STRETCHED = 1.1
+"""How far a picture's aspect may be off where one near it counts."""
+
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """Read a picture file as RGB, uint8 ``(height, width, 3)``; transparency is dropped.
@@ -47,8 +50,8 @@ def fit_picture(picture: NDArray[np.uint8], view: ViewSpec, fit: PictureFit) -> 
         What the graph takes for this view, uint8 ``(pictures, height, width, 3)``: tiles, or the one picture.
 
     Raises:
-        ImageError: Not such an array, or it cannot be fitted: so narrow that nothing would be left of one side, or
-            tiled otherwise than the graph is.
+        ImageError: Not such an array, or it cannot be fitted: so narrow that nothing would be left of one side, tiled
+            otherwise than the graph is, or of another aspect where that counts.
     """
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
         raise ImageError(
@@ -60,7 +63,19 @@ def fit_picture(picture: NDArray[np.uint8], view: ViewSpec, fit: PictureFit) -> 
         return _crop(picture, view, fit.resample)[None]
     if fit.method is FitMethod.PAD:
         picture = _pad_to_square(picture, fit.background)
-    return _resize(picture, (view.height, view.width), fit.resample)[None]
+    if fit.method is FitMethod.NEAR_ASPECT:
+        _check_aspect(picture, view)
+    return _resize(picture, fit.arrays((view.height, view.width))[1:], fit.resample)[None]
+
+
+def _check_aspect(picture: NDArray[np.uint8], view: ViewSpec) -> None:
+    height, width = picture.shape[:2]
+    stretch = (width * view.height) / (height * view.width)
+    if not 1 / _MOST_STRETCHED <= stretch <= _MOST_STRETCHED:
+        raise ImageError(
+            f"expected a picture of about the aspect of {view.width}x{view.height}, found {width}x{height}: crop it, "
+            f"or export again with --image-size {width}x{height}."
+        )
 
 
 def _resize(picture: NDArray[np.uint8], size: Size, resample: Resample) -> NDArray[np.uint8]:
@@ -92,10 +107,10 @@ def _cut_tiles(
     """Return the overview, then the canvas' tiles row by row, uint8 ``(tiles, tile_px, tile_px, 3)``."""
     wanted, layout = tiling.lay_out((view.height, view.width)), tiling.lay_out(picture.shape[:2])
     if (layout.canvas, layout.covered) != (wanted.canvas, wanted.covered):
+        found, graph = f"{picture.shape[1]}x{picture.shape[0]}", f"{view.width}x{view.height}"
         raise ImageError(
-            f"expected a picture that is tiled as {view.width}x{view.height} pixels are, found "
-            f"{picture.shape[1]}x{picture.shape[0]}: crop it to that aspect, or export again with --image-size "
-            f"{picture.shape[1]}x{picture.shape[0]}."
+            f"expected a picture that is tiled as {graph} pixels are, found {found}: crop or resize it to {graph}, or "
+            f"export again with --image-size {found}."
         )
     (height, width), (rows, columns), side = layout.content, layout.split, layout.tile_px
     top, left = (layout.canvas[0] - height) // 2, (layout.canvas[1] - width) // 2

@@ -35,7 +35,8 @@ def read_shown(
     Raises:
         BundleError: The bundle does not answer.
         ImageError: More or fewer pictures than the bundle was exported for, or one that cannot be read or fitted.
-        VideoError: The same of videos, or the bundle looks at pictures, or PyAV is missing.
+        VideoError: The same of videos, or one is of another length than the model is told, or the bundle looks at
+            pictures, or PyAV is missing.
     """
     answer, view = answer_spec(manifest), manifest.views[0]  # all views have one size
 
@@ -53,9 +54,12 @@ def read_shown(
         raise VideoError(
             f"expected {wanted} videos, as {manifest.name!r} was exported for, found {len(videos)}: give --video."
         )
-    read_video = _video_reader()
-    frames = [frame.pixels for path in videos for frame in read_video(path, answer.video.indices, fit)]
-    return by_view(manifest, frames)
+    read_video, shown = _video_reader(), []
+    for path in videos:
+        frames = read_video(path, answer.video.indices, fit)
+        answer.video.check_times([frame.time_s for frame in frames])
+        shown += [frame.pixels for frame in frames]
+    return by_view(manifest, shown)
 
 
 def _frames_of_none(manifest: Manifest, videos: Sequence[Path]) -> dict[str, NDArray[np.uint8]]:

@@ -31,6 +31,8 @@ from saccade.proto.errors import ExportError
 from saccade.proto.picture_fit import FitMethod, PictureFit, Resample
 
 MODEL_TYPE = "llava"
+PLACEHOLDERS = ("<video>",)
+"""What chat templates write for a picture or video, beside ``<image>``."""
 _DEFAULTS: dict[str, object] = {
     "vision_feature_layer": -2,
     "vision_feature_select_strategy": "default",
@@ -62,8 +64,9 @@ def read_config(folder: Path, deployment: Deployment) -> TiledConfig:
     """
     still_pictures(deployment, "LLaVA-1.5")
     if deployment.image_size is not None:
+        height, width = deployment.image_size
         raise ExportError(
-            f"expected no image size, found {deployment.image_size}: LLaVA-1.5 takes pictures of any size."
+            f"expected no image size, found {width}x{height}: LLaVA-1.5 takes pictures of any size."
         )
     fields = JsonFields(read_object(folder, "config.json"), "config.json", _DEFAULTS)
     fields.expect("model_type", (MODEL_TYPE,))

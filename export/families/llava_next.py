@@ -39,6 +39,8 @@ from saccade.proto.picture_fit import FitMethod, PictureFit, Resample
 from saccade.proto.tiling import TileLayout, Tiling
 
 MODEL_TYPE = "llava_next"
+PLACEHOLDERS = ("<video>",)
+"""What chat templates write for a picture or video, beside ``<image>``."""
 _DEFAULTS = {
     "vision_feature_layer": -2,
     "vision_feature_select_strategy": "default",

@@ -22,12 +22,6 @@ from saccade.proto.picture_fit import PictureFit
 from saccade.proto.video_spec import VideoSpec
 
 INSTRUCTION = "{instruction}"
-_PLACEHOLDERS = (
-    "<video>",
-    "<|vision_start|><|image_pad|><|vision_end|>",
-    "<|vision_start|><|video_pad|><|vision_end|>",
-)
-"""What chat templates write for a picture or video, beside ``<image>``."""
 _TOKENIZER, _GENERATION = "tokenizer.json", "generation_config.json"
 
 
@@ -101,9 +95,10 @@ def read_prompted(folder: Path, deployment: Deployment, prompt: str | None = Non
     """
     if not folder.is_dir():
         raise CheckpointError(f"expected a checkpoint folder, found none at {folder}.")
-    if deployment.views < 1 or deployment.frames < 0:
+    if deployment.views < 1 or deployment.frames < 0 or deployment.frames_per_second <= 0:
         raise CheckpointError(
-            f"expected at least one picture, found views = {deployment.views}, frames = {deployment.frames}."
+            f"expected at least one picture, and time between frames, found views = {deployment.views}, frames = "
+            f"{deployment.frames}, frames_per_second = {deployment.frames_per_second}."
         )
     family = generating_family(folder)
     if deployment.frames and not hasattr(family, "video_spec"):
@@ -112,6 +107,8 @@ def read_prompted(folder: Path, deployment: Deployment, prompt: str | None = Non
         )
     tokenizer = _tokenizer(folder)
     found = prompt or _chat_prompt(folder, deployment) or family.prompt(deployment.views)
+    for placeholder in family.PLACEHOLDERS:
+        found = found.replace(placeholder, IMAGE)
     before, between, template = _parts(found, deployment.views)
     framed = _framed(tokenizer, before, between, special_tokens(folder)["bos_token"])
     deployment = replace(deployment, before=framed[0], between=framed[1])
@@ -137,10 +134,7 @@ def read_prompted(folder: Path, deployment: Deployment, prompt: str | None = Non
 def _chat_prompt(folder: Path, deployment: Deployment) -> str | None:
     """Return the checkpoint's own prompt, if it has a chat template."""
     kind = "video" if deployment.frames else "image"
-    found = render_question(folder, deployment.views, kind, INSTRUCTION)
-    for placeholder in _PLACEHOLDERS:
-        found = found and found.replace(placeholder, IMAGE)
-    return found
+    return render_question(folder, deployment.views, kind, INSTRUCTION)
 
 
 def _framed(

@@ -18,6 +18,7 @@ import torch
 
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.qwen_vl import (
+    PLACEHOLDERS,
     QwenVlConfig,
     VisualRun,
     build,
@@ -25,13 +26,24 @@ from saccade.export.families.qwen_vl import (
     picture_fit,
     picture_size,
     qwen_key_rules,
+    video_spec,
 )
 from saccade.export.families.qwen_vl_config import MARKS, assemble, open_files, read_text, read_tower
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.loading.smart_resize import smart_resize
 from saccade.export.loading.text_decoder import TEXT_MODELS, text_fields
 
-__all__ = ["MODEL_TYPE", "build", "key_rules", "picture_fit", "picture_size", "prompt", "read_config"]
+__all__ = [
+    "MODEL_TYPE",
+    "PLACEHOLDERS",
+    "build",
+    "key_rules",
+    "picture_fit",
+    "picture_size",
+    "prompt",
+    "read_config",
+    "video_spec",
+]
 
 MODEL_TYPE = "qwen2_5_vl"
 _TEXT = "qwen2_5_vl_text"

@@ -8,7 +8,9 @@ that the first decoder layers give, one layer for each.
 
 Source:
     Qwen3-VL (2511.21631) as in transformers' ``Qwen3VLForConditionalGeneration``, 5.23. Fixed here: the number of
-    pictures, their size, and the prompt frame; pictures come resized to ``tower.picture_size``.
+    pictures, their size, and the prompt frame; pictures come resized to ``tower.picture_size``. Deviation: the
+    processor of transformers 5.12 to 5.23 leaves one more pair of marks around a whole video, which that of 4.57, with
+    which the model came, replaced by those of its clips; we do as 4.57.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from tokenizers import Tokenizer
 
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.qwen_vl import (
+    PLACEHOLDERS,
     QwenVlConfig,
     VisualRun,
     build,
@@ -26,6 +29,7 @@ from saccade.export.families.qwen_vl import (
     picture_fit,
     picture_size,
     qwen_key_rules,
+    video_spec,
 )
 from saccade.export.families.qwen_vl_config import (
     MARKS,
@@ -41,7 +45,17 @@ from saccade.export.loading.smart_resize import smart_resize, smart_resize_video
 from saccade.export.loading.text_decoder import text_fields
 from saccade.proto.errors import CheckpointError
 
-__all__ = ["MODEL_TYPE", "build", "key_rules", "picture_fit", "picture_size", "prompt", "read_config"]
+__all__ = [
+    "MODEL_TYPE",
+    "PLACEHOLDERS",
+    "build",
+    "key_rules",
+    "picture_fit",
+    "picture_size",
+    "prompt",
+    "read_config",
+    "video_spec",
+]
 
 MODEL_TYPE = "qwen3_vl"
 _TEXT = "qwen3_vl_text"

@@ -24,6 +24,7 @@ from saccade.export.models.qwen_vision import PatchMerger, QwenVisionTower, Towe
 from saccade.policies.base import Grid
 from saccade.proto.errors import ExportError
 from saccade.proto.picture_fit import FitMethod, PictureFit, Resample
+from saccade.proto.video_spec import FrameSampling, VideoSpec
 
 
 class VisualRun(NamedTuple):
@@ -38,6 +39,12 @@ class VisualRun(NamedTuple):
     times: tuple[int, ...]
 
 
+START, END = "<|vision_start|>", "<|vision_end|>"
+"""Marks around every picture; a prompt's frame has them, so its text need not."""
+PLACEHOLDERS = tuple(f"{START}{pad}{END}" for pad in ("<|image_pad|>", "<|video_pad|>", IMAGE))
+"""What chat templates write for a picture or video, and what a person may."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class QwenVlConfig:
     """Everything that shapes weights and graph.
@@ -48,7 +55,9 @@ class QwenVlConfig:
         views: Pictures, or videos, of one question.
         times: Of a :class:`VisualRun`.
         frame: The prompt.
-        resample: How pictures are resized.
+        camera: Height and width of pictures as they come, pixels.
+        resample: How they are resized.
+        frames_per_second: Of the videos.
     """
 
     tower: QwenVisionConfig
@@ -56,7 +65,9 @@ class QwenVlConfig:
     views: int
     times: tuple[int, ...]
     frame: PromptFrame
+    camera: tuple[int, int]
     resample: Resample
+    frames_per_second: float
 
     @property
     def grid(self) -> Grid:
@@ -176,6 +187,13 @@ class QwenVl(GeneratingModel):
         """``TowerFeatures.deep``, ``(batch, alive, token_width)`` each, through their mergers."""
         return tuple(merge(x) for merge, x in zip(self.deep_projectors, deep, strict=True))
 
+    def arrange_signal(self, signal: Tensor) -> Tensor:
+        """``(batch, patches, channels)``, patches as they lie in the tower -> means ``(batch, visual, channels)``."""
+        tower = self.config.tower
+        clips = signal.reshape(-1, tower.rows * tower.columns, signal.shape[-1])
+        patches = self.vision.finish(clips).unflatten(-1, (tower.merge_size**2, -1))
+        return patches.mean(dim=-2).reshape(signal.shape[0], -1, signal.shape[-1])
+
     def sequence_inputs(self, text_lengths: Tensor) -> SequenceInputs:
         """Return mask, positions ``(batch, 3, tokens)`` and order for texts of int64 ``(batch,)`` valid tokens."""
         inputs = super().sequence_inputs(text_lengths)
@@ -227,16 +245,22 @@ def chat_prompt(views: int, *, system: str | None) -> str:
     return f"{opening}<|im_start|>user\n{IMAGE * views}{{instruction}}<|im_end|>\n<|im_start|>assistant\n"
 
 
+def video_spec(config: QwenVlConfig) -> VideoSpec:
+    """Return which frames of a video are looked at: evenly spaced, at the rate that the prompt tells.
+
+    Source:
+        The Qwen2.5-VL video processor's sampling, where a video lasts as long as its frames at that rate. Deviation:
+        Qwen3-VL's takes the last frame too, and so frames farther apart than that rate; here the times that are told
+        are those of the frames.
+    """
+    return VideoSpec(config.tower.frames, FrameSampling.FROM_START, config.frames_per_second)
+
+
 def picture_size(config: QwenVlConfig) -> tuple[int, int]:
-    """Return height and width of the pictures that the graph takes, pixels: near the camera's, in whole tokens."""
-    return config.tower.picture_size
+    """Return height and width of the pictures that tokens are laid out for, pixels: the camera's."""
+    return config.camera
 
 
 def picture_fit(config: QwenVlConfig) -> PictureFit:
-    """Return how pictures become that: both sides are resized.
-
-    Source:
-        The families' image processor; a picture of another aspect than the camera's is treated as ``qwen_vl_utils``
-        does where ``resized_height`` and ``resized_width`` are given.
-    """
-    return PictureFit(FitMethod.STRETCH, config.resample)
+    """Return how its image processor resizes those: to whole visual tokens, near their aspect, within its budget."""
+    return PictureFit(FitMethod.NEAR_ASPECT, config.resample, size=config.tower.picture_size)

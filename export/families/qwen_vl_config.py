@@ -222,7 +222,9 @@ def assemble(
         views=deployment.views,
         times=runs[0].times,
         frame=frame,
+        camera=files.camera,
         resample=files.processor.resample(Resample.BICUBIC),
+        frames_per_second=deployment.frames_per_second,
     )
 
 

@@ -105,7 +105,7 @@ def _policy(family: GeneratingModel, span: CacheSpan, name: str, options: dict[s
     policy = build_kv_policy(name, options, shape)
     if policy.positions is not KeyPositions.ORIGINAL:
         raise ExportError(
-            f"KV policy {name!r}: positions: expected {KeyPositions.ORIGINAL.value!r}, since a prompt's keys are cached "
-            f"rotated, found {policy.positions.value!r}."
+            f"KV policy {name!r}: positions: expected {KeyPositions.ORIGINAL.value!r}, since a prompt's keys are "
+            f"cached rotated, found {policy.positions.value!r}."
         )
     return policy

@@ -39,6 +39,7 @@ def check_placement(policy: TokenPolicy, family: PerceivingFamily) -> None:
     problems = [*_cut_problems(policy, shape)]
     if not family.keeps_patches:
         problems += _patch_problems(policy)
+    problems += _window_problems(policy, family)
     for number, cut in enumerate(policy.cuts):
         for signal in cut.signals:
             problems += [
@@ -49,10 +50,29 @@ def check_placement(policy: TokenPolicy, family: PerceivingFamily) -> None:
         raise ExportError(f"policy {policy.name!r} does not fit this model:\n  " + "\n  ".join(problems))
 
 
+def _asked(policy: TokenPolicy) -> Iterator[Signal]:
+    """Return every signal that the policy asks for, once."""
+    yield from dict.fromkeys(
+        [*policy.update_signals, *(signal for cut in policy.cuts for signal in cut.signals)]
+    )
+
+
+def _window_problems(policy: TokenPolicy, family: PerceivingFamily) -> Iterator[str]:
+    """Name what asks for attention between all patches of a block where each sees its window alone."""
+    for signal in _asked(policy):
+        if not isinstance(signal, (VisionAttention, VisionMap)) or signal.tower >= len(family.towers):
+            continue
+        tower = family.towers[signal.tower]
+        blocks = signal.blocks if isinstance(signal, VisionAttention) else (signal.block,)
+        windowed = sorted(tower.config.windowed_blocks & set(blocks))
+        if windowed:
+            whole = sorted(set(range(len(tower.blocks))) - tower.config.windowed_blocks)
+            yield f"{signal}: expected blocks that attend to the whole picture, {whole}, found windows in {windowed}"
+
+
 def _patch_problems(policy: TokenPolicy) -> Iterator[str]:
     """Name what needs visual tokens to be patches, where they are rearranged or pooled."""
-    asked = [*policy.update_signals, *(signal for cut in policy.cuts for signal in cut.signals)]
-    for signal in dict.fromkeys(asked):
+    for signal in _asked(policy):
         if isinstance(signal, (VisionMap, Pixels)):
             yield f"{signal}: expected visual tokens that are the tower's patches, found some rearranged or pooled"
     if any(cut.place is Place.TOWER for cut in policy.cuts):

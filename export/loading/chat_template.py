@@ -35,10 +35,10 @@ def render_question(folder: Path, pictures: int, kind: str, question: str) -> st
     Raises:
         CheckpointError: The template cannot be read or used.
     """
-    found = _find(folder)
-    if found is None:
+    located = _find(folder)
+    if located is None:
         return None
-    name, template = found
+    name, template = located
     content: list[dict[str, str]] = [{"type": kind}] * pictures
     turn = {"role": "user", "content": [*content, {"type": "text", "text": question}]}
     environment = ImmutableSandboxedEnvironment(
@@ -50,8 +50,9 @@ def render_question(folder: Path, pictures: int, kind: str, question: str) -> st
         compiled = environment.from_string(_MARKS_OF_TRAINING.sub("", template))
         return compiled.render(messages=[turn], add_generation_prompt=True, **special_tokens(folder))
     except (TemplateError, TypeError, ValueError, ArithmeticError) as error:
+        found = str(error).rstrip(".")
         raise CheckpointError(
-            f"{name}: expected a chat template for a question about {pictures} x {kind}, found: {error}; give --prompt."
+            f"{name}: expected a chat template for a question about {pictures} x {kind}, found: {found}; give --prompt."
         ) from error
 
 

@@ -26,6 +26,11 @@ class TowerConfig(Protocol):
         ...
 
     @property
+    def windowed_blocks(self) -> frozenset[int]:
+        """Blocks where a patch attends to the patches of its window alone (Qwen2.5-VL); most towers have none."""
+        ...
+
+    @property
     def deep_blocks(self) -> tuple[int, ...]:
         """Blocks whose output goes on to decoder layers too (Qwen3-VL), ascending; most towers have none."""
         ...

@@ -79,6 +79,11 @@ class VisionConfig:
         return int(self.class_token) + self.register_tokens
 
     @property
+    def windowed_blocks(self) -> frozenset[int]:
+        """There are none."""
+        return frozenset()
+
+    @property
     def deep_blocks(self) -> tuple[int, ...]:
         """There are none."""
         return ()

@@ -49,6 +49,23 @@ def test_stretching_is_pillows(resample: Resample) -> None:
     np.testing.assert_array_equal(found, np.asarray(wanted)[None])
 
 
+@pytest.mark.parametrize("size", [(27, 43), (270, 430), (26, 44)])
+def test_a_picture_near_the_view_s_aspect_is_resized_to_what_the_graph_takes(size: tuple[int, int]) -> None:
+    fit = PictureFit(FitMethod.NEAR_ASPECT, Resample.BICUBIC, size=(24, 40))
+    image, view = picture(*size), ViewSpec("camera", 27, 43)
+    wanted = Image.fromarray(image).resize((40, 24), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(fit_picture(image, view, fit), np.asarray(wanted)[None])
+    assert fit.arrays((27, 43)) == (1, 24, 40)
+
+
+@pytest.mark.parametrize("size", [(43, 27), (27, 60), (30, 40)])
+def test_a_picture_of_another_aspect_is_refused_where_it_counts(size: tuple[int, int]) -> None:
+    fit = PictureFit(FitMethod.NEAR_ASPECT, Resample.BICUBIC, size=(24, 40))
+    asked = rf"aspect of 43x27, found {size[1]}x{size[0]}: .* --image-size {size[1]}x{size[0]}"
+    with pytest.raises(ImageError, match=asked):
+        fit_picture(picture(*size), ViewSpec("camera", 27, 43), fit)
+
+
 @pytest.mark.parametrize("size", [(40, 61), (28, 28), (200, 90), (13, 17), (57, 57), (90, 31), (5, 9)])
 def test_tiles_are_those_of_llava_next(size: tuple[int, int]) -> None:
     from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
@@ -87,10 +104,10 @@ def test_squares_are_those_of_llava_onevision(size: tuple[int, int]) -> None:
 def test_a_graph_of_tiles_takes_every_picture_that_is_tiled_alike() -> None:
     view = ViewSpec("image0", 40, 60)
     assert fit_picture(picture(40, 60), view, TILED).shape == fit_picture(picture(80, 120), view, TILED).shape
-    message = "tiled as 60x40 pixels are, found 40x60: crop it to that aspect, or export again with --image-size 40x60"
+    message = "tiled as 60x40 pixels are, found 40x60: crop or resize it to 60x40, or export again"
     with pytest.raises(ImageError, match=message):
         fit_picture(picture(60, 40), view, TILED)
-    with pytest.raises(ImageError, match="something remains on a canvas of the checkpoint, found 1 x 2000"):
+    with pytest.raises(ImageError, match="something remains on a canvas of the checkpoint, found 2000x1"):
         fit_picture(picture(1, 2000), view, TILED)
 
 
@@ -102,6 +119,9 @@ def test_a_graph_of_tiles_takes_every_picture_that_is_tiled_alike() -> None:
         {"method": FitMethod.PAD},
         {"method": FitMethod.PAD, "background": (1, 2, 256)},
         {"method": FitMethod.STRETCH, "background": (1, 2, 3)},
+        {"method": FitMethod.STRETCH, "size": (28, 28)},
+        {"method": FitMethod.NEAR_ASPECT},
+        {"method": FitMethod.NEAR_ASPECT, "size": (0, 28)},
     ],
 )
 def test_a_fit_that_lacks_something_is_refused(parts: dict[str, Any]) -> None:

@@ -37,8 +37,8 @@ SPECIAL = {
 }
 END, PAD = 2, 0
 INSTRUCT = (
-    "{{ bos_token }}{% for message in messages %}[INST] "
-    "{% for content in message['content'] %}{% if content['type'] == 'image' %}{{ '<image>\\n' }}{% else %}{{ content['text'] }}{% endif %}"
+    "{{ bos_token }}{% for message in messages %}[INST] {% for content in message['content'] %}"
+    "{% if content['type'] == 'image' %}{{ '<image>\\n' }}{% else %}{{ content['text'] }}{% endif %}"
     "{% endfor %} [/INST]{% endfor %}"
 )
 """As LLaVA-NeXT with Mistral: it writes the token that begins a sequence itself."""

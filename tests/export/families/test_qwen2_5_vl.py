@@ -41,24 +41,24 @@ from tests.export.families.qwen_reference import (
 PROCESSOR = {**CLIP_PROCESSOR, **CUTTING, "min_pixels": 512, "max_pixels": 2048}
 
 
-def reference(*, tied: bool = False, kv_heads: int = 2) -> Any:
+def reference(*, tied: bool = False, kv_heads: int = 2, layers: int = 3) -> Any:
     """A tiny model of the real class: windows of 2 x 2 visual tokens, so that 3 x 5 have borders of every kind."""
     config = transformers.Qwen2_5_VLConfig(
         vision_config={
-            "depth": 4,
+            "depth": layers + 1,
             "hidden_size": 32,
             "intermediate_size": 40,
             "num_heads": 2,
             "patch_size": 4,
             "window_size": 16,
             "out_hidden_size": 48,
-            "fullatt_block_indexes": [1, 3],
+            "fullatt_block_indexes": [1, layers],
             "tokens_per_second": 2,
         },
         text_config={
             "hidden_size": 48,
             "intermediate_size": 64,
-            "num_hidden_layers": 3,
+            "num_hidden_layers": layers,
             "num_attention_heads": 4,
             "num_key_value_heads": kv_heads,
             "vocab_size": 96,

@@ -45,11 +45,13 @@ PROCESSOR = {**HALF_PROCESSOR, **CUTTING, "size": {"shortest_edge": 512, "longes
 PIECES = {"<": 70, "0": 60, "1": 61, "2": 62, "5": 65, "7": 67, ".": 71, " seconds": 72, ">": 73}
 
 
-def reference(*, tied: bool = False, kv_heads: int = 2, deep: tuple[int, ...] = (0, 2, 3)) -> Any:
+def reference(
+    *, tied: bool = False, kv_heads: int = 2, layers: int = 4, deep: tuple[int, ...] = (0, 2, 3)
+) -> Any:
     """A tiny model of the real class; heads do not add up to the width, and one frequency is left to time."""
     config = transformers.Qwen3VLConfig(
         vision_config={
-            "depth": 5,
+            "depth": layers + 1,
             "hidden_size": 32,
             "intermediate_size": 40,
             "num_heads": 2,
@@ -61,7 +63,7 @@ def reference(*, tied: bool = False, kv_heads: int = 2, deep: tuple[int, ...] = 
         text_config={
             "hidden_size": 40,
             "intermediate_size": 64,
-            "num_hidden_layers": 4,
+            "num_hidden_layers": layers,
             "num_attention_heads": 4,
             "num_key_value_heads": kv_heads,
             "head_dim": 16,

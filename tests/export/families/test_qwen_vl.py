@@ -164,7 +164,7 @@ def test_rows_of_other_tokens_would_be_seen(
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("visionzip", "expected visual tokens that are the tower's patches, found some rearranged or pooled"),
+        ("vflowopt", "expected visual tokens that are the tower's patches, found some rearranged or pooled"),
         ("zero_tprune", "expected no cut inside the tower"),
         ("vla_cache", "needs no keys of the last control step"),
     ],
@@ -174,7 +174,25 @@ def test_policies_that_ask_for_what_there_is_not_are_refused(model: QwenVl, name
         step_of(model, name, 9)
 
 
+@pytest.mark.parametrize("family", [test_qwen2_5_vl], indirect=True)
+def test_attention_inside_windows_is_no_attention_to_the_picture(model: QwenVl) -> None:
+    with pytest.raises(ExportError, match=r"attend to the whole picture, \[1, 3\], found windows in \[2\]"):
+        step_of(model, "vtc_cls", 9, first_block=2)
+
+
+def test_what_blocks_tell_of_patches_is_averaged_over_each_visual_token(model: QwenVl) -> None:
+    """Whatever the order in which patches lie in the tower: here every patch tells where it is."""
+    tower = model.config.tower
+    rows, columns = torch.arange(tower.rows).float(), torch.arange(tower.columns).float()
+    places = torch.stack(torch.meshgrid(rows, columns, indexing="ij"), dim=-1).reshape(1, -1, 2)
+    told = model.vision.order.arrange(places).expand(VIEWS, -1, -1).reshape(1, -1, 2)
+    found = model.arrange_signal(told).reshape(VIEWS, tower.token_rows, tower.token_columns, 2)
+    for row in range(tower.token_rows):
+        for column in range(tower.token_columns):
+            assert found[:, row, column].tolist() == [[2 * row + 0.5, 2 * column + 0.5]] * VIEWS
+
+
 def test_a_cache_policy_that_renumbers_is_refused(model: QwenVl) -> None:
     step = step_of(model, "keep_all", 30)
-    with pytest.raises(ExportError, match="positions: expected 'original', .* found 'slots'"):
+    with pytest.raises(ExportError, match=r"positions: expected 'original', .* found 'slots'"):
         GenerationStep(model, step.spans, "spatten_kv", {"positions": "slots"})
