@@ -157,6 +157,6 @@ def _kept_px(picture: Size, canvas: Size) -> int:
 
 def _too_narrow(picture: Size) -> ImageError:
     return ImageError(
-        f"expected a picture of which something remains on a canvas of the checkpoint, found {picture[0]} x "
-        f"{picture[1]} pixels; take a picture that is less narrow."
+        "expected a picture of which something remains on a canvas of the checkpoint, found "
+        f"{picture[1]}x{picture[0]} pixels; take a picture that is less narrow."
     )

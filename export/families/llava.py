@@ -64,8 +64,9 @@ def read_config(folder: Path, deployment: Deployment) -> TiledConfig:
     """
     still_pictures(deployment, "LLaVA-1.5")
     if deployment.image_size is not None:
+        height, width = deployment.image_size
         raise ExportError(
-            f"expected no image size, found {deployment.image_size}: LLaVA-1.5 takes pictures of any size."
+            f"expected no image size, found {width}x{height}: LLaVA-1.5 takes pictures of any size."
         )
     fields = JsonFields(read_object(folder, "config.json"), "config.json", _DEFAULTS)
     fields.expect("model_type", (MODEL_TYPE,))

@@ -262,9 +262,10 @@ def build(config: LlavaOnevisionConfig) -> LlavaOnevision:
 
 def _check_size_is_used(deployment: Deployment) -> None:
     if deployment.image_size is not None and (deployment.frames or deployment.views > 1):
+        height, width = deployment.image_size
         what = "frames" if deployment.frames else "several pictures"
         raise ExportError(
-            f"expected no image size, found {deployment.image_size}: LLaVA-OneVision takes {what} of any size, and "
+            f"expected no image size, found {width}x{height}: LLaVA-OneVision takes {what} of any size, and "
             "tiles only a single picture."
         )
 

@@ -107,7 +107,7 @@ def test_a_graph_of_tiles_takes_every_picture_that_is_tiled_alike() -> None:
     message = "tiled as 60x40 pixels are, found 40x60: crop or resize it to 60x40, or export again"
     with pytest.raises(ImageError, match=message):
         fit_picture(picture(60, 40), view, TILED)
-    with pytest.raises(ImageError, match="something remains on a canvas of the checkpoint, found 1 x 2000"):
+    with pytest.raises(ImageError, match="something remains on a canvas of the checkpoint, found 2000x1"):
         fit_picture(picture(1, 2000), view, TILED)
 
 

@@ -117,14 +117,14 @@ def test_llava_video_takes_frames_from_both_ends(onevision_folder: Path, tmp_pat
     ("which", "deployment", "error", "message"),
     [
         ("next", {"frames": 2}, ExportError, "LLaVA-NeXT|llava_next"),
-        ("next", {"views": 0}, CheckpointError, "at least one picture, found views = 0"),
+        ("next", {"views": 0}, CheckpointError, "at least one picture, .* found views = 0"),
         ("next", {"frames": -1}, CheckpointError, "frames = -1"),
-        ("next", {"image_size": (1, 4000)}, ImageError, "something remains .* found 1 x 4000"),
+        ("next", {"image_size": (1, 4000)}, ImageError, "something remains .* found 4000x1"),
         (
             "onevision",
             {"views": 2, "image_size": (40, 61)},
             ExportError,
-            "takes several pictures of any size",
+            "found 61x40: LLaVA-OneVision takes several pictures of any size",
         ),
         ("onevision", {"frames": 2, "image_size": (40, 61)}, ExportError, "takes frames of any size"),
     ],
