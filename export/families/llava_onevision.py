@@ -15,14 +15,15 @@ themselves (``Grid.newline``), so that a policy may let them follow their rows.
 
 Source:
     LLaVA-OneVision (2408.03326) as in transformers' ``LlavaOnevisionForConditionalGeneration``, 5.23. LLaVA-Video
-    (2410.02713): ``add_token_per_grid`` in ``llava_arch.py`` of LLaVA-VL/LLaVA-NeXT; its keys and configuration must
-    have been converted. Fixed here: the number of pictures, their size, and the prompt frame.
+    (2410.02713): ``add_token_per_grid`` in ``llava_arch.py`` of LLaVA-VL/LLaVA-NeXT; as published it is read by
+    :mod:`.llava_video`. Fixed here: the number of pictures, their size, and the prompt frame.
 """
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import NamedTuple
@@ -68,7 +69,7 @@ _DEFAULTS = {
     PINPOINTS: tuple((height, width) for height in _STEPS for width in _STEPS),
 }
 """What ``LlavaOnevisionConfig`` assumes; the place of line breaks, LLaVA-Video's own field, has one value there."""
-_TOWER = {
+TOWER: Mapping[str, object] = {
     "model_type": SIGLIP,
     "hidden_size": 1152,
     "intermediate_size": 4304,
@@ -114,7 +115,7 @@ class LlavaOnevisionConfig(TiledConfig):
         return replace(super().grid, newline=self.breaks_rows)
 
 
-class _Plan(NamedTuple):
+class TokenPlan(NamedTuple):
     """What of a configuration depends on the deployment; ``items`` has one entry for each picture or video."""
 
     tiling: Tiling | None
@@ -144,13 +145,13 @@ def read_config(folder: Path, deployment: Deployment) -> LlavaOnevisionConfig:
         processor = read_image_processor(folder, _VIDEO_NAMES, "video_processor")
     else:
         processor = read_image_processor(folder)
-    tower, text = read_tower_and_text(fields, processor, _TOWER, "qwen2")
+    tower, text = read_tower_and_text(fields, processor, TOWER, "qwen2")
     if deployment.frames:
-        plan = _plan_video(fields, tower, deployment)
+        plan = read_video_plan(fields, tower, deployment)
     elif deployment.views > 1:
         square = (tower.side, tower.side)
         picture = (*grid_items(*square, newline=False), NEWLINE)
-        plan = _Plan(None, None, None, (square,) * deployment.views, [picture] * deployment.views)
+        plan = TokenPlan(None, None, None, (square,) * deployment.views, [picture] * deployment.views)
     else:
         plan = _plan_tiles(
             fields, processor, tower, deployment.image_size or (tower.image_size, tower.image_size)
@@ -260,6 +261,38 @@ def build(config: LlavaOnevisionConfig) -> LlavaOnevision:
         return LlavaOnevision(config)
 
 
+def read_video_plan(fields: JsonFields, tower: VisionConfig, deployment: Deployment) -> TokenPlan:
+    """Return how frames become tokens.
+
+    Args:
+        fields: Of ``config.json``.
+        tower: What frames go through.
+        deployment: With frames.
+
+    Raises:
+        CheckpointError: A field asks for what is not known here.
+    """
+    for name, accepted in (
+        ("mm_newline_position", ("one_token", "grid")),
+        ("mm_spatial_pool_mode", ("bilinear",)),
+        ("mm_spatial_pool_stride", (2,)),
+        ("add_faster_video", (False,)),
+    ):
+        fields.expect(name, accepted)
+    half = math.ceil(tower.side / 2)
+    breaks_rows = fields.take("mm_newline_position", str) == "grid"
+    frame = (half, half + breaks_rows)
+    frames = grid_items(deployment.frames * half, frame[1], newline=False)
+    return TokenPlan(
+        None,
+        None,
+        Resampling((tower.side, tower.side), (half, half)),
+        (frame,) * (deployment.frames * deployment.views),
+        [frames if breaks_rows else (*frames, NEWLINE)] * deployment.views,
+        breaks_rows,
+    )
+
+
 def _check_size_is_used(deployment: Deployment) -> None:
     if deployment.image_size is not None and (deployment.frames or deployment.views > 1):
         height, width = deployment.image_size
@@ -270,7 +303,9 @@ def _check_size_is_used(deployment: Deployment) -> None:
         )
 
 
-def _plan_tiles(fields: JsonFields, processor: ImageProcessor, tower: VisionConfig, picture: Size) -> _Plan:
+def _plan_tiles(
+    fields: JsonFields, processor: ImageProcessor, tower: VisionConfig, picture: Size
+) -> TokenPlan:
     tiling = Tiling(read_pinpoints(fields, processor, tower.image_size), tower.image_size, tower.side)
     tiles = tiling.lay_out(picture)
     rule = fields.take("vision_aspect_ratio", str)
@@ -284,26 +319,4 @@ def _plan_tiles(fields: JsonFields, processor: ImageProcessor, tower: VisionConf
     shown = (int(grid[0] // ratio), int(grid[1] // ratio)) if ratio > _TOO_MANY else grid
     items = (*grid_items(*overview, newline=False), *grid_items(*shown, newline=True))
     resampling = None if shown == grid else Resampling(grid, shown)
-    return _Plan(tiling, tiles, resampling, (overview, shown), [items])
-
-
-def _plan_video(fields: JsonFields, tower: VisionConfig, deployment: Deployment) -> _Plan:
-    for name, accepted in (
-        ("mm_newline_position", ("one_token", "grid")),
-        ("mm_spatial_pool_mode", ("bilinear",)),
-        ("mm_spatial_pool_stride", (2,)),
-        ("add_faster_video", (False,)),
-    ):
-        fields.expect(name, accepted)
-    half = math.ceil(tower.side / 2)
-    breaks_rows = fields.take("mm_newline_position", str) == "grid"
-    frame = (half, half + breaks_rows)
-    frames = grid_items(deployment.frames * half, frame[1], newline=False)
-    return _Plan(
-        None,
-        None,
-        Resampling((tower.side, tower.side), (half, half)),
-        (frame,) * (deployment.frames * deployment.views),
-        [frames if breaks_rows else (*frames, NEWLINE)] * deployment.views,
-        breaks_rows,
-    )
+    return TokenPlan(tiling, tiles, resampling, (overview, shown), [items])

@@ -48,7 +48,7 @@ class TiledConfig:
         """How visual tokens tile the blocks; one row of tokens where blocks differ."""
         if len(set(self.blocks)) == 1:
             return Grid(len(self.blocks), *self.blocks[0])
-        return Grid(1, 1, self.frame.visual)
+        return Grid(1, 1, self.frame.visual, irregular=True)
 
 
 class TiledLlava(GeneratingModel):

@@ -106,7 +106,8 @@ def read_prompted(folder: Path, deployment: Deployment, prompt: str | None = Non
             f"expected frames = 0, found {deployment.frames}: {family.MODEL_TYPE} answers about still pictures here."
         )
     tokenizer = _tokenizer(folder)
-    found = prompt or _chat_prompt(folder, deployment) or family.prompt(deployment.views)
+    own = _chat_prompt(folder, deployment) if getattr(family, "HAS_CHAT_TEMPLATE", True) else None
+    found = prompt or own or family.prompt(deployment.views)
     for placeholder in family.PLACEHOLDERS:
         found = found.replace(placeholder, IMAGE)
     before, between, template = _parts(found, deployment.views)

@@ -14,6 +14,7 @@ GENERATING: Mapping[str, str] = {
     "llava": "saccade.export.families.llava",
     "llava_next": "saccade.export.families.llava_next",
     "llava_onevision": "saccade.export.families.llava_onevision",
+    "llava_qwen": "saccade.export.families.llava_video",
     "qwen2_5_vl": "saccade.export.families.qwen2_5_vl",
     "qwen3_vl": "saccade.export.families.qwen3_vl",
 }

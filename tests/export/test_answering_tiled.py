@@ -23,7 +23,7 @@ from saccade.export.families.prompts import Prompted, read_prompted
 from saccade.export.graph.placement_rules import model_shape
 from saccade.export.graph.prefill import PrefillStep
 from saccade.policies.registry import build_policy
-from saccade.proto.errors import ExportError, ImageError
+from saccade.proto.errors import ExportError, ImageError, PolicyError
 from saccade.proto.manifest import ViewSpec
 from saccade.runtime.answerer import Answerer, by_view
 from saccade.runtime.bundle import Bundle
@@ -162,6 +162,18 @@ def test_attention_of_a_tower_is_pooled_as_tokens_are(onevision_folder: Path) ->
     pooled = F.interpolate(picture, size=config.blocks[1], mode="bilinear").flatten()
     expected = torch.cat([taken[:25], pooled]).topk(9).indices.tolist()
     assert kept_by(prompted, tiles, 9) == sorted(expected)
+
+
+def test_what_needs_rows_and_columns_is_refused_where_tokens_tile_no_grid(
+    next_folder: Path, onevision_folder: Path
+) -> None:
+    tiled = model_shape(read_prompted(next_folder, Deployment(image_size=(33, 47))).model)
+    frames = model_shape(read_prompted(onevision_folder, Deployment(frames=2)).model)
+    for name in ("center_crop", "quota"):
+        with pytest.raises(PolicyError, match=f"policy '{name}.* found 64 that tile no grid"):
+            build_policy(name, {}, tiled)
+        build_policy(name, {}, frames)
+    build_policy("quota", {"form": "flat"}, tiled)
 
 
 def test_what_needs_patches_as_they_are_is_refused_where_they_are_not(

@@ -130,7 +130,9 @@ def test_answers_equal_the_reference(
     folder = save(theirs, tmp_path / "next", PROCESSOR)
     model = ours(folder, image_size, views)
     assert model.config.blocks == ((4, 4), grid) * views
-    assert model.grid == (Grid(2 * views, 4, 4) if grid == (4, 4) else Grid(1, 1, model.frame.visual))
+    assert model.grid == (
+        Grid(2 * views, 4, 4) if grid == (4, 4) else Grid(1, 1, model.frame.visual, irregular=True)
+    )
     for seed, question in enumerate(([11, 12, 13], [50], [3, 4, 5, 6, 7, 8, 9])):
         seen = pictures(views, *image_size, seed)
         tiles = prepared(llava_next, model.config, seen)

@@ -139,7 +139,9 @@ def test_answers_about_one_picture_equal_the_reference(
     model = ours(save(theirs, tmp_path / "onevision", PROCESSOR), image_size=image_size)
     assert model.config.blocks == ((5, 5), shown)
     assert (model.config.resampling is not None) == thinned
-    assert model.grid == (Grid(2, 5, 5) if shown == (5, 5) else Grid(1, 1, 25 + shown[0] * shown[1]))
+    assert model.grid == (
+        Grid(2, 5, 5) if shown == (5, 5) else Grid(1, 1, 25 + shown[0] * shown[1], irregular=True)
+    )
     for seed, question in enumerate(QUESTIONS):
         seen = pictures(1, *image_size, seed)
         tiles = prepared(llava_onevision, model.config, seen)
@@ -249,12 +251,12 @@ def test_the_defaults_are_those_of_the_class(tmp_path: Path) -> None:
     for name, value in llava_onevision._DEFAULTS.items():
         if name != "mm_newline_position":
             assert np.array_equal(getattr(theirs, name), value), name
-    for name, value in llava_onevision._TOWER.items():
+    for name, value in llava_onevision.TOWER.items():
         assert getattr(theirs.vision_config, name) == value, name
     assert (config.tower.width, config.tower.heads, config.tower.blocks) == (1152, 16, 26)
     assert config.text.decoder.width == theirs.text_config.hidden_size and config.text.decoder.qkv_bias
     # 162 x 162 patches are thinned to nine tiles' worth: 2.0 along each side, 81 x 81.
-    assert config.blocks == ((27, 27), (81, 81)) and config.grid == Grid(1, 1, 729 + 81 * 81)
+    assert config.blocks == ((27, 27), (81, 81)) and config.grid == Grid(1, 1, 729 + 81 * 81, irregular=True)
     assert config.tiles is not None and config.tiles.tiles == 37
 
 
