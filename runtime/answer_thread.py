@@ -25,8 +25,10 @@ from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.question import Piece, Question
 
 _NICENESS = 10
+_PATIENCE_S = 1.0
+"""How long a question waits for the answer before it to end; word that its caller has left may still be on its way."""
 _WIND_UP_S = 10.0
-"""How long a question waits for an answer that was stopped: the node that runs is finished first."""
+"""How long it waits for one that was stopped: the node that runs is finished first."""
 
 
 class RunningAnswer:
@@ -132,15 +134,13 @@ class AnswerThread:
         self._thread.join()
 
     def ask(self, question: Question) -> RunningAnswer:
-        """Begin an answer.
+        """Begin an answer, once the one before has ended: that is waited for, but not long.
 
         Raises:
             AnswererBusyError: Another question is being answered.
             DrainingError: The daemon is shutting down.
         """
-        running = self._running
-        is_ending = running is not None and running.is_stopped
-        if not self._busy.acquire(timeout=_WIND_UP_S if is_ending else 0):
+        if not self._busy.acquire(timeout=_PATIENCE_S) and not self._outlasts():
             raise AnswererBusyError(
                 "expected an idle answerer, found it at another question: ask again once that is answered."
             )
@@ -155,6 +155,11 @@ class AnswerThread:
         self._is_closed = True
         if (running := self._running) is not None:
             running.stop(_draining())
+
+    def _outlasts(self) -> bool:
+        """Wait for an answer that was stopped."""
+        running = self._running
+        return running is not None and running.is_stopped and self._busy.acquire(timeout=_WIND_UP_S)
 
     def _run(self) -> None:
         try:

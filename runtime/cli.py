@@ -201,9 +201,9 @@ def serve(
         if as_json:
             click.echo(json.dumps({"ready": True, "grpc": daemon.address, "zmq": daemon.zmq_address}))
             return
-        click.echo(f"serving {bundle} on {daemon.address} (gRPC)", nl=daemon.zmq_address is None)
-        if daemon.zmq_address is not None:
-            click.echo(f" and {daemon.zmq_address} (ZeroMQ)")
+        zmq_too = "" if daemon.zmq_address is None else f" and {daemon.zmq_address} (ZeroMQ)"
+        answering = "" if answerer is None else f"; {answerer} answers questions over gRPC"
+        click.echo(f"serving {bundle} on {daemon.address} (gRPC){zmq_too}{answering}")
 
     run(config, on_ready=announce)
 

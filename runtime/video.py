@@ -129,6 +129,8 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             if not streams:
                 kinds = ", ".join(sorted({each.type for each in container.streams})) or "nothing"
                 raise VideoError(f"{path.name}: expected a file with a video track, found {kinds} in it.")
+            if getattr(streams[0], "codec_context", None) is None:  # PyAV before 18 crashes on such a track
+                raise VideoError(f"{path.name}: expected a video track of a known codec, found another.")
             yield container, streams[0]
     except av.FFmpegError as error:
         raise VideoError(

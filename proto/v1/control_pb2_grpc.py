@@ -121,8 +121,8 @@ class ControlServicer(object):
     def Generate(self, request, context):
         """A question about pictures in, its answer out piece by piece, as it is generated. Served where the daemon has an
         answerer beside the robot's bundle. Anyone may call it: it moves nothing and needs no session. One question at a
-        time; another one is refused with "question.busy". It shares no lock with Act. Cancelling the call, hanging up and
-        the call's deadline end the generating too.
+        time; another one waits for a second and is then refused with "question.busy". It shares no lock with Act.
+        Cancelling the call, hanging up and the call's deadline end the generating too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -24,7 +24,7 @@ SERVICE = wire.DESCRIPTOR.services_by_name["Control"].full_name
 _WORKERS = 16
 _URGENT_WORKERS = 2
 """Of their own, so that a Stop is served while every other worker waits for the engine or holds a stream."""
-_ASKING_WORKERS = 2
+_ASKING_WORKERS = 4
 """Of their own, so that no number of questions takes a worker from the robot."""
 _VANISH_S = 0.2
 """How long after the last observation of a stream a broken connection may take to show; delays no reply."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -293,12 +294,20 @@ def test_a_bundle_that_does_not_answer_is_no_answerer(tiny: Path, answerer_bundl
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux has priorities of threads")
-def test_the_answerers_thread_gives_way(planner: Daemon) -> None:
-    (thread,) = (each for each in threading.enumerate() if each.name == "saccade-answers")
-    assert thread.native_id is not None
-    own = os.getpriority(os.PRIO_PROCESS, 0)
-    assert os.getpriority(os.PRIO_PROCESS, thread.native_id) == min(own + 10, 19)
-    assert planner.endpoint.is_ready
+def test_the_answerer_gives_way_and_so_do_the_threads_of_its_engine(
+    tiny: Path, answerer_bundle: Path
+) -> None:
+    def yielding() -> set[str]:
+        lower = min(os.getpriority(os.PRIO_PROCESS, 0) + 10, 19)
+        tasks = os.listdir("/proc/self/task")
+        return {task for task in tasks if os.getpriority(os.PRIO_PROCESS, int(task)) == lower}
+
+    before, three = yielding(), dataclasses.replace(config(tiny, answerer_bundle), answerer_threads=3)
+    with Daemon(three):
+        (thread,) = (each for each in threading.enumerate() if each.name == "saccade-answers")
+        new = yielding() - before
+        assert str(thread.native_id) in new
+        assert len(new) == 1 + 2 * (2 * len(KEEPS))  # two more threads for each of two graphs of each profile
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])

@@ -195,6 +195,9 @@ def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
         write_sound(container, seconds=1)
     refused(tmp_path / "sound.mp4", "expected a file with a video track, found audio in it")
     refused(write_video(tmp_path / "video.mp4", 0), "expected a|Invalid data")
+    path = write_video(tmp_path / "video.vp9.webm", 3)
+    path.write_bytes(path.read_bytes().replace(b"V_VP9", b"V_XYZ"))
+    refused(path, "expected a video track of a known codec")
 
 
 @given(st.binary(max_size=300), st.sampled_from(["mp4", "vp9.webm"]), st.floats(0, 1))
