@@ -251,7 +251,7 @@ def test_receipts_say_what_was_compared(bundle: Bundle) -> None:
         ({"prompt": "<image> and <image> {instruction}"}, CheckpointError, "<image> 1 times"),
         ({"prompt": "<image> what?"}, CheckpointError, "{instruction} once"),
         ({"policy": "vla_cash"}, PolicyError, "did you mean 'vla_cache'"),
-        ({"views": 0}, CheckpointError, "expected at least one picture, found views = 0"),
+        ({"views": 0}, CheckpointError, "expected at least one picture, .* found views = 0"),
     ],
 )
 def test_requests_that_cannot_be_are_refused(
