@@ -37,7 +37,7 @@ def onevision_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def ids_of(prompted: Prompted, folder: Path, placeholder: int) -> list[int]:
     """The whole prompt: what the graph fixes, then the question as the runtime tokenises it."""
     room = prompted.deployment.max_text_tokens
-    spec = InstructionSpec("tokenizer.json", prompted.template, room, prompted.pad_id, prompted.after)
+    spec = InstructionSpec("tokenizer.json", prompted.template, room, prompted.pad_id, after=prompted.after)
     tokens = InstructionTokens(folder / spec.tokenizer, spec, (SegmentSpec("text", room),)).encode(QUESTION)
     fixed = [item if item >= 0 else placeholder for item in prompted.model.frame.items]
     return [*fixed, *tokens.token_ids[0, : tokens.count].tolist()]
