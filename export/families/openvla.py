@@ -20,7 +20,8 @@ from torch import Tensor
 
 from saccade.export.families.action_tokens import ActionBounds, ActionTokens
 from saccade.export.families.deployment import Deployment
-from saccade.export.families.generating import GeneratingModel, generate
+from saccade.export.families.autoregressive import AutoregressiveModel
+from saccade.export.families.generating import generate
 from saccade.export.families.prompt_frame import IMAGE, PromptFrame, frame_prompt, grid_items
 from saccade.export.loading import prismatic
 from saccade.export.loading.data_sets import read_data_set
@@ -114,7 +115,7 @@ def key_rules(config: OpenVlaConfig) -> KeyRules:
     return prismatic.key_rules(config.towers, rules)
 
 
-class OpenVla(GeneratingModel):
+class OpenVla(AutoregressiveModel):
     """The model."""
 
     def __init__(self, config: OpenVlaConfig) -> None:
@@ -132,6 +133,16 @@ class OpenVla(GeneratingModel):
     def grid(self) -> Grid:
         """How visual tokens tile the picture."""
         return self.config.grid
+
+    @property
+    def action_dim(self) -> int:
+        """Numbers in an action, and tokens of an answer."""
+        return self.config.action_dim
+
+    @property
+    def token_values(self) -> NDArray[np.float32]:
+        """Centre of the bin of each token, float32 ``(vocab_size,)``; see :meth:`ActionTokens.normalised`."""
+        return self.config.tokens.normalised(np.arange(self.config.text.decoder.vocab_size)).astype(np.float32)
 
     def visual_tokens(self, images: Tensor) -> Tensor:
         """uint8 ``(batch, 1, height, width, 3)`` -> tower features ``(batch, visual, vision_width)``."""

@@ -1,0 +1,239 @@
+"""A control step of OpenVLA against transformers' Llama, which runs every token and masks those that were dropped."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx_ir as ir
+import onnxruntime as ort
+import pytest
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from saccade.export.families.openvla import SPACE_ID, OpenVla
+from saccade.export.graph.autoregressive import AutoregressiveOutputs, AutoregressiveStep
+from saccade.export.graph.capture import StepPorts, to_graph
+from saccade.export.graph.lint import lint
+from saccade.export.graph.placement_rules import model_shape
+from saccade.export.graph.selecting import initial_state
+from saccade.policies.methods.vla_pruner import HISTORY
+from saccade.policies.registry import build_policy
+from tests.export.families.prismatic_reference import PATCHES, SIDE, Reference, write
+from tests.export.families.published import pictures
+from tests.export.families.test_openvla import BOS, BRIDGE, TEXT, ours
+
+QUESTIONS = ([11, 12, 13, SPACE_ID], [50, SPACE_ID], [3, 4, 5, 6, 7, 8, 9, SPACE_ID])
+DIM = 7
+
+
+class Forced(NamedTuple):
+    """What the reference gives where it is told the action tokens.
+
+    Args:
+        logits: Of every action token, ``(dim, vocabulary)``.
+        paid: Attention of the rows that they are read from to visual tokens, heads averaged, ``(layers, dim, visual)``.
+        hidden: Into each layer, ``(layers, tokens, width)``.
+    """
+
+    logits: Tensor
+    paid: NDArray[np.float64]
+
+
+@cache
+def theirs() -> Reference:
+    model = Reference(seed=3)
+    model.llama.set_attn_implementation("eager")
+    return model
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> OpenVla:
+    return ours(write(theirs(), tmp_path_factory.mktemp("openvla") / "openvla", {"bridge": BRIDGE}))
+
+
+def step_of(model: OpenVla, name: str, keep: int, **options: object) -> AutoregressiveStep:
+    policy = build_policy(name, options, model_shape(model))
+    return AutoregressiveStep(model, policy, keep).eval()
+
+
+def inputs(model: OpenVla, words: list[int], seed: int) -> tuple[Tensor, Tensor, Tensor]:
+    padded = torch.tensor([[*words, *[0] * (TEXT - len(words))]])
+    mask = model.sequence_inputs(torch.tensor([len(words)])).mask
+    return torch.from_numpy(pictures(1, SIDE, SIDE, seed))[None], padded, mask
+
+
+def stepped(
+    step: AutoregressiveStep, words: list[int], seed: int, state: tuple[Tensor, ...] | None = None
+) -> AutoregressiveOutputs:
+    with torch.no_grad():
+        return step.step(
+            *inputs(step.family, words, seed), initial_state(step) if state is None else state
+        )
+
+
+def forced(words: list[int], seed: int, kept: list[int], cut: int, tokens: list[int]) -> Forced:
+    """Run the whole sequence at once; layers from ``cut`` on see only the visual tokens ``kept``."""
+    llama: Any = theirs().llama
+    weights: list[Tensor] = []
+    hooks = [
+        layer.self_attn.register_forward_hook(lambda _, __, out: weights.append(out[1]))
+        for layer in llama.model.layers
+    ]
+    with torch.no_grad():
+        visual = theirs().visual(pictures(1, SIDE, SIDE, seed))
+        hidden = torch.cat(
+            [theirs().embedded([BOS]), visual, theirs().embedded([*words, *tokens[:-1]])], dim=1
+        )
+        size = hidden.shape[1]
+        causal = torch.full((size, size), -torch.inf).triu(1)
+        thin = causal.clone()
+        gone = [1 + token for token in range(PATCHES) if token not in kept]
+        thin[:, gone] = -torch.inf
+        thin[gone, gone] = 0.0  # a row must see something; nobody sees these
+        rotary = llama.model.rotary_emb(hidden, torch.arange(size)[None])
+        for number, layer in enumerate(llama.model.layers):
+            mask = (causal if number < cut else thin)[None, None]
+            hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary)
+        rows = slice(PATCHES + len(words), None)  # the last word of the prompt, and what follows it
+        logits = llama.lm_head(llama.model.norm(hidden))[0, rows]
+    for hook in hooks:
+        hook.remove()
+    paid = torch.stack([weight[0].mean(dim=0)[rows, 1 : 1 + PATCHES] for weight in weights])
+    return Forced(logits, paid.double().numpy())
+
+
+CASES = [
+    ("keep_all", PATCHES, {}, 0),
+    ("divprune", 5, {}, 0),
+    ("center_crop", 4, {}, 0),
+    ("fastv", 6, {"insertion_layer": 1}, 1),
+    ("fastv", 3, {"insertion_layer": 2}, 2),
+]
+
+
+@pytest.mark.parametrize(("name", "keep", "options", "cut"), CASES)
+def test_action_tokens_equal_the_reference(
+    model: OpenVla, name: str, keep: int, options: dict[str, object], cut: int
+) -> None:
+    step, said = step_of(model, name, keep, **options), set()
+    for seed, words in enumerate(QUESTIONS):
+        out = stepped(step, words, seed)
+        tokens, kept = out.tokens[0].tolist(), out.kept[0].tolist()
+        expected = forced(words, seed, kept, cut, tokens)
+        assert expected.logits.argmax(dim=-1).tolist() == tokens
+        best = expected.logits.topk(2, dim=-1).values
+        torch.testing.assert_close(out.margins[0], best[:, 0] - best[:, 1], atol=1e-4, rtol=1e-4)
+        np.testing.assert_allclose(
+            out.actions[0, 0].numpy(), model.config.tokens.normalised(np.array(tokens)), atol=1e-7
+        )
+        assert len(kept) == keep
+        said |= set(tokens)
+    assert len(said) > 8  # or any token would be the right one
+
+
+def test_with_every_token_it_says_what_generate_says(model: OpenVla) -> None:
+    for seed, words in enumerate(QUESTIONS):
+        embedded = [theirs().embedded([BOS]), theirs().visual(pictures(1, SIDE, SIDE, seed))]
+        with torch.no_grad():
+            prompt = torch.cat([*embedded, theirs().embedded(words)], dim=1)
+            ids = theirs().llama.generate(
+                inputs_embeds=prompt,
+                attention_mask=torch.ones(prompt.shape[:2], dtype=torch.int64),
+                max_new_tokens=DIM,
+                do_sample=False,
+                eos_token_id=None,
+                pad_token_id=0,
+            )
+        assert stepped(step_of(model, "keep_all", PATCHES), words, seed).tokens.tolist() == ids.tolist()
+
+
+def test_fastv_keeps_what_the_last_word_of_the_prompt_attends_to(model: OpenVla) -> None:
+    step = step_of(model, "fastv", 6, insertion_layer=2, rows="last")
+    out = stepped(step, QUESTIONS[0], 0)
+    paid = forced(QUESTIONS[0], 0, list(range(PATCHES)), 3, out.tokens[0].tolist()).paid
+    assert out.kept[0].tolist() == sorted(np.argsort(-paid[1, 0])[:6].tolist())
+
+
+@pytest.mark.parametrize("action_layers", ["latter_half", "full"])
+@pytest.mark.parametrize("keep", [6, PATCHES])
+def test_the_history_of_vla_pruner_has_every_row_that_a_token_was_read_from(
+    model: OpenVla, action_layers: str, keep: int
+) -> None:
+    step = step_of(model, "vla_pruner", keep, insertion_layer=2, action_layers=action_layers, window=2)
+    full = step_of(model, "vla_pruner", PATCHES, insertion_layer=2, action_layers=action_layers, window=2)
+    state, history = initial_state(step), np.zeros((2, PATCHES))
+    for seed, words in enumerate(QUESTIONS):
+        out = stepped(full if seed < 2 else step, words, seed, state)
+        kept, tokens = out.kept[0].tolist(), out.tokens[0].tolist()
+        expected = forced(words, seed, kept, 2, tokens)
+        assert expected.logits.argmax(dim=-1).tolist() == tokens
+        layers = [1] if action_layers == "full" else [2]
+        attention = expected.paid[layers].mean(axis=(0, 1))
+        alone = expected.paid[layers].mean(axis=0)[0]
+        assert np.abs(attention - alone).max() > 1e-3  # the first row alone would be seen
+        present = np.ones(PATCHES) if action_layers == "full" else np.isin(np.arange(PATCHES), kept)
+        weights = np.array([0.8**2, 0.8]) / (0.8**2 + 0.8)
+        believed = (1 - present) * (weights @ history)
+        seen = attention * present
+        history = np.stack([history[1], seen * (1 - believed.sum()) / seen.sum() + believed])
+        np.testing.assert_allclose(out.carry[HISTORY][0].numpy(), history, atol=1e-6)
+        state = (out.carry[HISTORY],)
+
+
+def test_a_batch_is_its_robots_one_by_one(model: OpenVla) -> None:
+    step = step_of(model, "fastv", 6, insertion_layer=1)
+    alone = [stepped(step, words, seed) for seed, words in enumerate(QUESTIONS)]
+    parts = [inputs(model, words, seed) for seed, words in enumerate(QUESTIONS)]
+    with torch.no_grad():
+        images, ids, mask = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+        together = step.step(images, ids, mask, ())
+    assert together.tokens.tolist() == [out.tokens[0].tolist() for out in alone]
+    assert together.kept.tolist() == [out.kept[0].tolist() for out in alone]
+
+
+def test_keys_of_the_last_step_serve_every_action_token(model: OpenVla) -> None:
+    """vla_cache computes few tokens anew; where the picture stays the same, the action does too."""
+    full, few = step_of(model, "vla_cache", PATCHES), step_of(model, "vla_cache", 4)
+    first = stepped(full, QUESTIONS[0], 0)
+    state = tuple(first.carry[spec.name] for spec in full.carry_specs)
+    again = stepped(few, QUESTIONS[0], 0, state)
+    assert again.tokens.tolist() == first.tokens.tolist()
+    torch.testing.assert_close(again.margins, first.margins, atol=1e-4, rtol=1e-4)
+    assert stepped(few, QUESTIONS[0], 1, state).tokens.tolist() != first.tokens.tolist()
+
+
+@pytest.mark.parametrize(
+    ("name", "keep", "options"),
+    [
+        ("keep_all", PATCHES, {}),
+        ("divprune", 5, {}),
+        ("fastv", 6, {"insertion_layer": 1}),
+        ("vla_pruner", 6, {"insertion_layer": 1}),
+        ("vla_cache", 4, {}),
+    ],
+)
+def test_the_graph_equals_pytorch(
+    model: OpenVla, tmp_path: Path, name: str, keep: int, options: dict[str, object]
+) -> None:
+    step = step_of(model, name, keep, **options)
+    carry = tuple(torch.rand_like(tensor) for tensor in initial_state(step))
+    example = (*inputs(model, QUESTIONS[0], 0), *carry)
+    with torch.no_grad():
+        expected = step(*example)
+    ports = StepPorts(
+        tuple(f"i{n}" for n in range(len(example))), tuple(f"o{n}" for n in range(len(expected)))
+    )
+    graph = to_graph(step, example, ports, name)
+    lint(graph, name)
+    stored = sum(value.const_value.nbytes for value in graph.graph.initializers.values() if value.const_value)
+    weights = sum(weight.nbytes for weight in model.parameters())
+    assert stored < 1.05 * weights  # seven passes, one copy of the weights
+    ir.save(graph, tmp_path / "step.onnx")
+    session = ort.InferenceSession(tmp_path / "step.onnx", providers=["CPUExecutionProvider"])
+    feeds = {name: tensor.numpy() for name, tensor in zip(ports.inputs, example, strict=True)}
+    for found, wanted in zip(session.run(None, feeds), expected, strict=True):
+        torch.testing.assert_close(torch.from_numpy(found), wanted, atol=1e-5, rtol=1e-5)
