@@ -15,6 +15,7 @@ from saccade.proto.answer_spec import AnswerSpec
 from saccade.proto.bundle_kind import BundleKind
 from saccade.proto.bundle_layout import MANIFEST_NAME, MAX_FILE_BYTES, MAX_MANIFEST_BYTES
 from saccade.proto.errors import BundleIntegrityError, ManifestError, UnknownProfileError
+from saccade.proto.instruction_spec import InstructionSpec
 from saccade.proto.policy_spec import PolicySpec
 from saccade.proto.strict_json import dump_json, from_json, parse_json
 from saccade.proto.tensor_spec import TensorSpec
@@ -62,33 +63,6 @@ class VectorSpec:
     def dim(self) -> int:
         """Number of dimensions."""
         return len(self.names)
-
-
-@dataclass(frozen=True)
-class InstructionSpec:
-    """How an instruction becomes tokens.
-
-    Args:
-        tokenizer: Path of the tokenizer file (Hugging Face ``tokenizer.json``).
-        template: Text with ``{instruction}`` once.
-        max_tokens: Length of the padded token row; the ``text`` segment has as many.
-        pad_id: Token that fills the rest, on the right.
-    """
-
-    tokenizer: str
-    template: str
-    max_tokens: int
-    pad_id: int
-
-    def __post_init__(self) -> None:
-        if self.template.count("{instruction}") != 1:
-            raise ManifestError(
-                f"template: expected '{{instruction}}' exactly once, found {self.template!r}."
-            )
-        if self.max_tokens < 1 or self.pad_id < 0:
-            raise ManifestError(
-                f"expected max_tokens >= 1 and pad_id >= 0, found {self.max_tokens} and {self.pad_id}."
-            )
 
 
 @dataclass(frozen=True)

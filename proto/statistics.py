@@ -35,6 +35,11 @@ class Scale:
     mask: NDArray[np.bool_]
 
     @property
+    def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Least and greatest of the usual physical values, float32 ``(dim,)`` each."""
+        return self.low, self.high
+
+    @property
     def physical_per_unit(self) -> NDArray[np.float32]:
         """Physical size of one normalised unit, float32 ``(dim,)``."""
         return np.where(self.mask, 0.5 * (self.high - self.low + _EPSILON), 1.0).astype(np.float32)

@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from saccade.proto.errors import BundleError, InstructionError
-from saccade.proto.manifest import InstructionSpec, SegmentSpec
+from saccade.proto.instruction_spec import InstructionSpec
+from saccade.proto.manifest import SegmentSpec
 
 TEXT_SEGMENT = "text"
 
@@ -85,8 +86,8 @@ class InstructionTokens:
         return self._cache[text]
 
     def _encode(self, text: str) -> TokenizedInstruction:
-        prompt = self._spec.template.replace("{instruction}", text)
-        ids = self._tokenizer.encode(prompt, add_special_tokens=False).ids
+        text_ids = self._tokenizer.encode(self._spec.prompt(text), add_special_tokens=False).ids
+        ids = [*self._spec.before, *text_ids]
         room = self._spec.max_tokens
         if not 1 <= len(ids) <= room:
             raise InstructionError(
