@@ -28,7 +28,7 @@ class Embodiment:
         action: Names, units, chunk length, rate and convention of actions.
         limits: Bounds for the limiter, physical units.
         template: Prompt with ``{instruction}`` once.
-        statistics_key: Data set within ``statistics.json``.
+        statistics_key: Data set within the checkpoint's statistics; empty = the only one.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Embodiment:
     action: ActionSpec
     limits: LimitsSpec
     template: str
-    statistics_key: str
+    statistics_key: str = ""
 
 
 def read_embodiment(checkpoint: Path) -> Embodiment:

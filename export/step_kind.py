@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from saccade.export.accounting import account_step
+from saccade.export.accounting import account_autoregressive, account_step
 from saccade.export.calibration import Measure, measure
 from saccade.export.cost_formulas import StepAccount
 from saccade.export.graph.acting import ActingStep
+from saccade.export.graph.autoregressive import AutoregressiveStep
 from saccade.export.graph.placement import SelectingStep
 
 
@@ -30,3 +31,6 @@ class StepKind:
 
 SINGLE_PASS = StepKind(SelectingStep, account_step, measure)
 """One pass of one decoder: OpenVLA-OFT."""
+
+AUTOREGRESSIVE = StepKind(AutoregressiveStep, account_autoregressive)
+"""One pass for the prompt, and one for each further action token: OpenVLA."""

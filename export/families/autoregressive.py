@@ -1,8 +1,9 @@
-"""What families share whose answer is an action, said token by token."""
+"""What families share whose answer is an action, token by token."""
 
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +12,7 @@ from saccade.export.families.generating import GeneratingModel
 
 
 class AutoregressiveModel(GeneratingModel):
-    """A generating model whose tokens stand for numbers of an action."""
+    """A generating model whose tokens stand for numbers of an action; a family that acts, one action in a chunk."""
 
     @property
     @abstractmethod
@@ -22,3 +23,29 @@ class AutoregressiveModel(GeneratingModel):
     @abstractmethod
     def token_values(self) -> NDArray[np.float32]:
         """What each token of the vocabulary stands for, normalised, float32 ``(vocab_size,)``."""
+
+    @property
+    def host_inputs(self) -> tuple[str, ...]:
+        """What a control step takes from the host; positions are constants."""
+        return ("images", "token_ids", "attention_mask")
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the pictures, pixels."""
+        side = self.towers[0].config.image_size
+        return side, side
+
+    @property
+    def segments(self) -> Mapping[str, int]:
+        """The whole sequence of the prompt."""
+        return self.layout.segments
+
+    @property
+    def action_shape(self) -> tuple[int, int]:
+        """Actions in a chunk, and numbers in an action."""
+        return 1, self.action_dim
+
+    @property
+    def noise_dim(self) -> int:
+        """None: tokens are the likeliest."""
+        return 0

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from saccade.export.families.action_tokens import ActionBounds, ActionTokens
-from saccade.export.families.deployment import Deployment
 from saccade.export.families.autoregressive import AutoregressiveModel
+from saccade.export.families.deployment import Deployment
 from saccade.export.families.generating import generate
 from saccade.export.families.prompt_frame import IMAGE, PromptFrame, frame_prompt, grid_items
 from saccade.export.loading import prismatic
@@ -35,8 +35,6 @@ from saccade.proto.errors import CheckpointError, InstructionError
 
 MODEL_TYPE = prismatic.MODEL_TYPE
 PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
-SPACE_ID = 29871
-"""Llama's lone space, which stood between prompt and first action in training."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,7 @@ class OpenVlaConfig:
         frame: The prompt.
         tokens: Which token ids are actions.
         bounds: Of the data set whose actions are asked for.
+        pad_id: Fills a prompt on its right.
     """
 
     towers: tuple[VisionConfig, ...]
@@ -56,6 +55,7 @@ class OpenVlaConfig:
     frame: PromptFrame
     tokens: ActionTokens
     bounds: ActionBounds
+    pad_id: int
 
     @property
     def grid(self) -> Grid:
@@ -103,6 +103,7 @@ def read_config(folder: Path, deployment: Deployment) -> OpenVlaConfig:
         PromptFrame(items, deployment.max_text_tokens),
         ActionTokens(model.action_end, model.action_edges),
         bounds,
+        model.pad_id,
     )
 
 
@@ -142,7 +143,9 @@ class OpenVla(AutoregressiveModel):
     @property
     def token_values(self) -> NDArray[np.float32]:
         """Centre of the bin of each token, float32 ``(vocab_size,)``; see :meth:`ActionTokens.normalised`."""
-        return self.config.tokens.normalised(np.arange(self.config.text.decoder.vocab_size)).astype(np.float32)
+        return self.config.tokens.normalised(np.arange(self.config.text.decoder.vocab_size)).astype(
+            np.float32
+        )
 
     def visual_tokens(self, images: Tensor) -> Tensor:
         """uint8 ``(batch, 1, height, width, 3)`` -> tower features ``(batch, visual, vision_width)``."""
@@ -178,7 +181,7 @@ def prompt_text(instruction: str) -> str:
 
 def close_prompt(ids: Sequence[int]) -> tuple[int, ...]:
     """End the tokens of a prompt (without BOS) in the lone space; without it the first action is wrong."""
-    return tuple(ids) if ids and ids[-1] == SPACE_ID else (*ids, SPACE_ID)
+    return tuple(ids) if ids and ids[-1] == prismatic.SPACE_ID else (*ids, prismatic.SPACE_ID)
 
 
 def act(model: OpenVla, image: NDArray[np.uint8], ids: Sequence[int]) -> NDArray[np.float64]:

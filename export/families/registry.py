@@ -18,6 +18,7 @@ GENERATING: Mapping[str, str] = {
 """Families that answer in text: ``model_type`` to the module that reads it."""
 
 ACTING: Mapping[str, str] = {
+    "openvla": "saccade.export.acting.openvla",
     "openvla_oft": "saccade.export.acting.openvla_oft",
 }
 """Families that act: name to the module whose ``load`` reads a folder into a
@@ -62,5 +63,5 @@ def acting_kind(folder: Path) -> str | None:
     stored = read_object(folder, "config.json")
     kind = stored.get("model_type", stored.get("type"))
     if kind == PRISMATIC:
-        return "openvla_oft" if head_steps(folder, "action_head") or "openvla" not in ACTING else "openvla"
+        return "openvla_oft" if head_steps(folder, "action_head") else "openvla"
     return kind if isinstance(kind, str) else None

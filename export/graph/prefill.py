@@ -125,10 +125,10 @@ class PrefillStep(PromptStep):
         self, images: Tensor, token_ids: Tensor, attention_mask: Tensor, others: tuple[Tensor, ...]
     ) -> PrefillOutputs:
         """Run one prefill; arguments as :meth:`forward`."""
-        prompt = self.read(images, token_ids, attention_mask, others)
+        prompt = self.read(images, token_ids, attention_mask, self.named(others))
         cache, survivors = filled_spans(self.spans, prompt.cached), prompt.survivors
         return PrefillOutputs(
-            prompt.logits, survivors.last_kept, survivors.fate, cache, survivors.update()
+            self.family.logits(prompt.state), survivors.last_kept, survivors.fate, cache, survivors.update()
         )
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from saccade.export.families.generating import GeneratingModel
 from saccade.export.families.sequence import TEXT, Sequence
 from saccade.export.graph.decoder_pass import LayerKeys
-from saccade.export.graph.selecting import SelectingModule
+from saccade.export.graph.selecting import Named, SelectingModule
 from saccade.export.graph.survivors import Survivors
 from saccade.export.graph.visual_memory import VisualMemory
 from saccade.policies.base import TokenPolicy
@@ -21,13 +21,13 @@ class ReadPrompt(NamedTuple):
     """A prompt that the decoder has read.
 
     Args:
-        logits: Of the first token of the answer, float32 ``(batch, vocab_size)``.
+        state: Final state that the first token of the answer is read from, ``(batch, width)``.
         survivors: Which visual tokens are alive; ends in the policy's carry.
         cached: Keys and values of each layer.
         memory: Of visual tokens, for the next control step.
     """
 
-    logits: Tensor
+    state: Tensor
     survivors: Survivors
     cached: Items[LayerKeys]
     memory: VisualMemory
@@ -45,18 +45,16 @@ class PromptStep(SelectingModule):
         self.register_buffer("positions", whole.positions, persistent=False)
         self.register_buffer("order", whole.order, persistent=False)
 
-    def read(
-        self, images: Tensor, token_ids: Tensor, attention_mask: Tensor, others: tuple[Tensor, ...]
-    ) -> ReadPrompt:
+    def read(self, images: Tensor, token_ids: Tensor, attention_mask: Tensor, named: Named) -> ReadPrompt:
         """Read a prompt. Positions and order are constants: the frame fixes them.
 
         Args:
             images: uint8 ``(batch, views, height, width, 3)``, RGB.
             token_ids: int64 ``(batch, max_text_tokens)``.
             attention_mask: bool ``(batch, tokens)``.
-            others: ``task_inputs``, then the carry.
+            named: Task tensors and carry.
         """
-        family, layout, named = self.family, self.family.layout, self.named(others)
+        family, layout = self.family, self.family.layout
         survivors = self.watch(
             named, family.decoder.embed_tokens(token_ids), layout.take(attention_mask, TEXT)
         )
@@ -67,7 +65,7 @@ class PromptStep(SelectingModule):
         cached: list[LayerKeys] = []
         memory = VisualMemory.of(self.policy, named.carry, layout)
         final = self.decoder_pass.run(sequence, survivors, memory, cached)
-        return ReadPrompt(family.logits(family.decoder.norm(final[:, 0])), survivors, cached, memory)
+        return ReadPrompt(family.decoder.norm(final[:, 0]), survivors, cached, memory)
 
     def _tables(self) -> tuple[Tensor, Tensor]:
         """Positions and order of every token."""

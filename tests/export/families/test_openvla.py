@@ -12,7 +12,6 @@ import torch
 
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.openvla import (
-    SPACE_ID,
     OpenVla,
     act,
     build,
@@ -23,6 +22,7 @@ from saccade.export.families.openvla import (
     prompt_text,
     read_config,
 )
+from saccade.export.loading.prismatic import SPACE_ID
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
 from saccade.proto.errors import CheckpointError, InstructionError
