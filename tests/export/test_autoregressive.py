@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Any, NamedTuple
 
 import numpy as np
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from saccade.export.families.openvla import OpenVla
@@ -23,25 +21,13 @@ from saccade.export.graph.selecting import initial_state
 from saccade.export.loading.prismatic import SPACE_ID
 from saccade.policies.methods.vla_pruner import HISTORY
 from saccade.policies.registry import build_policy
+from tests.export.families.llama_forced import BOS, Forced, forced
 from tests.export.families.prismatic_reference import PATCHES, SIDE, Reference, write
 from tests.export.families.published import pictures
-from tests.export.families.test_openvla import BOS, BRIDGE, TEXT, ours
+from tests.export.families.test_openvla import BRIDGE, TEXT, ours
 
 QUESTIONS = ([11, 12, 13, SPACE_ID], [50, SPACE_ID], [3, 4, 5, 6, 7, 8, 9, SPACE_ID])
 DIM = 7
-
-
-class Forced(NamedTuple):
-    """What the reference gives where it is told the action tokens.
-
-    Args:
-        logits: Of every action token, ``(dim, vocabulary)``.
-        paid: Attention of the rows that they are read from to visual tokens, heads averaged, ``(layers, dim, visual)``.
-        hidden: Into each layer, ``(layers, tokens, width)``.
-    """
-
-    logits: Tensor
-    paid: NDArray[np.float64]
 
 
 @cache
@@ -75,35 +61,9 @@ def stepped(
         return step.decode(inputs(step.acting[0], words, seed), named)
 
 
-def forced(words: list[int], seed: int, kept: list[int], cut: int, tokens: list[int]) -> Forced:
-    """Run the whole sequence at once; layers from ``cut`` on see only the visual tokens ``kept``."""
-    llama: Any = theirs().llama
-    weights: list[Tensor] = []
-    hooks = [
-        layer.self_attn.register_forward_hook(lambda _, __, out: weights.append(out[1]))
-        for layer in llama.model.layers
-    ]
-    with torch.no_grad():
-        visual = theirs().visual(pictures(1, SIDE, SIDE, seed))
-        hidden = torch.cat(
-            [theirs().embedded([BOS]), visual, theirs().embedded([*words, *tokens[:-1]])], dim=1
-        )
-        size = hidden.shape[1]
-        causal = torch.full((size, size), -torch.inf).triu(1)
-        thin = causal.clone()
-        gone = [1 + token for token in range(PATCHES) if token not in kept]
-        thin[:, gone] = -torch.inf
-        thin[gone, gone] = 0.0  # a row must see something; nobody sees these
-        rotary = llama.model.rotary_emb(hidden, torch.arange(size)[None])
-        for number, layer in enumerate(llama.model.layers):
-            mask = (causal if number < cut else thin)[None, None]
-            hidden = layer(hidden, attention_mask=mask, position_embeddings=rotary)
-        rows = slice(PATCHES + len(words), None)  # the last word of the prompt, and what follows it
-        logits = llama.lm_head(llama.model.norm(hidden))[0, rows]
-    for hook in hooks:
-        hook.remove()
-    paid = torch.stack([weight[0].mean(dim=0)[rows, 1 : 1 + PATCHES] for weight in weights])
-    return Forced(logits, paid.double().numpy())
+def told(words: list[int], seed: int, kept: list[int], cut: int, tokens: list[int]) -> Forced:
+    """The reference, told all action tokens but the last."""
+    return forced(theirs(), pictures(1, SIDE, SIDE, seed), words, tokens[:-1], kept, cut)
 
 
 CASES = [
@@ -123,7 +83,7 @@ def test_action_tokens_equal_the_reference(
     for seed, words in enumerate(QUESTIONS):
         out = stepped(step, words, seed)
         tokens, kept = out.tokens[0].tolist(), out.kept[0].tolist()
-        expected = forced(words, seed, kept, cut, tokens)
+        expected = told(words, seed, kept, cut, tokens)
         assert expected.logits.argmax(dim=-1).tolist() == tokens
         torch.testing.assert_close(out.logits[0], expected.logits, atol=1e-4, rtol=0)
         assert len(kept) == keep
@@ -150,7 +110,7 @@ def test_with_every_token_it_says_what_generate_says(model: OpenVla) -> None:
 def test_fastv_keeps_what_the_last_word_of_the_prompt_attends_to(model: OpenVla) -> None:
     step = step_of(model, "fastv", 6, insertion_layer=2, rows="last")
     out = stepped(step, QUESTIONS[0], 0)
-    paid = forced(QUESTIONS[0], 0, list(range(PATCHES)), 3, out.tokens[0].tolist()).paid
+    paid = told(QUESTIONS[0], 0, list(range(PATCHES)), 3, out.tokens[0].tolist()).paid
     assert out.kept[0].tolist() == sorted(np.argsort(-paid[1, 0])[:6].tolist())
 
 
@@ -165,7 +125,7 @@ def test_the_history_of_vla_pruner_has_every_row_that_a_token_was_read_from(
     for seed, words in enumerate(QUESTIONS):
         out = stepped(full if seed < 2 else step, words, seed, state)
         kept, tokens = out.kept[0].tolist(), out.tokens[0].tolist()
-        expected = forced(words, seed, kept, 2, tokens)
+        expected = told(words, seed, kept, 2, tokens)
         assert expected.logits.argmax(dim=-1).tolist() == tokens
         layers = [1] if action_layers == "full" else [2]
         attention = expected.paid[layers].mean(axis=(0, 1))
