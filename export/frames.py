@@ -21,6 +21,8 @@ from saccade.export.checkpoint import Checkpoint
 from saccade.export.families.base import ActingFamily
 from saccade.export.families.sequence import SequenceLayout
 from saccade.proto.errors import ExportError
+from saccade.proto.manifest_rules import NOISE
+from saccade.proto.state_words import state_words
 
 FIELDS = ("images", "proprio", "instruction")
 
@@ -95,17 +97,24 @@ def _random_texts(
     """Instructions of one word up to as many as fit, so that no token, mask or position is the same in all frames."""
     tokenizer, most = _tokenizer(checkpoint), checkpoint.instruction.max_tokens
     pieces = (tokenizer.decode([index]).strip() for index in sorted(tokenizer.get_vocab().values()))
+    state = _longest_state(checkpoint)
     words = sorted({piece for piece in pieces if piece.isalpha()}) or ["a"]
     texts = []
     for frame in range(frames):
         chosen = [str(rng.choice(words))]
         while len(chosen) <= frame % most:
             longer = [*chosen, str(rng.choice(words))]
-            if len(_prompt_ids(tokenizer, checkpoint, " ".join(longer))[1]) > most:
+            if len(_prompt_ids(tokenizer, checkpoint, " ".join(longer), state)[1]) > most:
                 break
             chosen = longer
         texts.append(" ".join(chosen))
     return tuple(texts)
+
+
+def _longest_state(checkpoint: Checkpoint[ActingFamily]) -> str:
+    """Return a state in words that takes as much room as any, if the prompt tells one."""
+    spec, dim = checkpoint.instruction, checkpoint.embodiment.proprio.dim
+    return state_words(np.full(dim, 2.0), spec.state_bins) if spec.state_bins else ""
 
 
 def host_inputs(recording: Recording, checkpoint: Checkpoint[ActingFamily]) -> Iterator[tuple[Tensor, ...]]:
@@ -114,24 +123,26 @@ def host_inputs(recording: Recording, checkpoint: Checkpoint[ActingFamily]) -> I
     Raises:
         ExportError: A prompt is too long for the model.
     """
-    tokenizer, spec = _tokenizer(checkpoint), checkpoint.instruction
-    layout = SequenceLayout(checkpoint.model.segments)
+    tokenizer, spec, model = _tokenizer(checkpoint), checkpoint.instruction, checkpoint.model
+    layout, noise = SequenceLayout(model.segments), torch.Generator().manual_seed(0)
     for index, text in enumerate(recording.instruction):
-        prompt, ids = _prompt_ids(tokenizer, checkpoint, text)
+        proprio = checkpoint.statistics.proprio.normalise(recording.proprio[index : index + 1])
+        state = state_words(proprio[0], spec.state_bins) if spec.state_bins else ""
+        prompt, ids = _prompt_ids(tokenizer, checkpoint, text, state)
         if not 1 <= len(ids) <= spec.max_tokens:
             raise ExportError(
                 f"frame {index}: expected a prompt of 1 to {spec.max_tokens} tokens, found {len(ids)}: {prompt!r}."
             )
         mask, positions = layout.host_inputs(torch.tensor([len(ids)]))
-        proprio = checkpoint.statistics.proprio.normalise(recording.proprio[index : index + 1])
         filled = {
             "images": torch.from_numpy(np.ascontiguousarray(recording.images[index : index + 1])),
             "proprio": torch.from_numpy(proprio),
             "token_ids": torch.tensor([ids + [spec.pad_id] * (spec.max_tokens - len(ids))]),
             "attention_mask": mask,
             "position_ids": positions,
+            NOISE: torch.randn(1, model.action_shape[0], model.noise_dim, generator=noise),
         }
-        yield tuple(filled[name] for name in checkpoint.model.host_inputs)
+        yield tuple(filled[name] for name in model.host_inputs)
 
 
 def _tokenizer(checkpoint: Checkpoint[ActingFamily]) -> Tokenizer:
@@ -142,10 +153,10 @@ def _tokenizer(checkpoint: Checkpoint[ActingFamily]) -> Tokenizer:
 
 
 def _prompt_ids(
-    tokenizer: Tokenizer, checkpoint: Checkpoint[ActingFamily], text: str
+    tokenizer: Tokenizer, checkpoint: Checkpoint[ActingFamily], text: str, state: str = ""
 ) -> tuple[str, list[int]]:
-    """Return the prompt of an instruction and its tokens."""
-    prompt = checkpoint.instruction.prompt(text)
+    """Return the prompt of an instruction, and of a state in words, and its tokens."""
+    prompt = checkpoint.instruction.prompt(text, state)
     return prompt, [
         *checkpoint.instruction.before,
         *tokenizer.encode(prompt, add_special_tokens=False).ids,

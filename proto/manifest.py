@@ -87,6 +87,8 @@ class ActionSpec:
         chunk: Control steps in one action chunk.
         control_hz: Control steps per second.
         convention: How the numbers are meant, e.g. ``delta_ee``.
+        relative: For each dimension whether the model's number counts from the proprioception of the same index as it
+            was observed: the host adds that, so that what leaves it is absolute. Empty = none does.
     """
 
     names: tuple[str, ...]
@@ -94,8 +96,13 @@ class ActionSpec:
     chunk: int
     control_hz: float
     convention: str
+    relative: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.relative and len(self.relative) != len(self.names):
+            raise ManifestError(
+                f"expected relative for none or for each of {list(self.names)}, found {list(self.relative)}."
+            )
         if len(self.names) != len(self.units):
             raise ManifestError(
                 f"expected one unit for each of {list(self.names)}, found {list(self.units)}."
@@ -237,6 +244,8 @@ class Manifest:
         instruction: How text becomes tokens.
         sequence: The decoder's sequence, in order.
         action: What an action is.
+        noise_dim: Numbers of noise, standard normal, that the host draws for each action of a chunk in each control
+            step; 0 = actions are not drawn out of noise.
         answer: How to generate; only in a bundle that answers.
         statistics: Path of the statistics file.
         statistics_key: Data set within it.
@@ -264,6 +273,7 @@ class Manifest:
     instruction: InstructionSpec
     sequence: tuple[SegmentSpec, ...]
     action: ActionSpec = NO_ACTION
+    noise_dim: int = 0
     answer: AnswerSpec | None = None
     statistics: str = ""
     statistics_key: str = ""

@@ -3,7 +3,8 @@
 config.json  preprocessor_config.json  dataset_statistics.json (or norm_stats in config.json)  tokenizer.json
 model.safetensors (or shards with an index)  embodiment.json
 
-Its prompt is the embodiment's template around the instruction in lower case, and ends in the lone space.
+Its prompt is the embodiment's template, or the published one, around the instruction in lower case; it ends in the
+lone space.
 """
 
 from __future__ import annotations
@@ -41,12 +42,13 @@ def load(path: Path) -> Checkpoint[openvla.OpenVla]:
     """
     given = read_embodiment(path)
     data_set = read_data_set(path, given.statistics_key or None)
-    embodiment = replace(given, statistics_key=data_set.name)
+    template = given.template or openvla.PROMPT + " "
+    embodiment = replace(given, statistics_key=data_set.name, template=template)
     deployment = Deployment(views=len(embodiment.views), statistics_key=data_set.name)
     config = openvla.read_config(path, deployment)
     check_embodiment(embodiment, views=1, proprio_dim=0, chunk=1, action_dim=config.action_dim)
     tokenizer = check_tokenizer(path, config.text.decoder.vocab_size)
-    check_template(Tokenizer.from_file(str(tokenizer)), embodiment.template)
+    check_template(Tokenizer.from_file(str(tokenizer)), template)
     model = openvla.build(config)
     load_weights(model, StoredWeights(path), openvla.key_rules(config))
     return Checkpoint(
@@ -59,7 +61,7 @@ def load(path: Path) -> Checkpoint[openvla.OpenVla]:
         tokenizer=tokenizer,
         instruction=InstructionSpec(
             TOKENIZER_NAME,
-            embodiment.template,
+            template,
             config.frame.max_text_tokens,
             config.pad_id,
             steps=(TextStep.LOWER_CASE,),

@@ -36,6 +36,10 @@ class PerceivingFamily(Protocol):
         """How visual tokens tile the views."""
         ...
 
+    def fit(self, pixels: Tensor) -> Tensor:
+        """Bring pixels ``(images, height, width, 3)``, 0 to 255, to the size that the towers take."""
+        ...
+
     @property
     def keeps_patches(self) -> bool:
         """Visual tokens are the towers' patches, one for one and in their order: then scores of patches are theirs."""

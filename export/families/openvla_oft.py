@@ -118,6 +118,10 @@ class OpenVlaOft(nn.Module):
         tokens: Tensor = self.vision_backbone(images.float().flatten(0, 1))
         return tokens.reshape(images.shape[0], -1, tokens.shape[-1])
 
+    def fit(self, pixels: Tensor) -> Tensor:
+        """Return the pixels: pictures come in the towers' size."""
+        return pixels
+
     @property
     def keeps_patches(self) -> bool:
         """They do."""

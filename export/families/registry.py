@@ -9,6 +9,7 @@ from types import ModuleType
 
 from saccade.export.loading.json_fields import JsonFields, read_object
 from saccade.export.loading.prismatic import MODEL_TYPE as PRISMATIC
+from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.torch_heads import head_steps
 from saccade.proto.errors import CheckpointError
 
@@ -20,6 +21,9 @@ GENERATING: Mapping[str, str] = {
 ACTING: Mapping[str, str] = {
     "openvla": "saccade.export.acting.openvla",
     "openvla_oft": "saccade.export.acting.openvla_oft",
+    "pi0": "saccade.export.acting.pi0",
+    "pi05": "saccade.export.acting.pi05",
+    "smolvla": "saccade.export.acting.smolvla",
 }
 """Families that act: name to the module whose ``load`` reads a folder into a
 :class:`saccade.export.checkpoint.Checkpoint`."""
@@ -57,10 +61,13 @@ def acting_family(folder: Path) -> ModuleType:
 def acting_kind(folder: Path) -> str | None:
     """Return what a checkpoint says it is, in the words of :data:`ACTING` where it is known.
 
-    transformers writes ``model_type``, lerobot ``type``. OpenVLA and OpenVLA-OFT share a ``model_type``: heads in files
-    of their own tell them apart.
+    transformers writes ``model_type``, lerobot ``type``, openpi's conversion neither: weights tell π0 and π0.5 apart.
+    OpenVLA and OpenVLA-OFT share a ``model_type``: heads in files of their own tell them apart.
     """
     stored = read_object(folder, "config.json")
+    if "action_horizon" in stored:
+        names = StoredWeights(folder)
+        return "pi05" if any("time_mlp_in" in name and "action" not in name for name in names) else "pi0"
     kind = stored.get("model_type", stored.get("type"))
     if kind == PRISMATIC:
         return "openvla_oft" if head_steps(folder, "action_head") else "openvla"

@@ -54,7 +54,6 @@ class Survivors:
         self.updates = SignalStore(policy.update_signals)
         self._finished: dict[Signal, Tensor] = {}
         self._present: Tensor | None = None
-        self._read_at: dict[Signal, Tensor] = {}
         batch = text.shape[0]
         self.origin = torch.arange(grid.tokens, device=text.device).expand(batch, grid.tokens)
         self.last_kept = self.origin
@@ -93,6 +92,17 @@ class Survivors:
         self._advance(self._unfold(selection) if folded else selection)
         return selection
 
+    def note_action(self, request: Signal, value: Tensor, origin: Tensor) -> None:
+        """Note an update signal that was read after the last cut, of tokens that were alive before or behind it.
+
+        Args:
+            request: Of the policy's ``update_signals``.
+            value: ``(batch, alive)``.
+            origin: int64 ``(batch, alive)``: which tokens of the whole observation those are.
+        """
+        self._finished[request] = self._original(value, origin)
+        self._present = self._original(torch.ones_like(value), origin)
+
     def update(self) -> Carry:
         """Return the policy's carry for the next control step."""
         self._finish_updates()
@@ -102,16 +112,17 @@ class Survivors:
         kept = None if self._counts is None else self.last_kept
         return self._policy.update(UpdateInputs(signals, present, kept), self._carry)
 
-    def add_rows(self, request: AttentionReceived, attention: Tensor, rows: int) -> None:
+    def add_rows(self, request: AttentionReceived, attention: Tensor, origin: Tensor, rows: int) -> None:
         """Average an update signal, which one query row gave so far, over further rows that ask behind the last cut.
 
         Args:
             request: One of the policy's update signals, observed.
             attention: Summed over these rows and the request's layers, ``(batch, alive in these layers)``.
+            origin: int64 ``(batch, alive in these layers)``: which tokens of the whole observation those are.
             rows: How many further rows.
         """
         self._finish_updates()
-        further = self._original(attention / len(request.layers), self._read_at[request])
+        further = self._original(attention / len(request.layers), origin)
         self._finished[request] = (self._finished[request] + further) / (1 + rows)
 
     def _inputs(self, number: int, embeddings: Tensor, *, folded: bool) -> SelectionInputs:
@@ -170,7 +181,6 @@ class Survivors:
             if request in self._finished or not self.updates.has(request):
                 continue
             value = self.updates.read(request)
-            self._read_at[request] = self.origin
             if value.shape[1] != self._grid.tokens:
                 ones = torch.ones(self.origin.shape, device=value.device)
                 self._present = self._original(ones, self.origin)

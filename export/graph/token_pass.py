@@ -70,7 +70,8 @@ class TokenPass:
         """Tell what attention the tokens paid, after the last of them."""
         for request, received in self._received.items():
             if isinstance(received, Tensor):
-                survivors.add_rows(request, received, self._tokens)
+                origin = self._prompt[request.layers[0]].origin
+                survivors.add_rows(request, received, origin, self._tokens)
 
     def _bias(self, mask: Tensor) -> Tensor:
         """Padding of the prompt is not seen; the tokens behind it, and the current one, are."""

@@ -58,7 +58,6 @@ def embodiment(dim: int = DIM, **changes: Any) -> Embodiment:
         proprio=VectorSpec((), ()),
         action=ActionSpec(names, ("m",) * (dim - 1) + ("1",), 1, 5.0, "delta_ee"),
         limits=LimitsSpec((-9.0,) * dim, (9.0,) * dim, (18.0,) * dim),
-        template=TEMPLATE,
     )
     return replace(plain, **changes)
 
@@ -160,6 +159,7 @@ def test_the_bundle_says_what_it_is(exported: Export) -> None:
     assert [tensor.name for tensor in manifest.tensors if tensor.role.value == "host"] == [
         "images", "token_ids", "attention_mask",
     ]  # fmt: skip
+    assert manifest.instruction.template == TEMPLATE
     assert [(segment.name, segment.tokens) for segment in manifest.sequence][:2] == [
         ("fixed", 1), ("visual", PATCHES),
     ]  # fmt: skip

@@ -202,7 +202,7 @@ def test_a_robot_of_other_dims_needs_a_chunk_and_statistics(tmp_path: Path) -> N
 
 def test_the_embodiment_may_ask_for_another_chunk(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_embodiment(embodiment(7, 8, 5), folder)
-    assert openvla_oft.load(folder).config.chunk == 5
+    assert openvla_oft.load(folder).model.config.chunk == 5
     assert "a chunk of 5 actions, where the published LIBERO has 8" in caplog.text
 
 

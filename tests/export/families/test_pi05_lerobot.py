@@ -15,6 +15,7 @@ from saccade.export.loading.lerobot_statistics import read_statistics
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.vision_tower import SIGLIP
 from saccade.export.loading.weights import load_weights
+from saccade.proto.scales import RangeScale
 from tests.export.families.lerobot_reference import oracle, write
 
 VIEWS, TEXT = 2, 9
@@ -57,7 +58,7 @@ def test_actions_equal_the_reference(written: Path, monkeypatch: pytest.MonkeyPa
     given = oracle(written)
     inputs = model.sequence_inputs(given["lengths"], torch.ones(3, VIEWS, dtype=torch.bool))
     with torch.no_grad():
-        actions = model(given["images"], given["token_ids"], *inputs, given["noise"])
+        actions = model(given["images"], None, given["token_ids"], *inputs, given["noise"])
     dims = given["actions"].shape[-1]
     assert (actions - given["noise"]).abs().max() > 0.1
     torch.testing.assert_close(actions[..., :dims], given["actions"], atol=1e-4, rtol=1e-4)
@@ -66,8 +67,8 @@ def test_actions_equal_the_reference(written: Path, monkeypatch: pytest.MonkeyPa
 def test_units_are_those_of_the_processors(written: Path) -> None:
     given = oracle(written)
     found = read_statistics(written, state_dim=5, action_dim=4)
-    assert found.state.shift == found.action.shift == 1.0
-    state = torch.from_numpy(found.state.normalise(given["raw_state"].numpy()))
+    assert isinstance(found.proprio, RangeScale) and not found.proprio.clips
+    state = torch.from_numpy(found.proprio.normalise(given["raw_state"].numpy()))
     torch.testing.assert_close(state, given["state"], atol=1e-6, rtol=1e-6)
     physical = torch.from_numpy(found.action.unnormalise(given["actions"].numpy()))
     torch.testing.assert_close(physical, given["physical_actions"], atol=1e-5, rtol=1e-6)
