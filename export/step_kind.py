@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from saccade.export.accounting import account_autoregressive, account_step
-from saccade.export.calibration import Measure, measure
+from saccade.export.calibration import Measure, measure, measure_prompts
 from saccade.export.cost_formulas import StepAccount
 from saccade.export.flow_accounting import account_flow_step
 from saccade.export.graph.acting import ActingStep
@@ -33,7 +33,7 @@ class StepKind:
 
 SINGLE_PASS = StepKind(SelectingStep, account_step, measure)
 """One pass of one decoder: OpenVLA-OFT."""
-AUTOREGRESSIVE = StepKind(AutoregressiveStep, account_autoregressive)
+AUTOREGRESSIVE = StepKind(AutoregressiveStep, account_autoregressive, measure_prompts)
 """One pass for the prompt, and one for each further action token: OpenVLA."""
 FLOW = StepKind(FlowStep, account_flow_step)
 """A prefix, then Euler steps of an expert that reads it: π0, π0.5, SmolVLA."""

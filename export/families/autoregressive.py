@@ -7,12 +7,19 @@ from collections.abc import Mapping
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from saccade.export.families.generating import GeneratingModel
 
 
 class AutoregressiveModel(GeneratingModel):
-    """A generating model whose tokens stand for numbers of an action; a family that acts, one action in a chunk."""
+    """A generating model whose tokens stand for numbers of an action; a family that acts, one action in a chunk.
+
+    Attributes:
+        projector: Brings one visual token from the towers to the decoder's width.
+    """
+
+    projector: nn.Module
 
     @property
     @abstractmethod
@@ -23,6 +30,10 @@ class AutoregressiveModel(GeneratingModel):
     @abstractmethod
     def token_values(self) -> NDArray[np.float32]:
         """What each token of the vocabulary stands for, normalised, float32 ``(vocab_size,)``."""
+
+    @abstractmethod
+    def visual_tokens(self, images: Tensor) -> Tensor:
+        """uint8 ``(batch, views, height, width, 3)`` -> tower features ``(batch, visual, vision_width)``."""
 
     @property
     def host_inputs(self) -> tuple[str, ...]:

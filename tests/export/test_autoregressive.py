@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from saccade.export.calibration import measure_prompts
 from saccade.export.families.openvla import OpenVla
 from saccade.export.graph.autoregressive import ActionTokenOutputs, AutoregressiveStep
 from saccade.export.graph.capture import StepPorts, to_graph
@@ -138,6 +139,16 @@ def test_the_history_of_vla_pruner_has_every_row_that_a_token_was_read_from(
         history = np.stack([history[1], seen * (1 - believed.sum()) / seen.sum() + believed])
         np.testing.assert_allclose(out.carry[HISTORY][0].numpy(), history, atol=1e-6)
         state = (out.carry[HISTORY],)
+
+
+def test_what_policies_are_calibrated_with_is_what_the_reference_attends_to(model: OpenVla) -> None:
+    frames = [inputs(model, words, seed) for seed, words in enumerate(QUESTIONS)]
+    found = measure_prompts(model, frames)
+    for seed, words in enumerate(QUESTIONS):
+        paid = told(words, seed, list(range(PATCHES)), 0, [0]).paid[:, 0].sum(axis=-1)
+        np.testing.assert_allclose(found.action_to_visual[seed], paid, rtol=1e-4)
+    assert not np.any(found.visual_to_text)  # it stands behind the picture
+    assert np.shape(found.head_outputs) == (3, 4)
 
 
 def test_a_batch_is_its_robots_one_by_one(model: OpenVla) -> None:
