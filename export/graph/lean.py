@@ -13,9 +13,21 @@ FOLD_LIMIT = 1 << 31
 """Constants of any size are folded: weights are permuted once here, not at every control step."""
 
 
+_EQUAL_NODES = (
+    common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+    common_passes.DeduplicateInitializersPass(),
+    common_passes.CommonSubexpressionEliminationPass(),
+    common_passes.IdentityEliminationPass(),
+    common_passes.RemoveUnusedNodesPass(),
+)
+"""Merge what is equal as it comes: the optimiser, which looks at every node with every rule, then has half to do."""
+
+
 def make_lean(model: ir.Model) -> ir.Model:
     """Fold constants, gather whole rows, make vectors rows, merge equal nodes, drop provenance notes."""
     make_vectors_rows(model)
+    for clean in _EQUAL_NODES:
+        clean(model)
     optimizer.optimize_ir(model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
     gather_whole_rows(model)
     sort_top_k(model)
