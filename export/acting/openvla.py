@@ -42,7 +42,7 @@ def load(path: Path) -> Checkpoint[openvla.OpenVla]:
     """
     given = read_embodiment(path)
     data_set = read_data_set(path, given.statistics_key or None)
-    template = given.template or openvla.PROMPT + " "
+    template = given.template or openvla.PROMPT
     embodiment = replace(given, statistics_key=data_set.name, template=template)
     deployment = Deployment(views=len(embodiment.views), statistics_key=data_set.name)
     config = openvla.read_config(path, deployment)

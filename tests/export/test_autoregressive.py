@@ -177,13 +177,7 @@ def test_keys_of_the_last_step_serve_every_action_token(model: OpenVla) -> None:
 
 @pytest.mark.parametrize(
     ("name", "keep", "options"),
-    [
-        ("keep_all", PATCHES, {}),
-        ("divprune", 5, {}),
-        ("fastv", 6, {"insertion_layer": 1}),
-        ("vla_pruner", 6, {"insertion_layer": 1}),
-        ("vla_cache", 4, {}),
-    ],
+    [("vla_pruner", 6, {"insertion_layer": 1}), ("vla_cache", 4, {})],
 )
 def test_the_graph_equals_pytorch(
     model: OpenVla, tmp_path: Path, name: str, keep: int, options: dict[str, object]

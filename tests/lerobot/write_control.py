@@ -17,19 +17,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
-from torch import Tensor, nn
-from write_reference import (
-    ACTION_DIM,
-    PI05_DIMENSIONS,
-    SMOLVLA_SETTINGS,
-    STATE_DIM,
-    features,
-    randomise,
-    smolvla_backbone,
-    statistics,
-)
-
 import transformers
 from lerobot.policies.pi0 import modeling_pi0
 from lerobot.policies.pi0.configuration_pi0 import PI0Config
@@ -42,6 +29,18 @@ from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
 from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
 from lerobot.policies.smolvla.processor_smolvla import make_smolvla_pre_post_processors
 from lerobot.processor import tokenizer_processor
+from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
+from torch import Tensor, nn
+from write_reference import (
+    ACTION_DIM,
+    PI05_DIMENSIONS,
+    SMOLVLA_SETTINGS,
+    STATE_DIM,
+    features,
+    randomise,
+    smolvla_backbone,
+    statistics,
+)
 
 CAMERAS = ("observation.images.top", "observation.images.wrist")
 HEIGHT, WIDTH, NOISE_SEED = 48, 64, 7

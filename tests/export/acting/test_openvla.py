@@ -30,7 +30,7 @@ from tests.export.families.llama_words import TEMPLATE, words, write_tokenizer
 from tests.export.families.prismatic_reference import PATCHES, SIDE, VOCABULARY, Reference, statistics, write
 from tests.export.families.published import pictures
 
-DIM, KEY, VIEW = 4, "bridge", "front"
+DIM, KEY, VIEW = 3, "bridge", "front"
 STATISTICS = statistics(DIM, 7)
 INSTRUCTIONS = (
     "Pick up the RED cup",
@@ -113,18 +113,18 @@ def acted(bundle: Path, profile: str) -> list[ActionChunk]:
     with (
         Daemon(DaemonConfig(bundle, bind="127.0.0.1:0", threads=1)) as daemon,
         Client(daemon.address) as client,
+        client.open(profile) as session,
     ):
-        with client.open(profile) as session:
-            chunks = []
-            for seed, instruction in enumerate(INSTRUCTIONS):
-                session.reset(instruction)
-                for step in range(1 + read_manifest(bundle).policy.warmup_steps):
-                    image = {VIEW: pictures(1, SIDE, SIDE, seed)[0]}
-                    nothing = np.zeros(0, np.float32)
-                    now = time.monotonic_ns()
-                    chunk = session.act(Observation(image, nothing, now, step + 1, wants_telemetry=True))
-                chunks.append(chunk)
-            return chunks
+        chunks = []
+        for seed, instruction in enumerate(INSTRUCTIONS):
+            session.reset(instruction)
+            for step in range(1 + read_manifest(bundle).policy.warmup_steps):
+                image = {VIEW: pictures(1, SIDE, SIDE, seed)[0]}
+                nothing = np.zeros(0, np.float32)
+                now = time.monotonic_ns()
+                chunk = session.act(Observation(image, nothing, now, step + 1, wants_telemetry=True))
+            chunks.append(chunk)
+        return chunks
 
 
 @pytest.mark.parametrize(
