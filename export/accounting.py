@@ -38,6 +38,7 @@ from saccade.export.graph.placement import SelectingStep
 from saccade.export.graph.selecting import initial_state
 from saccade.export.graph.signal_store import SignalStore
 from saccade.export.models.decoder import DecoderConfig
+from saccade.export.models.vision_transformer import VisionConfig
 from saccade.policies.base import Behind, Place
 from saccade.policies.blocks.budgets import layer_mean
 from saccade.proto.errors import ReceiptError
@@ -152,7 +153,7 @@ def compose_account(
         tower_macs(
             tower.config,
             grid.views,
-            [alive_at(step, (Place.TOWER, block)) // grid.views for block in range(tower.config.blocks)],
+            _patches_by_block(step, tower.config),
         )
         for tower in family.towers
     )
@@ -177,6 +178,14 @@ def compose_account(
             layer_kv_bytes(own, at.keys, value_bytes) for own, at in zip(configs, tokens, strict=True)
         ),
     )
+
+
+def _patches_by_block(step: ActingStep, tower: VisionConfig) -> list[int]:
+    """Patches of one view that each block sees; where they are pooled afterwards, no policy drops any there."""
+    family = step.acting[0]
+    if not family.keeps_patches:
+        return [tower.tokens] * tower.blocks
+    return [alive_at(step, (Place.TOWER, block)) // family.grid.views for block in range(tower.blocks)]
 
 
 def count_macs(step: ActingStep, frame: Sequence[Tensor]) -> int:

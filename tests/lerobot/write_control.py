@@ -9,6 +9,8 @@ README.md; ``control.npz`` has inputs and results, episode by episode.
 
 from __future__ import annotations
 
+# isort: split  -- the module above lets lerobot be imported
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -33,7 +35,6 @@ from tokenizers import Regex, Tokenizer, models, pre_tokenizers, processors
 from torch import Tensor, nn
 from write_reference import (
     ACTION_DIM,
-    PI05_DIMENSIONS,
     SMOLVLA_SETTINGS,
     STATE_DIM,
     features,
@@ -42,30 +43,44 @@ from write_reference import (
     statistics,
 )
 
+PI_DIMENSIONS = {
+    "gemma_2b": {
+        "width": 32, "depth": 3, "mlp_dim": 40, "num_heads": 8, "num_kv_heads": 1, "head_dim": 8,
+    },
+    "gemma_300m": {
+        "width": 24, "depth": 3, "mlp_dim": 32, "num_heads": 8, "num_kv_heads": 1, "head_dim": 8,
+    },
+    "vision": {
+        "hidden_size": 32, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 4,
+        "patch_size": 7,
+    },
+}  # fmt: skip
+"""In place of sizes that lerobot fixes in code; not too narrow: random weights would multiply what float32 rounds."""
 CAMERAS = ("observation.images.top", "observation.images.wrist")
 HEIGHT, WIDTH, NOISE_SEED = 48, 64, 7
 TASKS = ("pick_up the red cube", "put it down")
 """One for each episode."""
 STEPS = 2
 """Control steps of an episode."""
+PAD, BOS, UNKNOWN = "<pad>", "<bos>", "<unk>"
 _TEXT = "\n :;,-_" + "".join(map(chr, (*range(48, 58), *range(65, 91), *range(97, 123))))
 
 
 def tokenizer(*, has_bos: bool) -> Tokenizer:
     """Return a tokenizer of single characters."""
-    words = ["<pad>", "<bos>", "<unk>", *_TEXT]
-    made = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token="<unk>"))
+    words = [PAD, BOS, UNKNOWN, *_TEXT]
+    made = Tokenizer(models.WordLevel({word: index for index, word in enumerate(words)}, unk_token=UNKNOWN))
     made.pre_tokenizer = pre_tokenizers.Split(Regex(r"[\s\S]"), "isolated")
-    made.add_special_tokens(["<pad>", "<bos>", "<unk>"])
+    made.add_special_tokens([PAD, BOS, UNKNOWN])
     if has_bos:
-        made.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
+        made.post_processor = processors.TemplateProcessing(single=f"{BOS} $A", special_tokens=[(BOS, 1)])
     return made
 
 
 def fast(made: Tokenizer) -> Any:
     """Return it as transformers knows it."""
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="<pad>", bos_token="<bos>", unk_token="<unk>"
+        tokenizer_object=made, pad_token=PAD, bos_token=BOS, unk_token=UNKNOWN
     )
 
 
@@ -81,7 +96,7 @@ def write_smolvla(folder: Path) -> None:
     )
     config = SmolVLAConfig(
         **features(*CAMERAS),
-        **{**SMOLVLA_SETTINGS, "tokenizer_max_length": 24, "num_vlm_layers": -1, "num_steps": 3},
+        **{**SMOLVLA_SETTINGS, "tokenizer_max_length": 24, "num_vlm_layers": -1, "num_steps": 2},
         vlm_model_name=str(folder / "backbone"),
         device="cpu",
     )
@@ -104,14 +119,14 @@ def write_pi(
     real = modeling.PaliGemmaForConditionalGenerationWithPiGemma
 
     def smaller(config: Any) -> nn.Module:
-        for name, value in PI05_DIMENSIONS["vision"].items():
+        for name, value in PI_DIMENSIONS["vision"].items():
             setattr(config.vision_config, name, value)
-        config.vision_config.projection_dim = PI05_DIMENSIONS["gemma_2b"]["width"]
+        config.vision_config.projection_dim = PI_DIMENSIONS["gemma_2b"]["width"]
         model: nn.Module = real(config=config)
         return model
 
     modeling.PaliGemmaForConditionalGenerationWithPiGemma = smaller
-    modeling.get_gemma_config = lambda variant: modeling.GemmaConfig(**PI05_DIMENSIONS[variant])
+    modeling.get_gemma_config = lambda variant: modeling.GemmaConfig(**PI_DIMENSIONS[variant])
     made = tokenizer(has_bos=True)
     tokenizer_processor.AutoTokenizer = SimpleNamespace(from_pretrained=lambda _: fast(made))
     config = kind(
@@ -120,7 +135,7 @@ def write_pi(
         n_action_steps=6,
         max_state_dim=7,
         max_action_dim=8,
-        num_inference_steps=3,
+        num_inference_steps=2,
         image_resolution=(28, 28),
         device="cpu",
         **settings,
@@ -128,6 +143,7 @@ def write_pi(
     policy = policy_class(config)
     randomise(policy)
     policy.model.paligemma_with_expert.paligemma.tie_weights()
+    (folder / "dimensions.json").write_text(json.dumps(PI_DIMENSIONS), encoding="utf-8")
     write_control(folder, policy, config, made, make)
 
 
@@ -138,7 +154,7 @@ def write_control(folder: Path, policy: Any, config: Any, made: Tokenizer, make:
     policy.save_pretrained(folder)
     made.save(str(folder / "tokenizer.json"))
     stats = {
-        name: {part: torch.from_numpy(np.asarray(row)) for part, row in rows.items()}
+        name: {part: torch.from_numpy(np.asarray(row) / 4) for part, row in rows.items()}
         for name, rows in statistics().items()
     }
     before, after = make(config, stats)
@@ -156,7 +172,7 @@ def write_control(folder: Path, policy: Any, config: Any, made: Tokenizer, make:
             noise[episode, step] = drawn.standard_normal(noise.shape[2:], dtype=np.float32)
             batch = before(observation(images[episode, step], states[episode, step], task))
             chunk = policy.predict_action_chunk(batch, noise=torch.from_numpy(noise[episode, step])[None])
-            actions[episode, step] = after(chunk)[0]
+            actions[episode, step] = after(chunk)[0].numpy()
     np.savez(
         folder / "control.npz",
         tasks=np.array(TASKS),
