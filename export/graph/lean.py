@@ -13,7 +13,7 @@ FOLD_LIMIT = 1 << 31
 """Constants of any size are folded: weights are permuted once here, not at every control step."""
 
 
-_EQUAL_NODES = (
+_MERGES = (
     common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
     common_passes.DeduplicateInitializersPass(),
     common_passes.CommonSubexpressionEliminationPass(),
@@ -26,8 +26,8 @@ _EQUAL_NODES = (
 def make_lean(model: ir.Model) -> ir.Model:
     """Fold constants, gather whole rows, make vectors rows, merge equal nodes, drop provenance notes."""
     make_vectors_rows(model)
-    for clean in _EQUAL_NODES:
-        clean(model)
+    for merge in _MERGES:
+        merge(model)
     optimizer.optimize_ir(model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
     gather_whole_rows(model)
     sort_top_k(model)

@@ -282,7 +282,7 @@ def test_heads_with_other_weights_are_named(folder: Path) -> None:
 
 def test_the_instruction_goes_into_the_prompt_in_lower_case(folder: Path) -> None:
     write_embodiment(replace(embodiment(*LIBERO), statistics_key=""), folder)
-    checkpoint = load_checkpoint(folder)
+    checkpoint = openvla_oft.load(folder)
     assert checkpoint.instruction.prompt(" Push the RED cube ") == "In: push the red cube Out: "
     assert checkpoint.embodiment.statistics_key == KEY  # the only data set
 
