@@ -22,28 +22,25 @@ from saccade.policies.signals import AttentionReceived, QueryRows
 
 
 class TokenPass:
-    """The tokens that follow a prompt.
+    """The tokens that follow a prompt; each is one of the policy's action rows.
 
     Args:
         decoder_pass: That read the prompt.
         prompt: Keys and values of each layer.
-        requests: Attention of action rows that the policy wants; each token is one such row.
+        survivors: That the prompt left; gets the attention that the tokens pay.
     """
 
-    def __init__(
-        self, decoder_pass: DecoderPass, prompt: Items[LayerKeys], requests: Items[AttentionReceived]
-    ) -> None:
-        self._pass, self._prompt = decoder_pass, prompt
+    def __init__(self, decoder_pass: DecoderPass, prompt: Items[LayerKeys], survivors: Survivors) -> None:
+        self._pass, self._prompt, self._survivors = decoder_pass, prompt, survivors
         self._keys = [layer.keys for layer in prompt]
         self._values = [layer.values for layer in prompt]
-        self._received: dict[AttentionReceived, Tensor | float] = dict.fromkeys(requests, 0.0)
+        self._wanted = [
+            request
+            for request in survivors.updates.wanted(AttentionReceived)
+            if request.rows is QueryRows.ACTION
+        ]
+        self._paid: dict[AttentionReceived, Tensor] = {}
         self._tokens = 0
-
-    @staticmethod
-    def wanted(survivors: Survivors) -> tuple[AttentionReceived, ...]:
-        """Return the requests that tokens of an answer are rows of."""
-        asked = survivors.updates.wanted(AttentionReceived)
-        return tuple(request for request in asked if request.rows is QueryRows.ACTION)
 
     def run(self, embeddings: Tensor, position_ids: Tensor) -> Tensor:
         """Run the next token.
@@ -66,12 +63,11 @@ class TokenPass:
         final: Tensor = decoder.norm(hidden[:, 0])
         return final
 
-    def report(self, survivors: Survivors) -> None:
-        """Tell what attention the tokens paid, after the last of them."""
-        for request, received in self._received.items():
-            if isinstance(received, Tensor):
-                origin = self._prompt[request.layers[0]].origin
-                survivors.add_rows(request, received, origin, self._tokens)
+    def report(self) -> None:
+        """Tell the survivors what attention the tokens paid; after the last of them."""
+        for request, paid in self._paid.items():
+            origin = self._prompt[request.layers[0]].origin
+            self._survivors.add_rows(request, paid, origin, self._tokens)
 
     def _bias(self, mask: Tensor) -> Tensor:
         """Padding of the prompt is not seen; the tokens behind it, and the current one, are."""
@@ -86,8 +82,9 @@ class TokenPass:
     def _observe(self, index: int, attention: AttentionOutput, bias: Tensor) -> None:
         """Add what layer ``index`` contributes: the one row's attention at the visual columns."""
         layout = self._prompt[index].sequence.layout
-        for request, before in self._received.items():
+        for request in self._wanted:
             if index in request.layers:
                 only = torch.ones(bias.shape[0], 1, device=bias.device)
                 received = attention_received(attention.query, attention.key, bias, only)
-                self._received[request] = layout.take(received, VISUAL) + before
+                paid = layout.take(received, VISUAL)
+                self._paid[request] = self._paid[request] + paid if request in self._paid else paid
