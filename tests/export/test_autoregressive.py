@@ -16,14 +16,16 @@ from saccade.export.calibration import measure_prompts
 from saccade.export.families.openvla import OpenVla
 from saccade.export.graph.autoregressive import ActionTokenOutputs, AutoregressiveStep
 from saccade.export.graph.capture import StepPorts, to_graph
+from saccade.export.graph.generation import GenerationStep
 from saccade.export.graph.lint import lint
 from saccade.export.graph.placement_rules import model_shape
+from saccade.export.graph.prefill import PrefillStep
 from saccade.export.graph.selecting import initial_state
 from saccade.export.loading.prismatic import SPACE_ID
 from saccade.policies.methods.vla_pruner import HISTORY
-from saccade.policies.registry import build_policy
+from saccade.policies.registry import POLICIES, build_policy
 from tests.export.families.llama_forced import BOS, Forced, forced
-from tests.export.families.prismatic_reference import PATCHES, SIDE, Reference, write
+from tests.export.families.prismatic_reference import PATCHES, SIDE, Reference, statistics, write
 from tests.export.families.published import pictures
 from tests.export.families.test_openvla import BRIDGE, TEXT, ours
 
@@ -108,6 +110,26 @@ def test_with_every_token_it_says_what_generate_says(model: OpenVla) -> None:
         assert stepped(step_of(model, "keep_all", PATCHES), words, seed).tokens.tolist() == ids.tolist()
 
 
+@pytest.mark.parametrize("name", sorted(set(POLICIES) - {"keep_all", "vla_cache"}))
+def test_every_policy_has_the_tokens_of_prefill_and_decode(model: OpenVla, name: str) -> None:
+    """The graphs of bundles that answer keep their caches otherwise: in slots of fixed capacity."""
+    step = step_of(model, name, 8)
+    prefill = PrefillStep(model, step.policy, 8, new_tokens=DIM).eval()
+    decode = GenerationStep(model, prefill.spans).eval()
+    for seed, words in enumerate(QUESTIONS):
+        with torch.no_grad():
+            out = prefill.prefill(*inputs(model, words, seed), initial_state(prefill))
+            state = (*out.cache.values(), *decode.initial_notes(1))
+            tokens, logits = [], out.logits
+            for place in range(DIM):
+                tokens.append(int(logits.argmax()))
+                position = torch.tensor([[1 + PATCHES + len(words) + place]])
+                logits, *state = decode(torch.tensor([tokens[-1:]]), position, *state)
+        found = stepped(step, words, seed)
+        assert found.tokens[0].tolist() == tokens
+        assert found.kept.tolist() == out.kept.tolist()
+
+
 def test_fastv_keeps_what_the_last_word_of_the_prompt_attends_to(model: OpenVla) -> None:
     step = step_of(model, "fastv", 6, insertion_layer=2, rows="last")
     out = stepped(step, QUESTIONS[0], 0)
@@ -175,14 +197,11 @@ def test_keys_of_the_last_step_serve_every_action_token(model: OpenVla) -> None:
     assert stepped(few, QUESTIONS[0], 1, state).tokens.tolist() != first.tokens.tolist()
 
 
-@pytest.mark.parametrize(
-    ("name", "keep", "options"),
-    [("vla_pruner", 6, {"insertion_layer": 1}), ("vla_cache", 4, {})],
-)
-def test_the_graph_equals_pytorch(
-    model: OpenVla, tmp_path: Path, name: str, keep: int, options: dict[str, object]
-) -> None:
-    step = step_of(model, name, keep, **options)
+def test_the_graph_equals_pytorch_and_has_its_weights_once(tmp_path: Path) -> None:
+    """Of a policy with keys of the last step; others go through the whole export in ``acting/test_openvla.py``."""
+    small = Reference(fused=False, seed=3)
+    model = ours(write(small, tmp_path / "openvla", {"bridge": statistics(3, 3)}))
+    step = step_of(model, "vla_cache", 4)
     carry = tuple(torch.rand_like(tensor) for tensor in initial_state(step))
     example = (*inputs(model, QUESTIONS[0], 0), *carry)
     with torch.no_grad():
@@ -190,10 +209,10 @@ def test_the_graph_equals_pytorch(
     ports = StepPorts(
         tuple(f"i{n}" for n in range(len(example))), tuple(f"o{n}" for n in range(len(expected)))
     )
-    graph = to_graph(step, example, ports, name)
-    lint(graph, name)
+    graph = to_graph(step, example, ports, "step")
+    lint(graph, "step")
     stored = [value.const_value.size for value in graph.graph.initializers.values()]
-    assert stored.count(model.lm_head.weight.numel()) == 2  # seven passes, one copy of head and embeddings
+    assert stored.count(model.lm_head.weight.numel()) == 2  # three passes, one copy of head and embeddings
     ir.save(graph, tmp_path / "step.onnx")
     session = ort.InferenceSession(tmp_path / "step.onnx", providers=["CPUExecutionProvider"])
     feeds = {name: tensor.numpy() for name, tensor in zip(ports.inputs, example, strict=True)}

@@ -191,7 +191,7 @@ def test_several_data_sets_need_a_choice(folder: Path) -> None:
     with pytest.raises(CheckpointError, match=r"one of the data sets bridge, fractal, found 'berkeley'"):
         load_checkpoint(folder)
     write_embodiment(embodiment(statistics_key="fractal"), folder)
-    with pytest.raises(CheckpointError, match=r"action: expected 5 as in config\.json, found 4"):
+    with pytest.raises(CheckpointError, match=r"action: expected 5 as in config\.json, found 3"):
         load_checkpoint(folder)
     write_embodiment(embodiment(5, statistics_key="fractal"), folder)
     checkpoint = load_checkpoint(folder)
