@@ -20,7 +20,8 @@ _MERGES = (
     common_passes.IdentityEliminationPass(),
     common_passes.RemoveUnusedNodesPass(),
 )
-"""Merge what is equal as it comes: the optimiser, which looks at every node with every rule, then has half to do."""
+"""Merge what is equal as it comes. The optimiser, which looks at every node with every rule, then has half to do; and a
+weight that several steps use is permuted once, not once for each of them."""
 
 
 def make_lean(model: ir.Model) -> ir.Model:

@@ -1,6 +1,6 @@
 """Writes a tiny checkpoint of a lerobot policy with its real processors, and whole control steps beside it.
 
-    .venv-lerobot/bin/python tests/lerobot/write_control.py smolvla FOLDER
+    .venv-lerobot/bin/python tests/lerobot/write_reference.py smolvla_control FOLDER
 
 From what a camera, a robot and a person give (pictures of another aspect than the model's, physical units, words) to
 actions in physical units, through lerobot's own pre-processor, policy and post-processor. Runs in the environment of
@@ -9,9 +9,7 @@ README.md; ``control.npz`` has inputs and results, episode by episode.
 
 from __future__ import annotations
 
-# isort: split  -- the module above lets lerobot be imported
 import json
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -86,6 +84,7 @@ def fast(made: Tokenizer) -> Any:
 
 def write_smolvla(folder: Path) -> None:
     """Write a tiny SmolVLA."""
+    folder.mkdir(parents=True)
     made = tokenizer(has_bos=False)
     backbone = smolvla_backbone({"text_config": {"num_hidden_layers": 4}})
     backbone.save_pretrained(folder / "backbone")
@@ -143,6 +142,7 @@ def write_pi(
     policy = policy_class(config)
     randomise(policy)
     policy.model.paligemma_with_expert.paligemma.tie_weights()
+    folder.mkdir(parents=True)
     (folder / "dimensions.json").write_text(json.dumps(PI_DIMENSIONS), encoding="utf-8")
     write_control(folder, policy, config, made, make)
 
@@ -193,9 +193,9 @@ def observation(images: np.ndarray, state: np.ndarray, task: str) -> dict[str, A
     return {**pictures, "observation.state": torch.from_numpy(state), "task": task}
 
 
-WRITERS: dict[str, Callable[[Path], None]] = {
-    "smolvla": write_smolvla,
-    "pi0": lambda folder: write_pi(
+CONTROL_WRITERS: dict[str, Callable[[Path], None]] = {
+    "smolvla_control": write_smolvla,
+    "pi0_control": lambda folder: write_pi(
         folder,
         modeling_pi0,
         PI0Config,
@@ -203,7 +203,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
         make_pi0_pre_post_processors,
         tokenizer_max_length=24,
     ),
-    "pi0_relative": lambda folder: write_pi(
+    "pi0_relative_control": lambda folder: write_pi(
         folder,
         modeling_pi0,
         PI0Config,
@@ -214,7 +214,7 @@ WRITERS: dict[str, Callable[[Path], None]] = {
         relative_exclude_joints=["gripper"],
         action_feature_names=["x", "y", "gripper.pos", "z"],
     ),
-    "pi05": lambda folder: write_pi(
+    "pi05_control": lambda folder: write_pi(
         folder,
         modeling_pi05,
         PI05Config,
@@ -223,17 +223,3 @@ WRITERS: dict[str, Callable[[Path], None]] = {
         tokenizer_max_length=80,
     ),
 }
-
-
-def main() -> None:
-    """Write what the command line asks for."""
-    if len(sys.argv) != 3 or sys.argv[1] not in WRITERS:
-        sys.exit(f"usage: write_control.py {'|'.join(WRITERS)} FOLDER")
-    torch.set_num_threads(1)
-    folder = Path(sys.argv[2])
-    folder.mkdir(parents=True)
-    WRITERS[sys.argv[1]](folder)
-
-
-if __name__ == "__main__":
-    main()

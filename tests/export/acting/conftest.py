@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.export.acting.control_steps import with_embodiment
-from tests.export.families.lerobot_reference import CONTROL, use_sizes, write
+from tests.export.families.lerobot_reference import use_sizes, write
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ def written_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pa
     def folder(policy: str) -> Path:
         if policy not in folders:
             place = tmp_path_factory.mktemp("lerobot") / policy
-            folders[policy] = with_embodiment(write(policy, place, CONTROL))
+            folders[policy] = with_embodiment(write(f"{policy}_control", place))
         return folders[policy]
 
     return folder

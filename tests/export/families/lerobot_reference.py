@@ -18,16 +18,15 @@ from saccade.export.loading.vision_tower import SIGLIP
 ROOT = Path(__file__).parents[3]
 PYTHON = ROOT / ".venv-lerobot/bin/python"
 SCRIPT = ROOT / "tests/lerobot/write_reference.py"
-CONTROL = ROOT / "tests/lerobot/write_control.py"
 
 
-def write(policy: str, folder: Path, script: Path = SCRIPT) -> Path:
+def write(policy: str, folder: Path) -> Path:
     """Write the tiny checkpoints of a policy into a folder; skip the test where lerobot is not."""
     if not PYTHON.is_file():
         pytest.skip(f"NOT COMPARED WITH lerobot: no .venv-lerobot, see tests/lerobot/README.md ({policy}).")
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     found = subprocess.run(
-        [PYTHON, script, policy, folder], env=environment, capture_output=True, text=True, check=False
+        [PYTHON, SCRIPT, policy, folder], env=environment, capture_output=True, text=True, check=False
     )
     assert found.returncode == 0, found.stderr[-3000:]
     return folder
