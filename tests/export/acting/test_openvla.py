@@ -221,6 +221,11 @@ def no_statistics(folder: Path) -> None:
     changed("config.json", norm_stats={})(folder)
 
 
+def wrong_vocabulary(folder: Path) -> None:
+    text = json.loads((folder / "config.json").read_text())["text_config"]
+    changed("config.json", text_config=text | {"vocab_size": 32128})(folder)
+
+
 def given(**changes: Any) -> Callable[[Path], Any]:
     return lambda folder: write_embodiment(embodiment(**changes), folder)
 
@@ -229,8 +234,8 @@ def given(**changes: Any) -> Callable[[Path], Any]:
     ("harm", "message"),
     [
         (no_statistics, r"expected statistics of at least one data set in dataset_statistics\.json"),
-        (changed("dataset_statistics.json", bridge={"action": {"q01": [0.0]}}), "q99"),
-        (changed("config.json", text_config={"model_type": "llama", "vocab_size": 32128}), "expected"),
+        (changed("dataset_statistics.json", bridge={"action": {"q01": [0.0]}}), "bridge: action: q99"),
+        (wrong_vocabulary, r"wrong: .* \(expected \[32128, 24\], found \[32064, 24\]"),
         (changed("config.json", pad_to_multiple_of=31900), "n_action_bins: expected 2 to 164"),
         (without("tokenizer.json"), r"expected tokenizer\.json in openvla/, found none"),
         (lambda folder: write_tokenizer(folder, last=40000), "expected token ids below 32064"),
