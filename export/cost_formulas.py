@@ -44,7 +44,7 @@ class StageAccount:
 
     Args:
         macs: Multiply-accumulates of its matrix products.
-        weight_bytes: Its parameters, each read once in a control step.
+        weight_bytes: Its parameters, once for each pass of a control step that reads them.
     """
 
     macs: int
