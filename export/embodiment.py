@@ -44,8 +44,12 @@ class Embodiment:
     image_size: tuple[int, ...] = ()
 
 
-def read_embodiment(checkpoint: Path) -> Embodiment:
+def read_embodiment(checkpoint: Path, known: str = "") -> Embodiment:
     """Read ``embodiment.json``.
+
+    Args:
+        checkpoint: Its folder.
+        known: What the checkpoint says of its robot, for the message where there is no such file.
 
     Raises:
         CheckpointError: It is missing, or a key is unknown, missing or wrong.
@@ -54,7 +58,7 @@ def read_embodiment(checkpoint: Path) -> Embodiment:
     if not path.is_file():
         raise CheckpointError(
             f"expected {EMBODIMENT_NAME} in {checkpoint.name}/, found none; write down views, units, limits and "
-            "prompt of the robot there, see saccade.export.embodiment."
+            f"prompt of the robot there, see saccade.export.embodiment.{known}"
         )
     try:
         return from_json(Embodiment, parse_json(path.read_text(encoding="utf-8")))

@@ -300,10 +300,13 @@ def _control_facts(manifest: Manifest) -> dict[str, str]:
     gate = "none"
     if policy.gate is not None:
         gate = f"full while the arm is slow: {policy.gate.window} chunks against {policy.gate.look_back} windows before"
+    counted = [name for name, is_relative in zip(action.names, action.relative, strict=False) if is_relative]
     return {
         "proprio": _quantities(manifest.proprio.names, manifest.proprio.units),
         "action": f"{_quantities(action.names, action.units)}; {action.convention}, chunk {action.chunk} "
         f"at {action.control_hz:g} Hz",
+        **({"relative": f"{', '.join(counted)}; the state is added here"} if counted else {}),
+        **({"noise": f"{manifest.noise_dim} numbers an action, drawn here"} if manifest.noise_dim else {}),
         "policy": f"{policy.name}, warm-up {policy.warmup_steps} steps, "
         f"refresh every {policy.refresh_every or 'never'}",
         "gate": gate,

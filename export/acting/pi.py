@@ -24,7 +24,7 @@ from saccade.export.families.deployment import Deployment
 from saccade.export.families.flow_family import FlowFamily
 from saccade.export.families.pi_checkpoint import PiConfig
 from saccade.export.loading.json_fields import JsonFields, read_object
-from saccade.export.loading.lerobot_features import read_features
+from saccade.export.loading.lerobot_features import LerobotFeatures, read_features
 from saccade.export.loading.lerobot_statistics import read_relative, read_statistics
 from saccade.export.loading.pi_statistics import read_openpi_statistics, read_processor_statistics
 from saccade.proto.errors import CheckpointError
@@ -51,6 +51,24 @@ class PiPrompt(NamedTuple):
     is_always_cleaned: bool
 
 
+class PiSource(NamedTuple):
+    """Who wrote a checkpoint.
+
+    Args:
+        features: What lerobot says of the robot; None = it was not lerobot.
+        is_openpi: openpi's conversion did; else, without features, transformers did.
+    """
+
+    features: LerobotFeatures | None
+    is_openpi: bool
+
+    @classmethod
+    def of(cls, path: Path) -> PiSource:
+        """Tell it by ``config.json``."""
+        stored = read_object(path, "config.json")
+        return cls(read_features(path) if "type" in stored else None, "action_horizon" in stored)
+
+
 def load_pi(path: Path, family: ModuleType, prompt: PiPrompt) -> Checkpoint[FlowFamily]:
     """Read a checkpoint.
 
@@ -62,57 +80,47 @@ def load_pi(path: Path, family: ModuleType, prompt: PiPrompt) -> Checkpoint[Flow
     Raises:
         CheckpointError: A file, key or shape is missing, left over or wrong, or the embodiment does not fit.
     """
-    stored, embodiment = read_object(path, "config.json"), read_embodiment(path)
+    source = PiSource.of(path)
+    embodiment = read_embodiment(path, "" if source.features is None else source.features.known)
     template = own_template(embodiment, prompt.template)
+    config: PiConfig = family.read_config(path, _deployment(path, embodiment, source, prompt.tokens))
+    _check_fit(embodiment, config, source)
+    statistics = _statistics(path, config, source, is_quantile=prompt.state_bins > 0)
+    if source.features is not None:
+        relative = read_relative(path, config.action_dim)
+        embodiment = replace(embodiment, action=replace(embodiment.action, relative=relative))
+    tokenizer = check_tokenizer(path, config.prefix.vocab_size)
+    is_cleaned = prompt.is_always_cleaned or source.is_openpi
+    instruction = InstructionSpec(
+        TOKENIZER_NAME,
+        template,
+        config.max_text_tokens,
+        pad_id=0,
+        before=(_bos(tokenizer),),
+        steps=_CLEANED if is_cleaned else (),
+        state_bins=prompt.state_bins,
+    )
+    model = load_flow_model(path, family.build, config, family.key_rules(config))
+    return flow_checkpoint(path, family.MODEL_TYPE, model, embodiment, statistics, tokenizer, instruction)
+
+
+def _deployment(path: Path, embodiment: Embodiment, source: PiSource, tokens: int) -> Deployment:
+    """Return what the graphs fix: the embodiment's dimensions, and the prompt's room from the configuration."""
     size = embodiment.image_size
-    deployment = Deployment(
+    camera = (size[0], size[1]) if len(size) == 2 else None
+    if source.features is not None:
+        camera = check_against_features(embodiment, source.features, embodiment.action.chunk)
+    fields = JsonFields(read_object(path, "config.json"), "config.json", {"tokenizer_max_length": tokens})
+    return Deployment(
         views=len(embodiment.views),
-        image_size=(size[0], size[1]) if len(size) == 2 else None,
-        max_text_tokens=JsonFields(stored, "config.json", {"tokenizer_max_length": prompt.tokens}).take(
-            "tokenizer_max_length", int
-        ),
+        image_size=camera,
+        max_text_tokens=fields.take("tokenizer_max_length", int),
         state_dim=embodiment.proprio.dim,
         action_dim=embodiment.action.dim,
     )
-    is_lerobot, is_openpi = "type" in stored, "action_horizon" in stored
-    if is_lerobot:
-        features = read_features(path)
-        camera = check_against_features(embodiment, features, embodiment.action.chunk)
-        deployment = replace(deployment, image_size=camera)
-    config: PiConfig = family.read_config(path, deployment)
-    _check_dims(embodiment, config)
-    statistics = _statistics(path, config, is_lerobot=is_lerobot, is_openpi=is_openpi, family=family)
-    if is_lerobot:
-        names = read_relative(path, embodiment.action.dim)
-        embodiment = replace(embodiment, action=replace(embodiment.action, relative=names))
-    elif not is_openpi and config.camera != (config.tower.image_size,) * 2:
-        raise CheckpointError(
-            f"embodiment.json: image_size: expected none, found {list(size)}: transformers' processor resizes with "
-            f"antialiasing, so bring pictures to {config.tower.image_size} x {config.tower.image_size} before they "
-            "come here."
-        )
-    tokenizer = check_tokenizer(path, config.prefix.vocab_size)
-    is_cleaned = prompt.is_always_cleaned or is_openpi
-    return flow_checkpoint(
-        path,
-        family.MODEL_TYPE,
-        load_flow_model(path, family.build, config, family.key_rules(config)),
-        embodiment,
-        statistics,
-        tokenizer,
-        InstructionSpec(
-            TOKENIZER_NAME,
-            template,
-            config.max_text_tokens,
-            pad_id=0,
-            before=(_bos(tokenizer),),
-            steps=_CLEANED if is_cleaned else (),
-            state_bins=prompt.state_bins,
-        ),
-    )
 
 
-def _check_dims(embodiment: Embodiment, config: PiConfig) -> None:
+def _check_fit(embodiment: Embodiment, config: PiConfig, source: PiSource) -> None:
     check_embodiment(
         embodiment,
         views=config.views,
@@ -120,16 +128,21 @@ def _check_dims(embodiment: Embodiment, config: PiConfig) -> None:
         chunk=config.flow.chunk,
         action_dim=config.action_dim,
     )
+    side = config.tower.image_size
+    is_transformers = source.features is None and not source.is_openpi
+    if is_transformers and config.camera != (side, side):
+        raise CheckpointError(
+            f"embodiment.json: image_size: expected none, found {list(embodiment.image_size)}: transformers' processor "
+            f"resizes with antialiasing, so bring pictures to {side} x {side} before they come here."
+        )
 
 
-def _statistics(
-    path: Path, config: PiConfig, *, is_lerobot: bool, is_openpi: bool, family: ModuleType
-) -> Statistics:
+def _statistics(path: Path, config: PiConfig, source: PiSource, *, is_quantile: bool) -> Statistics:
     dims: Mapping[str, int] = {"state_dim": config.state_dim, "action_dim": config.action_dim}
-    if is_lerobot:
+    if source.features is not None:
         return read_statistics(path, **dims)
-    if is_openpi:
-        return read_openpi_statistics(path, is_quantile=family.MODEL_TYPE == "pi05", **dims)
+    if source.is_openpi:
+        return read_openpi_statistics(path, is_quantile=is_quantile, **dims)
     return read_processor_statistics(path, **dims)
 
 

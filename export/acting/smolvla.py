@@ -37,7 +37,8 @@ def load(path: Path) -> Checkpoint[FlowFamily]:
     Raises:
         CheckpointError: A file, key or shape is missing, left over or wrong, or the embodiment does not fit.
     """
-    embodiment, features = read_embodiment(path), read_features(path)
+    features = read_features(path)
+    embodiment = read_embodiment(path, features.known)
     template = own_template(embodiment, TEMPLATE)
     camera = check_against_features(embodiment, features, embodiment.action.chunk)
     config = read_config(

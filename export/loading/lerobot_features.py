@@ -32,6 +32,14 @@ class LerobotFeatures:
     state_dim: int
     action_dim: int
 
+    @property
+    def known(self) -> str:
+        """What this says of the robot, as a sentence for an embodiment that is still to be written."""
+        return (
+            f" The checkpoint has the cameras {', '.join(self.cameras) or '(none)'}, {self.state_dim} numbers of "
+            f"proprioception and {self.action_dim} of an action."
+        )
+
     def camera_size(self, views: Sequence[str]) -> tuple[int, int]:
         """Return the one size of the cameras ``views``.
 

@@ -26,7 +26,7 @@ class Objective:
         measure: Unpruned and pruned outputs to one number.
         wants_more: A larger number is better.
         meaning: For people.
-        reads_prompt: It reads the last prompt token, which actions are read from in a single-pass family alone.
+        reads_prompt: It reads the last prompt token, which no action is read from where actions are drawn out of noise.
     """
 
     measure: Callable[[StepOutputs, StepOutputs], Tensor]
