@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from saccade.export.families.generating import GeneratingModel
+from saccade.export.models.vision_transformer import VisionTransformer
 
 
 class AutoregressiveModel(GeneratingModel):
@@ -20,6 +21,11 @@ class AutoregressiveModel(GeneratingModel):
     """
 
     projector: nn.Module
+
+    @property
+    @abstractmethod
+    def towers(self) -> tuple[VisionTransformer, ...]:
+        """The vision towers; their channels are concatenated for each patch."""
 
     @property
     @abstractmethod
