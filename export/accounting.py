@@ -14,8 +14,8 @@ Conventions:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,17 +23,37 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from saccade.export.cut_plan import CutPlan, LayerTokens
 from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.export.families.sequence import ACTION
+from saccade.export.graph.layer_signals import reads_only_action
 from saccade.export.graph.placement import SelectingStep
-from saccade.export.graph.selecting import SelectingModule, initial_state
+from saccade.export.graph.selecting import initial_state
+from saccade.export.graph.signal_store import SignalStore
 from saccade.export.models.decoder import DecoderConfig
 from saccade.export.models.vision_transformer import VisionConfig
-from saccade.policies.base import Place
+from saccade.policies.base import Behind, Place
 from saccade.policies.blocks.budgets import layer_mean
 from saccade.proto.errors import ReceiptError
 from saccade.proto.manifest_rules import FULL_PROFILE
+
+
+class LayerTokens(NamedTuple):
+    """Tokens of one decoder layer; the three numbers are one unless rows are left out or keys come from elsewhere.
+
+    Args:
+        rows: Tokens whose output is computed.
+        computed: Tokens whose keys and values are computed.
+        keys: Tokens that are attended to.
+    """
+
+    rows: int
+    computed: int
+    keys: int
+
+    @classmethod
+    def all_of(cls, tokens: int) -> LayerTokens:
+        """Every token asks and is asked."""
+        return cls(tokens, tokens, tokens)
 
 
 @dataclass(frozen=True)
@@ -114,32 +134,33 @@ def tower_macs(config: VisionConfig, images: int, alive: Sequence[int]) -> int:
     return images * total
 
 
-def products(module: nn.Module) -> int:
-    """Return the MACs of the linear layers of a module for one row."""
-    return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
-
-
-def parameters(module: nn.Module) -> int:
-    """Return the number of parameters of a module."""
-    return sum(parameter.numel() for parameter in module.parameters())
-
-
-def cut_plan(step: SelectingModule) -> CutPlan:
-    """Return the cuts of a step's policy at its budget."""
-    return CutPlan.of(step.policy, step.counts, step.perceiving[0].decoder.config.layers)
+def layer_configs(step: SelectingStep) -> tuple[DecoderConfig, ...]:
+    """Return the configuration of each decoder layer, without the heads that the policy removed from it."""
+    config = step.family.decoder.config
+    removed = {} if step.counts is None else step.policy.removed_heads
+    group = config.heads // config.kv_heads
+    kept = [config.heads - len(set(removed.get(layer, ()))) for layer in range(config.layers)]
+    return tuple(replace(config, heads=heads, kv_heads=heads // group) for heads in kept)
 
 
 def visual_by_layer(step: SelectingStep) -> tuple[int, ...]:
     """Return how many visual tokens each decoder layer computes."""
-    return cut_plan(step).visual_by_layer(step.family.grid.tokens, step.family.decoder.config.layers)
+    return tuple(_alive(step, (Place.DECODER, layer)) for layer in range(step.family.decoder.config.layers))
 
 
 def layer_tokens(step: SelectingStep) -> tuple[LayerTokens, ...]:
     """Return the tokens of each decoder layer."""
-    family = step.family
-    return cut_plan(step).layer_tokens(
-        family.layout, family.decoder.config.layers, family.layout.segments[ACTION]
-    )
+    layout, cuts = step.family.layout, () if step.counts is None else step.policy.cuts
+    remembered = any(cut.behind is Behind.LAST_STEP for cut in cuts)
+    tokens = []
+    for visual in visual_by_layer(step):
+        alive = layout.tokens - layout.visual + visual
+        tokens.append(LayerTokens(alive, alive, layout.tokens if remembered else alive))
+    signals = (request for cut in cuts for request in cut.signals)
+    stores = (SignalStore(signals), SignalStore(step.policy.update_signals))
+    if reads_only_action(stores, len(tokens) - 1):
+        tokens[-1] = tokens[-1]._replace(rows=layout.segments[ACTION])
+    return tuple(tokens)
 
 
 def account_step(model: OpenVlaOft, step: SelectingStep) -> StepAccount:
@@ -150,32 +171,31 @@ def account_step(model: OpenVlaOft, step: SelectingStep) -> StepAccount:
         step: The model with the policy in it.
     """
     value_bytes = model.decoder.embed_tokens.weight.element_size()
-    plan, tokens = cut_plan(step), layer_tokens(step)
-    configs, visual = plan.layer_configs(model.decoder.config), visual_by_layer(step)
+    configs, tokens, visual = layer_configs(step), layer_tokens(step), visual_by_layer(step)
     grid, views = model.grid, model.grid.views
     vision = sum(
         tower_macs(
             tower.config,
             views,
-            [plan.alive(grid.tokens, Place.TOWER, block) // views for block in range(tower.config.blocks)],
+            [_alive(step, (Place.TOWER, block)) // views for block in range(tower.config.blocks)],
         )
         for tower in model.towers
     )
-    proprio = products(model.proprio_projector)
+    proprio = _products(model.proprio_projector)
     decoder = sum(map(decoder_layer_macs, configs, tokens))
-    decoder_weights = sum(map(decoder_layer_weights, configs)) + parameters(model.decoder.norm)
+    decoder_weights = sum(map(decoder_layer_weights, configs)) + _parameters(model.decoder.norm)
     mean = _mean_visual_tokens(step)
     return StepAccount(
         stages={
-            "vision_tower": StageAccount(vision, value_bytes * parameters(model.vision_backbone)),
+            "vision_tower": StageAccount(vision, value_bytes * _parameters(model.vision_backbone)),
             "projector": StageAccount(
-                proprio + products(model.projector) * plan.alive(grid.tokens, Place.PROJECTOR),
-                value_bytes * (parameters(model.projector) + parameters(model.proprio_projector)),
+                proprio + _products(model.projector) * _alive(step, (Place.PROJECTOR, 0)),
+                value_bytes * (_parameters(model.projector) + _parameters(model.proprio_projector)),
             ),
             "decoder": StageAccount(decoder, value_bytes * decoder_weights),
             "action_head": StageAccount(
-                model.config.chunk * products(model.action_head),
-                value_bytes * parameters(model.action_head),
+                model.config.chunk * _products(model.action_head),
+                value_bytes * _parameters(model.action_head),
             ),
         },
         visual_by_layer=visual,
@@ -233,7 +253,28 @@ def _account_profile(model: OpenVlaOft, step: SelectingStep, frame: Sequence[Ten
     }
 
 
+def _alive(step: SelectingStep, place: tuple[Place, int]) -> int:
+    """Visual tokens of the whole observation that are alive there, behind the cuts that lie in front of it."""
+    alive = step.family.grid.tokens
+    if step.counts is None:
+        return alive
+    order = list(Place).index(place[0]), place[1]
+    for cut, count in zip(step.policy.cuts, step.counts, strict=True):
+        if cut.order <= order:
+            alive = count
+    return alive
+
+
 def _mean_visual_tokens(step: SelectingStep) -> float:
     cuts = () if step.counts is None else step.policy.cuts
     layers = [cut.index if cut.place is Place.DECODER else 0 for cut in cuts]
     return layer_mean(step.family.grid.tokens, layers, step.counts or (), step.family.decoder.config.layers)
+
+
+def _products(module: nn.Module) -> int:
+    """MACs of the linear layers of a module for one row."""
+    return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
+
+
+def _parameters(module: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -82,6 +82,7 @@ class Inspection:
         name: Of its folder or its manifest.
         family: Model family.
         facts: What a person wants to know first, label to text.
+        dimensions: The same for machines: part to its sizes.
         visual_tokens: Of one observation, all views.
         unit: What the budgets are the cost of, e.g. ``control step``.
         parameters: Part of the model to number of parameters, whether a pass reads them or not.
@@ -94,6 +95,7 @@ class Inspection:
     name: str
     family: str
     facts: Mapping[str, str]
+    dimensions: Mapping[str, Mapping[str, int]]
     visual_tokens: int
     unit: str
     parameters: Mapping[str, int]

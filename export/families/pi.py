@@ -76,6 +76,15 @@ class PiModel(FlowModel):
         """How visual tokens tile the views."""
         return self.config.grid
 
+    @property
+    def keeps_patches(self) -> bool:
+        """They do."""
+        return True
+
+    def arrange(self, features: Tensor) -> Tensor:
+        """Return the features: visual tokens are patches."""
+        return features
+
     def visual_tokens(self, images: Tensor) -> Tensor:
         """uint8 ``(batch, views, height, width, 3)`` -> tower features ``(batch, visual, vision_width)``."""
         features = self.vision.encode_pixels(images.float().flatten(0, 1))

@@ -87,6 +87,15 @@ class SmolVla(FlowModel):
         """How visual tokens tile the views."""
         return self.config.grid
 
+    @property
+    def keeps_patches(self) -> bool:
+        """No: a visual token is a square of patches."""
+        return False
+
+    def arrange(self, features: Tensor) -> Tensor:
+        """Return the features: the tower ends in visual tokens."""
+        return features
+
     def visual_tokens(self, images: Tensor) -> Tensor:
         """uint8 ``(batch, views, height, width, 3)`` -> tower features ``(batch, visual, vision_width)``."""
         features = self.vision.encode_pixels(images.float().flatten(0, 1))

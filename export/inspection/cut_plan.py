@@ -4,32 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
+from saccade.export.accounting import LayerTokens
 from saccade.export.families.sequence import SequenceLayout
 from saccade.export.graph.layer_signals import reads_only_action
 from saccade.export.graph.signal_store import SignalStore
 from saccade.export.models.decoder import DecoderConfig
 from saccade.policies.base import Behind, Cut, Place, TokenPolicy
-
-
-class LayerTokens(NamedTuple):
-    """Tokens of one decoder layer; the three numbers are one unless rows are left out or keys come from elsewhere.
-
-    Args:
-        rows: Tokens whose output is computed.
-        computed: Tokens whose keys and values are computed.
-        keys: Tokens that are attended to.
-    """
-
-    rows: int
-    computed: int
-    keys: int
-
-    @classmethod
-    def all_of(cls, tokens: int) -> LayerTokens:
-        """Every token asks and is asked."""
-        return cls(tokens, tokens, tokens)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,67 @@
+"""Where each known token-selection policy would act in a model, or why it cannot."""
+
+from __future__ import annotations
+
+from saccade.export.families.generating import GeneratingModel
+from saccade.export.graph.placement_rules import check_placement, check_schedule, model_shape
+from saccade.export.inspection.cut_plan import CutPlan
+from saccade.export.inspection.vision_parts import Family, perceiving
+from saccade.policies.base import Behind, Cut, Place, TokenPolicy
+from saccade.policies.registry import build_policy, known_policies
+from saccade.proto.errors import ExportError, PolicyError
+from saccade.proto.inspection import PolicyFit
+
+
+def policy_fits(model: Family) -> tuple[PolicyFit, ...]:
+    """Return for every known policy, with its default options, where it would act or why it cannot."""
+    return tuple(_fit(name, model) for name in sorted(known_policies()))
+
+
+def placed_policy(name: str, model: Family) -> TokenPolicy:
+    """Return a policy with its default options, built for a model.
+
+    Raises:
+        PolicyError: There is none of that name, or its options do not fit.
+        ExportError: It cannot act in this model.
+    """
+    family = perceiving(model)
+    policy = build_policy(name, {}, model_shape(family))
+    check_placement(policy, family)
+    if isinstance(model, GeneratingModel) and any(cut.behind is Behind.LAST_STEP for cut in policy.cuts):
+        raise ExportError(
+            f"policy {name!r}: expected one that needs no keys of the last control step, found another; each prompt "
+            "begins anew."
+        )
+    return policy
+
+
+def policy_plan(policy: TokenPolicy, model: Family, keep: int) -> CutPlan:
+    """Return a policy's cuts at a budget of ``keep`` tokens.
+
+    Raises:
+        PolicyError: It cannot meet the budget.
+        ExportError: Its counts do not fit.
+    """
+    family = perceiving(model)
+    counts = None
+    if keep < family.grid.tokens:
+        counts = policy.schedule(keep)
+        check_schedule(policy, counts, family.grid)
+    return CutPlan.of(policy, counts, family.decoder.config.layers)
+
+
+def _fit(name: str, model: Family) -> PolicyFit:
+    try:
+        policy = placed_policy(name, model)
+    except (PolicyError, ExportError) as error:
+        first, *rest = error.message.splitlines()
+        return PolicyFit(name, reason="; ".join(line.strip() for line in rest) or first)
+    return PolicyFit(name, acts=tuple(map(_where, policy.cuts)) or ("nowhere: it keeps every token",))
+
+
+def _where(cut: Cut) -> str:
+    if cut.place is Place.TOWER:
+        return f"before tower block {cut.index}"
+    if cut.place is Place.PROJECTOR:
+        return "before the projector"
+    return f"before decoder layer {cut.index}"
