@@ -38,7 +38,8 @@ def dimensions(model: Family) -> dict[str, Mapping[str, int]]:
     """Return the same for machines."""
     family = perceiving(model)
     found: dict[str, Mapping[str, int]] = {
-        f"vision.{number}": _tower_numbers(tower.config) for number, tower in enumerate(family.towers)}
+        f"vision.{number}": _tower_numbers(tower.config) for number, tower in enumerate(family.towers)
+    }
     found["decoder"] = _decoder_numbers(family.decoder.config)
     if isinstance(model, FlowModel):
         found["expert"] = _decoder_numbers(expert_config(model))

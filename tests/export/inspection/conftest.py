@@ -25,6 +25,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     return give
 
 
-@pytest.fixture(autouse=True)
-def _tiny_variants(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def tiny_variants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of variants mean tiny models."""
     know_tiny_variants(monkeypatch)

@@ -25,6 +25,8 @@ from saccade.proto.inspection import InspectionRequest
 from saccade.proto.roofline import DECODE, DENOISE, LM_HEAD, PREFIX, PROJECTOR, VISION, Part
 from tests.export.inspection.tiny_checkpoints import WRITERS
 
+pytestmark = pytest.mark.usefixtures("tiny_variants")
+
 WHOLE = CutPlan(is_last_layer_whole=True)
 ANSWER = 5
 REQUESTS = {
