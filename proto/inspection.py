@@ -59,17 +59,32 @@ class Budget:
 
 
 @dataclass(frozen=True)
+class Act:
+    """A place where a policy drops visual tokens.
+
+    Args:
+        place: ``tower``, ``projector`` or ``decoder``.
+        index: The block or layer in front of which it does; None = not known, or there is but one.
+    """
+
+    place: str
+    index: int | None = None
+
+
+@dataclass(frozen=True)
 class PolicyFit:
     """Whether a token-selection policy can act in a model, with its default options.
 
     Args:
         name: Of the policy.
-        acts: Where it drops tokens, e.g. ``before decoder layer 3``; empty if it does not fit.
+        fits: It can.
+        acts: Where it drops tokens, in order; none = it keeps every token.
         reason: Why it does not fit.
     """
 
     name: str
-    acts: tuple[str, ...] = ()
+    fits: bool
+    acts: tuple[Act, ...] = ()
     reason: str = ""
 
 
@@ -87,7 +102,7 @@ class Inspection:
         unit: What the budgets are the cost of, e.g. ``control step``.
         parameters: Part of the model to number of parameters, whether a pass reads them or not.
         budgets: Largest first.
-        policies: Every known policy.
+        policies: Every known policy, or the one that is compiled in.
         notes: What was assumed, and what is not known.
     """
 

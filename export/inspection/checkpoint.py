@@ -66,7 +66,8 @@ def _budgets(opened: Opened, request: InspectionRequest) -> tuple[Budget, ...]:
 def _unit(opened: Opened) -> str:
     if opened.family in {OFT, "pi0", "pi05", "smolvla"}:
         return "control step"
-    return f"{'action' if opened.family == 'openvla' else 'answer'} of {opened.new_tokens} tokens"
+    said = "action" if opened.family == "openvla" else "answer"
+    return f"{said} of {opened.new_tokens} token{'s' * (opened.new_tokens != 1)}"
 
 
 def _notes(opened: Opened, request: InspectionRequest) -> list[str]:

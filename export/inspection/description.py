@@ -106,7 +106,7 @@ def _actions(model: Family, opened: Opened) -> Iterator[tuple[str, str]]:
     elif opened.family == "openvla":
         yield "actions", f"{opened.new_tokens} tokens, one at a time"
     else:
-        yield "answers", f"{opened.new_tokens} tokens, one at a time"
+        yield "answers", f"{opened.new_tokens} token{'s' * (opened.new_tokens != 1)}, one at a time"
 
 
 def _files(folder: Path, stored: StoredWeights) -> str:
@@ -116,8 +116,9 @@ def _files(folder: Path, stored: StoredWeights) -> str:
     )
     numbers = sum(_product(stored.shape(name)) for name in stored)
     size = sum(file.stat().st_size for file in (*shards, *heads))
+    files = len(shards) + len(heads)
     return (
-        f"{len(stored)} tensors in {len(shards) + len(heads)} files, {size / 1e9:.2f} GB, {numbers / 1e6:,.1f} M "
+        f"{len(stored)} tensors in {files} file{'s' * (files != 1)}, {size / 1e9:.2f} GB, {numbers / 1e6:,.1f} M "
         "numbers; names and shapes fit"
     )
 

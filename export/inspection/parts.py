@@ -92,9 +92,11 @@ def _generating_parts(model: GeneratingModel, plan: CutPlan, new_tokens: int) ->
         for own, keys in zip(plan.layer_configs(config), capacities, strict=True)
     )
     weights, head = _layer_weights(decoder), products(model.lm_head)
+    read = further * sum(capacities) * _kv_values(config)
+    decode = Part(DECODE, further * macs, weights, further, read)
     return (
         Part(PREFILL, _decoder_macs(config, plan, prompt), weights),
-        Part(DECODE, further * macs, weights, further, further * sum(capacities) * _kv_values(config)),
+        *((decode,) if further else ()),
         Part(LM_HEAD, new_tokens * head, parameters(model.lm_head), new_tokens),
     )
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import re
+
 from saccade.export.families.generating import GeneratingModel
 from saccade.export.graph.placement_rules import check_placement, check_schedule, model_shape
 from saccade.export.inspection.cut_plan import CutPlan
 from saccade.export.inspection.vision_parts import Family, perceiving
-from saccade.policies.base import Behind, Cut, Place, TokenPolicy
+from saccade.policies.base import Behind, Place, TokenPolicy
+from saccade.policies.methods.keep_all import KeepAll
 from saccade.policies.registry import build_policy, known_policies
 from saccade.proto.errors import ExportError, PolicyError
-from saccade.proto.inspection import PolicyFit
+from saccade.proto.inspection import Act, PolicyFit
 
 
 def policy_fits(model: Family) -> tuple[PolicyFit, ...]:
@@ -54,14 +57,21 @@ def _fit(name: str, model: Family) -> PolicyFit:
     try:
         policy = placed_policy(name, model)
     except (PolicyError, ExportError) as error:
-        first, *rest = error.message.splitlines()
-        return PolicyFit(name, reason="; ".join(line.strip() for line in rest) or first)
-    return PolicyFit(name, acts=tuple(map(_where, policy.cuts)) or ("nowhere: it keeps every token",))
+        return PolicyFit(name, fits=False, reason=_in_short(error.message))
+    cuts = () if isinstance(policy, KeepAll) else policy.cuts
+    acts = (Act(cut.place.value, None if cut.place is Place.PROJECTOR else cut.index) for cut in cuts)
+    return PolicyFit(name, fits=True, acts=tuple(acts))
 
 
-def _where(cut: Cut) -> str:
-    if cut.place is Place.TOWER:
-        return f"before tower block {cut.index}"
-    if cut.place is Place.PROJECTOR:
-        return "before the projector"
-    return f"before decoder layer {cut.index}"
+def _in_short(message: str) -> str:
+    """Return a message's problems; signals that want the same go together."""
+    first, *lines = message.splitlines()
+    asking: dict[str, list[str]] = {}
+    for line in lines:
+        problem = re.sub(r"^cut \d+: ", "", line.strip())
+        signal = re.match(r"(\w+)\(.*\): (?=expected )", problem)
+        names = asking.setdefault(problem if signal is None else problem[signal.end() :], [])
+        if signal is not None and signal[1] not in names:
+            names.append(signal[1])
+    problems = (f"{', '.join(names)}: {text}" if names else text for text, names in asking.items())
+    return "; ".join(problems) or first

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from saccade.proto.errors import BundleIntegrityError, UnknownProfileError
-from saccade.proto.inspection import Budget, Inspection
+from saccade.proto.inspection import Act, Budget, Inspection, PolicyFit
 from saccade.proto.manifest import Manifest, ProfileSpec
 from saccade.proto.manifest_rules import is_scorer
-from saccade.proto.roofline import ACTION_HEAD, VISION, Part
+from saccade.proto.roofline import ACTION_HEAD, PROJECTOR, VISION, Part
 from saccade.proto.tensor_spec import TensorRole
 from saccade.runtime.bundle import Bundle
 
@@ -50,6 +50,9 @@ def inspect_bundle(bundle: Bundle, keep_ratios: tuple[float, ...] | None = None)
         else f"answer of {manifest.answer.max_new_tokens} tokens",
         parameters={part.name: part.weights for part in budgets[0].parts if part.weights} if budgets else {},
         budgets=budgets,
+        policies=(
+            PolicyFit(manifest.policy.name, fits=True, acts=tuple(_acts(budgets, manifest.grid.tokens))),
+        ),
         notes=tuple(_notes(receipt)),
     )
 
@@ -98,6 +101,22 @@ def _part(name: str, stage: Mapping[str, Any]) -> Part:
         passes=int(stage.get("passes", 1)),
         kv_values=int(stage.get("kv_bytes", 0)) // _VALUE_BYTES,
     )
+
+
+def _acts(budgets: Sequence[Budget], tokens: int) -> Iterator[Act]:
+    """Where tokens are dropped at the smallest budget, as far as the costs tell."""
+    if len(budgets) < 2:
+        return
+    full, small = ({part.name: part.macs for part in budget.parts} for budget in (budgets[0], budgets[-1]))
+    before = tokens
+    for layer, alive in enumerate(budgets[-1].visual_by_layer):
+        if alive < before and layer == 0 and small[VISION] < full[VISION]:
+            yield Act("tower")
+        elif alive < before and layer == 0 and small[PROJECTOR] < full[PROJECTOR]:
+            yield Act("projector")
+        elif alive < before:
+            yield Act("decoder", layer)
+        before = alive
 
 
 def _broken(expected: str, found: object) -> BundleIntegrityError:

@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import groupby
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from saccade.proto.devices import Device
-from saccade.proto.inspection import Budget, Inspection
+from saccade.proto.inspection import Act, Budget, Inspection
 from saccade.proto.roofline import Bound, Part, Precision, part_bytes
-from saccade.proto.strict_json import to_json
 from saccade.runtime.inspection.verdict import Verdict, three_figures
 
 
 def as_json(inspection: Inspection, verdicts: Sequence[Verdict]) -> dict[str, Any]:
     """Return everything, FLOPs, bytes and seconds unrounded."""
-    content: dict[str, Any] = to_json(inspection)
+    content: dict[str, Any] = asdict(inspection)
     content["devices"] = [_device_json(inspection.budgets, verdict) for verdict in verdicts]
     return content
 
@@ -33,32 +35,42 @@ def show(
         console: Where to.
         tells_sources: Say where each machine's numbers come from.
     """
-    console.print(f"[bold]{inspection.name}[/] - {inspection.kind}, family {inspection.family}")
-    facts = dict(inspection.facts)
-    if inspection.parameters:
-        counts = ", ".join(f"{_words(name)} {_short(n)}" for name, n in inspection.parameters.items())
-        facts["weights"] = f"{_short(sum(inspection.parameters.values()))} parameters: {counts}"
-    for name, fact in facts.items():
-        console.print(f"  {name:<9} {fact}", markup=False, highlight=False, soft_wrap=True)
+    _show_facts(inspection, console)
     if inspection.budgets:
         _show_costs(inspection, verdicts, console)
     if any(verdict.bounds for verdict in verdicts):
         _show_times(inspection.budgets, verdicts, console)
+    if verdicts:
+        _title(console, "Does pruning pay?")
     for verdict in verdicts:
-        _line(console, f"{verdict.device.label}, {_dtype(verdict)}", verdict.sentence)
+        _line(console, f"{verdict.device.label}, {_dtype(verdict)}: {verdict.sentence}")
         if tells_sources:
-            _line(console, "  its numbers", f"{_peaks(verdict.device)}. Source: {verdict.device.source}.")
+            _line(console, f"  its numbers: {_peaks(verdict.device)}. Source: {verdict.device.source}.")
     if inspection.policies:
         _show_policies(inspection, console)
-    for note in inspection.notes:
-        console.print(note, markup=False, highlight=False, soft_wrap=True)
+    for number, note in enumerate(inspection.notes):
+        _line(console, f"\n{note}" if number == 0 else note)
+
+
+def _show_facts(inspection: Inspection, console: Console) -> None:
+    name = escape(inspection.name)
+    console.print(
+        f"[bold]{name}[/] - {inspection.kind}, family {inspection.family}", highlight=False, soft_wrap=True
+    )
+    facts = dict(inspection.facts)
+    if inspection.parameters:
+        counts = ", ".join(f"{_words(part)} {_count(n)}" for part, n in inspection.parameters.items())
+        facts["weights"] = f"{_count(sum(inspection.parameters.values()))} parameters: {counts}"
+    for label, fact in facts.items():
+        _line(console, f"  {label:<9} {fact}")
 
 
 def _show_costs(inspection: Inspection, verdicts: Sequence[Verdict], console: Console) -> None:
     """FLOPs and bytes of every part at every budget."""
     like = next((verdict for verdict in verdicts if verdict.bounds), None)
     stored = "" if like is None else f", and bytes read with weights in {_dtype(like)}"
-    table = _table(f"One {inspection.unit}: FLOPs{stored}", "part", "passes")
+    _title(console, f"One {inspection.unit}: FLOPs{stored}")
+    table = _table("part", "passes")
     for budget in inspection.budgets:
         table.add_column(f"{budget.name}\n{budget.keep} tokens", justify="right")
     for rows in zip(*(budget.parts for budget in inspection.budgets), strict=True):
@@ -72,16 +84,18 @@ def _show_costs(inspection: Inspection, verdicts: Sequence[Verdict], console: Co
 def _show_times(budgets: Sequence[Budget], verdicts: Sequence[Verdict], console: Console) -> None:
     """Whole steps at every budget, then the parts of the largest and the smallest."""
     able = [verdict for verdict in verdicts if verdict.bounds]
-    table = _table("Least time by the roofline, ms", "device", "dtype")
+    _title(console, "Least time by the roofline, ms; launches, activations and preprocessing are left out")
+    table = _table("device", "dtype")
     for name in (*(budget.name for budget in budgets), "speed-up"):
         table.add_column(name, justify="right")
     for verdict in able:
         times = (three_figures(1e3 * seconds) for seconds in verdict.seconds)
-        table.add_row(verdict.device.name, _dtype(verdict), *times, f"{verdict.speedup:.2f}x")
+        speedup = f"{verdict.speedup:.2f}x" if verdict.speedup else "-"
+        table.add_row(verdict.device.name, _dtype(verdict), *times, speedup)
     console.print(table)
     for number in sorted({0, len(budgets) - 1}):
-        title = f"Its parts at {budgets[number].name}, ms: C = compute-bound, B = bandwidth-bound"
-        table = _table(title, "device", "dtype")
+        _title(console, f"Its parts at {budgets[number].name}, ms: C = compute-bound, B = bandwidth-bound")
+        table = _table("device", "dtype")
         for part in budgets[number].parts:
             table.add_column(_words(part.name), justify="right")
         for verdict in able:
@@ -90,19 +104,34 @@ def _show_times(budgets: Sequence[Budget], verdicts: Sequence[Verdict], console:
 
 
 def _show_policies(inspection: Inspection, console: Console) -> None:
-    table = _table("Token-selection policies, default options", "policy")
-    table.add_column("drops visual tokens")
+    _title(console, "Token-selection policies, and where they drop visual tokens")
+    table = _table("policy")
+    table.add_column("before")
     for fit in inspection.policies:
-        table.add_row(fit.name, ", ".join(fit.acts) if fit.acts else f"[dim]does not fit: {fit.reason}[/]")
+        table.add_row(fit.name, escape(_places(fit.acts) if fit.fits else f"does not fit: {fit.reason}"))
     console.print(table)
 
 
-def _line(console: Console, subject: str, text: str) -> None:
-    console.print(f"{subject}: {text}", markup=False, highlight=False, soft_wrap=True)
+def _places(acts: Sequence[Act]) -> str:
+    """Return ``decoder layers 2, 6, 15``, say."""
+    words = {"tower": "tower block", "projector": "the projector", "decoder": "decoder layer"}
+    found = []
+    for place, together in groupby(acts, key=lambda act: act.place):
+        numbers = [str(act.index) for act in together if act.index is not None]
+        found.append(" ".join((words[place] + "s" * (len(numbers) > 1), ", ".join(numbers))).strip())
+    return "; ".join(found) or "nothing: it keeps every token"
 
 
-def _table(title: str, *names: str) -> Table:
-    table = Table(title=title, title_justify="left", title_style="bold")
+def _line(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def _title(console: Console, text: str) -> None:
+    console.print(f"\n[bold]{escape(text)}[/]", highlight=False, soft_wrap=True)
+
+
+def _table(*names: str) -> Table:
+    table = Table()
     for name in names:
         table.add_column(name, no_wrap=True)
     return table
@@ -144,6 +173,11 @@ def _short(value: float) -> str:
         if value >= size:
             return f"{three_figures(value / size)} {unit}"
     return f"{value:.0f} "
+
+
+def _count(value: int) -> str:
+    """Return a number of parameters."""
+    return _short(value).replace("G", "B").rstrip()
 
 
 def _device_json(budgets: Sequence[Budget], verdict: Verdict) -> dict[str, Any]:

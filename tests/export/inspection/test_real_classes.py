@@ -1,7 +1,7 @@
 """The formulas against what torch counts in the real classes of transformers, which we did not write.
 
-What those compute beyond our graphs is added by name: logits of every row, blocks of a tower that nobody reads, two equal
-frames of a still picture, time and state in every step.
+What those compute beyond our graphs is added by name: logits of every row, blocks of a tower that nobody reads, two
+equal frames of a still picture, time and state in every step.
 """
 
 from __future__ import annotations
