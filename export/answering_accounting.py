@@ -48,7 +48,7 @@ def _account(prompted: Prompted, plan: AnsweringPlan, new_tokens: int) -> dict[s
     selection = Part(SELECTION, _counted(prompted, plan, new_tokens) - sum(part.macs for part in parts), 0)
     if selection.macs < 0:
         raise ReceiptError(
-            f"policy {policy.name!r} in profile {plan.profile.name!r}: expected formulas that describe the model, found "
+            f"policy {policy.name!r}, profile {plan.profile.name!r}: expected formulas that describe the model, found "
             f"{-selection.macs} MACs more by formula than in the modules; the accounting is wrong."
         )
     stages = (*parts, selection)

@@ -96,13 +96,13 @@ def _reasons(full: Sequence[Bound], pruned: Sequence[Bound]) -> Iterator[str]:
     saver, shorter = max(pairs, key=lambda pair: pair[0].seconds - pair[1].seconds)
     saves = saver.seconds - shorter.seconds >= 0.01 * total(full)
     if saves:
-        floor = (
-            ", and then waits for its weights"
-            if saver.is_compute_bound and not shorter.is_compute_bound
-            else ""
-        )
-        kind = "compute-bound" if saver.is_compute_bound else "bandwidth-bound, on keys and values too"
-        yield (f"{_name(saver)} is {kind}, {_ms(saver.seconds)} -> {_ms(shorter.seconds)}{floor}")
+        times = f"{_ms(saver.seconds)} -> {_ms(shorter.seconds)}"
+        if not saver.is_compute_bound:
+            yield f"{_name(saver)} is bandwidth-bound, {times}: only its keys and values get fewer, not its weights"
+        elif shorter.is_compute_bound:
+            yield f"{_name(saver)} is compute-bound, {times}"
+        else:
+            yield f"{_name(saver)} is compute-bound, {times}, where reading its weights is the floor"
     rest = [
         pair
         for pair in pairs
