@@ -1,8 +1,12 @@
-"""The accounting receipt of a bundle that answers: what a prompt and the words that follow it cost."""
+"""The accounting receipt of a bundle that answers: what a prompt and the words that follow it cost.
+
+A cache is counted as read whole by every word, whatever a policy over its entries attends to.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -16,9 +20,10 @@ from saccade.export.families.prompts import Prompted
 from saccade.export.graph.selecting import initial_state
 from saccade.export.inspection.cut_plan import CutPlan
 from saccade.export.inspection.parts import model_parts
+from saccade.policies.kv.base import QuerySelectionPolicy
 from saccade.proto.errors import ReceiptError
 from saccade.proto.manifest_rules import FULL_PROFILE
-from saccade.proto.roofline import SELECTION, Part
+from saccade.proto.roofline import DECODE, SELECTION, Part
 
 _VALUE_BYTES = 4
 """Of a number: models are exported in float32."""
@@ -44,7 +49,10 @@ def _account(prompted: Prompted, plan: AnsweringPlan, new_tokens: int) -> dict[s
     model, policy = prompted.model, plan.prefill.policy
     layers = model.decoder.config.layers
     cuts = CutPlan.of(policy, plan.prefill.counts, layers)
-    parts = model_parts(model, cuts, new_tokens)
+    parts = tuple(
+        replace(part, macs=part.macs - (new_tokens - 1) * _unattended(plan)) if part.name == DECODE else part
+        for part in model_parts(model, cuts, new_tokens)
+    )
     selection = Part(SELECTION, _counted(prompted, plan, new_tokens) - sum(part.macs for part in parts), 0)
     if selection.macs < 0:
         raise ReceiptError(
@@ -57,6 +65,17 @@ def _account(prompted: Prompted, plan: AnsweringPlan, new_tokens: int) -> dict[s
         "visual_by_layer": cuts.visual_by_layer(model.grid.tokens, layers),
         "macs": sum(part.macs for part in stages),
     }
+
+
+def _unattended(plan: AnsweringPlan) -> int:
+    """MACs that a further token saves because a policy over the cache lets it attend to some slots only."""
+    saved = 0
+    for step in plan.generation.decode_steps:
+        shape, policy = step.shape, step.policy
+        if isinstance(policy, QuerySelectionPolicy):
+            queries = shape.kv_heads * shape.group * shape.head_dim
+            saved += 2 * shape.layers * queries * (shape.capacity - policy.attended)
+    return saved
 
 
 def _stage(part: Part) -> dict[str, int]:
