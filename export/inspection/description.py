@@ -29,6 +29,7 @@ def describe(folder: Path, opened: Opened) -> dict[str, str]:
         "sequence": " + ".join(f"{tokens} {name}" for name, tokens in segments.items() if tokens)
         + f" = {family.layout.tokens} tokens",
     }
+    facts["cuts"] = f"a policy may drop visual tokens before {', '.join(_insertion_points(model))}"
     if opened.stored is not None:
         facts["files"] = _files(folder, opened.stored)
     return facts
@@ -107,6 +108,15 @@ def _actions(model: Family, opened: Opened) -> Iterator[tuple[str, str]]:
         yield "actions", f"{opened.new_tokens} tokens, one at a time"
     else:
         yield "answers", f"{opened.new_tokens} token{'s' * (opened.new_tokens != 1)}, one at a time"
+
+
+def _insertion_points(model: Family) -> Iterator[str]:
+    """Where the placement rules let a policy act."""
+    family = perceiving(model)
+    if len(family.towers) == 1 and family.keeps_patches:
+        yield f"tower blocks 1 to {len(family.towers[0].blocks) - 1}"
+    yield "the projector"
+    yield f"decoder layers 0 to {family.decoder.config.layers - 1}"
 
 
 def _files(folder: Path, stored: StoredWeights) -> str:

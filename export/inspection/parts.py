@@ -2,7 +2,8 @@
 
 Everything is counted that our graphs compute: padding, keys that a mask hides, of the last layer the rows that are
 read. Folded, and so not counted: position tables, time embeddings, modulations, and the frame axis of a still picture's
-patches (Qwen-VL). What a policy computes itself has no formula.
+patches (Qwen-VL). What a policy computes itself has no formula. Attention of a causal decoder counts whole, since its
+mask is added in our graphs; a kernel that knows the mask needs half of that, which matters in long videos only.
 """
 
 from __future__ import annotations

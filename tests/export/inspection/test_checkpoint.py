@@ -59,6 +59,8 @@ def test_every_family_is_recognised_and_described(written: Written, family: str)
     assert found.kind == "checkpoint"
     assert " ".join(part.name for part in found.budgets[0].parts) == PARTS.get(family, ANSWERING)
     assert {"vision", "views", "decoder", "sequence"} <= set(found.facts)
+    assert f"decoder layers 0 to {found.dimensions['decoder']['layers'] - 1}" in found.facts["cuts"]
+    assert ("tower blocks" in found.facts["cuts"]) == (family in {"llava", "openvla_oft", "pi0", "pi05"})
     assert ("expert" in found.facts) == (family in {"pi0", "pi05", "smolvla"})
     full, *fewer = found.budgets
     assert (full.name, full.keep, full.keep_ratio) == ("full", found.visual_tokens, 1.0)
