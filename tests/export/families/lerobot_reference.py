@@ -19,9 +19,7 @@ SCRIPT = ROOT / "tests/lerobot/write_reference.py"
 def write(policy: str, folder: Path) -> Path:
     """Write the tiny checkpoints of ``smolvla`` or ``pi05`` into a folder; skip the test where lerobot is not."""
     if not PYTHON.is_file():
-        pytest.skip(
-            f"NOT COMPARED WITH lerobot: no .venv-lerobot; tests/lerobot/README.md makes it ({policy})."
-        )
+        pytest.skip(f"NOT COMPARED WITH lerobot: no .venv-lerobot, see tests/lerobot/README.md ({policy}).")
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     found = subprocess.run(
         [PYTHON, SCRIPT, policy, folder], env=environment, capture_output=True, text=True, check=False
