@@ -10,11 +10,11 @@ from saccade.export.families.prompts import Prompted
 from saccade.export.manifest_builder import carry_tensor, policy_spec, producers, task_tensor
 from saccade.proto.answer_spec import AnswerSpec
 from saccade.proto.bundle_kind import BundleKind
+from saccade.proto.instruction_spec import InstructionSpec
 from saccade.proto.manifest import (
     CarrySpec,
     FileSpec,
     GridSpec,
-    InstructionSpec,
     Manifest,
     ProfileSpec,
     SegmentSpec,

@@ -5,12 +5,13 @@ This is the one place where whole attention rows of every group are computed; it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor
 
-from saccade.export.families.base import SinglePassFamily
+from saccade.export.families.base import ActingFamily, SinglePassFamily
 from saccade.export.families.sequence import TEXT, VISUAL, SequenceLayout
 from saccade.export.graph.placement_rules import model_shape
 from saccade.export.models.attention_rows import attention_by_row
@@ -18,6 +19,10 @@ from saccade.export.models.decoder import AttentionOutput
 from saccade.policies.base import TokenPolicy
 from saccade.policies.measurements import Measurements
 from saccade.policies.registry import build_policy
+from saccade.proto.errors import ExportError
+
+Measure: TypeAlias = Callable[[Any, Sequence[tuple[Tensor, ...]]], Measurements]
+"""Family and frames to what policies are calibrated with."""
 
 
 class PolicyBuilder:
@@ -26,13 +31,17 @@ class PolicyBuilder:
     Args:
         family: The model, in eval mode.
         frames: Host inputs, what calibration looks at.
+        measure: Measures the family's unpruned model; None = nothing does.
 
     Attributes:
         measured: What policies were calibrated with; None = none asked for it.
     """
 
-    def __init__(self, family: SinglePassFamily, frames: Sequence[tuple[Tensor, ...]]) -> None:
+    def __init__(
+        self, family: ActingFamily, frames: Sequence[tuple[Tensor, ...]], measure: Measure | None
+    ) -> None:
         self.shape = model_shape(family)
+        self._measure = measure
         self.measured: Measurements | None = None
         self._family, self._frames = family, frames
 
@@ -41,12 +50,18 @@ class PolicyBuilder:
 
         Raises:
             PolicyError: Options that the policy does not take.
+            ExportError: The policy wants to be calibrated, and nothing measures this family.
         """
         policy = build_policy(name, options, self.shape)
         if not policy.needs_calibration:
             return policy
+        if self._measure is None:
+            raise ExportError(
+                f"policy {name!r}: expected options that need no calibration, found {dict(options)}; nothing measures "
+                "this family yet."
+            )
         if self.measured is None:
-            self.measured = measure(self._family, self._frames)
+            self.measured = self._measure(self._family, self._frames)
         decided = policy.calibrate(self.measured)
         return build_policy(name, {**policy.config.as_dict(), **decided}, self.shape)
 

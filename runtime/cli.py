@@ -138,6 +138,13 @@ def main(verbose: bool) -> None:
     help="Refuse a camera that repeats the same pixels this often in a row; 0 = never.",
 )
 @click.option(
+    "--noise-seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of the noise that actions are drawn out of, where they are: the same seed moves the arm the same way.",
+)
+@click.option(
     "--view-scorer",
     type=_BUNDLE,
     help="A bundle that scores the views once per task, for a policy that reads such scores.",
@@ -153,6 +160,7 @@ def serve(
     lease_s: float,
     max_age_ms: float | None,
     max_frozen_frames: int,
+    noise_seed: int,
     view_scorer: Path | None,
     as_json: bool,
 ) -> None:
@@ -172,6 +180,7 @@ def serve(
         lease_ns=round(lease_s * 1e9),
         max_age_ns=None if max_age_ms is None else round(max_age_ms * 1e6),
         max_frozen_frames=max_frozen_frames,
+        noise_seed=noise_seed,
         view_scorer=view_scorer,
     )
 

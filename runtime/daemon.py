@@ -40,6 +40,7 @@ class DaemonConfig:
         lease_ns: See :class:`saccade.runtime.servers.endpoint.Endpoint`.
         max_age_ns: See :class:`saccade.runtime.servers.endpoint.Endpoint`.
         max_frozen_frames: See :class:`saccade.runtime.session.Session`.
+        noise_seed: See there.
         view_scorer: Directory of a bundle that scores the views once per task; None leaves them at 1 unless a client
             tells scores.
     """
@@ -53,10 +54,11 @@ class DaemonConfig:
     lease_ns: int = DEFAULT_LEASE_NS
     max_age_ns: int | None = None
     max_frozen_frames: int = DEFAULT_FROZEN_FRAMES
+    noise_seed: int = 0
     view_scorer: Path | None = None
 
     def __post_init__(self) -> None:
-        for name in ("threads", "lease_ns", "max_age_ns", "max_frozen_frames"):
+        for name in ("threads", "lease_ns", "max_age_ns", "max_frozen_frames", "noise_seed"):
             if (getattr(self, name) or 0) < 0:
                 raise ServeError(f"{name}: expected 0 or more, found {getattr(self, name)}.")
 
@@ -113,6 +115,7 @@ class Daemon:
             lease_ns=config.lease_ns,
             max_age_ns=config.max_age_ns,
             max_frozen_frames=config.max_frozen_frames,
+            noise_seed=config.noise_seed,
             scorer=scorer,
         )
         stack.callback(self.endpoint.shut_down)

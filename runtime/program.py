@@ -120,13 +120,17 @@ class ProgramExecutor:
         buffer.host[...] = values
         buffer.to_device()
 
-    def set_instruction(self, instruction: str) -> None:
+    def set_instruction(self, instruction: str, state: str = "") -> None:
         """Write what the graphs need to know of an instruction into the host tensors.
+
+        Args:
+            instruction: What to do.
+            state: The robot's state in words, where the prompt tells it.
 
         Raises:
             InstructionError: Empty, or too long.
         """
-        tokens = self.tokens.encode(instruction)
+        tokens = self.tokens.encode(instruction, state)
         for name in ("token_ids", "attention_mask", "position_ids"):
             if name in self.inputs:
                 self.inputs[name][...] = getattr(tokens, name)

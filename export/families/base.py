@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from saccade.export.families.sequence import SequenceLayout
 from saccade.export.models.decoder import Decoder
@@ -35,6 +36,10 @@ class PerceivingFamily(Protocol):
         """How visual tokens tile the views."""
         ...
 
+    def fit(self, pixels: Tensor) -> Tensor:
+        """Bring pixels ``(images, height, width, 3)``, 0 to 255, to the size that the towers take."""
+        ...
+
     @property
     def keeps_patches(self) -> bool:
         """Visual tokens are the towers' patches, one for one and in their order: then scores of patches are theirs."""
@@ -49,8 +54,42 @@ class PerceivingFamily(Protocol):
         ...
 
 
-class SinglePassFamily(PerceivingFamily, Protocol):
-    """A family whose control step is one pass of one decoder: observation in, action chunk out."""
+class ActingFamily(PerceivingFamily, Protocol):
+    """A family whose control step is one graph: observation in, action chunk out, a policy's cuts in between."""
+
+    @property
+    def projector(self) -> nn.Module:
+        """What brings one visual token from the towers to the decoder's width."""
+        ...
+
+    @property
+    def host_inputs(self) -> tuple[str, ...]:
+        """Names of what a control step takes from the host, in order: of those that the manifest's rules know."""
+        ...
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the pictures that the graph takes, pixels."""
+        ...
+
+    @property
+    def segments(self) -> Mapping[str, int]:
+        """Name to tokens of the whole sequence, in order: what the host lays mask and positions out over."""
+        ...
+
+    @property
+    def action_shape(self) -> tuple[int, int]:
+        """Actions in a chunk, and numbers in an action."""
+        ...
+
+    @property
+    def noise_dim(self) -> int:
+        """Numbers of noise for each action of a chunk; 0 = actions are not drawn out of noise."""
+        ...
+
+
+class SinglePassFamily(ActingFamily, Protocol):
+    """A family whose control step is one pass of one decoder."""
 
     def sequence_inputs(self, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return mask and positions, ``(batch, tokens)``, for text lengths int64 ``(batch,)``."""

@@ -60,6 +60,10 @@ class GeneratingModel(nn.Module, ABC):
     def grid(self) -> Grid:
         """How visual tokens tile the pictures."""
 
+    def fit(self, pixels: Tensor) -> Tensor:
+        """Return the pixels: pictures come in the towers' size."""
+        return pixels
+
     @property
     def keeps_patches(self) -> bool:
         """Visual tokens are the towers' patches, one for one and in their order."""

@@ -42,6 +42,21 @@ class SequenceLayout:
             start += tokens
         raise KeyError(name)
 
+    def host_inputs(self, text_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mask and positions as the host makes them for prompts of ``text_lengths`` valid tokens.
+
+        Args:
+            text_lengths: int64 ``(batch,)``, each at least 1 and at most the text segment's length.
+
+        Returns:
+            attention_mask bool ``(batch, tokens)`` and position_ids int64 ``(batch, tokens)``: the running count
+            of valid tokens minus one, 0 at padding.
+        """
+        text = self.span(TEXT)
+        index = torch.arange(self.tokens, device=text_lengths.device)
+        mask = ~((index >= text.start + text_lengths[:, None]) & (index < text.stop))
+        return mask, (mask.cumsum(dim=1) - 1) * mask
+
     def with_visual(self, keep: int) -> SequenceLayout:
         """Return the layout after all but ``keep`` visual tokens were dropped."""
         return replace(self, segments={**self.segments, VISUAL: keep})

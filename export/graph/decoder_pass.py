@@ -31,11 +31,13 @@ class LayerKeys(NamedTuple):
         keys: After rotary, ``(batch, kv_heads, tokens, head_dim)``.
         values: The same shape.
         sequence: Whose tokens they are; its hidden states are those before the layer.
+        origin: int64 ``(batch, visual)``: which visual tokens of the whole observation are among them.
     """
 
     keys: Tensor
     values: Tensor
     sequence: Sequence
+    origin: Tensor
 
 
 class DecoderPass(nn.Module):
@@ -45,10 +47,15 @@ class DecoderPass(nn.Module):
         family: The model.
         policy: The policy.
         selects: False: every token and every head is kept.
+        is_prefix: Actions come from an expert that reads keys and values, so that they are all that is computed of the
+            last layer, and action rows are the expert's.
     """
 
-    def __init__(self, family: PerceivingFamily, policy: TokenPolicy, *, selects: bool) -> None:
+    def __init__(
+        self, family: PerceivingFamily, policy: TokenPolicy, *, selects: bool, is_prefix: bool = False
+    ) -> None:
         super().__init__()
+        self._is_prefix = is_prefix
         self._family, self._policy = (family,), policy  # a tuple: not a submodule for a second time
         removed = policy.removed_heads if selects else {}
         self._thinned = nn.ModuleDict(
@@ -75,7 +82,8 @@ class DecoderPass(nn.Module):
             cached: Gets the keys and values of each layer.
 
         Returns:
-            Final states of the rows that the answer is read from, ``(batch, rows, width)``.
+            Final states of the rows that the answer is read from, ``(batch, rows, width)``; of a prefix nobody reads
+            them.
         """
         decoder = self._family[0].decoder
         embeddings = sequence.layout.take(sequence.hidden, VISUAL)
@@ -115,11 +123,24 @@ class DecoderPass(nn.Module):
         take = partial(sequence.layout.answer_states, attention_mask=sequence.mask)
         last = index == self._family[0].decoder.config.layers - 1
         short = last and reads_only_action(stores, index)
+        if short and self._is_prefix and cached is not None:
+            normed = layer.input_layernorm(sequence.hidden)
+            key, value = tables.rotary.apply(layer.self_attn.keys(normed)), layer.self_attn.values(normed)
+            cached.append(LayerKeys(key, value, sequence, survivors.origin))
+            return sequence
         extend = memory.extend if memory.is_used else None
         output = layer(sequence.hidden, tables.rotary, tables.bias, take if short else None, extend)
-        observe_layer(stores, index, output, sequence, tables.bias, only_action_rows=short)
+        observe_layer(
+            stores,
+            index,
+            output,
+            sequence,
+            tables.bias,
+            only_action_rows=short,
+            has_action_rows=not self._is_prefix,
+        )
         if cached is not None:
-            cached.append(LayerKeys(output.attention.key, output.attention.value, sequence))
+            cached.append(LayerKeys(output.attention.key, output.attention.value, sequence, survivors.origin))
         return sequence._replace(hidden=take(output.hidden) if last and not short else output.hidden)
 
     def _layer(self, index: int) -> DecoderLayer:

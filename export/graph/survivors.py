@@ -92,6 +92,18 @@ class Survivors:
         self._advance(self._unfold(selection) if folded else selection)
         return selection
 
+    def note_action(self, request: Signal, value: Tensor, origin: Tensor) -> None:
+        """Note an update signal that was read after the last cut, of tokens that were alive before or behind it.
+
+        Args:
+            request: Of the policy's ``update_signals``.
+            value: ``(batch, alive)``.
+            origin: int64 ``(batch, alive)``: which tokens of the whole observation those are.
+        """
+        absent = value.new_zeros(value.shape[0], self._grid.tokens)
+        self._finished[request] = absent.scatter(1, origin, value)
+        self._present = absent.scatter(1, origin, 1.0)
+
     def update(self) -> Carry:
         """Return the policy's carry for the next control step."""
         self._finish_updates()

@@ -26,7 +26,7 @@ def run_towers(family: PerceivingFamily, images: Tensor, survivors: Survivors) -
         Features of the tokens that are alive, before the projector, ``(batch, alive, vision_width)``.
     """
     # The cast comes first: TensorRT takes uint8 only where it enters the graph.
-    pixels = images.float().flatten(0, 1)
+    pixels = family.fit(images.float().flatten(0, 1))
     _observe_pixels(family, pixels, survivors)
     features = [
         _run_tower(index, tower, pixels, images.shape[0], survivors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from saccade.export.accounting import LayerTokens
+from saccade.export.cost_formulas import LayerTokens
 from saccade.export.families.sequence import SequenceLayout
 from saccade.export.graph.layer_signals import reads_only_action
 from saccade.export.graph.signal_store import SignalStore

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from typing import cast
 
-from saccade.export.accounting import LayerTokens, decoder_layer_macs
+from saccade.export.cost_formulas import LayerTokens, decoder_layer_macs, parameters, products
 from saccade.export.families.flow import FlowModel
 from saccade.export.families.generating import GeneratingModel
 from saccade.export.families.openvla_oft import OpenVlaOft
@@ -20,9 +20,7 @@ from saccade.export.families.smolvla import SmolVla
 from saccade.export.inspection.cut_plan import CutPlan
 from saccade.export.inspection.vision_parts import (
     Family,
-    parameters,
     perceiving,
-    products,
     projector_part,
     vision_part,
 )

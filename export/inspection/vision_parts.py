@@ -7,7 +7,7 @@ from typing import TypeAlias, cast
 
 from torch import nn
 
-from saccade.export.accounting import tower_macs
+from saccade.export.cost_formulas import parameters, products, tower_macs
 from saccade.export.families.base import PerceivingFamily
 from saccade.export.families.flow import FlowModel
 from saccade.export.families.generating import GeneratingModel
@@ -26,16 +26,6 @@ from saccade.proto.roofline import PROJECTOR, VISION, Part
 
 Family: TypeAlias = OpenVlaOft | GeneratingModel | FlowModel
 """A model of any family that is known here, on the meta device and before constants are folded."""
-
-
-def products(module: nn.Module) -> int:
-    """Return the MACs of the linear layers of a module for one row."""
-    return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
-
-
-def parameters(module: nn.Module) -> int:
-    """Return the number of parameters of a module."""
-    return sum(parameter.numel() for parameter in module.parameters())
 
 
 def perceiving(model: Family) -> PerceivingFamily:

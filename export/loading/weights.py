@@ -12,6 +12,8 @@ from saccade.export.loading.key_rules import KeyRules
 from saccade.export.loading.shards import StoredWeights, some
 from saccade.proto.errors import CheckpointError
 
+_PLAIN = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
 
 @dataclass(frozen=True)
 class PlannedWeight:
@@ -31,9 +33,15 @@ class PlannedWeight:
         """Return the weight, float32.
 
         Raises:
-            CheckpointError: It is not finite.
+            CheckpointError: It is not finite, or stored as numbers that mean something only with a scale.
         """
         parts = [weights.read(name) for name in self.stored]
+        for name, part in zip(self.stored, parts, strict=True):
+            if part.dtype not in _PLAIN:
+                raise CheckpointError(
+                    f"{name}: expected float32, float16, bfloat16 or float64, found {str(part.dtype)[6:]}; quantised "
+                    "checkpoints are not read, take the one before quantisation."
+                )
         whole = (parts[0] if len(parts) == 1 else torch.cat(parts)).to(torch.float32).reshape(self.shape)
         if not bool(torch.isfinite(whole).all()):
             raise CheckpointError(

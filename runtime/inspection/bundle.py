@@ -10,14 +10,14 @@ from saccade.proto.errors import BundleIntegrityError, UnknownProfileError
 from saccade.proto.inspection import Act, Budget, Inspection, PolicyFit
 from saccade.proto.manifest import Manifest, ProfileSpec
 from saccade.proto.manifest_rules import is_scorer
-from saccade.proto.roofline import ACTION_HEAD, PROJECTOR, VISION, Part
+from saccade.proto.roofline import ACTION_HEAD, DENOISE, PROJECTOR, VISION, Part
 from saccade.proto.tensor_spec import TensorRole
 from saccade.runtime.bundle import Bundle
 
 RECEIPT = "receipts/accounting.json"
 _VALUE_BYTES = 4
 """Of a number in the receipt's bytes: models are exported in float32."""
-_NAMES = {"vision_tower": VISION, "action_head": ACTION_HEAD}
+_NAMES = {"vision_tower": VISION, "action_head": ACTION_HEAD, "expert": DENOISE}
 """What receipts of control bundles call it."""
 
 

@@ -79,6 +79,7 @@ class Endpoint:
         max_age_ns: Refuse older observations and later chunks; None = as long as one chunk lasts, 0 = any age. A
             client may ask for less, not for more.
         max_frozen_frames: See :class:`saccade.runtime.session.Session`.
+        noise_seed: See there.
         clock: Monotonic nanoseconds.
         scorer: See :class:`saccade.runtime.session.Session`.
     """
@@ -90,6 +91,7 @@ class Endpoint:
         lease_ns: int = DEFAULT_LEASE_NS,
         max_age_ns: int | None = None,
         max_frozen_frames: int = DEFAULT_FROZEN_FRAMES,
+        noise_seed: int = 0,
         clock: Clock = monotonic_ns,
         scorer: ViewScorer | None = None,
     ) -> None:
@@ -99,6 +101,7 @@ class Endpoint:
         self._manifest_json = manifest_to_json(program.manifest)
         self._max_age_ns = chunk_ns(program.manifest) if max_age_ns is None else max_age_ns
         self._max_frozen_frames = max_frozen_frames
+        self._noise_seed = noise_seed
         self._clock = clock
         self._scorer = scorer
         self._lease = Lease(lease_ns, clock)
@@ -157,6 +160,7 @@ class Endpoint:
             profile=request.profile or FULL_PROFILE,
             max_age_ns=max_age_ns or None,
             max_frozen_frames=self._max_frozen_frames,
+            noise_seed=self._noise_seed,
             clock=self._clock,
             scorer=self._scorer,
         )

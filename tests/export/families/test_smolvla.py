@@ -47,7 +47,7 @@ def ours(folder: Path) -> SmolVla:
 
 
 def perceive(model: SmolVla, given: dict[str, Tensor], mask: Tensor, positions: Tensor) -> Sequence:
-    return model.perceive(given["images"], given["token_ids"], given["state"], mask, positions)
+    return model.perceive(given["images"], given["token_ids"], mask, positions, given["state"])
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -147,7 +147,7 @@ def test_units_are_those_of_the_processors(written: Path, variant: str) -> None:
     folder = written / variant
     given, config = oracle(folder), read_config(folder, DEPLOYMENT)
     found = read_statistics(folder, state_dim=config.state_dim, action_dim=config.action_dim)
-    state = torch.from_numpy(found.state.normalise(given["raw_state"].numpy()))
+    state = torch.from_numpy(found.proprio.normalise(given["raw_state"].numpy()))
     torch.testing.assert_close(state, given["state"], atol=1e-6, rtol=1e-6)
     physical = torch.from_numpy(found.action.unnormalise(given["actions"].numpy()))
     torch.testing.assert_close(physical, given["physical_actions"], atol=1e-5, rtol=1e-6)

@@ -15,7 +15,7 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from saccade.export.accounting import tower_macs
+from saccade.export.cost_formulas import tower_macs
 from saccade.export.inspection.cut_plan import CutPlan
 from saccade.export.inspection.parts import model_parts
 from saccade.export.inspection.recognition import open_checkpoint

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from saccade.export.accounting import decoder_layer_weights
+from saccade.export.cost_formulas import decoder_layer_weights
 from saccade.export.inspection.cut_plan import CutPlan
 from saccade.export.inspection.parts import model_parts
 from saccade.export.inspection.recognition import Opened, open_checkpoint
