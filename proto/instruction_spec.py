@@ -36,6 +36,7 @@ class InstructionSpec:
         steps: What is done to the instruction, in order; white space around it goes first.
         state_bins: Of equal width over -1..1: each number of normalised proprioception is in the prompt as the number
             of its bin, in every control step anew; 0 = the prompt tells no state.
+        after: Text of the one token that the template follows, where tokens depend on it; it is not part of the row.
     """
 
     tokenizer: str
@@ -45,6 +46,7 @@ class InstructionSpec:
     before: tuple[int, ...] = ()
     steps: tuple[TextStep, ...] = ()
     state_bins: int = 0
+    after: str = ""
 
     def __post_init__(self) -> None:
         for mark in (INSTRUCTION, STATE) if self.state_bins else (INSTRUCTION,):

@@ -168,7 +168,10 @@ class ProfileSpec:
 
 @dataclass(frozen=True)
 class GridSpec:
-    """How visual tokens tile the views: index = (view * rows + row) * columns + column."""
+    """How visual tokens tile the views: index = (view * rows + row) * columns + column.
+
+    A bundle that answers may count other views than pictures: parts of a tiled one, or pairs of frames.
+    """
 
     views: int
     rows: int

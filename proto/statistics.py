@@ -71,38 +71,42 @@ def _scale(value: Any, dim: int, where: str) -> Scale:
         )
     scheme = value.get(SCHEME)
     if scheme is None:
+        low, high = _pair(value, ("q01", "q99"), dim, where)
         mask = _vector(value.get("mask", [True] * dim), dim, f"{where}.mask", bool)
-        low, high = _ordered(value, ("q01", "q99"), dim, where, mask)
+        _expect_ordered(low, high, mask, f"{where}: expected finite q99 >= q01")
         return RangeScale(low, high, mask)
     eps = value.get("eps", EPSILON)
     if type(eps) is not float or not 0 <= eps < 1:
         raise StatisticsError(f"{where}.eps: expected a number from 0 to 1, found {eps!r}.")
     everything = np.ones(dim, bool)
     if scheme == RANGE:
-        low, high = _ordered(value, ("low", "high"), dim, where, everything)
+        low, high = _pair(value, ("low", "high"), dim, where)
+        _expect_ordered(low, high, everything, f"{where}: expected finite high >= low")
         return RangeScale(low, high, everything, clips=False, eps=eps)
     if scheme == MEAN_STD:
-        mean, std = (_vector(value.get(name), dim, f"{where}.{name}", float) for name in ("mean", "std"))
+        mean, std = _pair(value, ("mean", "std"), dim, where)
         if not np.isfinite([mean, std]).all() or (std < 0).any():
             raise StatisticsError(f"{where}: expected finite mean and std >= 0, found {mean} and {std}.")
-        return MeanStdScale(mean.astype(np.float32), std.astype(np.float32), eps)
+        return MeanStdScale(mean, std, eps)
     raise StatisticsError(f"{where}.{SCHEME}: expected {MEAN_STD!r} or {RANGE!r}, found {scheme!r}.")
 
 
-def _ordered(
-    value: dict[str, Any], names: tuple[str, str], dim: int, where: str, mask: NDArray[np.bool_]
+def _pair(
+    value: dict[str, Any], names: tuple[str, str], dim: int, where: str
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Read two vectors, finite and the first not above the second where the mask counts."""
-    low, high = (_vector(value.get(name), dim, f"{where}.{name}", float) for name in names)
+    first, second = (_vector(value.get(name), dim, f"{where}.{name}", float) for name in names)
     with np.errstate(over="ignore"):
-        low, high = low.astype(np.float32), high.astype(np.float32)
+        return first.astype(np.float32), second.astype(np.float32)
+
+
+def _expect_ordered(
+    low: NDArray[np.float32], high: NDArray[np.float32], mask: NDArray[np.bool_], expected: str
+) -> None:
+    """Refuse bounds that are not finite or upside down where the mask counts."""
     if not (
         np.isfinite(low[mask]).all() and np.isfinite(high[mask]).all() and (high[mask] >= low[mask]).all()
     ):
-        raise StatisticsError(
-            f"{where}: expected finite {names[1]} >= {names[0]}, found {high.tolist()} and {low.tolist()}."
-        )
-    return low, high
+        raise StatisticsError(f"{expected}, found {high.tolist()} and {low.tolist()}.")
 
 
 def _vector(value: Any, dim: int, where: str, kind: type) -> NDArray[Any]:

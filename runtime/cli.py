@@ -149,6 +149,18 @@ def main(verbose: bool) -> None:
     type=_BUNDLE,
     help="A bundle that scores the views once per task, for a policy that reads such scores.",
 )
+@click.option(
+    "--answerer",
+    type=_BUNDLE,
+    help="A bundle that answers questions about pictures beside the control steps; see `saccade ask --daemon`.",
+)
+@click.option(
+    "--answerer-threads",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Threads of the answerer's engine; 0 = one for each core.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line when ready.")
 def serve(
     bundle: Path,
@@ -162,6 +174,8 @@ def serve(
     max_frozen_frames: int,
     noise_seed: int,
     view_scorer: Path | None,
+    answerer: Path | None,
+    answerer_threads: int,
     as_json: bool,
 ) -> None:
     """Serve BUNDLE to one robot until SIGTERM or Ctrl-C; a second signal ends it at once.
@@ -169,6 +183,7 @@ def serve(
     \b
     Example:
         saccade serve ./saccade-mini --max-age-ms 150
+        saccade serve ./saccade-mini --answerer ./llava
     """
     config = DaemonConfig(
         bundle=bundle,
@@ -182,15 +197,17 @@ def serve(
         max_frozen_frames=max_frozen_frames,
         noise_seed=noise_seed,
         view_scorer=view_scorer,
+        answerer=answerer,
+        answerer_threads=answerer_threads,
     )
 
     def announce(daemon: Daemon) -> None:
         if as_json:
             click.echo(json.dumps({"ready": True, "grpc": daemon.address, "zmq": daemon.zmq_address}))
             return
-        click.echo(f"serving {bundle} on {daemon.address} (gRPC)", nl=daemon.zmq_address is None)
-        if daemon.zmq_address is not None:
-            click.echo(f" and {daemon.zmq_address} (ZeroMQ)")
+        zmq_too = "" if daemon.zmq_address is None else f" and {daemon.zmq_address} (ZeroMQ)"
+        answering = "" if answerer is None else f"; {answerer} answers questions over gRPC"
+        click.echo(f"serving {bundle} on {daemon.address} (gRPC){zmq_too}{answering}")
 
     run(config, on_ready=announce)
 

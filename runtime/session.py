@@ -309,7 +309,8 @@ def check_controls(manifest: Manifest) -> None:
     """
     if answers(manifest):
         raise BundleError(
-            f"expected a bundle that controls a robot, found {manifest.name!r}, which answers questions: ask it."
+            f"expected a bundle that controls a robot, found {manifest.name!r}, which answers questions: "
+            f"ask it, or serve it beside one, as --answerer."
         )
     if is_scorer(manifest):
         raise BundleError(

@@ -90,8 +90,8 @@ class InstructionTokens:
         return self._cache[text]
 
     def _encode(self, prompt: str) -> TokenizedInstruction:
-        text_ids = self._tokenizer.encode(prompt, add_special_tokens=False).ids
-        ids = [*self._spec.before, *text_ids]
+        text_ids = self._tokenizer.encode(self._spec.after + prompt, add_special_tokens=False).ids
+        ids = [*self._spec.before, *text_ids[bool(self._spec.after) :]]
         room = self._spec.max_tokens
         if not 1 <= len(ids) <= room:
             raise InstructionError(

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from saccade.export.families.sequence import SequenceLayout
 from saccade.export.models.decoder import Decoder
+from saccade.export.models.vision_tower import VisionTower
 from saccade.export.models.vision_transformer import VisionTransformer
 from saccade.policies.base import Grid
 
@@ -17,7 +18,7 @@ class PerceivingFamily(Protocol):
     """What all families have: towers whose features become visual tokens in the sequence of a decoder."""
 
     @property
-    def towers(self) -> tuple[VisionTransformer, ...]:
+    def towers(self) -> tuple[VisionTower, ...]:
         """The vision towers, run block by block; their channels are concatenated for each patch."""
         ...
 
@@ -45,8 +46,17 @@ class PerceivingFamily(Protocol):
         """Visual tokens are the towers' patches, one for one and in their order: then scores of patches are theirs."""
         ...
 
+    @property
+    def views_are_pictures(self) -> bool:
+        """The tokens of each view come from the patches of one picture alone: then a map of its patches is theirs."""
+        ...
+
     def arrange(self, features: Tensor) -> Tensor:
         """Make visual tokens ``(batch, visual, channels)`` of tower features ``(batch, patches, vision_width)``."""
+        ...
+
+    def arrange_signal(self, signal: Tensor) -> Tensor:
+        """Make what is known of visual tokens ``(batch, visual, channels)`` of what is known of their patches."""
         ...
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
@@ -56,6 +66,11 @@ class PerceivingFamily(Protocol):
 
 class ActingFamily(PerceivingFamily, Protocol):
     """A family whose control step is one graph: observation in, action chunk out, a policy's cuts in between."""
+
+    @property
+    def towers(self) -> tuple[VisionTransformer, ...]:
+        """The vision towers, as above."""
+        ...
 
     @property
     def projector(self) -> nn.Module:

@@ -10,6 +10,7 @@ trace.
 
 from __future__ import annotations
 
+import math
 from abc import abstractmethod
 from collections.abc import Mapping
 from typing import NamedTuple, Protocol
@@ -168,6 +169,20 @@ class FlowFamily(FlowModel):
     def arrange(self, features: Tensor) -> Tensor:
         """Return the features: the tower gives visual tokens."""
         return features
+
+    @property
+    def views_are_pictures(self) -> bool:
+        """They are."""
+        return True
+
+    def arrange_signal(self, signal: Tensor) -> Tensor:
+        """``(batch, patches, channels)`` -> ``(batch, visual, channels)``: the mean over a visual token's square."""
+        if self.keeps_patches:
+            return signal
+        grid = self.sizes.grid
+        side = math.isqrt(self.sizes.tower.tokens // grid.per_view)
+        squares = signal.unflatten(1, (grid.views, grid.rows, side, grid.columns, side))
+        return squares.mean(dim=(3, 5)).flatten(1, 3)
 
     def visual_tokens(self, images: Tensor) -> Tensor:
         """uint8 ``(batch, views, height, width, 3)`` -> tower features ``(batch, visual, vision_width)``."""

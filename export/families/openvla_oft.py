@@ -127,9 +127,18 @@ class OpenVlaOft(nn.Module):
         """They do."""
         return True
 
+    @property
+    def views_are_pictures(self) -> bool:
+        """They are."""
+        return True
+
     def arrange(self, features: Tensor) -> Tensor:
         """Return the features: visual tokens are patches."""
         return features
+
+    def arrange_signal(self, signal: Tensor) -> Tensor:
+        """Return the signal, for the same reason."""
+        return signal
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
         """``(batch, visual tokens, vision_width)`` -> ``(batch, visual tokens, width)``."""

@@ -1,4 +1,10 @@
-"""Which families there are, and how a published ``config.json`` says which of them a checkpoint belongs to."""
+"""Which families there are, and how a published ``config.json`` says which of them a checkpoint belongs to.
+
+A module of a family that answers has ``MODEL_TYPE``, ``read_config``, ``key_rules`` and ``build``; ``prompt``, the text
+around pictures where the checkpoint has no chat template, and ``PLACEHOLDERS``, what such a template writes for a
+picture; ``picture_size`` and ``picture_fit``, what the host makes of pictures; where it takes videos ``video_spec``.
+``HAS_CHAT_TEMPLATE = False`` if the template beside its weights knows no pictures.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +21,11 @@ from saccade.proto.errors import CheckpointError
 
 GENERATING: Mapping[str, str] = {
     "llava": "saccade.export.families.llava",
+    "llava_next": "saccade.export.families.llava_next",
+    "llava_onevision": "saccade.export.families.llava_onevision",
+    "llava_qwen": "saccade.export.families.llava_video",
+    "qwen2_5_vl": "saccade.export.families.qwen2_5_vl",
+    "qwen3_vl": "saccade.export.families.qwen3_vl",
 }
 """Families that answer in text: ``model_type`` to the module that reads it."""
 

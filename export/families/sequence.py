@@ -70,6 +70,10 @@ class SequenceLayout:
         span = self.span(VISUAL)
         return torch.cat([x[:, : span.start], visual, x[:, span.stop :]], dim=1)
 
+    def add_visual(self, x: Tensor, visual: Tensor) -> Tensor:
+        """Add ``(batch, visual, ...)`` to the visual segment of ``(batch, tokens, ...)``."""
+        return self.replace_visual(x, self.take(x, VISUAL) + visual)
+
     def gather_visual(self, x: Tensor, kept: Tensor) -> Tensor:
         """Keep of ``(batch, tokens)`` only the visual tokens ``kept``, int64 ``(batch, keep)``, and all others."""
         return self.replace_visual(x, torch.gather(self.take(x, VISUAL), 1, kept))
@@ -164,6 +168,10 @@ class Sequence(NamedTuple):
             self.layout.with_visual(kept.shape[1]),
             None if self.order is None else thin(self.order, kept),
         )
+
+    def add_visual(self, x: Tensor) -> Sequence:
+        """Add ``(batch, alive, width)`` to the hidden states of the visual tokens, all of which are alive."""
+        return self._replace(hidden=self.layout.add_visual(self.hidden, x))
 
     def without_visual(self) -> Sequence:
         """Return the sequence with no visual token left."""

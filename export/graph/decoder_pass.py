@@ -106,6 +106,9 @@ class DecoderPass(nn.Module):
                     keys = sequence
                 tables = self._tables(sequence, keys)
             sequence = self._run_layer(index, layer, sequence, tables, survivors, memory, cached)
+            if index < min(len(survivors.deep), decoder.config.layers - 1):
+                # Of the last layer nobody reads visual rows.
+                sequence = sequence.add_visual(survivors.deep[index])
         return sequence.hidden
 
     def _run_layer(

@@ -16,6 +16,8 @@ FOLD_LIMIT = 1 << 31
 def make_lean(model: ir.Model) -> ir.Model:
     """Fold constants, gather whole rows, make vectors rows, merge equal nodes, drop provenance notes."""
     make_vectors_rows(model)
+    # Before folding: a weight that several steps use is permuted once, not once for each of them.
+    common_passes.CommonSubexpressionEliminationPass()(model)
     optimizer.optimize_ir(model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
     gather_whole_rows(model)
     sort_top_k(model)

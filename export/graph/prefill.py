@@ -137,6 +137,7 @@ class PrefillStep(SelectingModule):
         )
         features = self.look(images, survivors)
         hidden = family.embed(family.embed_visual(features), token_ids)
+        survivors.deep = family.embed_deep(survivors.deep)
         positions, order = (table.expand(hidden.shape[0], *table.shape[1:]) for table in self._tables())
         sequence = Sequence.entering(layout, hidden, (attention_mask, positions), survivors.origin, order)
         cached: list[LayerKeys] = []

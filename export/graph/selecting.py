@@ -124,6 +124,8 @@ class SelectingModule(nn.Module):
         features = run_towers(family, images, survivors)
         if not family.keeps_patches:
             features = family.arrange(features)
+            for store in (survivors.signals, survivors.updates):
+                store.arrange(family.arrange_signal)
         for number in survivors.cuts_at(Place.PROJECTOR, 0):
             selection = survivors.cut(number, features)
             if selection is not None:

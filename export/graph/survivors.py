@@ -1,4 +1,4 @@
-"""Which visual tokens of a control step are alive, and everything that is known of them."""
+"""Which visual tokens of a control step are alive, and everything that is known of them or goes with them."""
 
 from __future__ import annotations
 
@@ -24,7 +24,11 @@ GONE = -1
 
 
 class Survivors:
-    """Asks the policy at each cut and keeps signals, notes and coordinates in step with the tokens.
+    """Asks the policy at each cut and keeps signals, notes, coordinates and deep features in step with the tokens.
+
+    Attributes:
+        deep: Features that decoder layers add to the visual tokens that they give, one tensor ``(batch, alive, dim)``
+            for each layer from the first on (Qwen3-VL): thinned, and mixed, as the tokens are. Most models have none.
 
     Args:
         policy: The policy.
@@ -58,6 +62,7 @@ class Survivors:
         self.origin = torch.arange(grid.tokens, device=text.device).expand(batch, grid.tokens)
         self.last_kept = self.origin
         self.fate = self.origin
+        self.deep: tuple[Tensor, ...] = ()
         self._memo: Mapping[str, Tensor] = {}
 
     def cuts_at(self, place: Place, index: int) -> list[int]:
@@ -82,6 +87,7 @@ class Survivors:
             self._finish_updates()
             self.origin = self.origin[:, :0]
             self.signals.drop(None)
+            self.deep = ()
             return None
         folded = self._policy.cuts[number].place is Place.TOWER
         selection = self._policy.select(
@@ -148,6 +154,7 @@ class Survivors:
         if self._tells_fate:
             self.fate = self._next_fate(selection)
         self.signals.drop(kept)
+        self.deep = tuple(take_survivors(features, selection) for features in self.deep)
         self._memo = {name: torch.gather(note, 1, kept) for name, note in selection.memo.items()}
         self.origin = self.last_kept = torch.gather(self.origin, 1, kept)
 

@@ -26,11 +26,13 @@ class Objective:
         measure: Unpruned and pruned outputs to one number.
         wants_more: A larger number is better.
         meaning: For people.
+        reads_prompt: It reads the last prompt token, which actions are read from in a single-pass family alone.
     """
 
     measure: Callable[[StepOutputs, StepOutputs], Tensor]
     wants_more: bool
     meaning: str
+    reads_prompt: bool = False
 
 
 def _last_token(whole: StepOutputs, pruned: StepOutputs) -> Tensor:
@@ -46,7 +48,9 @@ def _action_error(whole: StepOutputs, pruned: StepOutputs) -> Tensor:
 
 
 OBJECTIVES: Mapping[str, Objective] = {
-    "last_token": Objective(_last_token, True, "cosine of the last prompt token's final state (the paper)"),
+    "last_token": Objective(
+        _last_token, True, "cosine of the last prompt token's final state (the paper)", reads_prompt=True
+    ),
     "action_query": Objective(
         _action_query, True, "mean cosine of the final states that actions are read from"
     ),

@@ -27,6 +27,7 @@ from saccade.export.checkpoint import Checkpoint, load_checkpoint
 from saccade.export.families.base import ActingFamily
 from saccade.export.frames import host_inputs, read_recording
 from saccade.export.graph.acting import ActingStep, StepOutputs
+from saccade.export.step_kind import SINGLE_PASS
 from saccade.export.tuning.objectives import OBJECTIVES, discrepancy, unpruned
 from saccade.export.tuning.tuned import Tuned
 from saccade.policies.base import TokenPolicy
@@ -117,6 +118,11 @@ class _Bench:
                 f"policy {request.policy!r}: expected options to search, found none that is not fixed already."
             )
         self.checkpoint: Checkpoint[ActingFamily] = load_checkpoint(request.checkpoint)
+        if self.objective.reads_prompt and self.checkpoint.kind is not SINGLE_PASS:
+            raise ExportError(
+                f"objective {request.objective!r}: expected a family whose actions are read from the prompt's pass, "
+                f"found {self.checkpoint.family!r}; take another objective."
+            )
         recording = read_recording(request.frames, self.checkpoint)
         self.frames: Sequence[tuple[Tensor, ...]] = list(host_inputs(recording, self.checkpoint))
         self.policies = PolicyBuilder(self.checkpoint.model, self.frames, self.checkpoint.kind.measure)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -32,12 +34,13 @@ def decoder(width: int, layers: int, *, causal: bool) -> DecoderConfig:
     )
 
 
-def tiny_pi0(seed: int = 0) -> FlowFamily:
+def tiny_pi0(seed: int = 0, mlp_dim: int = 24) -> FlowFamily:
     """Two views of 4 x 4 patches; the state is an expert token."""
+    prefix = replace(decoder(24, 3, causal=False), mlp_dim=mlp_dim)
     config = PiConfig(
         tower=TOWER,
-        prefix=decoder(24, 3, causal=False),
-        expert=DecoderConfig(**{**vars(decoder(16, 3, causal=False)), "final_norm": True}),
+        prefix=prefix,
+        expert=replace(prefix, width=16, final_norm=True),
         flow=FLOW,
         state_width=6,
         state_dim=4,
@@ -56,7 +59,7 @@ def tiny_smolvla(seed: int = 0) -> FlowFamily:
         tower=TOWER,
         shuffle=2,
         decoder=prefix,
-        expert=DecoderConfig(**{**vars(prefix), "width": 16, "final_norm": True}),
+        expert=replace(prefix, width=16, final_norm=True),
         flow=FLOW,
         joint_every=2,
         stored_layers=4,

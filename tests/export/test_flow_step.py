@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 
 import pytest
@@ -13,6 +14,7 @@ from saccade.export.calibration import PolicyBuilder
 from saccade.export.families.flow import LayerMemory
 from saccade.export.families.flow_family import FlowFamily
 from saccade.export.flow_accounting import account_flow_step
+from saccade.export.graph.capture import capture
 from saccade.export.graph.flow_step import FlowStep
 from saccade.export.graph.placement_rules import model_shape
 from saccade.export.graph.selecting import initial_state
@@ -176,3 +178,13 @@ def test_patches_are_visual_tokens_only_where_none_are_pooled() -> None:
     assert policy.seen is not None and policy.seen.signals[0].shape == (2, 32, 75)
     with pytest.raises(ExportError, match="expected visual tokens that are the tower's patches"):
         FlowStep(tiny_smolvla(), policy, 3)
+
+
+def test_the_graph_holds_each_weight_once_and_none_that_nobody_reads() -> None:
+    """Euler steps share the expert's weights; of the last prefix layer only keys and values are computed."""
+    model = tiny_pi0(mlp_dim=136)
+    layers, width, expert_width, steps = 3, 24, 16, model.flow.steps
+    graph = capture(step_of(model, "keep_all", model.grid.tokens), observed(model, lengths=(3,))).graph
+    shapes = Counter(tuple(value.const_value.shape) for value in graph.initializers.values())
+    assert steps > 1 and shapes[expert_width, 136] == 2 * layers and shapes[136, expert_width] == layers
+    assert shapes[width, 136] == 2 * (layers - 1) and shapes[136, width] == layers - 1
