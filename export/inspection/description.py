@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import cast
 
 from saccade.export.families.flow import FlowModel
 from saccade.export.families.openvla_oft import OpenVlaOft
@@ -22,7 +23,7 @@ def describe(folder: Path, opened: Opened) -> dict[str, str]:
     family = perceiving(model)
     grid, segments = family.grid, family.layout.segments
     facts = {
-        "vision": "; ".join(_tower(tower.config) for tower in family.towers),
+        "vision": "; ".join(_tower(_known(tower.config)) for tower in family.towers),
         "views": _views(grid.views, grid.rows, grid.columns, pictures(model)),
         "decoder": f"{_decoder(family.decoder.config)}, {_sight(model)}",
         **dict(_actions(model, opened)),
@@ -39,7 +40,7 @@ def dimensions(model: Family) -> dict[str, Mapping[str, int]]:
     """Return the same for machines."""
     family = perceiving(model)
     found: dict[str, Mapping[str, int]] = {
-        f"vision.{number}": _tower_numbers(tower.config) for number, tower in enumerate(family.towers)
+        f"vision.{number}": _tower_numbers(_known(tower.config)) for number, tower in enumerate(family.towers)
     }
     found["decoder"] = _decoder_numbers(family.decoder.config)
     if isinstance(model, FlowModel):
@@ -57,6 +58,11 @@ def _tower_numbers(config: VisionConfig | QwenVisionConfig) -> dict[str, int]:
 def _decoder_numbers(config: DecoderConfig) -> dict[str, int]:
     names = ("layers", "width", "heads", "kv_heads", "head_dim", "mlp_dim", "vocab_size")
     return {name: getattr(config, name) for name in names}
+
+
+def _known(config: object) -> VisionConfig | QwenVisionConfig:
+    """The configuration of a tower: there are two kinds."""
+    return cast("VisionConfig | QwenVisionConfig", config)
 
 
 def _tower(config: VisionConfig | QwenVisionConfig) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.export.families.openvla_oft_config import FAMILY as OFT
 from saccade.export.families.openvla_oft_config import config_from_json
 from saccade.export.families.openvla_oft_published import ACTION_HEAD, read_published
+from saccade.export.families.registry import GENERATING
 from saccade.export.inspection.vision_parts import Family
 from saccade.export.loading.json_fields import read_object
 from saccade.export.loading.key_rules import KeyRules
@@ -29,18 +30,8 @@ from saccade.proto.inspection import InspectionRequest
 
 _CONFIG = "config.json"
 _MODULES: Mapping[str, str] = {
-    name: f"saccade.export.families.{name}"
-    for name in (
-        "llava",
-        "llava_next",
-        "llava_onevision",
-        "openvla",
-        "pi0",
-        "pi05",
-        "qwen2_5_vl",
-        "qwen3_vl",
-        "smolvla",
-    )
+    **GENERATING,
+    **{name: f"saccade.export.families.{name}" for name in ("openvla", "pi0", "pi05", "smolvla")},
 }
 """Family to the module that reads it; OpenVLA-OFT has checkpoints of two kinds and is read below."""
 _STATISTICS = ("dataset_statistics.json", "norm_stats")
@@ -64,7 +55,10 @@ class Usual:
 
 
 _ANSWERING = Usual(views=1, text_tokens=64, new_tokens=64, image_size=(480, 640))
+_ONE_TILE_EACH = ("llava_onevision", "llava_qwen")
+"""Of several pictures, or of frames, these families take any size."""
 _USUAL: Mapping[str, Usual] = {
+    "llava": replace(_ANSWERING, image_size=None),
     OFT: Usual(views=2, text_tokens=32),
     "openvla": Usual(views=1, text_tokens=32, new_tokens=7),
     "pi0": Usual(views=3, text_tokens=48),
@@ -135,7 +129,7 @@ def open_checkpoint(folder: Path, request: InspectionRequest) -> Opened:
     )
     dims = getattr(config, "action_dim", None) if family == "openvla" else None
     new_tokens = dims or request.new_tokens or usual.new_tokens
-    if request.new_tokens is None and family not in _USUAL:
+    if request.new_tokens is None and family in GENERATING:
         assumed = (*assumed, f"an answer of {new_tokens} tokens (--new-tokens)")
     return Opened(family, model, new_tokens, stored, assumed)
 
@@ -182,8 +176,10 @@ def _deployment(
     if text is None:
         text = usual.text_tokens
         assumed.append(f"room for {text} tokens of text (--text-tokens)")
-    size = request.image_size or usual.image_size
-    if request.image_size is None and size is not None and family != "llava":
+    size = request.image_size
+    if size is None and not (family in _ONE_TILE_EACH and (views > 1 or request.frames)):
+        size = usual.image_size
+    if request.image_size is None and size is not None:
         assumed.append(f"pictures of {size[0]} x {size[1]} (--image-size)")
     data_set = request.data_set
     if data_set is None and family == "openvla":

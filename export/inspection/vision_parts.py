@@ -16,11 +16,12 @@ from saccade.export.families.llava_onevision import LlavaOnevision, Resampling
 from saccade.export.families.llava_tiled import TiledLlava
 from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.export.families.pi0 import Pi0
-from saccade.export.families.qwen3_vl import Qwen3Vl
+from saccade.export.families.qwen_vl import QwenVl
 from saccade.export.families.smolvla import SmolVla
 from saccade.export.inspection.cut_plan import CutPlan
 from saccade.export.models.qwen_patches import QwenVisionConfig
 from saccade.export.models.qwen_vision import QwenVisionTower
+from saccade.export.models.vision_transformer import VisionConfig
 from saccade.policies.base import Place
 from saccade.proto.roofline import PROJECTOR, VISION, Part
 
@@ -36,9 +37,11 @@ def perceiving(model: Family) -> PerceivingFamily:
 def pictures(model: Family) -> int:
     """Return how many pictures each tower sees in one observation: views, tiles, frames, or clips of frames."""
     if isinstance(model, LlavaNext):
-        return model.config.tiling.tiles * model.config.views
-    if isinstance(model, LlavaOnevision) and model.config.tiling is not None:
-        return model.config.tiling.tiles
+        return model.config.tiles.tiles * (
+            len(model.config.blocks) // 2
+        )  # an overview and a picture for each view
+    if isinstance(model, LlavaOnevision) and model.config.tiles is not None:
+        return model.config.tiles.tiles
     if isinstance(model, TiledLlava):
         return len(model.config.blocks)
     return perceiving(model).grid.views
@@ -52,12 +55,12 @@ def vision_part(model: Family, plan: CutPlan) -> Part:
         config = tower.config
         if isinstance(config, QwenVisionConfig):
             macs += qwen_tower_macs(cast("QwenVisionTower", tower), views)
-            continue
-        alive = [config.tokens] * config.blocks
-        if family.keeps_patches:
-            alive = [plan.alive(tokens, Place.TOWER, block) // views for block in range(config.blocks)]
-        macs += tower_macs(config, views, alive)
-    return Part(VISION, macs, sum(map(parameters, family.towers)))
+        elif isinstance(config, VisionConfig):
+            alive = [config.tokens] * config.blocks
+            if family.keeps_patches:
+                alive = [plan.alive(tokens, Place.TOWER, block) // views for block in range(config.blocks)]
+            macs += tower_macs(config, views, alive)
+    return Part(VISION, macs, sum(parameters(cast("nn.Module", tower)) for tower in family.towers))
 
 
 def qwen_tower_macs(tower: QwenVisionTower, clips: int) -> int:
@@ -82,7 +85,7 @@ def projector_part(model: Family, plan: CutPlan) -> Part:
     if isinstance(model, LlavaOnevision) and model.config.resampling is not None:
         macs, rows = _resampled(model, model.config.resampling)
     macs += rows * products(cast("nn.Module", model.projector))
-    if isinstance(model, Qwen3Vl):
+    if isinstance(model, QwenVl):
         macs += rows * products(model.deep_projectors)
     return Part(PROJECTOR, macs + _state_macs(model), weights)
 
@@ -105,8 +108,8 @@ def _resampled(model: LlavaOnevision, resampling: Resampling) -> tuple[int, int]
     """MACs of resampling grids of tokens, and how many tokens are projected before."""
     (rows, columns), (fewer_rows, fewer_columns) = resampling
     config = model.config
-    grids = 1 if config.tiling is not None else len(config.blocks)
+    grids = 1 if config.tiles is not None else len(config.blocks)
     width = config.text.decoder.width
     macs = grids * width * (fewer_rows * rows * columns + fewer_rows * fewer_columns * columns)
-    projected = grids * config.tower.tokens if config.tiling is None else len(config.tiling.patches)
+    projected = grids * config.tower.tokens if config.tiles is None else len(config.tiles.patches)
     return macs, projected

@@ -79,11 +79,10 @@ def test_policies_say_where_they_would_act(written: Written, family: str) -> Non
     assert fits["keep_all"].fits and fits["keep_all"].acts == ()
     assert fits["divprune"].acts == (Act("decoder", 0),)
     is_patchwise = family in {"llava", "openvla", "openvla_oft", "openvla_oft, published", "pi0", "pi05"}
-    assert fits["visionzip"].fits == is_patchwise
+    assert fits["zero_tprune"].fits == is_patchwise
     if not is_patchwise:
-        assert "VisionKeys" in fits["visionzip"].reason
-        assert "rearranged or pooled" in fits["visionzip"].reason
-        assert "\n" not in fits["visionzip"].reason and "<" not in fits["visionzip"].reason
+        assert "rearranged or pooled" in fits["zero_tprune"].reason
+        assert "\n" not in fits["zero_tprune"].reason and "<" not in fits["zero_tprune"].reason
     if family in {"llava", "openvla"}:
         assert not fits["vla_cache"].fits and "begins anew" in fits["vla_cache"].reason
 
@@ -152,7 +151,8 @@ def test_openvla_with_several_data_sets_needs_no_choice_to_be_looked_at(tmp_path
 def test_full_size_models_are_looked_at_by_their_configuration(
     tmp_path: Path, write: Callable[[Path], Path], parameters: float, tokens: int
 ) -> None:
-    request = InspectionRequest(reads_weights=False, image_size=(384, 384), keep_ratios=(1.0, 0.25))
+    size = (384, 384) if write is full_size.llava_video else None
+    request = InspectionRequest(reads_weights=False, image_size=size, keep_ratios=(1.0, 0.25))
     found = inspect_checkpoint(write(tmp_path / "full"), request)
     assert sum(found.parameters.values()) == pytest.approx(parameters, rel=0.01)
     assert found.visual_tokens in {tokens, 2 * tokens}

@@ -13,7 +13,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from saccade.export.families.flow import FlowModel
 from saccade.export.families.generating import GeneratingModel
-from saccade.export.families.qwen3_vl import Qwen3Vl
 from saccade.export.families.qwen_vl import QwenVl
 from saccade.export.graph.generation import GenerationStep
 from saccade.export.graph.prefill import CacheSpan
@@ -84,19 +83,19 @@ def prompt(model: GeneratingModel) -> None:
     """Run a prompt with every row of every layer, and the head on one."""
     ids, lengths = torch.zeros(1, model.frame.max_text_tokens, dtype=torch.int64), torch.tensor([2])
     deep: tuple[Any, ...] = ()
-    if isinstance(model, Qwen3Vl):
+    if isinstance(model, QwenVl):
         features = model.features(images_of(model))
         visual, deep = model.embed_visual(features.last), model.embed_deep(features.deep)
     else:
         visual = model.embed_visual(model.visual_tokens(images_of(model)))
     hidden, inputs = model.embed(visual, ids), model.sequence_inputs(lengths)
-    states = model.run(hidden, inputs, deep) if isinstance(model, Qwen3Vl) else model.run(hidden, inputs)
+    states = model.run(hidden, inputs, deep) if isinstance(model, QwenVl) else model.run(hidden, inputs)
     model.logits(states[:, -1])
 
 
 def position_table(model: GeneratingModel) -> int:
     """MACs of resampling Qwen3-VL's position table, which is folded in a graph."""
-    if not isinstance(model, Qwen3Vl):
+    if not isinstance(model, QwenVl) or not model.config.tower.position_side:
         return 0
     tower = model.config.tower
     side, width = tower.position_side, tower.width
