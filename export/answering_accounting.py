@@ -20,6 +20,7 @@ from saccade.export.families.prompts import Prompted
 from saccade.export.graph.selecting import initial_state
 from saccade.export.inspection.cut_plan import CutPlan
 from saccade.export.inspection.parts import model_parts
+from saccade.export.inspection.vision_parts import folded_macs
 from saccade.policies.kv.base import QuerySelectionPolicy
 from saccade.proto.errors import ReceiptError
 from saccade.proto.manifest_rules import FULL_PROFILE
@@ -93,7 +94,7 @@ def _counted(prompted: Prompted, plan: AnsweringPlan, new_tokens: int) -> int:
     token = torch.zeros(1, 1, dtype=torch.int64)
     first = _count(prompt, (*prompted.example(), *initial_state(plan.prefill)))
     each = _count(plan.generation, (token, token, *plan.generation.initial_carry().values()))
-    return first + (new_tokens - 1) * each
+    return first - folded_macs(prompted.model) + (new_tokens - 1) * each
 
 
 def _count(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:

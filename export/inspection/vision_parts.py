@@ -77,6 +77,15 @@ def qwen_tower_macs(tower: QwenVisionTower, clips: int) -> int:
     return clips * total
 
 
+def folded_macs(model: Family) -> int:
+    """Return the MACs that a module shows and a graph folds: resampling a learned position table (Qwen3-VL)."""
+    if not isinstance(model, QwenVl) or not model.config.tower.position_side:
+        return 0
+    tower = model.config.tower
+    side, width = tower.position_side, tower.width
+    return tower.rows * side * side * width + tower.rows * tower.columns * side * width
+
+
 def projector_part(model: Family, plan: CutPlan) -> Part:
     """Return what brings visual tokens, and the robot's state, to the decoder's width."""
     tokens = perceiving(model).grid.tokens

@@ -9,6 +9,7 @@ import pytest
 from saccade.export import answering_accounting
 from saccade.export.answering_accounting import account_answers
 from saccade.export.answering_plan import AnsweringPlan
+from saccade.export.families.deployment import Deployment
 from saccade.export.families.prompts import Prompted, read_prompted
 from saccade.export.graph.generation import GenerationStep
 from saccade.export.graph.placement_rules import model_shape
@@ -28,7 +29,7 @@ def prompted(tmp_path_factory: pytest.TempPathFactory) -> Prompted:
     folder = save(reference(), tmp_path_factory.mktemp("published") / "llava-tiny", PROCESSOR)
     write_tokenizer(folder)
     (folder / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, "pad_token_id": 0}))
-    return read_prompted(folder, prompt=None, views=1, image_size=None, max_text_tokens=12)
+    return read_prompted(folder, Deployment(max_text_tokens=12))
 
 
 def plans_of(

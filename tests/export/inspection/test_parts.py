@@ -19,7 +19,7 @@ from saccade.export.graph.prefill import CacheSpan
 from saccade.export.inspection.cut_plan import CutPlan
 from saccade.export.inspection.parts import model_parts, parameter_counts
 from saccade.export.inspection.recognition import open_checkpoint
-from saccade.export.inspection.vision_parts import perceiving, pictures
+from saccade.export.inspection.vision_parts import folded_macs, perceiving, pictures
 from saccade.proto.inspection import InspectionRequest
 from saccade.proto.roofline import DECODE, DENOISE, LM_HEAD, PREFIX, PROJECTOR, VISION, Part
 from tests.export.inspection.tiny_checkpoints import WRITERS
@@ -93,15 +93,6 @@ def prompt(model: GeneratingModel) -> None:
     model.logits(states[:, -1])
 
 
-def position_table(model: GeneratingModel) -> int:
-    """MACs of resampling Qwen3-VL's position table, which is folded in a graph."""
-    if not isinstance(model, QwenVl) or not model.config.tower.position_side:
-        return 0
-    tower = model.config.tower
-    side, width = tower.position_side, tower.width
-    return tower.rows * side * side * width + tower.rows * tower.columns * side * width
-
-
 def total(parts: tuple[Part, ...], *names: str) -> int:
     return sum(part.macs for part in parts if not names or part.name in names)
 
@@ -120,7 +111,7 @@ def test_a_prompt_is_counted_exactly(written: Written, case: str) -> None:
     model, new_tokens = opened(written, case)
     parts = model_parts(model, WHOLE, new_tokens)
     expected = total(parts, VISION, PROJECTOR, "prefill") + part(parts, LM_HEAD).macs // new_tokens
-    assert expected == counted(lambda: prompt(model)) - position_table(model)
+    assert expected == counted(lambda: prompt(model)) - folded_macs(model)
 
 
 @pytest.mark.parametrize("case", ["llava", "openvla", "qwen2_5_vl", "qwen3_vl"])
