@@ -32,6 +32,7 @@ from saccade.export.cost_formulas import (
 from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.export.families.sequence import ACTION
 from saccade.export.graph.acting import ActingStep
+from saccade.export.graph.autoregressive import AutoregressiveStep
 from saccade.export.graph.layer_signals import reads_only_action
 from saccade.export.graph.placement import SelectingStep
 from saccade.export.graph.selecting import initial_state
@@ -60,9 +61,9 @@ def visual_by_layer(step: ActingStep) -> tuple[int, ...]:
     )
 
 
-def layer_tokens(step: SelectingStep) -> tuple[LayerTokens, ...]:
+def layer_tokens(step: ActingStep) -> tuple[LayerTokens, ...]:
     """Return the tokens of each decoder layer."""
-    layout, cuts = step.family.layout, () if step.counts is None else step.policy.cuts
+    layout, cuts = step.acting[0].layout, () if step.counts is None else step.policy.cuts
     remembered = any(cut.behind is Behind.LAST_STEP for cut in cuts)
     tokens = []
     for visual in visual_by_layer(step):
@@ -71,7 +72,7 @@ def layer_tokens(step: SelectingStep) -> tuple[LayerTokens, ...]:
     signals = (request for cut in cuts for request in cut.signals)
     stores = (SignalStore(signals), SignalStore(step.policy.update_signals))
     if reads_only_action(stores, len(tokens) - 1):
-        tokens[-1] = tokens[-1]._replace(rows=layout.segments[ACTION])
+        tokens[-1] = tokens[-1]._replace(rows=layout.segments.get(ACTION, 1))
     return tuple(tokens)
 
 
@@ -94,6 +95,38 @@ def account_step(step: SelectingStep) -> StepAccount:
         own_weights=parameters(model.proprio_projector),
         heads={"action_head": head},
     )
+
+
+def account_autoregressive(step: AutoregressiveStep) -> StepAccount:
+    """Return what a control step of an autoregressive family costs.
+
+    ``decoder`` is the prompt's pass, ``decode`` those of the further action tokens, which read every weight again.
+
+    Args:
+        step: The model with the policy in it; only shapes are looked at.
+    """
+    decoder, head, passes = step.family.decoder, step.family.lm_head, step.action_dim
+    value_bytes = decoder.embed_tokens.weight.element_size()
+    configs, tokens = layer_configs(step), layer_tokens(step)
+    layers = list(zip(configs, tokens, strict=True))
+    further = [
+        decoder_layer_macs(config, LayerTokens(1, 1, at.keys + number))
+        for number in range(1, passes)
+        for config, at in layers
+    ]
+    weights = sum(map(decoder_layer_weights, configs)) + parameters(decoder.norm)
+    account = compose_account(
+        step,
+        tokens,
+        own_macs=0,
+        own_weights=0,
+        heads={
+            "decode": StageAccount(sum(further), value_bytes * weights, passes - 1),
+            "lm_head": StageAccount(passes * products(head), value_bytes * parameters(head), passes),
+        },
+    )
+    kept = sum(layer_kv_bytes(config, at.keys + passes - 1, value_bytes) for config, at in layers)
+    return replace(account, kv_bytes=kept)
 
 
 def compose_account(

@@ -28,7 +28,7 @@ class Embodiment:
         action: Names, units, chunk length, rate and convention of actions.
         limits: Bounds for the limiter, physical units.
         template: Prompt with ``{instruction}`` once; empty where the family has one of its own.
-        statistics_key: Data set within ``statistics.json``; empty where the checkpoint has one data set only.
+        statistics_key: Data set within the checkpoint's statistics; empty = the only one.
         image_size: Height and width of the pictures as cameras give them, pixels, where that is not what the checkpoint
             says; for families whose graph resizes.
     """

@@ -87,17 +87,15 @@ def _host_tensors(checkpoint: Checkpoint[ActingFamily]) -> tuple[TensorSpec, ...
     embodiment, model, host = checkpoint.embodiment, checkpoint.model, TensorRole.HOST
     positions, text = sum(model.segments.values()), checkpoint.instruction.max_tokens
     image = ("batch", "views", "height", "width", "channels")
-    known: tuple[TensorSpec, ...] = (
-        TensorSpec("images", "uint8", (1, len(embodiment.views), *model.image_size, 3), image, "1", host),
-        TensorSpec("proprio", "float32", (1, embodiment.proprio.dim), ("batch", "proprio"), "1", host),
-        TensorSpec("token_ids", "int64", (1, text), ("batch", "text"), "token", host),
-        TensorSpec("attention_mask", "bool", (1, positions), ("batch", "positions"), "1", host),
-        TensorSpec("position_ids", "int64", (1, positions), ("batch", "positions"), "index", host),
-    )
-    if model.noise_dim:
-        noise = (1, model.action_shape[0], model.noise_dim)
-        known = (*known, TensorSpec(NOISE, "float32", noise, ("batch", "chunk", "noise"), "1", host))
-    return tuple(spec for spec in known if spec.name in model.host_inputs)
+    known: dict[str, tuple[str, tuple[int, ...], tuple[str, ...], str]] = {
+        "images": ("uint8", (1, len(embodiment.views), *model.image_size, 3), image, "1"),
+        "proprio": ("float32", (1, embodiment.proprio.dim), ("batch", "proprio"), "1"),
+        "token_ids": ("int64", (1, text), ("batch", "text"), "token"),
+        "attention_mask": ("bool", (1, positions), ("batch", "positions"), "1"),
+        "position_ids": ("int64", (1, positions), ("batch", "positions"), "index"),
+        NOISE: ("float32", (1, model.action_shape[0], model.noise_dim), ("batch", "chunk", "noise"), "1"),
+    }
+    return tuple(TensorSpec(name, *known[name], host) for name in model.host_inputs)
 
 
 def _result_tensors(checkpoint: Checkpoint[ActingFamily], *, tells_fate: bool) -> tuple[TensorSpec, ...]:

@@ -6,11 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from saccade.export.accounting import account_step
-from saccade.export.calibration import Measure, measure
+from saccade.export.accounting import account_autoregressive, account_step
+from saccade.export.calibration import Measure, measure, measure_prompts
 from saccade.export.cost_formulas import StepAccount
 from saccade.export.flow_accounting import account_flow_step
 from saccade.export.graph.acting import ActingStep
+from saccade.export.graph.autoregressive import AutoregressiveStep
 from saccade.export.graph.flow_step import FlowStep
 from saccade.export.graph.placement import SelectingStep
 
@@ -32,5 +33,7 @@ class StepKind:
 
 SINGLE_PASS = StepKind(SelectingStep, account_step, measure)
 """One pass of one decoder: OpenVLA-OFT."""
+AUTOREGRESSIVE = StepKind(AutoregressiveStep, account_autoregressive, measure_prompts)
+"""One pass for the prompt, and one for each further action token: OpenVLA."""
 FLOW = StepKind(FlowStep, account_flow_step)
 """A prefix, then Euler steps of an expert that reads it: π0, π0.5, SmolVLA."""

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -29,16 +30,17 @@ from saccade.export.families.openvla_oft_config import (
     write_config,
 )
 from saccade.export.families.openvla_oft_keys import key_rules
-from saccade.export.families.openvla_oft_published import PublishedOft, check_template, read_published, scales
+from saccade.export.families.openvla_oft_published import PublishedOft, read_published, scales
 from saccade.export.loading.data_sets import read_data_set
 from saccade.export.loading.json_fields import read_object
 from saccade.export.loading.prismatic import MODEL_TYPE as PUBLISHED_TYPE
+from saccade.export.loading.prismatic import check_template
 from saccade.export.loading.shards import WEIGHTS_NAME, StoredWeights
 from saccade.export.loading.torch_heads import HeadedWeights
 from saccade.export.loading.weights import load_weights
 from saccade.export.step_kind import SINGLE_PASS
 from saccade.proto.errors import CheckpointError
-from saccade.proto.instruction_spec import InstructionSpec
+from saccade.proto.instruction_spec import InstructionSpec, TextStep
 from saccade.proto.statistics import STATISTICS_NAME, Statistics
 
 
@@ -71,6 +73,8 @@ def load(path: Path, *, head_step: str | None = None) -> Checkpoint[OpenVlaOft]:
 def _load_published(path: Path, head_step: str | None) -> Checkpoint[OpenVlaOft]:
     """Read OpenVLA-OFT as published; the embodiment says views, chunk and data set."""
     embodiment = read_embodiment(path)
+    if not embodiment.statistics_key and not (path / STATISTICS_NAME).is_file():
+        embodiment = replace(embodiment, statistics_key=read_data_set(path, None).name)
     deployment = Deployment(views=len(embodiment.views), statistics_key=embodiment.statistics_key)
     published = read_published(path, deployment, chunk=embodiment.action.chunk, step=head_step)
     _check_dims(embodiment, published.config)
@@ -78,7 +82,9 @@ def _load_published(path: Path, head_step: str | None) -> Checkpoint[OpenVlaOft]
     tokenizer = check_tokenizer(path, published.config.decoder.vocab_size)
     check_template(Tokenizer.from_file(str(tokenizer)), embodiment.template)
     weights = HeadedWeights(path, published.heads)
-    return _checkpoint(path, published.config, weights, embodiment, statistics)
+    checkpoint = _checkpoint(path, published.config, weights, embodiment, statistics)
+    instruction = replace(checkpoint.instruction, steps=(TextStep.LOWER_CASE,))
+    return replace(checkpoint, instruction=instruction)
 
 
 def _checkpoint(

@@ -8,7 +8,7 @@ states that start at the last prompt token, shifted by one as in next-token pred
 Source:
     OpenVLA-OFT (2502.19645), moojink/openvla-oft 213c5ff. Deviation: the prompt is padded, with an explicit mask
     and explicit positions, so that every shape is static; padding changes no valid token. The prompt is what the
-    embodiment's template says: published checkpoints want lower case, which nothing here checks.
+    embodiment's template says; of published checkpoints the instruction goes into it in lower case.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ GENERATING: Mapping[str, str] = {
 """Families that answer in text: ``model_type`` to the module that reads it."""
 
 ACTING: Mapping[str, str] = {
+    "openvla": "saccade.export.acting.openvla",
     "openvla_oft": "saccade.export.acting.openvla_oft",
     "pi0": "saccade.export.acting.pi0",
     "pi05": "saccade.export.acting.pi05",
@@ -80,5 +81,5 @@ def acting_kind(folder: Path) -> str | None:
         return "pi05" if any("time_mlp_in" in name and "action" not in name for name in names) else "pi0"
     kind = stored.get("model_type", stored.get("type"))
     if kind == PRISMATIC:
-        return "openvla_oft" if head_steps(folder, "action_head") or "openvla" not in ACTING else "openvla"
+        return "openvla_oft" if head_steps(folder, "action_head") else "openvla"
     return kind if isinstance(kind, str) else None

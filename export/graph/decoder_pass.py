@@ -12,16 +12,23 @@ from saccade.export.families.sequence import VISUAL, Sequence
 from saccade.export.graph.layer_signals import observe_ahead, observe_layer, reads_only_action
 from saccade.export.graph.survivors import Survivors, take_survivors
 from saccade.export.graph.visual_memory import VisualMemory
-from saccade.export.models.decoder import DecoderLayer, Rotary
+from saccade.export.models.decoder import Decoder, DecoderLayer, Rotary
 from saccade.export.models.head_removal import without_heads
 from saccade.policies.base import Behind, Place, TokenPolicy
 
 
 class _Tables(NamedTuple):
-    """What follows from mask and positions alone."""
+    """What follows from mask and positions alone.
+
+    Args:
+        rotary: Of the rows.
+        bias: Of rows over keys.
+        keys: Whose tokens the keys are.
+    """
 
     rotary: Rotary
     bias: Tensor
+    keys: Sequence
 
 
 class LayerKeys(NamedTuple):
@@ -30,7 +37,7 @@ class LayerKeys(NamedTuple):
     Args:
         keys: After rotary, ``(batch, kv_heads, tokens, head_dim)``.
         values: The same shape.
-        sequence: Whose tokens they are; its hidden states are those before the layer.
+        sequence: Whose tokens they are: mask, positions and layout count.
         origin: int64 ``(batch, visual)``: which visual tokens of the whole observation are among them.
     """
 
@@ -90,7 +97,7 @@ class DecoderPass(nn.Module):
         keys = sequence  # whose mask and positions the keys have
         tables = self._tables(sequence, keys)
         for index in range(decoder.config.layers):
-            layer = self._layer(index)
+            layer = self.layer(index)
             for number in survivors.cuts_at(Place.DECODER, index):
                 observe_ahead(survivors.signals, layer, sequence, tables.rotary, tables.bias)
                 selection = survivors.cut(number, embeddings)
@@ -143,10 +150,17 @@ class DecoderPass(nn.Module):
             has_action_rows=not self._is_prefix,
         )
         if cached is not None:
-            cached.append(LayerKeys(output.attention.key, output.attention.value, sequence, survivors.origin))
+            origin = survivors.origin
+            cached.append(LayerKeys(output.attention.key, output.attention.value, tables.keys, origin))
         return sequence._replace(hidden=take(output.hidden) if last and not short else output.hidden)
 
-    def _layer(self, index: int) -> DecoderLayer:
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder whose layers run."""
+        return self._family[0].decoder
+
+    def layer(self, index: int) -> DecoderLayer:
+        """Return a layer as it runs: without the heads that the policy removed."""
         key = str(index)
         layers = self._family[0].decoder.layers
         return cast(DecoderLayer, self._thinned[key] if key in self._thinned else layers[index])
@@ -157,4 +171,5 @@ class DecoderPass(nn.Module):
         rows, columns = sequence.order, keys.order
         if keys is not sequence and rows is None:
             rows, columns = sequence.positions, keys.positions
-        return _Tables(decoder.rotary(sequence.positions), decoder.attention_bias(keys.mask, rows, columns))
+        bias = decoder.attention_bias(keys.mask, rows, columns)
+        return _Tables(decoder.rotary(sequence.positions), bias, keys)

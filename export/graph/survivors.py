@@ -17,7 +17,7 @@ from saccade.policies.base import (
     TokenPolicy,
     UpdateInputs,
 )
-from saccade.policies.signals import Signal, ViewScores, VisionMap
+from saccade.policies.signals import AttentionReceived, Signal, ViewScores, VisionMap
 
 GONE = -1
 """Stands in the fate table for a token that was dropped."""
@@ -106,9 +106,8 @@ class Survivors:
             value: ``(batch, alive)``.
             origin: int64 ``(batch, alive)``: which tokens of the whole observation those are.
         """
-        absent = value.new_zeros(value.shape[0], self._grid.tokens)
-        self._finished[request] = absent.scatter(1, origin, value)
-        self._present = absent.scatter(1, origin, 1.0)
+        self._finished[request] = self._original(value, origin)
+        self._present = self._original(torch.ones_like(value), origin)
 
     def update(self) -> Carry:
         """Return the policy's carry for the next control step."""
@@ -118,6 +117,19 @@ class Survivors:
         signals = tuple(self._finished[request] for request in self._policy.update_signals)
         kept = None if self._counts is None else self.last_kept
         return self._policy.update(UpdateInputs(signals, present, kept), self._carry)
+
+    def add_rows(self, request: AttentionReceived, attention: Tensor, origin: Tensor, rows: int) -> None:
+        """Average an update signal, which one query row gave so far, over further rows that ask behind the last cut.
+
+        Args:
+            request: One of the policy's update signals, observed.
+            attention: Summed over these rows and the request's layers, ``(batch, alive in these layers)``.
+            origin: int64 ``(batch, alive in these layers)``: which tokens of the whole observation those are.
+            rows: How many further rows.
+        """
+        self._finish_updates()
+        further = self._original(attention / len(request.layers), origin)
+        self._finished[request] = (self._finished[request] + further) / (1 + rows)
 
     def _inputs(self, number: int, embeddings: Tensor, *, folded: bool) -> SelectionInputs:
         signals = tuple(self.signals.read(request) for request in self._policy.cuts[number].signals)
@@ -176,13 +188,18 @@ class Survivors:
             if request in self._finished or not self.updates.has(request):
                 continue
             value = self.updates.read(request)
-            absent = value.new_zeros(value.shape[0], self._grid.tokens, *value.shape[2:])
-            if value.shape[1] == self._grid.tokens:
-                self._finished[request] = value
-                continue
-            index = self.origin.reshape(*self.origin.shape, *([1] * (value.dim() - 2))).expand_as(value)
-            self._finished[request] = absent.scatter(1, index, value)
-            self._present = absent.scatter(1, self.origin, 1.0)
+            if value.shape[1] != self._grid.tokens:
+                ones = torch.ones(self.origin.shape, device=value.device)
+                self._present = self._original(ones, self.origin)
+            self._finished[request] = self._original(value, self.origin)
+
+    def _original(self, value: Tensor, origin: Tensor) -> Tensor:
+        """Bring ``(batch, alive, ...)`` into original coordinates, 0 where a token was absent."""
+        if value.shape[1] == self._grid.tokens:
+            return value
+        absent = value.new_zeros(value.shape[0], self._grid.tokens, *value.shape[2:])
+        index = origin.reshape(*origin.shape, *([1] * (value.dim() - 2))).expand_as(value)
+        return absent.scatter(1, index, value)
 
 
 def take_survivors(x: Tensor, selection: Selection) -> Tensor:

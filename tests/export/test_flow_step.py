@@ -22,7 +22,7 @@ from saccade.export.models.decoder import repeat_heads
 from saccade.export.models.expert import ExpertOutput
 from saccade.export.step_kind import FLOW
 from saccade.policies.base import Cut, Place
-from saccade.policies.registry import build_policy
+from saccade.policies.registry import POLICIES, build_policy
 from saccade.policies.signals import AttentionAhead, AttentionReceived, Pixels, QueryRows
 from saccade.proto.errors import ExportError
 from tests.export.flow_models import observed, tiny_pi0, tiny_smolvla, unpruned
@@ -188,3 +188,25 @@ def test_the_graph_holds_each_weight_once_and_none_that_nobody_reads() -> None:
     shapes = Counter(tuple(value.const_value.shape) for value in graph.initializers.values())
     assert steps > 1 and shapes[expert_width, 136] == 2 * layers and shapes[136, expert_width] == layers
     assert shapes[width, 136] == 2 * (layers - 1) and shapes[136, width] == layers - 1
+
+
+REFUSED = {
+    "pi0": {"vla_cache"},
+    "smolvla": {"vla_cache", "todre", "vflowopt", "visionzip", "vtc_cls", "zero_tprune"},
+}
+"""Policies that ask for keys of the last step, or for scores of patches where visual tokens are squares of them."""
+
+
+@pytest.mark.parametrize("name", sorted(POLICIES.keys() - {"keep_all"}))
+@pytest.mark.parametrize("family", MODELS)
+def test_every_policy_runs_or_is_refused_with_a_reason(family: str, name: str) -> None:
+    model = MODELS[family]()
+    keep = model.grid.tokens // 2
+    if name in REFUSED[family]:
+        with pytest.raises(ExportError, match=r"keys of the last step|the tower's patches"):
+            step_of(model, name, keep)
+        return
+    step, given = step_of(model, name, keep), observed(model, lengths=(3,))
+    actions, kept, *_ = step(*given, *initial_state(step))
+    assert actions.isfinite().all() and kept.shape == (1, step.survivors) and step.survivors <= keep
+    assert (actions - unpruned(model, given)).abs().max() > 1e-4

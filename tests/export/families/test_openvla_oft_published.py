@@ -212,7 +212,7 @@ def test_dims_that_disagree_are_named(folder: Path) -> None:
         openvla_oft.load(folder)
     write_embodiment(embodiment(*LIBERO), folder)
     (folder / "dataset_statistics.json").write_text(json.dumps({KEY: statistics(6, 8)}))
-    with pytest.raises(StatisticsError, match=r"libero\.action\.q01: expected a list of 7"):
+    with pytest.raises(StatisticsError, match=r"libero\.action\.mask: expected a list of 7"):
         openvla_oft.load(folder)
 
 
@@ -278,6 +278,13 @@ def test_heads_with_other_weights_are_named(folder: Path) -> None:
         CheckpointError, match=r"expected a matrix 'action_head\.model\.fc2\.weight', found none"
     ):
         openvla_oft.load(folder)
+
+
+def test_the_instruction_goes_into_the_prompt_in_lower_case(folder: Path) -> None:
+    write_embodiment(replace(embodiment(*LIBERO), statistics_key=""), folder)
+    checkpoint = openvla_oft.load(folder)
+    assert checkpoint.instruction.prompt(" Push the RED cube ") == "In: push the red cube Out: "
+    assert checkpoint.embodiment.statistics_key == KEY  # the only data set
 
 
 def test_a_prompt_ends_in_the_lone_space(folder: Path) -> None:
