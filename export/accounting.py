@@ -121,8 +121,8 @@ def account_autoregressive(step: AutoregressiveStep) -> StepAccount:
         own_macs=0,
         own_weights=0,
         heads={
-            "decode": StageAccount(sum(further), value_bytes * (passes - 1) * weights),
-            "lm_head": StageAccount(passes * products(head), value_bytes * passes * parameters(head)),
+            "decode": StageAccount(sum(further), value_bytes * weights, passes - 1),
+            "lm_head": StageAccount(passes * products(head), value_bytes * parameters(head), passes),
         },
     )
     kept = sum(layer_kv_bytes(config, at.keys + passes - 1, value_bytes) for config, at in layers)

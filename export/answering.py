@@ -12,6 +12,7 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
+from saccade.export.answering_accounting import account_answers
 from saccade.export.answering_manifest import build_answering_manifest
 from saccade.export.answering_parity import AnsweringParity, check_answers
 from saccade.export.answering_plan import AnsweringPlan, PromptGraph
@@ -104,7 +105,9 @@ def export_answering(request: AnsweringRequest, say: Callable[[str], None]) -> M
         say("parity")
         compared = check_answers(writer.folder, prompted, plans)
         shutil.copyfile(request.checkpoint / TOKENIZER_NAME, writer.folder / TOKENIZER_NAME)
-        _write_receipts(writer.folder, linted, compared)
+        say("accounting")
+        accounts = account_answers(prompted, plans, request.max_new_tokens)
+        _write_receipts(writer.folder, linted, compared, accounts)
         return writer.commit(
             lambda files: build_answering_manifest(
                 prompted,
@@ -161,9 +164,15 @@ def _capture_all(
     return linted
 
 
-def _write_receipts(folder: Path, linted: Mapping[str, Any], compared: Mapping[str, AnsweringParity]) -> None:
+def _write_receipts(
+    folder: Path,
+    linted: Mapping[str, Any],
+    compared: Mapping[str, AnsweringParity],
+    accounts: Mapping[str, Any],
+) -> None:
     receipts: dict[str, Any] = {
         "lint": linted,
+        "accounting": accounts,
         "parity": {"profiles": {name: asdict(receipt) for name, receipt in compared.items()}},
         "export": {"versions": producers()},
     }

@@ -43,12 +43,14 @@ class StageAccount:
     """One part of the model.
 
     Args:
-        macs: Multiply-accumulates of its matrix products.
-        weight_bytes: Its parameters, once for each pass of a control step that reads them.
+        macs: Multiply-accumulates of its matrix products, all passes.
+        weight_bytes: Its parameters, each read once in a pass.
+        passes: How often it runs in a control step.
     """
 
     macs: int
     weight_bytes: int
+    passes: int = 1
 
 
 @dataclass(frozen=True)

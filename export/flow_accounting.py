@@ -26,11 +26,11 @@ def account_flow_step(step: FlowStep) -> StepAccount:
     hoisted = sum(_hoisted_macs(family, index, layer.keys) for index, layer in enumerate(tokens))
     heads = {
         "letterbox": StageAccount(family.grid.views * family.fit.macs, 0),
-        # Its weights are read anew in every step.
-        "expert": StageAccount(steps * expert + hoisted, steps * value_bytes * parameters(family.expert)),
+        "expert": StageAccount(steps * expert + hoisted, value_bytes * parameters(family.expert), steps),
         "action_projections": StageAccount(
             steps * chunk * sum(map(products, family.action_parts)),
-            steps * value_bytes * sum(map(parameters, family.action_parts)),
+            value_bytes * sum(map(parameters, family.action_parts)),
+            steps,
         ),
     }
     state = family.state_part

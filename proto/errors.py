@@ -39,6 +39,7 @@
     │   ├── DeadlineError               no answer within the deadline
     │   └── MessageError                a message is too large or cannot be decoded
     ├── CheckpointError                 a checkpoint is incomplete, left-over keys included
+    ├── DeviceError                     no such device is known, or it has no such arithmetic
     ├── PolicyError                     a token-selection policy is unknown or badly configured
     ├── ExportError                     the exporter cannot build the graph
     │   └── ReceiptError                a check of the export failed or did not run
@@ -292,6 +293,12 @@ class CheckpointError(SaccadeError):
     """A checkpoint is incomplete, left-over keys included."""
 
     code = "checkpoint"
+
+
+class DeviceError(SaccadeError):
+    """No such device is known, or it has no such arithmetic."""
+
+    code = "device"
 
 
 class PolicyError(SaccadeError):

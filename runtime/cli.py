@@ -13,18 +13,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from saccade.proto.errors import SaccadeError
-from saccade.proto.manifest import Manifest
-from saccade.proto.manifest_rules import is_scorer
 from saccade.proto.strict_json import to_json
-from saccade.proto.tensor_spec import TensorRole
 from saccade.runtime.ask import ask
-from saccade.runtime.bundle import Bundle
 from saccade.runtime.daemon import Daemon, DaemonConfig, run
 from saccade.runtime.doctor import examine
+from saccade.runtime.inspection.cli import inspect
 from saccade.runtime.servers.endpoint import DEFAULT_FROZEN_FRAMES
 
 COMMAND_GROUP = "saccade.commands"
@@ -218,23 +213,6 @@ def serve(
 
 
 @main.command()
-@click.argument("bundle", type=_BUNDLE)
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-def inspect(bundle: Path, as_json: bool) -> None:
-    """Verify BUNDLE and show what is in it.
-
-    \b
-    Example:
-        saccade inspect ./saccade-mini
-    """
-    manifest = Bundle.open(bundle).manifest
-    if as_json:
-        click.echo(json.dumps(to_json(manifest)))
-    else:
-        _show(manifest)
-
-
-@main.command()
 @click.argument("bundle", type=_BUNDLE, required=False)
 @click.option("--bind", default="127.0.0.1:7447", show_default=True, help="Address the daemon would use.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -259,63 +237,7 @@ def doctor(bundle: Path | None, bind: str, as_json: bool) -> None:
 
 
 main.add_command(ask)
-
-
-def _show(manifest: Manifest) -> None:
-    console = Console()
-    console.print(f"[bold]{manifest.name}[/] - family {manifest.family}, license {manifest.license}")
-    size = sum(spec.bytes for spec in manifest.files.values())
-    facts = {
-        "files": f"{len(manifest.files)} verified, {size / 1e6:.1f} MB",
-        "created": manifest.created,
-        "views": ", ".join(f"{view.name} {view.height}x{view.width}" for view in manifest.views),
-        **_purpose(manifest),
-    }
-    for name, fact in facts.items():
-        console.print(f"  {name:<8} {fact}", markup=False, highlight=False)
-    table = Table("profile", "visual tokens", "keep ratio", "stages")
-    for profile in manifest.profiles:
-        stages = " -> ".join(stage.name for stage in profile.stages)
-        table.add_row(
-            profile.name, f"{profile.keep} of {manifest.grid.tokens}", f"{profile.keep_ratio:g}", stages
-        )
-    console.print(table)
-
-
-def _purpose(manifest: Manifest) -> dict[str, str]:
-    if is_scorer(manifest):
-        return {"scores": "these views, once per task"}
-    if manifest.answer is not None:
-        answer = manifest.answer
-        return {
-            "answers": f"questions of at most {manifest.instruction.max_tokens} tokens "
-            f"with at most {answer.max_new_tokens}",
-            "policy": manifest.policy.name,
-        }
-    return _control_facts(manifest)
-
-
-def _control_facts(manifest: Manifest) -> dict[str, str]:
-    action, policy = manifest.action, manifest.policy
-    gate = "none"
-    if policy.gate is not None:
-        gate = f"full while the arm is slow: {policy.gate.window} chunks against {policy.gate.look_back} windows before"
-    return {
-        "proprio": _quantities(manifest.proprio.names, manifest.proprio.units),
-        "action": f"{_quantities(action.names, action.units)}; {action.convention}, chunk {action.chunk} "
-        f"at {action.control_hz:g} Hz",
-        "policy": f"{policy.name}, warm-up {policy.warmup_steps} steps, "
-        f"refresh every {policy.refresh_every or 'never'}",
-        "gate": gate,
-        "task": ", ".join(spec.name for spec in manifest.tensors if spec.role is TensorRole.TASK) or "none",
-        "carry": ", ".join(carry.name for carry in manifest.carry) or "none",
-    }
-
-
-def _quantities(names: tuple[str, ...], units: tuple[str, ...]) -> str:
-    return ", ".join(
-        name if unit == "1" else f"{name} [{unit}]" for name, unit in zip(names, units, strict=True)
-    )
+main.add_command(inspect)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from saccade.export.families import pi0, smolvla
+from saccade.export.families import pi0, pi05, smolvla
 from saccade.export.families.flow import FlowConfig
 from saccade.export.families.flow_family import FlowFamily
 from saccade.export.families.pi_checkpoint import PiConfig
@@ -36,8 +36,17 @@ def decoder(width: int, layers: int, *, causal: bool) -> DecoderConfig:
 
 def tiny_pi0(seed: int = 0, mlp_dim: int = 24) -> FlowFamily:
     """Two views of 4 x 4 patches; the state is an expert token."""
+    return randomised(pi0.Pi0(_pi_config(mlp_dim)), seed)
+
+
+def tiny_pi05(seed: int = 0) -> FlowFamily:
+    """The same with the state in words and time in the expert's norms."""
+    return randomised(pi05.Pi05(_pi_config(24)), seed)
+
+
+def _pi_config(mlp_dim: int) -> PiConfig:
     prefix = replace(decoder(24, 3, causal=False), mlp_dim=mlp_dim)
-    config = PiConfig(
+    return PiConfig(
         tower=TOWER,
         prefix=prefix,
         expert=replace(prefix, width=16, final_norm=True),
@@ -49,7 +58,6 @@ def tiny_pi0(seed: int = 0, mlp_dim: int = 24) -> FlowFamily:
         views=2,
         max_text_tokens=5,
     )
-    return randomised(pi0.Pi0(config), seed)
 
 
 def tiny_smolvla(seed: int = 0) -> FlowFamily:

@@ -26,12 +26,14 @@ from saccade.proto.errors import (
     QuestionError,
     ReceiptError,
 )
+from saccade.proto.inspection import Act
 from saccade.runtime.answerer import Answerer
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.cli import main
 from saccade.runtime.client import Client
 from saccade.runtime.daemon import Daemon, DaemonConfig
 from saccade.runtime.engines.ort import OrtBackend
+from saccade.runtime.inspection.bundle import inspect_bundle
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.sampling import Sampling
 from saccade.runtime.session import Session
@@ -218,6 +220,7 @@ def test_the_commands_export_show_and_ask(folder: Path, tmp_path: Path) -> None:
     assert "llava-tiny -> " in ran.output and "full 16, keep50 8 of 16" in ran.output
     shown = CliRunner().invoke(main, ["inspect", str(out)])
     assert shown.exit_code == 0 and "questions of at most 8 tokens with at most 3" in shown.output
+    assert "One answer of 3 tokens: FLOPs" in shown.output and "lm head" in shown.output
     question = ["ask", str(out), "w1 w2", "--image", str(picture), "--profile", "keep50"]
     asked = CliRunner().invoke(main, [*question, "--json"])
     assert asked.exit_code == 0, asked.output
@@ -243,6 +246,12 @@ def test_receipts_say_what_was_compared(bundle: Bundle) -> None:
     assert set(parity) == {"full", "keep25"}
     assert all(receipt["max_error"] < 1e-3 and receipt["same_tokens"] == 1.0 for receipt in parity.values())
     assert parity["full"]["change"] == 0.0 < parity["keep25"]["change"]
+    costs = {budget.name: budget for budget in inspect_bundle(bundle).budgets}
+    assert set(costs) == {"full", "keep25"}
+    prefill = {name: budget.parts[2] for name, budget in costs.items()}
+    assert prefill["full"].name == "prefill" and prefill["full"].macs > prefill["keep25"].macs
+    assert costs["keep25"].visual_by_layer == (16, 4, 4)
+    assert inspect_bundle(bundle).policies[0].acts == (Act("decoder", 1),)
 
 
 @pytest.mark.parametrize(

@@ -177,8 +177,10 @@ def test_what_a_step_costs_is_what_torch_counts(exported: Export) -> None:
     assert keys == 1 + PATCHES + text
     attended = sum(2 * 32 * (keys + number) for number in range(1, DIM))
     assert stages["decode"]["macs"] == 3 * ((DIM - 1) * layer + attended)
-    assert stages["decode"]["weight_bytes"] == 4 * (DIM - 1) * (3 * (layer + 2 * 24) + 24)
-    assert stages["lm_head"] == {"macs": DIM * 24 * VOCABULARY, "weight_bytes": 4 * DIM * 24 * VOCABULARY}
+    assert stages["decode"]["weight_bytes"] == 4 * (3 * (layer + 2 * 24) + 24)
+    assert stages["decode"]["passes"] == DIM - 1
+    head = {"macs": DIM * 24 * VOCABULARY, "weight_bytes": 4 * 24 * VOCABULARY, "passes": DIM}
+    assert stages["lm_head"] == head
     assert account["kv_bytes"] == 3 * 2 * 16 * 4 * (keys + DIM - 1)
 
 
