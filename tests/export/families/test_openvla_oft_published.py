@@ -212,7 +212,7 @@ def test_dims_that_disagree_are_named(folder: Path) -> None:
         openvla_oft.load(folder)
     write_embodiment(embodiment(*LIBERO), folder)
     (folder / "dataset_statistics.json").write_text(json.dumps({KEY: statistics(6, 8)}))
-    with pytest.raises(StatisticsError, match=r"libero\.action\.mask: expected a list of 7"):
+    with pytest.raises(StatisticsError, match=r"libero\.action\.q01: expected a list of 7"):
         openvla_oft.load(folder)
 
 
