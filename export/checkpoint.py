@@ -42,7 +42,7 @@ class Checkpoint:
 
     Args:
         path: Its folder.
-        model: The model with its weights, float32, in eval mode.
+        model: The model with its weights, float32, in eval mode; large ones may be mapped.
         embodiment: What its numbers mean.
         statistics: Normalisation of its data set.
         tokenizer: Path of ``tokenizer.json``.
@@ -69,12 +69,13 @@ class Checkpoint:
         file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def load_checkpoint(path: Path, *, head_step: str | None = None) -> Checkpoint:
+def load_checkpoint(path: Path, *, head_step: str | None = None, mapped: bool = False) -> Checkpoint:
     """Read a checkpoint.
 
     Args:
         path: Its folder.
         head_step: Of a published checkpoint with heads of several training steps, which.
+        mapped: Large weights stay in the files, as in :func:`load_weights`.
 
     Raises:
         CheckpointError: A file, key or shape is missing, left over or wrong.
@@ -84,7 +85,7 @@ def load_checkpoint(path: Path, *, head_step: str | None = None) -> Checkpoint:
         raise CheckpointError(f"expected a checkpoint folder, found none at {path}.")
     value = read_object(path, CONFIG_NAME)
     if value.get("model_type") == PUBLISHED_TYPE:
-        return _load_published(path, head_step)
+        return _load_published(path, head_step, mapped=mapped)
     config = config_from_json(value)
     embodiment = read_embodiment(path)
     _check_embodiment(embodiment, config)
@@ -95,11 +96,11 @@ def load_checkpoint(path: Path, *, head_step: str | None = None) -> Checkpoint:
         proprio_dim=config.proprio_dim,
     )
     tokenizer = _check_tokenizer(path, config)
-    model = _load_model(config, StoredWeights(path))
+    model = _load_model(config, StoredWeights(path), mapped=mapped)
     return Checkpoint(path, model, embodiment, statistics, tokenizer)
 
 
-def _load_published(path: Path, head_step: str | None) -> Checkpoint:
+def _load_published(path: Path, head_step: str | None, *, mapped: bool) -> Checkpoint:
     """Read OpenVLA-OFT as published; the embodiment says views, chunk and data set."""
     embodiment = read_embodiment(path)
     deployment = Deployment(views=len(embodiment.views), statistics_key=embodiment.statistics_key)
@@ -108,7 +109,7 @@ def _load_published(path: Path, head_step: str | None) -> Checkpoint:
     statistics = _published_statistics(path, embodiment, published)
     tokenizer = _check_tokenizer(path, published.config)
     check_template(Tokenizer.from_file(str(tokenizer)), embodiment.template)
-    model = _load_model(published.config, HeadedWeights(path, published.heads))
+    model = _load_model(published.config, HeadedWeights(path, published.heads), mapped=mapped)
     return Checkpoint(path, model, embodiment, statistics, tokenizer)
 
 
@@ -122,10 +123,10 @@ def _published_statistics(path: Path, embodiment: Embodiment, published: Publish
     return Statistics.from_json({key: scales(data_set, published.robot)}, key, data_set.where, **dims)
 
 
-def _load_model(config: OftConfig, weights: StoredWeights) -> OpenVlaOft:
+def _load_model(config: OftConfig, weights: StoredWeights, *, mapped: bool) -> OpenVlaOft:
     with torch.device("meta"):
         model = OpenVlaOft(config)
-    load_weights(model, weights, key_rules(config))
+    load_weights(model, weights, key_rules(config), mapped=mapped)
     return model.eval().requires_grad_(False)
 
 

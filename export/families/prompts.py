@@ -30,7 +30,7 @@ class Prompted:
     Args:
         name: Of the checkpoint's folder.
         family: ``model_type``.
-        model: With its weights, float32.
+        model: With its weights, float32; large ones are mapped.
         deployment: What its graphs fix.
         template: What follows the last picture, with ``{instruction}`` once.
         end_ids: Tokens that end an answer.
@@ -90,7 +90,7 @@ def read_prompted(
     )
     config = family.read_config(folder, deployment)
     model: GeneratingModel = family.build(config)
-    load_weights(model, StoredWeights(folder), family.key_rules(config))
+    load_weights(model, StoredWeights(folder), family.key_rules(config), mapped=True)
     ends, pad = _special_ids(folder, model.decoder.config.vocab_size)
     size = family.picture_size(config)
     return Prompted(
