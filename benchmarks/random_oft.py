@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,7 @@ def write_random_oft(folder: Path, shape: Shape, *, seed: int = 0) -> Path:
         }
         torch.save(drawn, folder / f"{name}--latest_checkpoint.pt")
     config = read_published(folder, Deployment(views=shape.views)).config
-    _write_shards(folder, config, shape.shard_bytes, rng)
+    write_shards(folder, _published(config), shape.shard_bytes, rng)
     return folder
 
 
@@ -99,11 +99,21 @@ def draw(name: str, shape: tuple[int, ...], rng: np.random.Generator, *, depth: 
     return drawn.mul_((math.prod(shape[1:]) * (2 * depth if writes else 1)) ** -0.5)
 
 
-def _write_shards(folder: Path, config: OftConfig, shard_bytes: int, rng: np.random.Generator) -> None:
+def write_shards(
+    folder: Path, weights: Iterable[tuple[str, tuple[int, ...]]], shard_bytes: int, rng: np.random.Generator
+) -> None:
+    """Write safetensors and their index.
+
+    Args:
+        folder: Of the checkpoint.
+        weights: Names and shapes.
+        shard_bytes: A shard is closed once it holds as much.
+        rng: Draws them.
+    """
     files: dict[str, str] = {}
     shard: dict[str, Tensor] = {}
-    for name, shape in _stored(config):
-        shard[name] = draw(name, shape, rng, depth=config.decoder.layers)
+    for name, shape in weights:
+        shard[name] = draw(name, shape, rng, depth=32)
         if sum(weight.nbytes for weight in shard.values()) >= shard_bytes:
             _close(folder, shard, files)
     if shard:
@@ -111,13 +121,16 @@ def _write_shards(folder: Path, config: OftConfig, shard_bytes: int, rng: np.ran
     (folder / INDEX_NAME).write_text(json.dumps({"weight_map": files}))
 
 
-def _stored(config: OftConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
-    """Yield names and shapes of what lies in the safetensors; the language model's head is there and not used."""
+def weight_shapes(config: OftConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield names and shapes of a model's weights."""
     with torch.device("meta"):
         model = OpenVlaOft(config)
-    for name, weight in model.state_dict().items():
-        if not name.startswith(HEADS):
-            yield name, tuple(weight.shape)
+    yield from ((name, tuple(weight.shape)) for name, weight in model.state_dict().items())
+
+
+def _published(config: OftConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
+    """Yield what lies in the safetensors: without the heads, and with a language-model head that nobody uses."""
+    yield from (item for item in weight_shapes(config) if not item[0].startswith(HEADS))
     yield "language_model.lm_head.weight", (config.decoder.vocab_size, config.decoder.width)
 
 
