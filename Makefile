@@ -33,6 +33,7 @@ pytest: environment
 # Asked every time, answered at once when the environment already fits this checkout.
 environment:
 	@PYTHON="$(PYTHON)" .ci/setup test
+	@PYTHON="$(PYTHON)" .ci/setup lerobot
 
 clean:
-	rm -rf .venv-demo .venv-test build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv-demo .venv-test .venv-lerobot build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -24,7 +24,9 @@ from torch import Tensor
 
 from benchmarks.frames import recorded_observations
 from benchmarks.results_file import RESULTS, latency_summary, write_results
-from saccade.export.checkpoint import Checkpoint, load_checkpoint
+from saccade.export.acting import openvla_oft
+from saccade.export.checkpoint import Checkpoint
+from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.export.frames import Recording, host_inputs
 from saccade.export.graph.placement import SelectingStep
 from saccade.export.graph.placement_rules import model_shape
@@ -113,7 +115,7 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """Time every profile of BUNDLE against the modules of CHECKPOINT."""
     torch.set_num_threads(threads or provenance()["machine"]["cores"])
-    loaded = load_checkpoint(checkpoint)
+    loaded = openvla_oft.load(checkpoint)
     frames = _frames(loaded)
     with OrtBackend(threads=threads) as backend:
         program = ProgramExecutor(Bundle.open(bundle), backend)
@@ -132,8 +134,8 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
     _show(cells, notes)
 
 
-def _frames(checkpoint: Checkpoint) -> list[Frame]:
-    told, observations = recorded_observations(16, image_px=checkpoint.config.image_size)
+def _frames(checkpoint: Checkpoint[OpenVlaOft]) -> list[Frame]:
+    told, observations = recorded_observations(16, image_px=checkpoint.model.config.image_size)
     views = checkpoint.embodiment.views
     recording = Recording(
         np.stack([np.stack([seen.images[view] for view in views]) for seen in observations]),
@@ -145,7 +147,7 @@ def _frames(checkpoint: Checkpoint) -> list[Frame]:
 
 
 def _ways(
-    checkpoint: Checkpoint, program: ProgramExecutor, frames: list[Frame], *, is_compiled: bool
+    checkpoint: Checkpoint[OpenVlaOft], program: ProgramExecutor, frames: list[Frame], *, is_compiled: bool
 ) -> tuple[dict[str, Way], dict[str, Any]]:
     """Every way to run every profile, as ``"profile way"``; and what is worth noting."""
     manifest, shape = program.manifest, model_shape(checkpoint.model)

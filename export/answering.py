@@ -12,10 +12,12 @@ from typing import Any
 import onnx_ir as ir
 import torch
 
+from saccade.export.answering_accounting import account_answers
 from saccade.export.answering_manifest import build_answering_manifest
 from saccade.export.answering_parity import AnsweringParity, check_answers
 from saccade.export.answering_plan import AnsweringPlan, PromptGraph
 from saccade.export.bundle_writer import BundleWriter, check_space, check_target, clear_abandoned
+from saccade.export.families.deployment import Deployment
 from saccade.export.families.prompts import Prompted, read_prompted
 from saccade.export.graph.capture import to_graph
 from saccade.export.graph.generation import GenerationStep
@@ -24,6 +26,7 @@ from saccade.export.graph.placement_rules import model_shape
 from saccade.export.graph.prefill import PrefillStep
 from saccade.export.graph.selecting import initial_state
 from saccade.export.graph.shared_weights import SharedWeights
+from saccade.export.loading.license import read_license
 from saccade.export.loading.weights import weight_bytes
 from saccade.export.manifest_builder import producers
 from saccade.export.parity import memory_of_check
@@ -47,12 +50,15 @@ class AnsweringRequest:
         options: Its options.
         keep_ratios: One profile each; 1.0 must be among them.
         prompt: Text with ``<image>`` for each picture and ``{instruction}`` once; None = the family's.
-        views: Pictures of one question.
+        views: Pictures, or videos, of one question.
+        frames: Of each video; 0 = still pictures.
+        frames_per_second: Of the videos; for families that tell the time of a frame.
         image_size: Height and width of the pictures, pixels; None = what the tower takes.
         max_text_tokens: Room for the question.
         max_new_tokens: Room for the answer.
         kv_policy: Registry name of the policy over cache entries.
         kv_options: Its options.
+        license: SPDX identifier of the weights; None = what the checkpoint's model card says.
         overwrite: Replace a bundle at ``out``.
     """
 
@@ -63,11 +69,14 @@ class AnsweringRequest:
     keep_ratios: Sequence[float] = (1.0,)
     prompt: str | None = None
     views: int = 1
+    frames: int = 0
+    frames_per_second: float = 2.0
     image_size: tuple[int, int] | None = None
     max_text_tokens: int = 64
     max_new_tokens: int = 64
     kv_policy: str = "keep_all_kv"
     kv_options: Mapping[str, object] = field(default_factory=dict)
+    license: str | None = None
     overwrite: bool = False
 
 
@@ -84,13 +93,14 @@ def export_answering(request: AnsweringRequest, say: Progress) -> Manifest:
     clear_abandoned(request.out)
     check_target(request.out, overwrite=request.overwrite)
     say("load checkpoint")
-    prompted = read_prompted(
-        request.checkpoint,
-        prompt=request.prompt,
+    deployment = Deployment(
         views=request.views,
+        frames=request.frames,
+        frames_per_second=request.frames_per_second,
         image_size=request.image_size,
         max_text_tokens=request.max_text_tokens,
     )
+    prompted = read_prompted(request.checkpoint, deployment, request.prompt)
     check_space(request.out, weight_bytes(prompted.model))
     plans = _plan(request, prompted)
     with BundleWriter(request.out, overwrite=request.overwrite) as writer:
@@ -100,10 +110,18 @@ def export_answering(request: AnsweringRequest, say: Progress) -> Manifest:
         say("parity")
         compared = check_answers(writer.folder, prompted, plans, say)
         shutil.copyfile(request.checkpoint / TOKENIZER_NAME, writer.folder / TOKENIZER_NAME)
+        say("accounting")
+        accounts = account_answers(prompted, plans, request.max_new_tokens)
         held = memory_of_check(prompted.model, writer.folder / plans[0].prompt_graph)
-        _write_receipts(writer.folder, linted, compared, held)
+        _write_receipts(writer.folder, linted, compared, held, accounts)
         return writer.commit(
-            lambda files: build_answering_manifest(prompted, plans, request.max_new_tokens, files)
+            lambda files: build_answering_manifest(
+                prompted,
+                plans,
+                files,
+                max_new_tokens=request.max_new_tokens,
+                weights_license=request.license or read_license(request.checkpoint),
+            )
         )
 
 
@@ -157,9 +175,11 @@ def _write_receipts(
     linted: Mapping[str, Any],
     compared: Mapping[str, AnsweringParity],
     held: Mapping[str, Any],
+    accounts: Mapping[str, Any],
 ) -> None:
     receipts: dict[str, Any] = {
         "lint": linted,
+        "accounting": accounts,
         "parity": {
             "weights": dict(held),
             "profiles": {name: asdict(receipt) for name, receipt in compared.items()},

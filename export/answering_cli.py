@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+import re
 from pathlib import Path
 
 import click
 
 from saccade.export.answering import AnsweringRequest, export_answering
 from saccade.export.cli import keep_ratio_list, policy_options
+from saccade.export.loading.license import UNKNOWN
 from saccade.export.progress import shown
 from saccade.proto.errors import SaccadeError
 
@@ -16,7 +18,25 @@ _EXAMPLE = """\b
 Example:
   saccade export-answering llava-1.5-7b-hf --policy divprune --keep 1.0,0.25 --out llava
   saccade ask llava "What is on the table?" --image table.jpg
+  saccade export-answering llava-v1.6-mistral-7b-hf --image-size 640x480 --policy fastv --keep 1.0,0.25 --out next
+  saccade export-answering LLaVA-Video-7B-Qwen2 --frames 32 --policy quota --keep 1.0,0.25 --out video
+  saccade ask video "What happens?" --video kitchen.mp4
 """
+
+
+def _image_size(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> tuple[int, int] | None:
+    """Parse width and height, as cameras name them, to height and width."""
+    del context
+    if text is None:
+        return None
+    found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text)
+    if found is None:
+        raise click.BadParameter(
+            f"expected width and height in pixels, such as 640x480, found {text!r}", param=parameter
+        )
+    return int(found[2]), int(found[1])
 
 
 @click.command(name="export-answering", epilog=_EXAMPLE)
@@ -35,14 +55,36 @@ Example:
     help="One profile each.",
 )
 @click.option(
-    "--prompt", help="Text with <image> for each picture and {instruction} once; default: the family's."
+    "--prompt",
+    help="Text with <image> for each picture and {instruction} once; default: the checkpoint's chat template, or the "
+    "family's.",
 )
-@click.option("--views", default=1, show_default=True, help="Pictures of one question.")
+@click.option("--views", default=1, show_default=True, help="Pictures, or videos, of one question.")
+@click.option(
+    "--frames", default=0, show_default=True, help="Frames taken of each video; 0 = still pictures."
+)
+@click.option(
+    "--frames-per-second",
+    type=click.FloatRange(0, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="Of those frames, where the family tells the model their times (Qwen-VL).",
+)
+@click.option(
+    "--image-size",
+    metavar="WIDTHxHEIGHT",
+    callback=_image_size,
+    help="Pixels of the pictures that will be asked about, where the family tiles by aspect, or resizes near it "
+    "(Qwen-VL needs it); default: one tile.",
+)
 @click.option("--max-text-tokens", default=64, show_default=True, help="Room for the question.")
 @click.option("--max-new-tokens", default=64, show_default=True, help="Room for the answer.")
 @click.option("--kv-policy", default="keep_all_kv", show_default=True, help="Policy over cache entries.")
 @click.option(
     "--kv-option", "kv_options", multiple=True, callback=policy_options, help="key=value, may be repeated."
+)
+@click.option(
+    "--license", "weights_license", help="SPDX identifier of the weights; default: what the model card says."
 )
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
 def export_answering_command(
@@ -54,10 +96,14 @@ def export_answering_command(
     keep_ratios: tuple[float, ...],
     prompt: str | None,
     views: int,
+    frames: int,
+    frames_per_second: float,
+    image_size: tuple[int, int] | None,
     max_text_tokens: int,
     max_new_tokens: int,
     kv_policy: str,
     kv_options: dict[str, object],
+    weights_license: str | None,
     force: bool,
 ) -> None:
     """Export CHECKPOINT to a bundle that answers questions about pictures, without torch.
@@ -74,10 +120,14 @@ def export_answering_command(
         keep_ratios=keep_ratios,
         prompt=prompt,
         views=views,
+        frames=frames,
+        frames_per_second=frames_per_second,
+        image_size=image_size,
         max_text_tokens=max_text_tokens,
         max_new_tokens=max_new_tokens,
         kv_policy=kv_policy,
         kv_options=kv_options,
+        license=weights_license,
         overwrite=force,
     )
     try:
@@ -87,3 +137,9 @@ def export_answering_command(
         raise click.ClickException(error.message) from error
     kept = ", ".join(f"{profile.name} {profile.keep}" for profile in manifest.profiles)
     click.echo(f"{manifest.name} -> {out}: visual tokens {kept} of {manifest.grid.tokens}")
+    if manifest.license == UNKNOWN:
+        click.echo(
+            "license of the weights: unknown, for the checkpoint has no model card (README.md) that says it; give "
+            "--license.",
+            err=True,
+        )

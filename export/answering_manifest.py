@@ -10,11 +10,11 @@ from saccade.export.families.prompts import Prompted
 from saccade.export.manifest_builder import carry_tensor, policy_spec, producers, task_tensor
 from saccade.proto.answer_spec import AnswerSpec
 from saccade.proto.bundle_kind import BundleKind
+from saccade.proto.instruction_spec import InstructionSpec
 from saccade.proto.manifest import (
     CarrySpec,
     FileSpec,
     GridSpec,
-    InstructionSpec,
     Manifest,
     ProfileSpec,
     SegmentSpec,
@@ -28,30 +28,40 @@ from saccade.proto.versions import BUNDLE_FORMAT_VERSION
 
 
 def build_answering_manifest(
-    prompted: Prompted, plans: Sequence[AnsweringPlan], max_new_tokens: int, files: Mapping[str, FileSpec]
+    prompted: Prompted,
+    plans: Sequence[AnsweringPlan],
+    files: Mapping[str, FileSpec],
+    *,
+    max_new_tokens: int,
+    weights_license: str,
 ) -> Manifest:
     """Assemble the manifest; its own rules are checked as it is built.
 
     Args:
         prompted: What was exported.
         plans: All profiles.
-        max_new_tokens: Room for an answer.
         files: Every file of the bundle.
+        max_new_tokens: Room for an answer.
+        weights_license: SPDX identifier.
     """
     model, deployment, prefill = prompted.model, prompted.deployment, plans[0].prefill
-    views = tuple(ViewSpec(f"image{number}", *prompted.image_size) for number in range(deployment.views))
+    views = tuple(ViewSpec(name, *prompted.image_size) for name in prompted.views)
     return Manifest(
         format_version=BUNDLE_FORMAT_VERSION,
         kind=BundleKind.ANSWER,
         name=prompted.name,
         family=prompted.family,
-        license="unknown",
+        license=weights_license,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         producer=producers(),
         views=views,
         proprio=VectorSpec((), ()),
         instruction=InstructionSpec(
-            "tokenizer.json", prompted.template, deployment.max_text_tokens, prompted.pad_id
+            "tokenizer.json",
+            prompted.template,
+            deployment.max_text_tokens,
+            prompted.pad_id,
+            after=prompted.after,
         ),
         sequence=tuple(SegmentSpec(name, tokens) for name, tokens in model.layout.segments.items() if tokens),
         answer=AnswerSpec(
@@ -60,6 +70,7 @@ def build_answering_manifest(
             model.first_position,
             prompted.end_ids,
             prompted.picture_fit,
+            prompted.video,
         ),
         tensors=(
             *_host_tensors(prompted),
@@ -80,7 +91,7 @@ def _host_tensors(prompted: Prompted) -> tuple[TensorSpec, ...]:
     deployment, tokens = prompted.deployment, prompted.model.layout.tokens
     image, host = ("batch", "views", "height", "width", "channels"), TensorRole.HOST
     return (
-        TensorSpec("images", "uint8", (1, deployment.views, *prompted.image_size, 3), image, "1", host),
+        TensorSpec("images", "uint8", (1, *prompted.images_shape, 3), image, "1", host),
         TensorSpec("token_ids", "int64", (1, deployment.max_text_tokens), ("batch", "text"), "token", host),
         TensorSpec("attention_mask", "bool", (1, tokens), ("batch", "positions"), "1", host),
         TensorSpec(TOKEN, "int64", (1, 1), ("batch", "text"), "token", host),

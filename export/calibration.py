@@ -5,19 +5,25 @@ This is the one place where whole attention rows of every group are computed; it
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
-from saccade.export.families.base import SinglePassFamily
+from saccade.export.families.autoregressive import AutoregressiveModel
+from saccade.export.families.base import ActingFamily, SinglePassFamily
 from saccade.export.families.sequence import TEXT, VISUAL, SequenceLayout
 from saccade.export.graph.placement_rules import model_shape
 from saccade.export.models.attention_rows import attention_by_row
-from saccade.export.models.decoder import AttentionOutput
+from saccade.export.models.decoder import AttentionOutput, Decoder
 from saccade.policies.base import TokenPolicy
 from saccade.policies.measurements import Measurements
 from saccade.policies.registry import build_policy
+from saccade.proto.errors import ExportError
+
+Measure: TypeAlias = Callable[[Any, Sequence[tuple[Tensor, ...]]], Measurements]
+"""Family and frames to what policies are calibrated with."""
 
 
 class PolicyBuilder:
@@ -26,13 +32,17 @@ class PolicyBuilder:
     Args:
         family: The model, in eval mode.
         frames: Host inputs, what calibration looks at.
+        measure: Measures the family's unpruned model; None = nothing does.
 
     Attributes:
         measured: What policies were calibrated with; None = none asked for it.
     """
 
-    def __init__(self, family: SinglePassFamily, frames: Sequence[tuple[Tensor, ...]]) -> None:
+    def __init__(
+        self, family: ActingFamily, frames: Sequence[tuple[Tensor, ...]], measure: Measure | None
+    ) -> None:
         self.shape = model_shape(family)
+        self._measure = measure
         self.measured: Measurements | None = None
         self._family, self._frames = family, frames
 
@@ -41,14 +51,29 @@ class PolicyBuilder:
 
         Raises:
             PolicyError: Options that the policy does not take.
+            ExportError: The policy wants to be calibrated, and nothing measures this family.
         """
         policy = build_policy(name, options, self.shape)
         if not policy.needs_calibration:
             return policy
+        if self._measure is None:
+            raise ExportError(
+                f"policy {name!r}: expected options that need no calibration, found {dict(options)}; nothing measures "
+                "this family yet."
+            )
         if self.measured is None:
-            self.measured = measure(self._family, self._frames)
+            self.measured = self._measure(self._family, self._frames)
         decided = policy.calibrate(self.measured)
         return build_policy(name, {**policy.config.as_dict(), **decided}, self.shape)
+
+
+class _Entry(NamedTuple):
+    """What enters the decoder: hidden states, mask, positions, and the order that causal attention compares."""
+
+    hidden: Tensor
+    mask: Tensor
+    positions: Tensor
+    order: Tensor | None = None
 
 
 def measure(family: SinglePassFamily, frames: Sequence[tuple[Tensor, ...]]) -> Measurements:
@@ -61,12 +86,41 @@ def measure(family: SinglePassFamily, frames: Sequence[tuple[Tensor, ...]]) -> M
     Returns:
         Shares for each frame and layer; head outputs as the mean over all frames.
     """
+
+    def enter(frame: tuple[Tensor, ...]) -> _Entry:
+        images, proprio, token_ids, mask, positions = frame
+        return _Entry(family.embed_observation(images, proprio, token_ids), mask, positions)
+
+    return _measure(family, map(enter, frames))
+
+
+def measure_prompts(family: AutoregressiveModel, frames: Sequence[tuple[Tensor, ...]]) -> Measurements:
+    """Run the unpruned model on prompts: its one action row is the last of the prompt.
+
+    Args:
+        family: The model, in eval mode.
+        frames: Host inputs, batch 1: images, token_ids, attention_mask.
+
+    Returns:
+        As :func:`measure`.
+    """
+
+    def enter(frame: tuple[Tensor, ...]) -> _Entry:
+        images, token_ids, mask = frame
+        hidden = family.embed(family.embed_visual(family.visual_tokens(images)), token_ids)
+        lengths = family.layout.take(mask, TEXT).sum(dim=1)
+        return _Entry(hidden, *family.sequence_inputs(lengths))
+
+    return _measure(family, map(enter, frames))
+
+
+def _measure(family: ActingFamily, entries: Iterable[_Entry]) -> Measurements:
     shares: list[list[tuple[float, float, float]]] = []
     heads: list[Tensor] = []
     with torch.inference_mode():
-        for frame in frames:
-            outputs, mask = _run(family, frame)
-            bias = family.decoder.attention_bias(mask)
+        for entry in entries:
+            mask, bias = entry.mask, family.decoder.attention_bias(entry.mask, entry.order, entry.order)
+            outputs = _run(family.decoder, entry, bias)
             shares.append([_shares(output, family.layout, mask, bias) for output in outputs])
             heads.append(torch.stack([_head_outputs(output, mask) for output in outputs]))
 
@@ -82,17 +136,14 @@ def measure(family: SinglePassFamily, frames: Sequence[tuple[Tensor, ...]]) -> M
     )
 
 
-def _run(family: SinglePassFamily, frame: tuple[Tensor, ...]) -> tuple[list[AttentionOutput], Tensor]:
-    """Return what self-attention gave in each layer, and the mask."""
-    images, proprio, token_ids, mask, positions = frame
-    decoder, hidden = family.decoder, family.embed_observation(images, proprio, token_ids)
-    rotary, bias = decoder.rotary(positions), decoder.attention_bias(mask)
-    outputs = []
+def _run(decoder: Decoder, entry: _Entry, bias: Tensor) -> list[AttentionOutput]:
+    """Return what self-attention gave in each layer."""
+    hidden, rotary, outputs = entry.hidden, decoder.rotary(entry.positions), []
     for layer in decoder.layers:
         output = layer(hidden, rotary, bias)
         outputs.append(output.attention)
         hidden = output.hidden
-    return outputs, mask
+    return outputs
 
 
 def _shares(

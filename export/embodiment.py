@@ -27,8 +27,10 @@ class Embodiment:
         proprio: Names and units of proprioception.
         action: Names, units, chunk length, rate and convention of actions.
         limits: Bounds for the limiter, physical units.
-        template: Prompt with ``{instruction}`` once.
-        statistics_key: Data set within ``statistics.json``.
+        template: Prompt with ``{instruction}`` once; empty where the family has one of its own.
+        statistics_key: Data set within the checkpoint's statistics; empty = the only one.
+        image_size: Height and width of the pictures as cameras give them, pixels, where that is not what the checkpoint
+            says; for families whose graph resizes.
     """
 
     name: str
@@ -37,8 +39,9 @@ class Embodiment:
     proprio: VectorSpec
     action: ActionSpec
     limits: LimitsSpec
-    template: str
-    statistics_key: str
+    template: str = ""
+    statistics_key: str = ""
+    image_size: tuple[int, ...] = ()
 
 
 def read_embodiment(checkpoint: Path) -> Embodiment:

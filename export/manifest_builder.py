@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 
-from saccade.export.checkpoint import TOKENIZER_NAME, Checkpoint
-from saccade.export.families.openvla_oft_config import FAMILY
+from saccade.export.checkpoint import Checkpoint
+from saccade.export.families.base import ActingFamily
+from saccade.export.graph.acting import ActingStep
 from saccade.export.graph.capture import step_ports
-from saccade.export.graph.placement import SelectingStep
 from saccade.export.profiles import ProfilePlan
 from saccade.policies.base import CarrySpec as PolicyCarrySpec
 from saccade.policies.base import Grid, TokenPolicy
@@ -17,14 +17,13 @@ from saccade.proto.manifest import (
     CarrySpec,
     FileSpec,
     GridSpec,
-    InstructionSpec,
     Manifest,
     ProfileSpec,
     SegmentSpec,
     StageSpec,
     ViewSpec,
 )
-from saccade.proto.manifest_rules import ACTIONS, CARRY_OUTPUT_SUFFIX, FATE, FULL_PROFILE, KEPT
+from saccade.proto.manifest_rules import ACTIONS, CARRY_OUTPUT_SUFFIX, FATE, FULL_PROFILE, KEPT, NOISE
 from saccade.proto.policy_spec import GateSpec, PolicySpec
 from saccade.proto.statistics import STATISTICS_NAME
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
@@ -39,8 +38,8 @@ def producers() -> dict[str, str]:
 
 
 def build_manifest(
-    checkpoint: Checkpoint,
-    steps: Mapping[str, SelectingStep],
+    checkpoint: Checkpoint[ActingFamily],
+    steps: Mapping[str, ActingStep],
     plans: Sequence[ProfilePlan],
     files: Mapping[str, FileSpec],
 ) -> Manifest:
@@ -53,65 +52,63 @@ def build_manifest(
         files: Every file of the bundle.
     """
     step = steps[FULL_PROFILE]
-    embodiment, config, policy = checkpoint.embodiment, checkpoint.config, step.policy
-    side = config.image_size
+    embodiment, model, policy = checkpoint.embodiment, checkpoint.model, step.policy
     return Manifest(
         format_version=BUNDLE_FORMAT_VERSION,
         name=embodiment.name,
-        family=FAMILY,
+        family=checkpoint.family,
         license=embodiment.license,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         producer=producers(),
-        views=tuple(ViewSpec(name, side, side) for name in embodiment.views),
+        views=tuple(ViewSpec(name, *model.image_size) for name in embodiment.views),
         proprio=embodiment.proprio,
-        instruction=InstructionSpec(
-            TOKENIZER_NAME, embodiment.template, config.max_text_tokens, config.pad_id
-        ),
-        sequence=tuple(SegmentSpec(name, tokens) for name, tokens in config.segments.items()),
+        instruction=checkpoint.instruction,
+        sequence=tuple(SegmentSpec(name, tokens) for name, tokens in model.segments.items()),
         action=embodiment.action,
+        noise_dim=model.noise_dim,
         statistics=STATISTICS_NAME,
         statistics_key=embodiment.statistics_key,
         tensors=(
             *_host_tensors(checkpoint),
-            *(task_tensor(name, config.grid) for name in step.task_inputs),
+            *(task_tensor(name, model.grid) for name in step.task_inputs),
             *map(carry_tensor, step.carry_specs),
             *_result_tensors(checkpoint, tells_fate=steps[FULL_PROFILE].tells_fate),
         ),
         carry=tuple(CarrySpec(spec.name, spec.initial) for spec in step.carry_specs),
         profiles=tuple(_profile(plan, steps[plan.name], policy) for plan in plans),
         policy=policy_spec(policy),
-        grid=GridSpec(config.grid.views, config.grid.rows, config.grid.columns),
+        grid=GridSpec(model.grid.views, model.grid.rows, model.grid.columns),
         limits=embodiment.limits,
         files=dict(files),
     )
 
 
-def _host_tensors(checkpoint: Checkpoint) -> tuple[TensorSpec, ...]:
-    config, side = checkpoint.config, checkpoint.config.image_size
-    positions = sum(config.segments.values())
+def _host_tensors(checkpoint: Checkpoint[ActingFamily]) -> tuple[TensorSpec, ...]:
+    embodiment, model, host = checkpoint.embodiment, checkpoint.model, TensorRole.HOST
+    positions, text = sum(model.segments.values()), checkpoint.instruction.max_tokens
     image = ("batch", "views", "height", "width", "channels")
-    host = TensorRole.HOST
-    return (
-        TensorSpec("images", "uint8", (1, config.views, side, side, 3), image, "1", host),
-        TensorSpec("proprio", "float32", (1, config.proprio_dim), ("batch", "proprio"), "1", host),
-        TensorSpec("token_ids", "int64", (1, config.max_text_tokens), ("batch", "text"), "token", host),
-        TensorSpec("attention_mask", "bool", (1, positions), ("batch", "positions"), "1", host),
-        TensorSpec("position_ids", "int64", (1, positions), ("batch", "positions"), "index", host),
-    )
+    known: dict[str, tuple[str, tuple[int, ...], tuple[str, ...], str]] = {
+        "images": ("uint8", (1, len(embodiment.views), *model.image_size, 3), image, "1"),
+        "proprio": ("float32", (1, embodiment.proprio.dim), ("batch", "proprio"), "1"),
+        "token_ids": ("int64", (1, text), ("batch", "text"), "token"),
+        "attention_mask": ("bool", (1, positions), ("batch", "positions"), "1"),
+        "position_ids": ("int64", (1, positions), ("batch", "positions"), "index"),
+        NOISE: ("float32", (1, model.action_shape[0], model.noise_dim), ("batch", "chunk", "noise"), "1"),
+    }
+    return tuple(TensorSpec(name, *known[name], host) for name in model.host_inputs)
 
 
-def _result_tensors(checkpoint: Checkpoint, *, tells_fate: bool) -> tuple[TensorSpec, ...]:
-    config, result = checkpoint.config, TensorRole.RESULT
-    actions = (1, config.chunk, config.action_dim)
+def _result_tensors(checkpoint: Checkpoint[ActingFamily], *, tells_fate: bool) -> tuple[TensorSpec, ...]:
+    model, result = checkpoint.model, TensorRole.RESULT
     results = (
-        TensorSpec(ACTIONS, "float32", actions, ("batch", "chunk", "action"), "1", result),
+        TensorSpec(ACTIONS, "float32", (1, *model.action_shape), ("batch", "chunk", "action"), "1", result),
         TensorSpec(KEPT, "int64", (1, -1), ("batch", "keep"), "index", result),
     )
     if not tells_fate:
         return results
     return (
         *results,
-        TensorSpec(FATE, "int64", (1, config.grid.tokens), ("batch", "tokens"), "index", result),
+        TensorSpec(FATE, "int64", (1, model.grid.tokens), ("batch", "tokens"), "index", result),
     )
 
 
@@ -137,7 +134,7 @@ def carry_tensor(spec: PolicyCarrySpec) -> TensorSpec:
     return TensorSpec(spec.name, spec.dtype, spec.shape, spec.dims, "1", TensorRole.CARRY)
 
 
-def _profile(plan: ProfilePlan, step: SelectingStep, policy: TokenPolicy) -> ProfileSpec:
+def _profile(plan: ProfilePlan, step: ActingStep, policy: TokenPolicy) -> ProfileSpec:
     ports = step_ports(step)
     inputs = {name: name for name in ports.inputs}
     outputs = {name: name.removesuffix(CARRY_OUTPUT_SUFFIX) for name in ports.outputs}

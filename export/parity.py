@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from saccade.export.graph.acting import ActingStep
 from saccade.export.graph.capture import step_ports
-from saccade.export.graph.placement import SelectingStep
 from saccade.export.graph.selecting import initial_state
 from saccade.export.graph.shared_weights import WEIGHTS_NAME
 from saccade.export.loading.mapped_weight import MappedWeight
@@ -120,8 +120,8 @@ class _Frame:
 
 def check_parity(  # noqa: PLR0913
     graph: Path,
-    step: SelectingStep,
-    full: SelectingStep,
+    step: ActingStep,
+    full: ActingStep,
     frames: Sequence[tuple[Tensor, ...]],
     *,
     profile: str,
@@ -171,7 +171,7 @@ def check_parity(  # noqa: PLR0913
         distinct_kept_sets=len({frame.kept_onnx.tobytes() for frame in compared}),
         action_change=max(float(np.abs(f.actions - f.actions_full).max()) for f in compared),
     )
-    _judge(receipt, compared, tolerance, tokens=step.family.grid.tokens)
+    _judge(receipt, compared, tolerance, tokens=step.acting[0].grid.tokens)
     return receipt
 
 
@@ -210,8 +210,8 @@ def stays_mapped(graph: Path) -> bool:
 
 def _run(
     graph: Path,
-    step: SelectingStep,
-    full: SelectingStep,
+    step: ActingStep,
+    full: ActingStep,
     frames: Sequence[tuple[Tensor, ...]],
     warmup: int,
     tell: Callable[[int, int], None],

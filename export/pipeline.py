@@ -15,11 +15,12 @@ from torch import Tensor
 from saccade.export.accounting import account_profiles
 from saccade.export.bundle_writer import BundleWriter, check_space, check_target, clear_abandoned
 from saccade.export.checkpoint import TOKENIZER_NAME, Checkpoint, load_checkpoint
+from saccade.export.families.base import ActingFamily
 from saccade.export.frames import Recording, host_inputs, read_recording, synthetic_recording
+from saccade.export.graph.acting import ActingStep
 from saccade.export.graph.capture import capture
 from saccade.export.graph.greedy_rolling import roll_greedy_loops
 from saccade.export.graph.lint import LintReceipt, lint
-from saccade.export.graph.placement import SelectingStep
 from saccade.export.graph.placement_rules import model_shape
 from saccade.export.graph.selecting import initial_state
 from saccade.export.graph.shared_weights import SharedWeights
@@ -108,8 +109,8 @@ def export_bundle(request: ExportRequest, progress: Progress) -> ExportReport:
     watch = Stopwatch(progress)
     watch.start("load checkpoint")
     checkpoint = load_checkpoint(request.checkpoint, mapped=True)
-    check_space(request.out, weight_bytes(checkpoint.model))
-    plans = plan_profiles(request.keep_ratios, checkpoint.config.grid.tokens)
+    check_space(request.out, weight_bytes(checkpoint.module))
+    plans = plan_profiles(request.keep_ratios, checkpoint.model.grid.tokens)
     searches = read_searches(request.tuned, plans, request.policy)
     recording = _recording(request, checkpoint)
     frames = list(host_inputs(recording, checkpoint))
@@ -119,7 +120,7 @@ def export_bundle(request: ExportRequest, progress: Progress) -> ExportReport:
         for name in ("graphs", "receipts"):
             (writer.folder / name).mkdir()
         steps = {
-            plan.name: SelectingStep(
+            plan.name: checkpoint.kind.build(
                 checkpoint.model,
                 planned.by_profile[plan.name],
                 plan.budget,
@@ -146,11 +147,11 @@ def export_bundle(request: ExportRequest, progress: Progress) -> ExportReport:
                 tell=tell,
             )
         watch.start("accounting")
-        accounts = account_profiles(checkpoint.model, steps, frames[0])
+        accounts = account_profiles(checkpoint.kind.account, steps, frames[0])
         watch.start("write bundle")
         shutil.copyfile(checkpoint.tokenizer, writer.folder / TOKENIZER_NAME)
         checkpoint.write_statistics(writer.folder / STATISTICS_NAME)
-        held = memory_of_check(checkpoint.model, writer.folder / plans[0].graph)
+        held = memory_of_check(checkpoint.module, writer.folder / plans[0].graph)
         _write_receipts(writer.folder, request, linted, compared, held, watch)
         _write_receipt(writer.folder, "accounting", accounts)
         if engines:
@@ -163,7 +164,7 @@ def export_bundle(request: ExportRequest, progress: Progress) -> ExportReport:
     return ExportReport(manifest, linted, compared, accounts, engines, watch.seconds)
 
 
-def _recording(request: ExportRequest, checkpoint: Checkpoint) -> Recording:
+def _recording(request: ExportRequest, checkpoint: Checkpoint[ActingFamily]) -> Recording:
     if request.frames is not None:
         return read_recording(request.frames, checkpoint)
     policy = build_policy(request.policy, request.options, model_shape(checkpoint.model))
@@ -178,7 +179,7 @@ def _recording(request: ExportRequest, checkpoint: Checkpoint) -> Recording:
 def _capture_all(
     folder: Path,
     plans: Sequence[ProfilePlan],
-    steps: Mapping[str, SelectingStep],
+    steps: Mapping[str, ActingStep],
     frame: tuple[Tensor, ...],
     watch: Stopwatch,
     *,

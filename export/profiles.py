@@ -10,6 +10,7 @@ from torch import Tensor
 
 from saccade.export.calibration import PolicyBuilder
 from saccade.export.checkpoint import Checkpoint
+from saccade.export.families.base import ActingFamily
 from saccade.export.tuning.tuned import Tuned, read_tuned
 from saccade.policies.base import TokenPolicy
 from saccade.policies.measurements import Measurements
@@ -106,7 +107,7 @@ def plan_policies(
     options: Mapping[str, object],
     searches: Mapping[str, Tuned],
     plans: Sequence[ProfilePlan],
-    checkpoint: Checkpoint,
+    checkpoint: Checkpoint[ActingFamily],
     frames: Sequence[tuple[Tensor, ...]],
 ) -> PlannedPolicies:
     """Build the policy of every profile.
@@ -123,7 +124,7 @@ def plan_policies(
         PolicyError: Options that the policy does not take.
         ExportError: Profiles that could not share a session.
     """
-    builder = PolicyBuilder(checkpoint.model, frames)
+    builder = PolicyBuilder(checkpoint.model, frames, checkpoint.kind.measure)
     policies: dict[str, TokenPolicy] = {}
     for plan in plans:
         found = searches[plan.name].options if plan.name in searches else {}
@@ -132,9 +133,9 @@ def plan_policies(
     return PlannedPolicies(policies, builder.measured, dict(searches))
 
 
-def _check_alike(policies: Mapping[str, TokenPolicy], checkpoint: Checkpoint) -> None:
+def _check_alike(policies: Mapping[str, TokenPolicy], checkpoint: Checkpoint[ActingFamily]) -> None:
     """Every profile may follow every other within a session: what the host holds and does must be the same."""
-    grid = checkpoint.config.grid
+    grid = checkpoint.model.grid
 
     def rules(policy: TokenPolicy) -> tuple[object, ...]:
         carry, gate = policy.carry_specs(grid), policy.gate

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime, timezone
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import onnx_ir as ir
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from saccade.export.bundle_writer import BundleWriter, check_target
 from saccade.export.checkpoint import TOKENIZER_NAME, Checkpoint, load_checkpoint
-from saccade.export.families.openvla_oft_config import FAMILY
+from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.export.frames import host_inputs, read_recording, synthetic_recording
 from saccade.export.graph.capture import StepPorts, to_graph
 from saccade.export.graph.lint import lint
@@ -24,11 +25,10 @@ from saccade.export.graph.scoring import ScoringStep
 from saccade.export.manifest_builder import producers
 from saccade.export.parity import open_graph
 from saccade.proto.bundle_kind import BundleKind
-from saccade.proto.errors import ReceiptError
+from saccade.proto.errors import ExportError, ReceiptError
 from saccade.proto.manifest import (
     FileSpec,
     GridSpec,
-    InstructionSpec,
     Manifest,
     ProfileSpec,
     SegmentSpec,
@@ -81,7 +81,7 @@ def export_scorer(
         SaccadeError: Something does not fit or the check failed; nothing is left behind.
     """
     check_target(out, overwrite=overwrite)
-    checkpoint = load_checkpoint(checkpoint_path)
+    checkpoint = _single_pass(checkpoint_path)
     recording = (
         synthetic_recording(checkpoint, SYNTHETIC_FRAMES)
         if frames is None
@@ -91,7 +91,7 @@ def export_scorer(
         (images, ids, mask, positions)
         for images, _, ids, mask, positions in host_inputs(recording, checkpoint)
     ]
-    step = ScoringStep(checkpoint.model, checkpoint.config.proprio_dim).eval()
+    step = ScoringStep(checkpoint.model, checkpoint.model.config.proprio_dim).eval()
     with BundleWriter(out, overwrite=overwrite) as writer:
         for name in ("graphs", "receipts"):
             (writer.folder / name).mkdir()
@@ -105,6 +105,16 @@ def export_scorer(
             (writer.folder / "receipts" / f"{name}.json").write_text(text, encoding="utf-8")
         writer.commit(lambda files: _manifest(checkpoint, files))
     return parity
+
+
+def _single_pass(path: Path) -> Checkpoint[OpenVlaOft]:
+    """Read the checkpoint; only a family whose text rows end in one pass over all views can score them."""
+    checkpoint = load_checkpoint(path)
+    if not isinstance(checkpoint.model, OpenVlaOft):
+        raise ExportError(
+            f"expected a single-pass family (openvla_oft) to score views with, found {checkpoint.family!r}."
+        )
+    return cast("Checkpoint[OpenVlaOft]", checkpoint)
 
 
 def _compare(
@@ -132,8 +142,8 @@ def _compare(
     )
 
 
-def _manifest(checkpoint: Checkpoint, files: Mapping[str, FileSpec]) -> Manifest:
-    embodiment, config = checkpoint.embodiment, checkpoint.config
+def _manifest(checkpoint: Checkpoint[OpenVlaOft], files: Mapping[str, FileSpec]) -> Manifest:
+    embodiment, config = checkpoint.embodiment, checkpoint.model.config
     side, grid, positions = config.image_size, config.grid, sum(config.segments.values())
     image_dims = ("batch", "views", "height", "width", "channels")
     host, text = TensorRole.HOST, config.max_text_tokens
@@ -149,13 +159,13 @@ def _manifest(checkpoint: Checkpoint, files: Mapping[str, FileSpec]) -> Manifest
         format_version=BUNDLE_FORMAT_VERSION,
         kind=BundleKind.SCORER,
         name=f"{embodiment.name} view scorer",
-        family=FAMILY,
+        family=checkpoint.family,
         license=embodiment.license,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         producer=producers(),
         views=tuple(ViewSpec(name, side, side) for name in embodiment.views),
         proprio=VectorSpec((), ()),
-        instruction=InstructionSpec(TOKENIZER_NAME, embodiment.template, text, config.pad_id),
+        instruction=checkpoint.instruction,
         sequence=tuple(SegmentSpec(name, tokens) for name, tokens in config.segments.items()),
         tensors=tensors,
         carry=(),

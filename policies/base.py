@@ -23,6 +23,7 @@ from torch import Tensor
 from saccade.policies.config import PolicyConfig
 from saccade.policies.measurements import Measurements
 from saccade.policies.signals import Signal
+from saccade.proto.errors import PolicyError
 
 
 @dataclass(frozen=True)
@@ -34,12 +35,14 @@ class Grid:
         rows: Of tokens in a view.
         columns: Of tokens in a view.
         newline: The last column of each row is a line break, not a patch (LLaVA's ``image_newline``).
+        irregular: One row of tokens that tile no grid: an overview and the tiles of a picture, say.
     """
 
     views: int
     rows: int
     columns: int
     newline: bool = False
+    irregular: bool = False
 
     @property
     def tokens(self) -> int:
@@ -54,7 +57,19 @@ class Grid:
     @property
     def view(self) -> Grid:
         """The grid of one view alone."""
-        return Grid(1, self.rows, self.columns, self.newline)
+        return Grid(1, self.rows, self.columns, self.newline, self.irregular)
+
+    def require_rows(self, policy: str) -> None:
+        """Refuse a policy that reads rows and columns where there are none.
+
+        Raises:
+            PolicyError: The grid is irregular.
+        """
+        if self.irregular:
+            raise PolicyError(
+                f"policy {policy!r}: expected visual tokens in rows and columns, found {self.tokens} that tile no "
+                "grid, as of a tiled picture; choose a policy that ranks tokens whatever their place."
+            )
 
 
 class Place(str, Enum):

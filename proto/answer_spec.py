@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from saccade.proto.errors import ManifestError
 from saccade.proto.picture_fit import PictureFit
+from saccade.proto.video_spec import VideoSpec
 
 
 @dataclass(frozen=True)
@@ -18,6 +19,7 @@ class AnswerSpec:
         first_position: Rotary position of the first token of the question; those that follow count up from it.
         end_ids: Tokens that end an answer.
         picture_fit: How pictures become what the graph takes.
+        video: Which frames are the views, where questions are about videos.
     """
 
     vocab_size: int
@@ -25,6 +27,7 @@ class AnswerSpec:
     first_position: int
     end_ids: tuple[int, ...]
     picture_fit: PictureFit
+    video: VideoSpec | None = None
 
     def __post_init__(self) -> None:
         if self.vocab_size < 1 or self.max_new_tokens < 1 or self.first_position < 0:

@@ -19,7 +19,9 @@
     │   │   └── SupersededError         a newer observation arrived before this one was used
     │   ├── InstructionError            the instruction is empty or too long
     │   ├── ViewScoresError             the view scores are not what the bundle can use
+    │   ├── VideoError                  a video cannot be read, or the bundle takes none
     │   └── QuestionError               a question cannot be answered as it was asked
+    │       └── AnswererBusyError       another question is being answered
     ├── SessionError                    the session is not in a state to do this
     │   ├── NoSessionError              no session of that token is open
     │   ├── SessionNotResetError        act was called before reset gave an instruction
@@ -37,6 +39,7 @@
     │   ├── DeadlineError               no answer within the deadline
     │   └── MessageError                a message is too large or cannot be decoded
     ├── CheckpointError                 a checkpoint is incomplete, left-over keys included
+    ├── DeviceError                     no such device is known, or it has no such arithmetic
     ├── PolicyError                     a token-selection policy is unknown or badly configured
     ├── ExportError                     the exporter cannot build the graph
     │   └── ReceiptError                a check of the export failed or did not run
@@ -172,10 +175,22 @@ class ViewScoresError(InputError):
     code = "input.view_scores"
 
 
+class VideoError(InputError):
+    """A video cannot be read, or the bundle takes none."""
+
+    code = "input.video"
+
+
 class QuestionError(InputError):
     """A question cannot be answered as it was asked."""
 
     code = "question"
+
+
+class AnswererBusyError(QuestionError):
+    """Another question is being answered."""
+
+    code = "question.busy"
 
 
 class SessionError(SaccadeError):
@@ -278,6 +293,12 @@ class CheckpointError(SaccadeError):
     """A checkpoint is incomplete, left-over keys included."""
 
     code = "checkpoint"
+
+
+class DeviceError(SaccadeError):
+    """No such device is known, or it has no such arithmetic."""
+
+    code = "device"
 
 
 class PolicyError(SaccadeError):

@@ -15,6 +15,7 @@ from saccade.proto.answer_spec import AnswerSpec
 from saccade.proto.bundle_kind import BundleKind
 from saccade.proto.bundle_layout import MANIFEST_NAME, MAX_FILE_BYTES, MAX_MANIFEST_BYTES
 from saccade.proto.errors import BundleIntegrityError, ManifestError, UnknownProfileError
+from saccade.proto.instruction_spec import InstructionSpec
 from saccade.proto.policy_spec import PolicySpec
 from saccade.proto.strict_json import dump_json, from_json, parse_json
 from saccade.proto.tensor_spec import TensorSpec
@@ -65,33 +66,6 @@ class VectorSpec:
 
 
 @dataclass(frozen=True)
-class InstructionSpec:
-    """How an instruction becomes tokens.
-
-    Args:
-        tokenizer: Path of the tokenizer file (Hugging Face ``tokenizer.json``).
-        template: Text with ``{instruction}`` once.
-        max_tokens: Length of the padded token row; the ``text`` segment has as many.
-        pad_id: Token that fills the rest, on the right.
-    """
-
-    tokenizer: str
-    template: str
-    max_tokens: int
-    pad_id: int
-
-    def __post_init__(self) -> None:
-        if self.template.count("{instruction}") != 1:
-            raise ManifestError(
-                f"template: expected '{{instruction}}' exactly once, found {self.template!r}."
-            )
-        if self.max_tokens < 1 or self.pad_id < 0:
-            raise ManifestError(
-                f"expected max_tokens >= 1 and pad_id >= 0, found {self.max_tokens} and {self.pad_id}."
-            )
-
-
-@dataclass(frozen=True)
 class SegmentSpec:
     """A run of positions in the decoder's sequence, e.g. ``visual`` with 200. Only ``text`` has padding."""
 
@@ -113,6 +87,8 @@ class ActionSpec:
         chunk: Control steps in one action chunk.
         control_hz: Control steps per second.
         convention: How the numbers are meant, e.g. ``delta_ee``.
+        relative: For each dimension whether the model's number counts from the proprioception of the same index as it
+            was observed: the host adds that, so that what leaves it is absolute. Empty = none does.
     """
 
     names: tuple[str, ...]
@@ -120,8 +96,13 @@ class ActionSpec:
     chunk: int
     control_hz: float
     convention: str
+    relative: tuple[bool, ...] = ()
 
     def __post_init__(self) -> None:
+        if self.relative and len(self.relative) != len(self.names):
+            raise ManifestError(
+                f"expected relative for none or for each of {list(self.names)}, found {list(self.relative)}."
+            )
         if len(self.names) != len(self.units):
             raise ManifestError(
                 f"expected one unit for each of {list(self.names)}, found {list(self.units)}."
@@ -187,7 +168,10 @@ class ProfileSpec:
 
 @dataclass(frozen=True)
 class GridSpec:
-    """How visual tokens tile the views: index = (view * rows + row) * columns + column."""
+    """How visual tokens tile the views: index = (view * rows + row) * columns + column.
+
+    A bundle that answers may count other views than pictures: parts of a tiled one, or pairs of frames.
+    """
 
     views: int
     rows: int
@@ -263,6 +247,8 @@ class Manifest:
         instruction: How text becomes tokens.
         sequence: The decoder's sequence, in order.
         action: What an action is.
+        noise_dim: Numbers of noise, standard normal, that the host draws for each action of a chunk in each control
+            step; 0 = actions are not drawn out of noise.
         answer: How to generate; only in a bundle that answers.
         statistics: Path of the statistics file.
         statistics_key: Data set within it.
@@ -290,6 +276,7 @@ class Manifest:
     instruction: InstructionSpec
     sequence: tuple[SegmentSpec, ...]
     action: ActionSpec = NO_ACTION
+    noise_dim: int = 0
     answer: AnswerSpec | None = None
     statistics: str = ""
     statistics_key: str = ""

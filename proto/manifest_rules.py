@@ -23,6 +23,7 @@ FATE = "fate"
 VIEW_SCORES = "task.view_scores"
 SCORED_VIEWS = "view_scores"
 LOGITS = "logits"
+NOISE = "noise"
 TOKEN, TOKEN_POSITION = "token", "token_position"
 TRANSLATION_UNIT = "m"
 CARRY_OUTPUT_SUFFIX = ".next"
@@ -38,6 +39,7 @@ def check(manifest: Manifest) -> None:
     _check_names(manifest)
     _check_kind(manifest)
     _check_sequence(manifest)
+    _check_action(manifest)
     _check_limits(manifest)
     _check_tensors(manifest)
     _check_profiles(manifest)
@@ -49,19 +51,33 @@ def host_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return dtype and shape of every tensor that the host knows how to fill, batch 1.
 
     ``images``: views in manifest order, RGB. ``proprio``: normalised with the statistics. ``token_ids``: the
-    padded instruction. ``attention_mask`` (True = valid) and ``position_ids``: over the whole sequence. Of a bundle
-    that answers also ``token``, the last one of the answer, and ``token_position``, its rotary position.
+    padded instruction. ``attention_mask`` (True = valid) and ``position_ids``: over the whole sequence. ``noise``:
+    standard normal, of a bundle that draws actions out of it. Of a bundle that answers also ``token``, the last one of
+    the answer, and ``token_position``, its rotary position; its ``images`` are what ``answer.picture_fit`` makes of
+    each view, one view after the other.
     """
-    height, width = manifest.views[0].height, manifest.views[0].width
     positions = sum(segment.tokens for segment in manifest.sequence)
     return {
-        "images": ("uint8", (1, len(manifest.views), height, width, 3)),
+        "images": ("uint8", (1, *_images(manifest), 3)),
         "proprio": ("float32", (1, manifest.proprio.dim)),
         "token_ids": ("int64", (1, manifest.instruction.max_tokens)),
         "attention_mask": ("bool", (1, positions)),
         "position_ids": ("int64", (1, positions)),
+        **({NOISE: _noise(manifest)} if manifest.noise_dim else {}),
         **({} if manifest.answer is None else dict.fromkeys((TOKEN, TOKEN_POSITION), ("int64", (1, 1)))),
     }
+
+
+def _images(manifest: Manifest) -> tuple[int, int, int]:
+    """Return how many pictures the graphs take, and their height and width."""
+    view = manifest.views[0]
+    size = view.height, view.width
+    each, *shape = (1, *size) if manifest.answer is None else manifest.answer.picture_fit.arrays(size)
+    return len(manifest.views) * each, shape[0], shape[1]
+
+
+def _noise(manifest: Manifest) -> tuple[str, tuple[int, ...]]:
+    return "float32", (1, manifest.action.chunk, manifest.noise_dim)
 
 
 def result_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -83,9 +99,9 @@ def result_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]
 def task_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
     """Return dtype and shape of every tensor that the host knows how to set once per task.
 
-    ``task.view_scores``: how much each view matters, not negative, views in manifest order.
+    ``task.view_scores``: how much each view of the grid matters, not negative, in their order.
     """
-    return {} if is_scorer(manifest) else {VIEW_SCORES: ("float32", (1, len(manifest.views)))}
+    return {} if is_scorer(manifest) else {VIEW_SCORES: ("float32", (1, manifest.grid.views))}
 
 
 def is_scorer(manifest: Manifest) -> bool:
@@ -183,9 +199,29 @@ def _check_sequence(manifest: Manifest) -> None:
             raise ManifestError(
                 f"$.sequence: expected segment {name!r} with {expected} tokens, found {tokens.get(name)}."
             )
-    if manifest.grid.views != len(manifest.views):
+    if manifest.answer is None and manifest.grid.views != len(manifest.views):
         raise ManifestError(
             f"$.grid.views: expected {len(manifest.views)} as in $.views, found {manifest.grid.views}."
+        )
+    video = None if manifest.answer is None else manifest.answer.video
+    if video is not None and len(manifest.views) % video.frames:
+        raise ManifestError(
+            f"$.views: expected {video.frames} frames for each video, found {len(manifest.views)} views."
+        )
+
+
+def _check_action(manifest: Manifest) -> None:
+    relative = [index for index, is_relative in enumerate(manifest.action.relative) if is_relative]
+    if relative and relative[-1] >= manifest.proprio.dim:
+        raise ManifestError(
+            f"$.action.relative: expected it of dimensions that proprioception has, found it of {relative[-1]} where "
+            f"there are {manifest.proprio.dim}."
+        )
+    needs_noise = any(spec.name == NOISE for spec in manifest.tensors)
+    if manifest.noise_dim < 0 or needs_noise != (manifest.noise_dim > 0):
+        raise ManifestError(
+            f"$.noise_dim: expected more than 0 where there is a tensor {NOISE!r} and else 0, found "
+            f"{manifest.noise_dim}."
         )
 
 

@@ -1,7 +1,8 @@
 """Data-set statistics, ``statistics.json``: physical units to the model's and back.
 
 The file has the layout and the formulas of OpenVLA's ``dataset_statistics.json``: the 1st and 99th percentile
-of each dimension map to -1 and 1. Checkpoint and bundle hold the same file.
+of each dimension map to -1 and 1. Where a vector says another ``scheme``, it is ``mean_std`` (``mean``, ``std``) or
+``range`` (``low``, ``high``, not clipped). Checkpoint and bundle hold the same file.
 """
 
 from __future__ import annotations
@@ -14,44 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.proto.errors import ManifestError, StatisticsError
+from saccade.proto.scales import EPSILON, MEAN_STD, RANGE, SCHEME, MeanStdScale, RangeScale, Scale
 from saccade.proto.strict_json import parse_json
 
 STATISTICS_NAME = "statistics.json"
-_EPSILON = 1e-8
-
-
-@dataclass(frozen=True)
-class Scale:
-    """The linear map of one vector.
-
-    Args:
-        low: float32 ``(dim,)``, the 1st percentile: the value that becomes -1.
-        high: float32 ``(dim,)``, the 99th percentile: the value that becomes 1.
-        mask: bool ``(dim,)``, True = scaled, False = passed as it is.
-    """
-
-    low: NDArray[np.float32]
-    high: NDArray[np.float32]
-    mask: NDArray[np.bool_]
-
-    @property
-    def physical_per_unit(self) -> NDArray[np.float32]:
-        """Physical size of one normalised unit, float32 ``(dim,)``."""
-        return np.where(self.mask, 0.5 * (self.high - self.low + _EPSILON), 1.0).astype(np.float32)
-
-    def normalise(self, physical: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map ``(..., dim)`` to the model's range, clipped to [-1, 1] where scaled, as OpenVLA-OFT does."""
-        scaled = 2 * (physical - self.low) / (self.high - self.low + _EPSILON) - 1
-        return np.where(self.mask, np.clip(scaled, -1, 1), physical).astype(np.float32, copy=False)
-
-    def unnormalise(self, normalised: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map ``(..., dim)`` back to physical units."""
-        scaled = 0.5 * (normalised + 1) * (self.high - self.low + _EPSILON) + self.low
-        return np.where(self.mask, scaled, normalised).astype(np.float32, copy=False)
-
-    def to_json(self) -> dict[str, list[float] | list[bool]]:
-        """Return the object that :meth:`Statistics.read` understands."""
-        return {"q01": self.low.tolist(), "q99": self.high.tolist(), "mask": self.mask.tolist()}
 
 
 @dataclass(frozen=True)
@@ -89,7 +56,7 @@ class Statistics:
     def empty(cls) -> Statistics:
         """Return the scales of a bundle without actions and proprioception."""
         none = np.zeros(0, np.float32)
-        scale = Scale(none, none, none.astype(bool))
+        scale = RangeScale(none, none, none.astype(bool))
         return cls(scale, scale)
 
     def to_json(self, key: str) -> dict[str, Any]:
@@ -99,18 +66,47 @@ class Statistics:
 
 def _scale(value: Any, dim: int, where: str) -> Scale:
     if not isinstance(value, dict):
-        raise StatisticsError(f"{where}: expected an object with q01 and q99, found {type(value).__name__}.")
-    low, high = (_vector(value.get(name), dim, f"{where}.{name}", float) for name in ("q01", "q99"))
-    mask = _vector(value.get("mask", [True] * dim), dim, f"{where}.mask", bool)
+        raise StatisticsError(
+            f"{where}: expected an object with q01 and q99, or with a scheme, found {type(value).__name__}."
+        )
+    scheme = value.get(SCHEME)
+    if scheme is None:
+        low, high = _pair(value, ("q01", "q99"), dim, where)
+        mask = _vector(value.get("mask", [True] * dim), dim, f"{where}.mask", bool)
+        _expect_ordered(low, high, mask, f"{where}: expected finite q99 >= q01")
+        return RangeScale(low, high, mask)
+    eps = value.get("eps", EPSILON)
+    if type(eps) is not float or not 0 <= eps < 1:
+        raise StatisticsError(f"{where}.eps: expected a number from 0 to 1, found {eps!r}.")
+    everything = np.ones(dim, bool)
+    if scheme == RANGE:
+        low, high = _pair(value, ("low", "high"), dim, where)
+        _expect_ordered(low, high, everything, f"{where}: expected finite high >= low")
+        return RangeScale(low, high, everything, clips=False, eps=eps)
+    if scheme == MEAN_STD:
+        mean, std = _pair(value, ("mean", "std"), dim, where)
+        if not np.isfinite([mean, std]).all() or (std < 0).any():
+            raise StatisticsError(f"{where}: expected finite mean and std >= 0, found {mean} and {std}.")
+        return MeanStdScale(mean, std, eps)
+    raise StatisticsError(f"{where}.{SCHEME}: expected {MEAN_STD!r} or {RANGE!r}, found {scheme!r}.")
+
+
+def _pair(
+    value: dict[str, Any], names: tuple[str, str], dim: int, where: str
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    first, second = (_vector(value.get(name), dim, f"{where}.{name}", float) for name in names)
     with np.errstate(over="ignore"):
-        low, high = low.astype(np.float32), high.astype(np.float32)
+        return first.astype(np.float32), second.astype(np.float32)
+
+
+def _expect_ordered(
+    low: NDArray[np.float32], high: NDArray[np.float32], mask: NDArray[np.bool_], expected: str
+) -> None:
+    """Refuse bounds that are not finite or upside down where the mask counts."""
     if not (
         np.isfinite(low[mask]).all() and np.isfinite(high[mask]).all() and (high[mask] >= low[mask]).all()
     ):
-        raise StatisticsError(
-            f"{where}: expected finite q99 >= q01, found {high.tolist()} and {low.tolist()}."
-        )
-    return Scale(low, high, mask)
+        raise StatisticsError(f"{expected}, found {high.tolist()} and {low.tolist()}.")
 
 
 def _vector(value: Any, dim: int, where: str, kind: type) -> NDArray[Any]:

@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saccade.proto.answer_spec import AnswerSpec
 from saccade.proto.errors import BundleError, EngineError, ImageError, QuestionError
-from saccade.proto.manifest import Manifest
+from saccade.proto.manifest import Manifest, ViewSpec
 from saccade.proto.manifest_rules import FULL_PROFILE, LOGITS
+from saccade.runtime.pictures import fit_picture
 from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.question import Piece
 from saccade.runtime.sampling import Sampler, Sampling
 
+_FITTED_AXES = 4
 
-@dataclass(frozen=True)
-class Piece:
-    """What one token adds to an answer.
-
-    Args:
-        token: Its id.
-        text: The text that is certain now; may be empty.
-        is_last: The answer ends with it.
-        timings_ns: By stage.
-    """
-
-    token: int
-    text: str
-    is_last: bool
-    timings_ns: dict[str, int] = field(default_factory=dict)
+Shown = TypeVar("Shown")
 
 
 class Answerer:
@@ -66,14 +55,16 @@ class Answerer:
 
         Args:
             question: Text.
-            images: By the view's name, uint8 ``(height, width, 3)`` RGB of the manifest's size.
+            images: By the view's name, uint8 ``(height, width, 3)`` RGB of any size: they are fitted as the manifest
+                says; or what :func:`saccade.runtime.pictures.fit_picture` made of it. The frames of a video are views
+                too, see :func:`by_view`.
             profile: Overrides the answerer's.
             max_new_tokens: At most so many; None = as many as the bundle has room for.
             sampling: None = greedy.
 
         Raises:
             InstructionError: The question is empty or too long.
-            ImageError: A picture is missing, unknown, or of another size or dtype.
+            ImageError: A picture is missing, unknown, of another dtype, or cannot be fitted.
             QuestionError: More tokens are asked for than there is room for, or none.
             EngineError: The engine failed, or gave logits that are not finite.
 
@@ -82,11 +73,11 @@ class Answerer:
         chosen = self.manifest.profile(profile or self._profile).name
         limit = self._limit(max_new_tokens)
         tokens = self._program.tokens.encode(question)
-        self._check(images)
+        fitted = self._fit(images)
         self._turn += 1
         self._program.reset()
         self._program.set_instruction(question)
-        self._program.set_images(images)
+        self._program.set_images(fitted)
         return self._pieces(chosen, limit, tokens.count, Sampler(sampling or Sampling()))
 
     def _pieces(self, profile: str, limit: int, text_tokens: int, sampler: Sampler) -> Iterator[Piece]:
@@ -119,18 +110,40 @@ class Answerer:
             )
         return room if wanted is None else wanted
 
-    def _check(self, images: Mapping[str, NDArray[np.uint8]]) -> None:
+    def _fit(self, images: Mapping[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.uint8]]:
         names = [view.name for view in self.manifest.views]
         if sorted(images) != sorted(names):
             raise ImageError(
                 f"expected the pictures {', '.join(names)}, found {', '.join(images) or 'none'}."
             )
-        for view in self.manifest.views:
-            picture, shape = images[view.name], (view.height, view.width, 3)
-            if picture.dtype != np.uint8 or picture.shape != shape:
-                raise ImageError(
-                    f"picture {view.name!r}: expected uint8 {list(shape)}, found {picture.dtype} {list(picture.shape)}."
-                )
+        return {view.name: self._fitted(images[view.name], view) for view in self.manifest.views}
+
+    def _fitted(self, picture: NDArray[np.uint8], view: ViewSpec) -> NDArray[np.uint8]:
+        fit = self._spec.picture_fit
+        if picture.ndim != _FITTED_AXES:
+            return fit_picture(picture, view, fit)
+        shape = (*fit.arrays((view.height, view.width)), 3)
+        if picture.dtype != np.uint8 or picture.shape != shape:
+            raise ImageError(
+                f"picture {view.name!r}: expected uint8 {list(shape)} of one that is fitted already, found "
+                f"{picture.dtype} {list(picture.shape)}; or send it as it is, (height, width, 3)."
+            )
+        return picture
+
+
+def by_view(manifest: Manifest, pictures: Sequence[Shown]) -> dict[str, Shown]:
+    """Name the pictures of a question, or all frames of its videos, or their files, in order.
+
+    Raises:
+        ImageError: More or fewer than the bundle was exported for.
+    """
+    views = manifest.views
+    if len(pictures) != len(views):
+        what = "pictures" if manifest.answer is None or manifest.answer.video is None else "frames"
+        raise ImageError(
+            f"expected {len(views)} {what}, as {manifest.name!r} was exported for, found {len(pictures)}."
+        )
+    return {view.name: picture for view, picture in zip(views, pictures, strict=True)}
 
 
 def answer_spec(manifest: Manifest) -> AnswerSpec:

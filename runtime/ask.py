@@ -1,33 +1,36 @@
-"""``saccade ask``: a question about pictures, answered as it is generated."""
+"""``saccade ask``: a question about pictures or videos, answered as it is generated, in process or by a daemon."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
-from saccade.proto.errors import ImageError
-from saccade.runtime.answerer import Answerer, Piece, answer_spec
+from saccade.runtime.answerer import Answerer
 from saccade.runtime.bundle import Bundle
+from saccade.runtime.client import DEFAULT_ANSWER_DEADLINE_S, Client
 from saccade.runtime.engines.ort import OrtBackend
-from saccade.runtime.pictures import fit_picture, read_picture
 from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.question import Answers, Piece
+from saccade.runtime.question_files import read_shown
 from saccade.runtime.sampling import Sampling
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path, file_okay=False))
-@click.argument("question")
+@click.argument("words", nargs=-1, required=True, metavar="[BUNDLE] QUESTION")
+@click.option("--daemon", metavar="HOST:PORT", help="Ask the answerer of a daemon, instead of BUNDLE.")
+@click.option("--image", "images", multiple=True, type=click.Path(path_type=Path), help="May be repeated.")
 @click.option(
-    "--image",
-    "images",
+    "--video",
+    "videos",
     multiple=True,
-    required=True,
     type=click.Path(path_type=Path),
-    help="May be repeated.",
+    help="Instead of pictures, where the bundle looks at videos; needs the extra 'video'. May be repeated.",
 )
 @click.option("--profile", default="full", show_default=True, help="Budget of visual tokens.")
 @click.option(
@@ -42,12 +45,24 @@ from saccade.runtime.sampling import Sampling
     help="Draw from the fewest that have this probability.",
 )
 @click.option("--seed", default=0, show_default=True, help="Of the draws.")
-@click.option("--threads", default=0, show_default=True, help="Of the engine; 0 = all cores.")
+@click.option(
+    "--threads", default=0, show_default=True, help="Of the engine; 0 = all cores. Not with --daemon."
+)
+@click.option(
+    "--deadline-s",
+    type=click.FloatRange(0, min_open=True),
+    default=DEFAULT_ANSWER_DEADLINE_S,
+    show_default=True,
+    help="How long the answer may take. Only with --daemon.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print answer, tokens and times as JSON.")
+@click.pass_context
 def ask(
-    bundle: Path,
-    question: str,
+    context: click.Context,
+    words: tuple[str, ...],
+    daemon: str | None,
     images: tuple[Path, ...],
+    videos: tuple[Path, ...],
     profile: str,
     max_new_tokens: int | None,
     temperature: float,
@@ -55,33 +70,60 @@ def ask(
     top_p: float,
     seed: int,
     threads: int,
+    deadline_s: float,
     as_json: bool,
 ) -> None:
-    """Ask BUNDLE a QUESTION about pictures.
+    """Ask BUNDLE, or the daemon at HOST:PORT, a QUESTION about pictures or videos.
 
     \b
     Example:
         saccade ask ./llava "What is on the table?" --image table.jpg
+        saccade ask ./llava-video "What happens?" --video kitchen.mp4
+        saccade ask --daemon 127.0.0.1:7447 "What is on the table?" --image table.jpg
     """
-    opened = Bundle.open(bundle)
-    fit, views = answer_spec(opened.manifest).picture_fit, opened.manifest.views
-    if len(images) != len(views):
-        raise ImageError(
-            f"expected {len(views)} pictures, as {opened.manifest.name!r} was exported for, found {len(images)}."
-        )
+    bundle, question = _bundle_and_question(context, words, daemon)
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
-    pictures = {
-        view.name: fit_picture(read_picture(path), view, fit)
-        for view, path in zip(views, images, strict=True)
-    }
-    with OrtBackend(threads=threads) as backend:
-        answerer = Answerer(ProgramExecutor(opened, backend), profile=profile)
+    with ExitStack() as stack:
+        answers: Answers
+        if bundle is None:
+            answers = stack.enter_context(Client(str(daemon))).answerer(deadline_s=deadline_s)
+            pictures = read_shown(answers.manifest, images, videos)
+        else:
+            opened = Bundle.open(bundle)
+            pictures = read_shown(opened.manifest, images, videos)  # before what takes longer
+            backend = stack.enter_context(OrtBackend(threads=threads))
+            answers = Answerer(ProgramExecutor(opened, backend))
         started = time.monotonic_ns()
-        pieces = answerer.answer(question, pictures, max_new_tokens=max_new_tokens, sampling=sampling)
+        pieces = answers.answer(
+            question, pictures, profile=profile, max_new_tokens=max_new_tokens, sampling=sampling
+        )
         if as_json:
             click.echo(json.dumps(_as_json(list(pieces), time.monotonic_ns() - started)))
         else:
             _print(pieces)
+
+
+def _bundle_and_question(
+    context: click.Context, words: tuple[str, ...], daemon: str | None
+) -> tuple[Path | None, str]:
+    """Tell the two forms of the command apart.
+
+    Raises:
+        UsageError: Neither of them.
+    """
+    wanted = ("BUNDLE", "QUESTION") if daemon is None else ("QUESTION",)
+    if len(words) != len(wanted):
+        raise click.UsageError(
+            f"expected {' and '.join(wanted)}{' with --daemon' if daemon else ''}, found {len(words)} arguments: "
+            "put the question in quotes."
+        )
+    useless = "deadline_s" if daemon is None else "threads"
+    if context.get_parameter_source(useless) is ParameterSource.COMMANDLINE:
+        option = useless.replace("_", "-")
+        raise click.UsageError(
+            f"expected no --{option} {'without' if daemon is None else 'with'} --daemon, found one."
+        )
+    return (Path(words[0]) if daemon is None else None), words[-1]
 
 
 def _print(pieces: Iterator[Piece]) -> None:

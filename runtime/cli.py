@@ -13,18 +13,13 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import click
-from rich.console import Console
-from rich.table import Table
 
 from saccade.proto.errors import SaccadeError
-from saccade.proto.manifest import Manifest
-from saccade.proto.manifest_rules import is_scorer
 from saccade.proto.strict_json import to_json
-from saccade.proto.tensor_spec import TensorRole
 from saccade.runtime.ask import ask
-from saccade.runtime.bundle import Bundle
 from saccade.runtime.daemon import Daemon, DaemonConfig, run
 from saccade.runtime.doctor import examine
+from saccade.runtime.inspection.cli import inspect
 from saccade.runtime.servers.endpoint import DEFAULT_FROZEN_FRAMES
 
 COMMAND_GROUP = "saccade.commands"
@@ -143,9 +138,28 @@ def main(verbose: bool) -> None:
     help="Refuse a camera that repeats the same pixels this often in a row; 0 = never.",
 )
 @click.option(
+    "--noise-seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Of the noise that actions are drawn out of, where they are: the same seed moves the arm the same way.",
+)
+@click.option(
     "--view-scorer",
     type=_BUNDLE,
     help="A bundle that scores the views once per task, for a policy that reads such scores.",
+)
+@click.option(
+    "--answerer",
+    type=_BUNDLE,
+    help="A bundle that answers questions about pictures beside the control steps; see `saccade ask --daemon`.",
+)
+@click.option(
+    "--answerer-threads",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Threads of the answerer's engine; 0 = one for each core.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON line when ready.")
 def serve(
@@ -158,7 +172,10 @@ def serve(
     lease_s: float,
     max_age_ms: float | None,
     max_frozen_frames: int,
+    noise_seed: int,
     view_scorer: Path | None,
+    answerer: Path | None,
+    answerer_threads: int,
     as_json: bool,
 ) -> None:
     """Serve BUNDLE to one robot until SIGTERM or Ctrl-C; a second signal ends it at once.
@@ -166,6 +183,7 @@ def serve(
     \b
     Example:
         saccade serve ./saccade-mini --max-age-ms 150
+        saccade serve ./saccade-mini --answerer ./llava
     """
     config = DaemonConfig(
         bundle=bundle,
@@ -177,35 +195,21 @@ def serve(
         lease_ns=round(lease_s * 1e9),
         max_age_ns=None if max_age_ms is None else round(max_age_ms * 1e6),
         max_frozen_frames=max_frozen_frames,
+        noise_seed=noise_seed,
         view_scorer=view_scorer,
+        answerer=answerer,
+        answerer_threads=answerer_threads,
     )
 
     def announce(daemon: Daemon) -> None:
         if as_json:
             click.echo(json.dumps({"ready": True, "grpc": daemon.address, "zmq": daemon.zmq_address}))
             return
-        click.echo(f"serving {bundle} on {daemon.address} (gRPC)", nl=daemon.zmq_address is None)
-        if daemon.zmq_address is not None:
-            click.echo(f" and {daemon.zmq_address} (ZeroMQ)")
+        zmq_too = "" if daemon.zmq_address is None else f" and {daemon.zmq_address} (ZeroMQ)"
+        answering = "" if answerer is None else f"; {answerer} answers questions over gRPC"
+        click.echo(f"serving {bundle} on {daemon.address} (gRPC){zmq_too}{answering}")
 
     run(config, on_ready=announce)
-
-
-@main.command()
-@click.argument("bundle", type=_BUNDLE)
-@click.option("--json", "as_json", is_flag=True, help="Print the manifest as JSON.")
-def inspect(bundle: Path, as_json: bool) -> None:
-    """Verify BUNDLE and show what is in it.
-
-    \b
-    Example:
-        saccade inspect ./saccade-mini
-    """
-    manifest = Bundle.open(bundle).manifest
-    if as_json:
-        click.echo(json.dumps(to_json(manifest)))
-    else:
-        _show(manifest)
 
 
 @main.command()
@@ -233,63 +237,7 @@ def doctor(bundle: Path | None, bind: str, as_json: bool) -> None:
 
 
 main.add_command(ask)
-
-
-def _show(manifest: Manifest) -> None:
-    console = Console()
-    console.print(f"[bold]{manifest.name}[/] - family {manifest.family}, license {manifest.license}")
-    size = sum(spec.bytes for spec in manifest.files.values())
-    facts = {
-        "files": f"{len(manifest.files)} verified, {size / 1e6:.1f} MB",
-        "created": manifest.created,
-        "views": ", ".join(f"{view.name} {view.height}x{view.width}" for view in manifest.views),
-        **_purpose(manifest),
-    }
-    for name, fact in facts.items():
-        console.print(f"  {name:<8} {fact}", markup=False, highlight=False)
-    table = Table("profile", "visual tokens", "keep ratio", "stages")
-    for profile in manifest.profiles:
-        stages = " -> ".join(stage.name for stage in profile.stages)
-        table.add_row(
-            profile.name, f"{profile.keep} of {manifest.grid.tokens}", f"{profile.keep_ratio:g}", stages
-        )
-    console.print(table)
-
-
-def _purpose(manifest: Manifest) -> dict[str, str]:
-    if is_scorer(manifest):
-        return {"scores": "these views, once per task"}
-    if manifest.answer is not None:
-        answer = manifest.answer
-        return {
-            "answers": f"questions of at most {manifest.instruction.max_tokens} tokens "
-            f"with at most {answer.max_new_tokens}",
-            "policy": manifest.policy.name,
-        }
-    return _control_facts(manifest)
-
-
-def _control_facts(manifest: Manifest) -> dict[str, str]:
-    action, policy = manifest.action, manifest.policy
-    gate = "none"
-    if policy.gate is not None:
-        gate = f"full while the arm is slow: {policy.gate.window} chunks against {policy.gate.look_back} windows before"
-    return {
-        "proprio": _quantities(manifest.proprio.names, manifest.proprio.units),
-        "action": f"{_quantities(action.names, action.units)}; {action.convention}, chunk {action.chunk} "
-        f"at {action.control_hz:g} Hz",
-        "policy": f"{policy.name}, warm-up {policy.warmup_steps} steps, "
-        f"refresh every {policy.refresh_every or 'never'}",
-        "gate": gate,
-        "task": ", ".join(spec.name for spec in manifest.tensors if spec.role is TensorRole.TASK) or "none",
-        "carry": ", ".join(carry.name for carry in manifest.carry) or "none",
-    }
-
-
-def _quantities(names: tuple[str, ...], units: tuple[str, ...]) -> str:
-    return ", ".join(
-        name if unit == "1" else f"{name} [{unit}]" for name, unit in zip(names, units, strict=True)
-    )
+main.add_command(inspect)
 
 
 if __name__ == "__main__":

@@ -3,6 +3,10 @@
 with Client("127.0.0.1:7447") as client, client.open(profile="keep25") as session:
     session.reset("push the red cube to the goal")
     chunk = session.act(observation)
+
+with Client("127.0.0.1:7447") as client:
+    for piece in client.answerer().answer("what is on the table?", {"image0": picture}):
+        print(piece.text, end="", flush=True)
 """
 
 from __future__ import annotations
@@ -13,12 +17,15 @@ from importlib import import_module
 from types import TracebackType
 from typing import Literal, Protocol, TypeVar
 
+import numpy as np
 from google.protobuf.message import Message
+from numpy.typing import NDArray
 
 from saccade.proto.codec import error_from_wire
 from saccade.proto.errors import (
     ImageError,
     LateChunkError,
+    QuestionError,
     SaccadeError,
     StaleObservationError,
     TensorError,
@@ -28,9 +35,17 @@ from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.versions import WIRE_VERSION, check_wire_version
 from saccade.runtime.clock import clock_id, monotonic_ns
 from saccade.runtime.observation import ActionChunk, Observation
-from saccade.runtime.wire_format import chunk_from_wire, observation_to_wire
+from saccade.runtime.question import Piece, Question
+from saccade.runtime.sampling import Sampling
+from saccade.runtime.wire_format import (
+    chunk_from_wire,
+    observation_to_wire,
+    piece_from_wire,
+    question_to_wire,
+)
 
 DEFAULT_DEADLINE_S = 10.0
+DEFAULT_ANSWER_DEADLINE_S = 120.0
 
 Reply = TypeVar("Reply", bound=Message)
 
@@ -44,6 +59,10 @@ class Transport(Protocol):
 
     def stream(self, requests: Iterator[wire.Observation]) -> Iterator[wire.StreamReply]:
         """Send ``requests`` as they come and yield one reply for each."""
+        ...
+
+    def generate(self, request: wire.Question, *, deadline_s: float) -> Iterator[wire.AnswerPiece]:
+        """Ask, and yield the pieces of the answer as they come."""
         ...
 
     def close(self) -> None:
@@ -70,6 +89,7 @@ class Description:
         is_owned: Somebody holds the lease.
         is_stopped: The stop latch is set.
         counters: Since it started.
+        answerer: Manifest of the bundle that answers questions; None where the daemon has none.
     """
 
     manifest: Manifest
@@ -80,6 +100,7 @@ class Description:
     is_owned: bool
     is_stopped: bool
     counters: dict[str, int]
+    answerer: Manifest | None
 
 
 class Client:
@@ -123,6 +144,9 @@ class Client:
             is_owned=reply.is_owned,
             is_stopped=reply.is_stopped,
             counters=dict(reply.counters),
+            answerer=manifest_from_json(reply.answerer_manifest_json)
+            if reply.answerer_manifest_json
+            else None,
         )
 
     def open(self, profile: str = "full", *, max_age_ns: int = 0) -> RemoteSession:
@@ -145,6 +169,24 @@ class Client:
         )
         reply = self._call("Open", request, wire.OpenReply)
         return RemoteSession(self._transport, reply.session_token, self._deadline_s, reply.max_age_ns)
+
+    def answerer(self, *, deadline_s: float = DEFAULT_ANSWER_DEADLINE_S) -> RemoteAnswerer:
+        """Return what answers questions in the daemon; needs no session.
+
+        Args:
+            deadline_s: How long a whole answer may take.
+
+        Raises:
+            QuestionError: The daemon answers no questions.
+            TransportError: Nobody answers.
+        """
+        manifest = self.describe().answerer
+        if manifest is None:
+            raise QuestionError(
+                "expected a daemon that answers questions, found one that only controls a robot: start it with "
+                "`saccade serve ... --answerer BUNDLE`."
+            )
+        return RemoteAnswerer(self._transport, manifest, deadline_s)
 
     def stop(self, reason: str = "") -> None:
         """Set the daemon's stop latch; needs no session."""
@@ -284,3 +326,51 @@ class RemoteSession:
 
     def _call(self, method: str, request: Message, reply: type[Reply]) -> Reply:
         return self._transport.call(method, request, reply, deadline_s=self._deadline_s)
+
+
+class RemoteAnswerer:
+    """The answerer in the daemon; made by :meth:`Client.answerer`.
+
+    Attributes:
+        manifest: Of its bundle: views, profiles, how pictures are made to fit.
+    """
+
+    def __init__(self, transport: Transport, manifest: Manifest, deadline_s: float) -> None:
+        self.manifest = manifest
+        self._transport = transport
+        self._deadline_s = deadline_s
+
+    def answer(
+        self,
+        question: str,
+        images: Mapping[str, NDArray[np.uint8]],
+        *,
+        profile: str | None = None,
+        max_new_tokens: int | None = None,
+        sampling: Sampling | None = None,
+    ) -> Iterator[Piece]:
+        """Ask when the first piece is asked for, and yield the pieces as they come; whoever leaves ends the answer.
+
+        Args:
+            question: Text.
+            images: By the view's name, uint8 ``(height, width, 3)`` RGB of any size, or fitted already; see
+                :meth:`saccade.runtime.answerer.Answerer.answer`.
+            profile: None = ``full``.
+            max_new_tokens: At most so many; None = as many as the bundle has room for.
+            sampling: None = greedy.
+
+        Raises:
+            AnswererBusyError: Another question is being answered.
+            InstructionError: The question is empty or too long.
+            ImageError: A picture is missing, unknown, of another dtype, or cannot be fitted.
+            QuestionError: More tokens are asked for than there is room for, or none.
+            DeadlineError: The answer took too long.
+            SaccadeError: What else the daemon raised, or a :class:`TransportError`.
+        """
+        asked = Question(question, images, profile, max_new_tokens, sampling or Sampling())
+        try:
+            request = question_to_wire(asked)
+        except TensorError as error:
+            raise ImageError(f"expected uint8 pictures: {error}") from error
+        for piece in self._transport.generate(request, deadline_s=self._deadline_s):
+            yield piece_from_wire(piece)

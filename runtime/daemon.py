@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from saccade.proto.errors import AddressInUseError, InsecureBindError, ServeError
+from saccade.runtime.answer_thread import AnswerThread
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.program import ProgramExecutor
@@ -40,8 +41,11 @@ class DaemonConfig:
         lease_ns: See :class:`saccade.runtime.servers.endpoint.Endpoint`.
         max_age_ns: See :class:`saccade.runtime.servers.endpoint.Endpoint`.
         max_frozen_frames: See :class:`saccade.runtime.session.Session`.
+        noise_seed: See there.
         view_scorer: Directory of a bundle that scores the views once per task; None leaves them at 1 unless a client
             tells scores.
+        answerer: Directory of a bundle that answers questions beside the robot's control steps; None answers none.
+        answerer_threads: Threads of its engine; 0 = one for each core.
     """
 
     bundle: Path
@@ -53,10 +57,20 @@ class DaemonConfig:
     lease_ns: int = DEFAULT_LEASE_NS
     max_age_ns: int | None = None
     max_frozen_frames: int = DEFAULT_FROZEN_FRAMES
+    noise_seed: int = 0
     view_scorer: Path | None = None
+    answerer: Path | None = None
+    answerer_threads: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("threads", "lease_ns", "max_age_ns", "max_frozen_frames"):
+        for name in (
+            "threads",
+            "lease_ns",
+            "max_age_ns",
+            "max_frozen_frames",
+            "noise_seed",
+            "answerer_threads",
+        ):
             if (getattr(self, name) or 0) < 0:
                 raise ServeError(f"{name}: expected 0 or more, found {getattr(self, name)}.")
 
@@ -113,7 +127,9 @@ class Daemon:
             lease_ns=config.lease_ns,
             max_age_ns=config.max_age_ns,
             max_frozen_frames=config.max_frozen_frames,
+            noise_seed=config.noise_seed,
             scorer=scorer,
+            answers=self._answers(stack),
         )
         stack.callback(self.endpoint.shut_down)
         if config.zmq_bind is not None:
@@ -126,6 +142,15 @@ class Daemon:
         stack.callback(grpc_server.stop, grace_s=_GRACE_S)
         self.address = grpc_server.address
         stack.callback(self.endpoint.drain)  # on the way out this comes first
+
+    def _answers(self, stack: ExitStack) -> AnswerThread | None:
+        config = self._config
+        if config.answerer is None:
+            return None
+        bundle = Bundle.open(config.answerer)
+        return stack.enter_context(
+            AnswerThread(bundle, threads=config.answerer_threads, prepack=config.prepack)
+        )
 
 
 def run(config: DaemonConfig, *, on_ready: Callable[[Daemon], None]) -> None:

@@ -70,6 +70,28 @@ class GrpcTransport:
         finally:
             call.cancel()
 
+    def generate(self, request: wire.Question, *, deadline_s: float) -> Iterator[wire.AnswerPiece]:
+        """Ask, and yield the pieces of the answer as they come; whoever leaves ends the generating.
+
+        Raises:
+            SaccadeError: What the daemon raised, or a :class:`TransportError`.
+        """
+        pieces = 0
+        call = self._stub.Generate(request, timeout=deadline_s)
+        try:
+            for piece in call:
+                pieces += 1
+                yield piece
+        except grpc.RpcError as error:
+            if pieces and error.code() is grpc.StatusCode.UNAVAILABLE and not error.trailing_metadata():
+                raise UnavailableError(
+                    f"expected the rest of an answer from {self._address}, found the daemon gone after {pieces} "
+                    "tokens: what came is incomplete."
+                ) from error
+            raise self._translate(error, deadline_s) from error
+        finally:
+            call.cancel()
+
     def close(self) -> None:
         """Hang up."""
         self._channel.close()

@@ -19,6 +19,8 @@ class Observation:
         captured_ns: Monotonic time at which the images were taken.
         sequence: Strictly increasing within an episode, from 1.
         wants_telemetry: The chunk shall tell what became of the visual tokens.
+        noise: float32 ``(chunk, noise_dim)``: what the actions are drawn out of, in process only; None = the session
+            draws it.
     """
 
     images: dict[str, NDArray[np.uint8]]
@@ -26,6 +28,7 @@ class Observation:
     captured_ns: int
     sequence: int
     wants_telemetry: bool = False
+    noise: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)

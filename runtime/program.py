@@ -120,22 +120,33 @@ class ProgramExecutor:
         buffer.host[...] = values
         buffer.to_device()
 
-    def set_instruction(self, instruction: str) -> None:
+    def set_instruction(self, instruction: str, state: str = "") -> None:
         """Write what the graphs need to know of an instruction into the host tensors.
+
+        Args:
+            instruction: What to do.
+            state: The robot's state in words, where the prompt tells it.
 
         Raises:
             InstructionError: Empty, or too long.
         """
-        tokens = self.tokens.encode(instruction)
+        tokens = self.tokens.encode(instruction, state)
         for name in ("token_ids", "attention_mask", "position_ids"):
             if name in self.inputs:
                 self.inputs[name][...] = getattr(tokens, name)
 
     def set_images(self, images: Mapping[str, NDArray[np.uint8]]) -> None:
-        """Write images of the right size into the host tensor, if the graphs look at any."""
+        """Write images into the host tensor, if the graphs look at any.
+
+        Args:
+            images: By the view's name, uint8 ``(height, width, 3)``, or several for one view
+                ``(pictures, height, width, 3)``, of the tensor's size.
+        """
         if "images" in self.inputs:
+            taken = self.inputs["images"][0]
+            each = len(taken) // len(self.manifest.views)
             for index, view in enumerate(self.manifest.views):
-                self.inputs["images"][0, index] = images[view.name]
+                taken[index * each : (index + 1) * each] = images[view.name]
 
     def step(self, profile: str, timings_ns: dict[str, int]) -> dict[str, NDArray[Any]]:
         """Run a profile on the current inputs and carry.

@@ -36,10 +36,11 @@ class Sampling:
             and self.temperature >= 0
             and self.top_k >= 0
             and 0 < self.top_p <= 1
+            and self.seed >= 0
         ):
             raise QuestionError(
-                "expected a temperature of 0 or more, top_k of 0 or more and top_p above 0 and at most 1, found "
-                f"{self.temperature}, {self.top_k} and {self.top_p}."
+                "expected a temperature, top_k and seed of 0 or more and top_p above 0 and at most 1, found "
+                f"{self.temperature}, {self.top_k}, {self.seed} and {self.top_p}."
             )
 
 

@@ -20,11 +20,22 @@ from saccade.proto.errors import (
     StaleObservationError,
 )
 from saccade.proto.manifest import Manifest
-from saccade.proto.manifest_rules import ACTIONS, FATE, FULL_PROFILE, KEPT, VIEW_SCORES, answers, is_scorer
+from saccade.proto.manifest_rules import (
+    ACTIONS,
+    FATE,
+    FULL_PROFILE,
+    KEPT,
+    NOISE,
+    VIEW_SCORES,
+    answers,
+    is_scorer,
+)
+from saccade.proto.state_words import state_words
 from saccade.runtime.clock import Clock, monotonic_ns
 from saccade.runtime.frozen_camera import FrozenCameraDetector
 from saccade.runtime.limiter import Limiter
 from saccade.runtime.motion_gate import MotionGate
+from saccade.runtime.noise import draw_noise
 from saccade.runtime.observation import ActionChunk, Observation, Telemetry
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.view_scores import ViewScorer, ordered_view_scores
@@ -44,6 +55,8 @@ class Session:
         max_frozen_frames: Refuse a view that repeated the same pixels this often in a row; 0 = never.
         clock: Monotonic nanoseconds.
         scorer: Scores the views once per task, where reset gives no scores; None leaves them at 1.
+        noise_seed: Of the noise that actions are drawn out of, where they are; an episode's noise follows from it and
+            from how many resets came before.
 
     Raises:
         BundleError: The bundle controls no robot.
@@ -59,6 +72,7 @@ class Session:
         max_frozen_frames: int = 0,
         clock: Clock = monotonic_ns,
         scorer: ViewScorer | None = None,
+        noise_seed: int = 0,
     ) -> None:
         manifest = program.manifest
         check_controls(manifest)
@@ -76,6 +90,8 @@ class Session:
         self._instruction = ""
         self._steps = 0
         self._sequence = 0
+        self._noise_seed = noise_seed
+        self._episode = -1
 
     def reset(self, instruction: str, *, view_scores: Mapping[str, float] | None = None) -> None:
         """Start an episode: set the instruction, restore the carry, count control steps from 0.
@@ -92,7 +108,7 @@ class Session:
         is_scoring_due = self._scorer is not None and scores is None
         if self._scorer is not None and is_scoring_due:
             self._scorer.check(instruction)
-        self._program.set_instruction(instruction)
+        self._set_instruction(instruction, np.zeros(self._manifest.proprio.dim, np.float32))
         self._program.reset()
         if scores is not None:
             self._program.set_task(VIEW_SCORES, scores)
@@ -103,6 +119,7 @@ class Session:
         self._instruction = instruction
         self._steps = 0
         self._sequence = 0
+        self._episode += 1
 
     def act(self, observation: Observation, profile: str | None = None) -> ActionChunk:
         """Run one control step.
@@ -131,13 +148,12 @@ class Session:
         self._check_age(observation)
         self._load_images(observation)
         self._load_proprio(observation)
+        self._load_noise(observation)
         timings_ns["prepare"] = time.monotonic_ns() - started
         self._score_views(observation, timings_ns)
         results = self._program.step(chosen, timings_ns)
         finishing = time.monotonic_ns()
-        actions, clamped = self._limiter.limit(
-            self._program.statistics.action.unnormalise(results[ACTIONS][0])
-        )
+        actions, clamped = self._limiter.limit(self._physical(results[ACTIONS][0], observation))
         self._check_in_time(observation)
         telemetry = self._telemetry(results) if observation.wants_telemetry else None
         self._program.commit()
@@ -238,8 +254,37 @@ class Session:
 
     def _load_proprio(self, observation: Observation) -> None:
         proprio = self._checked_proprio(observation.proprio)
+        state = self._program.statistics.proprio.normalise(proprio)
         if "proprio" in self._program.inputs:
-            self._program.inputs["proprio"][0] = self._program.statistics.proprio.normalise(proprio)
+            self._program.inputs["proprio"][0] = state
+        if self._manifest.instruction.state_bins:
+            self._set_instruction(self._instruction, state)
+
+    def _set_instruction(self, instruction: str, state: NDArray[np.float32]) -> None:
+        """Write the prompt; where it tells the state, every control step writes another."""
+        bins = self._manifest.instruction.state_bins
+        self._program.set_instruction(instruction, state_words(state, bins) if bins else "")
+
+    def _load_noise(self, observation: Observation) -> None:
+        buffer = self._program.inputs.get(NOISE)
+        if buffer is None:
+            return
+        noise = observation.noise
+        if noise is None:
+            noise = draw_noise(self._noise_seed, self._episode, self._steps, buffer.shape[1:])
+        elif noise.shape != buffer.shape[1:] or noise.dtype.kind != "f" or not np.isfinite(noise).all():
+            raise ObservationError(
+                f"noise: expected finite float32{list(buffer.shape[1:])}, found {noise.dtype}{list(noise.shape)}."
+            )
+        buffer[0] = noise
+
+    def _physical(self, normalised: NDArray[np.float32], observation: Observation) -> NDArray[np.float32]:
+        """Bring actions to physical units, and relative ones to absolute."""
+        actions = self._program.statistics.action.unnormalise(normalised)
+        relative = np.array(self._manifest.action.relative, dtype=bool)
+        if relative.any():
+            actions[:, relative] += observation.proprio[: len(relative)][relative]
+        return actions
 
     def _checked_proprio(self, proprio: NDArray[np.float32]) -> NDArray[np.float32]:
         spec = self._manifest.proprio
@@ -264,7 +309,8 @@ def check_controls(manifest: Manifest) -> None:
     """
     if answers(manifest):
         raise BundleError(
-            f"expected a bundle that controls a robot, found {manifest.name!r}, which answers questions: ask it."
+            f"expected a bundle that controls a robot, found {manifest.name!r}, which answers questions: "
+            f"ask it, or serve it beside one, as --answerer."
         )
     if is_scorer(manifest):
         raise BundleError(

@@ -15,7 +15,8 @@ from tokenizers import Tokenizer
 from tokenizers.decoders import DecodeStream
 
 from saccade.proto.errors import BundleError, InstructionError
-from saccade.proto.manifest import InstructionSpec, SegmentSpec
+from saccade.proto.instruction_spec import InstructionSpec
+from saccade.proto.manifest import SegmentSpec
 
 TEXT_SEGMENT = "text"
 
@@ -68,15 +69,19 @@ class InstructionTokens:
         """Return what turns the tokens of one answer into text."""
         return Words(self._tokenizer)
 
-    def encode(self, instruction: str) -> TokenizedInstruction:
+    def encode(self, instruction: str, state: str = "") -> TokenizedInstruction:
         """Return tokens, mask and positions of ``instruction``; cached.
+
+        Args:
+            instruction: What to do.
+            state: The robot's state in words, where the prompt tells it.
 
         Raises:
             InstructionError: Empty, or more tokens than the graphs have room for.
         """
-        text = instruction.strip()
-        if not text:
+        if not instruction.strip():
             raise InstructionError("expected an instruction such as 'push the red cube', found an empty one.")
+        text = self._spec.prompt(instruction, state)
         if text not in self._cache:
             self._cache[text] = self._encode(text)
             if len(self._cache) > self._capacity:
@@ -84,9 +89,9 @@ class InstructionTokens:
         self._cache.move_to_end(text)
         return self._cache[text]
 
-    def _encode(self, text: str) -> TokenizedInstruction:
-        prompt = self._spec.template.replace("{instruction}", text)
-        ids = self._tokenizer.encode(prompt, add_special_tokens=False).ids
+    def _encode(self, prompt: str) -> TokenizedInstruction:
+        text_ids = self._tokenizer.encode(self._spec.after + prompt, add_special_tokens=False).ids
+        ids = [*self._spec.before, *text_ids[bool(self._spec.after) :]]
         room = self._spec.max_tokens
         if not 1 <= len(ids) <= room:
             raise InstructionError(

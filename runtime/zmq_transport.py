@@ -13,7 +13,7 @@ import zmq
 from google.protobuf.message import Message
 
 from saccade.proto.codec import MAX_MESSAGE_BYTES, decode, error_from_wire
-from saccade.proto.errors import DeadlineError, MessageError, UnavailableError
+from saccade.proto.errors import DeadlineError, MessageError, TransportError, UnavailableError
 from saccade.proto.v1 import control_pb2 as wire
 
 _OK = b"ok"
@@ -66,6 +66,18 @@ class ZmqTransport:
         finally:
             inbox.close()
             dealer.close()
+
+    def generate(self, request: wire.Question, *, deadline_s: float) -> Iterator[wire.AnswerPiece]:
+        """Refuse: the daemon replies once to each request.
+
+        Raises:
+            TransportError: Always.
+        """
+        del request, deadline_s
+        raise TransportError(
+            "expected a transport that streams an answer, found ZeroMQ, which replies once to each request: "
+            "ask over gRPC, Client(address, transport='grpc')."
+        )
 
     def close(self) -> None:
         """Hang up."""

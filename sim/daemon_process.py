@@ -31,6 +31,9 @@ class DaemonProcess:
         bundle: Directory of the bundle.
         threads: Threads of the engine; 0 = one for each core.
         is_zmq: Serve ZeroMQ too.
+        view_scorer: Directory of a bundle that scores views; None = none.
+        answerer: Directory of a bundle that answers questions; None = none.
+        answerer_threads: Threads of the answerer's engine; 0 = one for each core.
 
     Attributes:
         address: Where gRPC listens.
@@ -47,7 +50,14 @@ class DaemonProcess:
     pid: int
 
     def __init__(
-        self, bundle: Path, *, threads: int = 0, is_zmq: bool = False, view_scorer: Path | None = None
+        self,
+        bundle: Path,
+        *,
+        threads: int = 0,
+        is_zmq: bool = False,
+        view_scorer: Path | None = None,
+        answerer: Path | None = None,
+        answerer_threads: int = 1,
     ) -> None:
         self._command = [sys.executable, "-c", "from saccade.runtime.cli import main; main()", "serve"]
         self._command += [str(bundle), "--bind", "127.0.0.1:0", "--threads", str(threads), "--json"]
@@ -57,6 +67,8 @@ class DaemonProcess:
             self._command += ["--zmq-bind", "127.0.0.1:0"]
         if view_scorer is not None:
             self._command += ["--view-scorer", str(view_scorer)]
+        if answerer is not None:
+            self._command += ["--answerer", str(answerer), "--answerer-threads", str(answerer_threads)]
         self._resources = ExitStack()
 
     def __enter__(self) -> DaemonProcess:

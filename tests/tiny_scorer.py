@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from saccade.proto.bundle_kind import BundleKind
+from saccade.proto.instruction_spec import InstructionSpec
 from saccade.proto.manifest import (
-    InstructionSpec,
     Manifest,
     ProfileSpec,
     SegmentSpec,

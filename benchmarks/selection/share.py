@@ -22,13 +22,14 @@ from rich.console import Console
 from benchmarks.results_file import RESULTS, write_results
 from benchmarks.selection.contenders import CONTENDERS, Contender
 from benchmarks.selection.latency import measure_latencies
-from saccade.export.checkpoint import STATISTICS_NAME, load_checkpoint, save_checkpoint
+from saccade.export.acting import openvla_oft
 from saccade.export.families.openvla_oft import OpenVlaOft, initialise
 from saccade.export.families.openvla_oft_config import OftConfig
 from saccade.export.models.decoder import DecoderConfig
 from saccade.export.models.vision_transformer import VisionConfig
 from saccade.export.pipeline import ExportRequest, export_bundle
 from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.proto.statistics import STATISTICS_NAME
 from saccade.sim.provenance import provenance
 
 MINI = Path(str(files("saccade.sim") / "saccade_mini" / "checkpoint"))
@@ -62,7 +63,7 @@ def main(work: Path, rounds: int, threads: int, out: Path) -> None:
 
 
 def _config() -> OftConfig:
-    mini = load_checkpoint(MINI).config
+    mini = openvla_oft.load(MINI).model.config
     tower = VisionConfig(
         image_size=224, patch_size=14, width=384, depth=12, heads=6, mlp_dim=1536, final_norm=True
     )
@@ -89,9 +90,9 @@ def _config() -> OftConfig:
 
 def _checkpoint(path: Path) -> tuple[Path, int]:
     """Write the random model with saccade-mini's embodiment; return its folder and its number of parameters."""
-    mini = load_checkpoint(MINI)
+    mini = openvla_oft.load(MINI)
     model = initialise(OpenVlaOft(_config()), seed=0)
-    save_checkpoint(
+    openvla_oft.save_checkpoint(
         model,
         path,
         embodiment=mini.embodiment,

@@ -1,6 +1,6 @@
-"""Action tokens: the last ids of a vocabulary stand for bins of [-1, 1], and bins for physical units. NumPy only.
+"""Action tokens: the last ids of a vocabulary stand for bins of [-1, 1]. NumPy only.
 
-    token id -> bin = end - 1 - id -> centre of the bin, in [-1, 1] -> physical units of the data set
+    token id -> bin = end - 1 - id -> centre of the bin, in [-1, 1]
 
 Source:
     OpenVLA (2406.09246), ``OpenVLAForActionPrediction.predict_action``.
@@ -48,23 +48,3 @@ class ActionTokens:
             float64 of the same shape, in (-1, 1).
         """
         return self.centres[np.clip(self.end - 1 - ids, 0, self.edges - 2)]
-
-
-@dataclass(frozen=True)
-class ActionBounds:
-    """What the numbers of one data set mean.
-
-    Args:
-        low: Physical value of -1, for each dimension.
-        high: Physical value of 1.
-        mask: True = scaled; False = passed as it is (a gripper that is open or closed).
-    """
-
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    mask: tuple[bool, ...]
-
-    def physical(self, normalised: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Map ``(..., dim)`` from [-1, 1] to physical units."""
-        low, high = np.array(self.low), np.array(self.high)
-        return np.where(np.array(self.mask), 0.5 * (normalised + 1) * (high - low) + low, normalised)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Protocol
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from saccade.export.families.sequence import SequenceLayout
 from saccade.export.models.decoder import Decoder
+from saccade.export.models.vision_tower import VisionTower
 from saccade.export.models.vision_transformer import VisionTransformer
 from saccade.policies.base import Grid
 
@@ -16,7 +18,7 @@ class PerceivingFamily(Protocol):
     """What all families have: towers whose features become visual tokens in the sequence of a decoder."""
 
     @property
-    def towers(self) -> tuple[VisionTransformer, ...]:
+    def towers(self) -> tuple[VisionTower, ...]:
         """The vision towers, run block by block; their channels are concatenated for each patch."""
         ...
 
@@ -35,13 +37,26 @@ class PerceivingFamily(Protocol):
         """How visual tokens tile the views."""
         ...
 
+    def fit(self, pixels: Tensor) -> Tensor:
+        """Bring pixels ``(images, height, width, 3)``, 0 to 255, to the size that the towers take."""
+        ...
+
     @property
     def keeps_patches(self) -> bool:
         """Visual tokens are the towers' patches, one for one and in their order: then scores of patches are theirs."""
         ...
 
+    @property
+    def views_are_pictures(self) -> bool:
+        """The tokens of each view come from the patches of one picture alone: then a map of its patches is theirs."""
+        ...
+
     def arrange(self, features: Tensor) -> Tensor:
         """Make visual tokens ``(batch, visual, channels)`` of tower features ``(batch, patches, vision_width)``."""
+        ...
+
+    def arrange_signal(self, signal: Tensor) -> Tensor:
+        """Make what is known of visual tokens ``(batch, visual, channels)`` of what is known of their patches."""
         ...
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
@@ -49,8 +64,47 @@ class PerceivingFamily(Protocol):
         ...
 
 
-class SinglePassFamily(PerceivingFamily, Protocol):
-    """A family whose control step is one pass of one decoder: observation in, action chunk out."""
+class ActingFamily(PerceivingFamily, Protocol):
+    """A family whose control step is one graph: observation in, action chunk out, a policy's cuts in between."""
+
+    @property
+    def towers(self) -> tuple[VisionTransformer, ...]:
+        """The vision towers, as above."""
+        ...
+
+    @property
+    def projector(self) -> nn.Module:
+        """What brings one visual token from the towers to the decoder's width."""
+        ...
+
+    @property
+    def host_inputs(self) -> tuple[str, ...]:
+        """Names of what a control step takes from the host, in order: of those that the manifest's rules know."""
+        ...
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the pictures that the graph takes, pixels."""
+        ...
+
+    @property
+    def segments(self) -> Mapping[str, int]:
+        """Name to tokens of the whole sequence, in order: what the host lays mask and positions out over."""
+        ...
+
+    @property
+    def action_shape(self) -> tuple[int, int]:
+        """Actions in a chunk, and numbers in an action."""
+        ...
+
+    @property
+    def noise_dim(self) -> int:
+        """Numbers of noise for each action of a chunk; 0 = actions are not drawn out of noise."""
+        ...
+
+
+class SinglePassFamily(ActingFamily, Protocol):
+    """A family whose control step is one pass of one decoder."""
 
     def sequence_inputs(self, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return mask and positions, ``(batch, tokens)``, for text lengths int64 ``(batch,)``."""

@@ -18,6 +18,8 @@ class Deployment:
         max_text_tokens: Room for the user's text and what closes the prompt.
         before: Token ids before the first picture, with whatever begins a sequence.
         between: Token ids between two pictures.
+        state_dim: Numbers of proprioception that the robot has, of those that the model takes; None = all.
+        action_dim: Numbers of an action that the robot has, of those that the model gives; None = all.
         statistics_key: Data set of the checkpoint's statistics whose units actions are in; None = the only one.
     """
 
@@ -28,4 +30,6 @@ class Deployment:
     max_text_tokens: int = 64
     before: tuple[int, ...] = ()
     between: tuple[int, ...] = ()
+    state_dim: int | None = None
+    action_dim: int | None = None
     statistics_key: str | None = None

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from saccade.export.families.sequence import Sequence
 from saccade.export.models.decoder import MASKED_LOGIT, Decoder, DecoderLayer, Rotary
-from saccade.export.models.expert import Expert, LayerContext
+from saccade.export.models.expert import Expert, LayerContext, Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,30 +165,41 @@ class FlowModel(nn.Module, ABC):
         """Return what expert layer ``index`` makes of its prefix layer: here, joint attention over both."""
         return LayerContext(memory.key, memory.value, bias, rotary)
 
-    def denoise(self, x: Tensor, time: Tensor, observed: Observed) -> Tensor:
-        """Return the velocity of noisy actions.
+    def denoise(
+        self, x: Tensor, time: Tensor, observed: Observed, watch: Watch | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the velocity of noisy actions, and the states that it was read from.
 
         Args:
             x: float32 ``(batch, chunk, action_dim)``.
             time: The step's row of :attr:`time_constants`.
             observed: From :meth:`observe`.
+            watch: Told what each expert layer gave.
 
         Returns:
-            float32, the shape of ``x``.
+            float32, the shape of ``x``; ``(batch, chunk, expert_width)``.
         """
         tokens = self.embed_actions(x.to(self.action_out_proj.weight.dtype), time)
         lead = observed.lead
         suffix = tokens if lead is None else torch.cat([lead, tokens], dim=1)
-        states = self.expert(suffix, observed.contexts, self.modulations(time))
-        velocity: Tensor = self.action_out_proj(states if lead is None else states[:, lead.shape[1] :])
-        return velocity.float()
+        states = self.expert(suffix, observed.contexts, self.modulations(time), watch)
+        states = states if lead is None else states[:, lead.shape[1] :]
+        velocity: Tensor = self.action_out_proj(states)
+        return velocity.float(), states
+
+    def integrate(
+        self, noise: Tensor, observed: Observed, watch: Watch | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Integrate from noise to actions, and return the states of the last step too; arguments as above."""
+        x, step, states = noise, -1.0 / self.flow.steps, noise
+        for time in self.time_constants.unbind(0):
+            velocity, states = self.denoise(x, time, observed, watch)
+            x = x + step * velocity
+        return x, states
 
     def sample(self, noise: Tensor, observed: Observed) -> Tensor:
         """Integrate from noise, float32 ``(batch, chunk, action_dim)``, to normalised actions of the same shape."""
-        x, step = noise, -1.0 / self.flow.steps
-        for time in self.time_constants.unbind(0):
-            x = x + step * self.denoise(x, time, observed)
-        return x
+        return self.integrate(noise, observed)[0]
 
 
 def time_embeddings(flow: FlowConfig, width: int) -> Tensor:
@@ -221,13 +232,3 @@ def joint_bias(mask: Tensor, suffix_order: tuple[int, ...]) -> Tensor:
         dim=2,
     )
     return torch.where(seen, 0.0, MASKED_LOGIT).unsqueeze(1)
-
-
-def suffix_positions(mask: Tensor, suffix: int) -> Tensor:
-    """Return where ``suffix`` tokens stand behind the valid tokens of a whole prefix, int64 ``(batch, suffix)``.
-
-    Args:
-        mask: bool ``(batch, prefix)``, before a policy dropped any token.
-        suffix: How many.
-    """
-    return mask.sum(dim=1, keepdim=True) + torch.arange(suffix, device=mask.device)

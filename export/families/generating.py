@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from saccade.export.families.prompt_frame import NEWLINE, PromptFrame
 from saccade.export.families.sequence import SequenceLayout
 from saccade.export.models.decoder import Decoder, DecoderConfig
-from saccade.export.models.vision_transformer import VisionTransformer
+from saccade.export.models.vision_tower import VisionTower
 from saccade.policies.base import Grid
 
 
@@ -52,7 +52,7 @@ class GeneratingModel(nn.Module, ABC):
 
     @property
     @abstractmethod
-    def towers(self) -> tuple[VisionTransformer, ...]:
+    def towers(self) -> tuple[VisionTower, ...]:
         """The vision towers."""
 
     @property
@@ -60,18 +60,42 @@ class GeneratingModel(nn.Module, ABC):
     def grid(self) -> Grid:
         """How visual tokens tile the pictures."""
 
+    def fit(self, pixels: Tensor) -> Tensor:
+        """Return the pixels: pictures come in the towers' size."""
+        return pixels
+
     @property
     def keeps_patches(self) -> bool:
         """Visual tokens are the towers' patches, one for one and in their order."""
         return True
 
+    @property
+    def views_are_pictures(self) -> bool:
+        """The tokens of each view come from the patches of one picture alone, by :meth:`arrange_signal`."""
+        return self.keeps_patches
+
     def arrange(self, features: Tensor) -> Tensor:
         """``(batch, patches, vision_width)`` -> ``(batch, visual, channels)``; here every patch is a visual token."""
         return features
 
+    def arrange_signal(self, signal: Tensor) -> Tensor:
+        """``(batch, patches, channels)`` -> ``(batch, visual, channels)``: what is known of tokens from patches."""
+        return signal
+
     @abstractmethod
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
         """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``."""
+
+    def embed_deep(self, deep: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Return what the first decoder layers add to the visual tokens that they give, one tensor for each layer.
+
+        Args:
+            deep: Features of the tower's ``deep_blocks``, ``(batch, alive, vision_width)`` each; most have none.
+
+        Returns:
+            ``(batch, alive, width)`` each.
+        """
+        return deep
 
     @property
     def layout(self) -> SequenceLayout:

@@ -20,15 +20,19 @@ from saccade.export.families.llava_tiled import (
     TiledLlava,
     fit_frame,
     read_tower_and_text,
+    still_pictures,
     tiled_key_rules,
 )
 from saccade.export.families.prompt_frame import IMAGE, PromptFrame, frame_prompt, grid_items
 from saccade.export.loading.image_processor import read_image_processor
 from saccade.export.loading.json_fields import JsonFields, read_object
 from saccade.export.loading.vision_tower import CLIP
+from saccade.proto.errors import ExportError
 from saccade.proto.picture_fit import FitMethod, PictureFit, Resample
 
 MODEL_TYPE = "llava"
+PLACEHOLDERS = ("<video>",)
+"""What chat templates write for a picture or video, beside ``<image>``."""
 _DEFAULTS: dict[str, object] = {
     "vision_feature_layer": -2,
     "vision_feature_select_strategy": "default",
@@ -56,7 +60,14 @@ def read_config(folder: Path, deployment: Deployment) -> TiledConfig:
 
     Raises:
         CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
+        ExportError: The deployment asks for video, or for pictures of one size.
     """
+    still_pictures(deployment, "LLaVA-1.5")
+    if deployment.image_size is not None:
+        height, width = deployment.image_size
+        raise ExportError(
+            f"expected no image size, found {width}x{height}: LLaVA-1.5 takes pictures of any size."
+        )
     fields = JsonFields(read_object(folder, "config.json"), "config.json", _DEFAULTS)
     fields.expect("model_type", (MODEL_TYPE,))
     tower, text = read_tower_and_text(fields, read_image_processor(folder), _TOWER, "llama")
@@ -81,9 +92,9 @@ class Llava(TiledLlava):
         """They do."""
         return True
 
-    def arrange(self, features: Tensor) -> Tensor:
-        """Return the features: visual tokens are patches."""
-        return features
+    def arrange_signal(self, signal: Tensor) -> Tensor:
+        """Return the signal: visual tokens are patches."""
+        return signal
 
 
 def prompt(views: int) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from saccade.export.families.anyres import Size
+from saccade.export.families.deployment import Deployment
 from saccade.export.families.generating import GeneratingModel
 from saccade.export.families.prompt_frame import PromptFrame
 from saccade.export.loading.image_processor import ImageProcessor
@@ -20,7 +20,8 @@ from saccade.export.loading.vision_tower import read_tower, tower_fields, tower_
 from saccade.export.models.action_head import MlpProjector
 from saccade.export.models.vision_transformer import VisionConfig, VisionTransformer
 from saccade.policies.base import Grid
-from saccade.proto.errors import CheckpointError
+from saccade.proto.errors import CheckpointError, ExportError
+from saccade.proto.tiling import Size
 
 PINPOINTS = "image_grid_pinpoints"
 _BICUBIC = 3
@@ -47,7 +48,7 @@ class TiledConfig:
         """How visual tokens tile the blocks; one row of tokens where blocks differ."""
         if len(set(self.blocks)) == 1:
             return Grid(len(self.blocks), *self.blocks[0])
-        return Grid(1, 1, self.frame.visual)
+        return Grid(1, 1, self.frame.visual, irregular=True)
 
 
 class TiledLlava(GeneratingModel):
@@ -87,14 +88,30 @@ class TiledLlava(GeneratingModel):
         """They are reordered, and some are dropped or pooled."""
         return False
 
-    @abstractmethod
     def arrange(self, features: Tensor) -> Tensor:
         """Tower features of all patches ``(batch, patches, vision_width)`` -> ``(batch, visual, channels)``."""
+        return self.arrange_signal(features)
+
+    @abstractmethod
+    def arrange_signal(self, signal: Tensor) -> Tensor:
+        """``(batch, patches, channels)`` -> ``(batch, visual, channels)``: averaged where tokens are pooled."""
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
         """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``."""
         embedded: Tensor = self.projector(tower_tokens)
         return embedded
+
+
+def still_pictures(deployment: Deployment, family: str) -> None:
+    """Refuse video for a family that was not trained on it.
+
+    Raises:
+        ExportError: The deployment has frames.
+    """
+    if deployment.frames:
+        raise ExportError(
+            f"expected frames = 0, found {deployment.frames}: {family} takes still pictures; use LLaVA-OneVision."
+        )
 
 
 def take_patches(features: Tensor, patches: Sequence[int]) -> Tensor:

@@ -9,7 +9,6 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,24 +17,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saccade.export.families.action_tokens import ActionBounds, ActionTokens
+from saccade.export.families.action_tokens import ActionTokens
+from saccade.export.families.autoregressive import AutoregressiveModel
 from saccade.export.families.deployment import Deployment
-from saccade.export.families.generating import GeneratingModel, generate
-from saccade.export.families.prompt_frame import IMAGE, PromptFrame, frame_prompt, grid_items
+from saccade.export.families.prompt_frame import PromptFrame, frame_prompt, grid_items
 from saccade.export.loading import prismatic
-from saccade.export.loading.data_sets import read_data_set
+from saccade.export.loading.data_sets import Bounds, read_data_set
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.loading.text_decoder import TextModel
 from saccade.export.loading.torch_heads import head_steps
 from saccade.export.models.vision_backbone import VisionBackbone, vision_projector
 from saccade.export.models.vision_transformer import VisionConfig, VisionTransformer
 from saccade.policies.base import Grid
-from saccade.proto.errors import CheckpointError, InstructionError
+from saccade.proto.errors import CheckpointError
 
 MODEL_TYPE = prismatic.MODEL_TYPE
-PROMPT = "In: What action should the robot take to {instruction}?\nOut:"
-SPACE_ID = 29871
-"""Llama's lone space, which stood between prompt and first action in training."""
+PROMPT = "In: What action should the robot take to {instruction}?\nOut: "
+"""The published one; the space at its end becomes the lone space."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +46,15 @@ class OpenVlaConfig:
         frame: The prompt.
         tokens: Which token ids are actions.
         bounds: Of the data set whose actions are asked for.
+        pad_id: Fills a prompt on its right.
     """
 
     towers: tuple[VisionConfig, ...]
     text: TextModel
     frame: PromptFrame
     tokens: ActionTokens
-    bounds: ActionBounds
+    bounds: Bounds
+    pad_id: int
 
     @property
     def grid(self) -> Grid:
@@ -88,12 +88,7 @@ def read_config(folder: Path, deployment: Deployment) -> OpenVlaConfig:
             f"openvla: expected 1 view with BOS ({model.bos_id}) before it, found {deployment.views} views, "
             f"{list(deployment.before)} before and {list(deployment.between)} between them."
         )
-    bounds = ActionBounds(*read_data_set(folder, deployment.statistics_key).bounds("action", "q01", "q99"))
-    if deployment.max_text_tokens <= len(bounds.low):
-        raise CheckpointError(
-            f"openvla: max_text_tokens: expected room for a prompt and {len(bounds.low)} action tokens, found "
-            f"{deployment.max_text_tokens}."
-        )
+    bounds = read_data_set(folder, deployment.statistics_key).bounds("action", "q01", "q99")
     side = model.towers[0].side
     items = frame_prompt((model.bos_id,), [grid_items(side, side, newline=False)], ())
     return OpenVlaConfig(
@@ -102,6 +97,7 @@ def read_config(folder: Path, deployment: Deployment) -> OpenVlaConfig:
         PromptFrame(items, deployment.max_text_tokens),
         ActionTokens(model.action_end, model.action_edges),
         bounds,
+        model.pad_id,
     )
 
 
@@ -114,7 +110,7 @@ def key_rules(config: OpenVlaConfig) -> KeyRules:
     return prismatic.key_rules(config.towers, rules)
 
 
-class OpenVla(GeneratingModel):
+class OpenVla(AutoregressiveModel):
     """The model."""
 
     def __init__(self, config: OpenVlaConfig) -> None:
@@ -133,6 +129,18 @@ class OpenVla(GeneratingModel):
         """How visual tokens tile the picture."""
         return self.config.grid
 
+    @property
+    def action_dim(self) -> int:
+        """Numbers in an action, and tokens of an answer."""
+        return self.config.action_dim
+
+    @property
+    def token_values(self) -> NDArray[np.float32]:
+        """Centre of the bin of each token, float32 ``(vocab_size,)``; see :meth:`ActionTokens.normalised`."""
+        return self.config.tokens.normalised(np.arange(self.config.text.decoder.vocab_size)).astype(
+            np.float32
+        )
+
     def visual_tokens(self, images: Tensor) -> Tensor:
         """uint8 ``(batch, 1, height, width, 3)`` -> tower features ``(batch, visual, vision_width)``."""
         features: Tensor = self.vision_backbone(images.float().flatten(0, 1))
@@ -148,49 +156,3 @@ def build(config: OpenVlaConfig) -> OpenVla:
     """Return the model without its weights, on the meta device."""
     with torch.device("meta"):
         return OpenVla(config)
-
-
-def prompt(views: int) -> str:
-    """Return the text around the picture; the space at its end becomes the lone space, see :func:`close_prompt`."""
-    return IMAGE * views + PROMPT + " "
-
-
-def picture_size(config: OpenVlaConfig) -> tuple[int, int]:
-    """Return height and width of the picture that the graph takes, pixels."""
-    return config.towers[0].image_size, config.towers[0].image_size
-
-
-def prompt_text(instruction: str) -> str:
-    """Return the prompt of an instruction, which the published models know in lower case only."""
-    return PROMPT.format(instruction=instruction.strip().lower())
-
-
-def close_prompt(ids: Sequence[int]) -> tuple[int, ...]:
-    """End the tokens of a prompt (without BOS) in the lone space; without it the first action is wrong."""
-    return tuple(ids) if ids and ids[-1] == SPACE_ID else (*ids, SPACE_ID)
-
-
-def act(model: OpenVla, image: NDArray[np.uint8], ids: Sequence[int]) -> NDArray[np.float64]:
-    """Answer one observation, slowly: every token from the start.
-
-    Args:
-        model: The model.
-        image: uint8 ``(height, width, 3)``, RGB.
-        ids: Of :func:`prompt_text`, closed by :func:`close_prompt`.
-
-    Returns:
-        float64 ``(action_dim,)``, physical units.
-
-    Raises:
-        InstructionError: Prompt and answer are longer than the model has room for.
-    """
-    config = model.config
-    room = config.frame.max_text_tokens - config.action_dim
-    if len(ids) > room:
-        raise InstructionError(f"openvla: expected a prompt of at most {room} tokens, found {len(ids)}.")
-    padded = torch.zeros(1, config.frame.max_text_tokens, dtype=torch.int64)
-    padded[0, : len(ids)] = torch.tensor(ids)
-    with torch.no_grad():
-        visual = model.embed_visual(model.visual_tokens(torch.from_numpy(image)[None, None]))
-        said = generate(model, visual, padded, torch.tensor([len(ids)]), config.action_dim)
-    return config.bounds.physical(config.tokens.normalised(said[0].numpy()))

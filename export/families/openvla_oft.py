@@ -8,12 +8,13 @@ states that start at the last prompt token, shifted by one as in next-token pred
 Source:
     OpenVLA-OFT (2502.19645), moojink/openvla-oft 213c5ff. Deviation: the prompt is padded, with an explicit mask
     and explicit positions, so that every shape is static; padding changes no valid token. The prompt is what the
-    embodiment's template says: published checkpoints want lower case, which nothing here checks.
+    embodiment's template says; of published checkpoints the instruction goes into it in lower case.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import cast
 
@@ -79,6 +80,31 @@ class OpenVlaOft(nn.Module):
         """How visual tokens tile the views."""
         return self.config.grid
 
+    @property
+    def host_inputs(self) -> tuple[str, ...]:
+        """What a control step takes from the host."""
+        return ("images", "proprio", "token_ids", "attention_mask", "position_ids")
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the pictures, pixels."""
+        return self.config.image_size, self.config.image_size
+
+    @property
+    def segments(self) -> Mapping[str, int]:
+        """The whole sequence."""
+        return self.config.segments
+
+    @property
+    def action_shape(self) -> tuple[int, int]:
+        """Actions in a chunk, and numbers in an action."""
+        return self.config.chunk, self.config.action_dim
+
+    @property
+    def noise_dim(self) -> int:
+        """None: actions are regressed."""
+        return 0
+
     def visual_tokens(self, images: Tensor) -> Tensor:
         """Run the vision towers alone; their output may be cached while the rest trains.
 
@@ -92,14 +118,27 @@ class OpenVlaOft(nn.Module):
         tokens: Tensor = self.vision_backbone(images.float().flatten(0, 1))
         return tokens.reshape(images.shape[0], -1, tokens.shape[-1])
 
+    def fit(self, pixels: Tensor) -> Tensor:
+        """Return the pixels: pictures come in the towers' size."""
+        return pixels
+
     @property
     def keeps_patches(self) -> bool:
         """They do."""
         return True
 
+    @property
+    def views_are_pictures(self) -> bool:
+        """They are."""
+        return True
+
     def arrange(self, features: Tensor) -> Tensor:
         """Return the features: visual tokens are patches."""
         return features
+
+    def arrange_signal(self, signal: Tensor) -> Tensor:
+        """Return the signal, for the same reason."""
+        return signal
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
         """``(batch, visual tokens, vision_width)`` -> ``(batch, visual tokens, width)``."""
@@ -171,21 +210,8 @@ class OpenVlaOft(nn.Module):
         return self.forward_from_tower(tower_tokens, proprio, token_ids, attention_mask, position_ids).actions
 
     def sequence_inputs(self, text_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mask and positions for prompts of ``text_lengths`` valid tokens.
-
-        Args:
-            text_lengths: int64 ``(batch,)``, each in 1..max_text_tokens.
-
-        Returns:
-            attention_mask bool ``(batch, tokens)`` and position_ids int64 ``(batch, tokens)``: the running count
-            of valid tokens minus one, 0 at padding.
-        """
-        layout = self.layout
-        text = layout.span("text")
-        index = torch.arange(layout.tokens, device=text_lengths.device)
-        padding = (index >= text.start + text_lengths[:, None]) & (index < text.stop)
-        mask = ~padding
-        return mask, (mask.cumsum(dim=1) - 1) * mask
+        """Return mask and positions, see :meth:`SequenceLayout.host_inputs`."""
+        return self.layout.host_inputs(text_lengths)
 
 
 def initialise(model: OpenVlaOft, seed: int) -> OpenVlaOft:

@@ -23,7 +23,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tokenizers import Tokenizer
 from torch import Tensor
 
 from saccade.export.families.deployment import Deployment
@@ -40,8 +39,6 @@ _UNKNOWN_HEADS = {
     "noisy_action_projector": "a head that denoises actions",
     "vision_backbone": "towers that see the instruction (FiLM)",
 }
-_SPACE = "\N{LOWER ONE EIGHTH BLOCK}"
-"""How Llama's vocabulary writes the lone space, id 29871, which stood between prompt and actions in training."""
 
 
 @dataclass(frozen=True)
@@ -155,21 +152,6 @@ def scales(data_set: DataSet, robot: RobotSet | None) -> dict[str, dict[str, obj
         part: {"q01": [*bounds.low], "q99": [*bounds.high], "mask": [*bounds.mask]}
         for part, bounds in found.items()
     }
-
-
-def check_template(tokenizer: Tokenizer, template: str) -> None:
-    """Refuse a prompt that does not end in the lone space, if the vocabulary has it: actions would be wrong.
-
-    Raises:
-        CheckpointError: It does not.
-    """
-    space = tokenizer.token_to_id(_SPACE)
-    ids = tokenizer.encode(template.replace("{instruction}", "a"), add_special_tokens=False).ids
-    if space is not None and ids[-1:] != [space]:
-        raise CheckpointError(
-            f"embodiment.json: template: expected a prompt whose last token is the lone space, id {space}, found "
-            f"{ids[-1:]}; end it in 'Out: ', the space included."
-        )
 
 
 def _chunk(robot: RobotSet | None, chunk: int | None, action_dim: int, proprio_dim: int) -> int:

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from saccade.export.families.deployment import Deployment
+from saccade.export.families.flow_family import as_state
 from saccade.export.families.pi import PiModel
 from saccade.export.families.pi_checkpoint import PiConfig, pi_key_rules, read_pi_config
 from saccade.export.loading.key_rules import KeyRules
@@ -46,8 +47,18 @@ class Pi0(PiModel):
     def __init__(self, config: PiConfig) -> None:
         super().__init__(config, adaptive=False, suffix_order=(0, *[1] * config.flow.chunk))
         width = config.expert.width
-        self.state_proj = nn.Linear(config.state_dim, width)
+        self.state_proj = nn.Linear(config.state_width, width)
         self.action_time = ActionTimeMlp(config.flow.action_dim, width)
+
+    @property
+    def action_parts(self) -> tuple[nn.Module, ...]:
+        """What embeds noisy actions, and what reads velocities."""
+        return self.action_time, self.action_out_proj
+
+    @property
+    def state_part(self) -> nn.Linear:
+        """What embeds the robot's state."""
+        return self.state_proj
 
     def fold_time(self, embeddings: Tensor) -> Tensor:
         """Return what each step's time adds inside the MLP that embeds actions, ``(steps, expert_width)``."""
@@ -58,37 +69,10 @@ class Pi0(PiModel):
         tokens: Tensor = self.action_time(x, time)
         return tokens
 
-    def embed_state(self, state: Tensor) -> Tensor:
+    def embed_lead(self, state: Tensor | None) -> Tensor | None:
         """Normalised state, float32 ``(batch, state_dim)`` -> the suffix's first token ``(batch, 1, expert_width)``."""
-        token: Tensor = self.state_proj(state).unsqueeze(1)
-        return token
-
-    def forward(
-        self,
-        images: Tensor,
-        state: Tensor,
-        token_ids: Tensor,
-        mask: Tensor,
-        positions: Tensor,
-        suffix_positions: Tensor,
-        noise: Tensor,
-    ) -> Tensor:
-        """Run one control step with every visual token.
-
-        Args:
-            images: uint8 ``(batch, views, height, width, 3)``, RGB.
-            state: float32 ``(batch, state_dim)``, normalised.
-            token_ids: int64 ``(batch, max_text_tokens)``.
-            mask: As :meth:`sequence_inputs` gives it.
-            positions: The same.
-            suffix_positions: The same.
-            noise: float32 ``(batch, chunk, action_dim)``, standard normal.
-
-        Returns:
-            float32 ``(batch, chunk, action_dim)``, normalised actions.
-        """
-        memory = self.remember(self.perceive(images, token_ids, mask, positions))
-        return self.sample(noise, self.observe(memory, suffix_positions, self.embed_state(state)))
+        assert state is not None  # noqa: S101 - the host gives it
+        return as_state(self.state_proj, state)
 
 
 def build(config: PiConfig) -> Pi0:

@@ -3,7 +3,7 @@
     prefix: [visual: views * patches] [BOS, "Task: ..., State: 12 255 ...; / Action: ", padded on the right]
     suffix: [actions]             which see everything
 
-The prompt changes with every control step: see :mod:`saccade.export.families.pi_prompt`. All modulations follow from
+The prompt changes with every control step: see :mod:`saccade.proto.state_words`. All modulations follow from
 time alone and are constants here; the weights behind them are given up.
 
 Source:
@@ -42,12 +42,19 @@ def key_rules(config: PiConfig) -> KeyRules:
 class Pi05(PiModel):
     """The model."""
 
+    host_inputs = ("images", "token_ids", "attention_mask", "position_ids", "noise")
+
     def __init__(self, config: PiConfig) -> None:
         super().__init__(config, adaptive=True, suffix_order=(0,) * config.flow.chunk)
         width = config.expert.width
         self.action_in_proj = nn.Linear(config.flow.action_dim, width)
         self.time_mlp_in = nn.Linear(width, width)
         self.time_mlp_out = nn.Linear(width, width)
+
+    @property
+    def action_parts(self) -> tuple[nn.Module, ...]:
+        """What embeds noisy actions, and what reads velocities."""
+        return self.action_in_proj, self.action_out_proj
 
     def fold_time(self, embeddings: Tensor) -> Tensor:
         """Return each step's modulations of every norm, ``(steps, norms, 3, expert_width)``."""
@@ -64,31 +71,6 @@ class Pi05(PiModel):
     def modulations(self, time: Tensor) -> Tensor:
         """Return the row as it is: modulations of every norm."""
         return time
-
-    def forward(
-        self,
-        images: Tensor,
-        token_ids: Tensor,
-        mask: Tensor,
-        positions: Tensor,
-        suffix_positions: Tensor,
-        noise: Tensor,
-    ) -> Tensor:
-        """Run one control step with every visual token.
-
-        Args:
-            images: uint8 ``(batch, views, height, width, 3)``, RGB.
-            token_ids: int64 ``(batch, max_text_tokens)``; the state is in it.
-            mask: As :meth:`sequence_inputs` gives it.
-            positions: The same.
-            suffix_positions: The same.
-            noise: float32 ``(batch, chunk, action_dim)``, standard normal.
-
-        Returns:
-            float32 ``(batch, chunk, action_dim)``, normalised actions.
-        """
-        memory = self.remember(self.perceive(images, token_ids, mask, positions))
-        return self.sample(noise, self.observe(memory, suffix_positions))
 
 
 def build(config: PiConfig) -> Pi05:

@@ -73,8 +73,11 @@ class PiConfig:
         tower: SigLIP, read after its final norm.
         prefix: Gemma, bidirectional, without its final norm.
         expert: The smaller Gemma, of the same heads.
-        flow: How actions come out of noise.
-        state_dim: Numbers of proprioception, padding included; π0.5 takes it as text.
+        flow: How actions come out of noise; its ``action_dim`` is the model's width.
+        state_width: Numbers of proprioception, zeros after the robot's included; π0.5 takes it as text.
+        state_dim: Numbers of proprioception that the robot has.
+        action_dim: Numbers of an action that the robot has.
+        camera: Height and width of the pictures as they come, pixels.
         views: Cameras, absent ones included.
         max_text_tokens: Length of the padded prompt, BOS included.
     """
@@ -83,7 +86,10 @@ class PiConfig:
     prefix: DecoderConfig
     expert: DecoderConfig
     flow: FlowConfig
+    state_width: int
     state_dim: int
+    action_dim: int
+    camera: tuple[int, int]
     views: int
     max_text_tokens: int
 
@@ -95,6 +101,12 @@ class PiConfig:
                     f"config.json: expected one attention for prefix and expert, found {name} {ours} and {theirs}; "
                     "correct the one that the weights do not have."
                 )
+        for name, used, width in (
+            ("state", self.state_dim, self.state_width),
+            ("action", self.action_dim, self.flow.action_dim),
+        ):
+            if not 1 <= used <= width:
+                raise CheckpointError(f"config.json: {name}: expected 1 to {width} numbers, found {used}.")
         if self.expert.width % 2:
             raise CheckpointError(
                 f"config.json: expected an even expert width, half sines and half cosines of time, found "
@@ -136,18 +148,23 @@ def read_pi_config(folder: Path, deployment: Deployment, family: str) -> PiConfi
     vlm.expect("model_type", ("paligemma",))
     tower = tower_fields(vlm, "vision_config", {**TOWER, "image_size": _image_size(fields)})
     mean, std = _pixel_scale(folder)
+    vision = read_tower(tower, read_block=-1, final_norm=True, mean=mean, std=std)
+    width = fields.take("max_action_dim", int)
     return PiConfig(
-        tower=read_tower(tower, read_block=-1, final_norm=True, mean=mean, std=std),
+        tower=vision,
         prefix=replace(_gemma(vlm, "text_config", fields.take("paligemma_variant", str)), final_norm=False),
         expert=_gemma(fields, "dit_config", fields.take("action_expert_variant", str)),
         flow=FlowConfig(
             chunk=fields.take("chunk_size", int),
-            action_dim=fields.take("max_action_dim", int),
+            action_dim=width,
             steps=fields.take("num_inference_steps", int),
             min_period=fields.take("min_period", float),
             max_period=fields.take("max_period", float),
         ),
-        state_dim=fields.take("max_state_dim", int),
+        state_width=(state_width := fields.take("max_state_dim", int)),
+        state_dim=state_width if deployment.state_dim is None else deployment.state_dim,
+        action_dim=width if deployment.action_dim is None else deployment.action_dim,
+        camera=deployment.image_size or (vision.image_size,) * 2,
         views=deployment.views,
         max_text_tokens=deployment.max_text_tokens,
     )
@@ -189,7 +206,6 @@ def _read_fields(folder: Path, family: str) -> JsonFields:
     for name in ("model_type", "type"):
         fields.expect(name, (family,))
     fields.expect("n_obs_steps", (1,))
-    fields.expect("use_relative_actions", (False,))  # the robot would have to add its state to what comes out
     return fields
 
 

@@ -18,24 +18,32 @@ import torch
 
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.qwen_vl import (
-    MARKS,
-    PIXELS,
-    QwenVl,
+    PLACEHOLDERS,
     QwenVlConfig,
     VisualRun,
-    assemble,
+    build,
+    chat_prompt,
+    picture_fit,
     picture_size,
-    pixel_budget,
     qwen_key_rules,
-    read_processor,
-    read_text,
-    read_tower,
-    token_side,
+    video_spec,
 )
-from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.families.qwen_vl_config import MARKS, assemble, open_files, read_text, read_tower
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.loading.smart_resize import smart_resize
 from saccade.export.loading.text_decoder import TEXT_MODELS, text_fields
+
+__all__ = [
+    "MODEL_TYPE",
+    "PLACEHOLDERS",
+    "build",
+    "key_rules",
+    "picture_fit",
+    "picture_size",
+    "prompt",
+    "read_config",
+    "video_spec",
+]
 
 MODEL_TYPE = "qwen2_5_vl"
 _TEXT = "qwen2_5_vl_text"
@@ -72,19 +80,20 @@ def read_config(folder: Path, deployment: Deployment) -> QwenVlConfig:
         CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
         ExportError: The deployment leaves the size of pictures open, or they are too elongated.
     """
-    fields = JsonFields(read_object(folder, "config.json"), "config.json", _DEFAULTS)
-    fields.expect("model_type", (MODEL_TYPE,))
-    vision = fields.child("vision_config", _TOWER)
-    processor = read_processor(folder, deployment)
-    side = token_side(vision, processor)
-    budget = pixel_budget(processor, _VIDEO_PIXELS if deployment.frames else PIXELS)
-    tower = read_tower(
-        vision,
-        processor,
+    files = open_files(
+        folder,
         deployment,
-        smart_resize(*picture_size(deployment), factor=side, **budget),
+        model_type=MODEL_TYPE,
+        defaults=_DEFAULTS,
+        tower=_TOWER,
+        video_pixels=_VIDEO_PIXELS,
+    )
+    fields, vision = files.fields, files.vision
+    tower = read_tower(
+        files,
+        smart_resize(*files.camera, factor=files.side, **files.budget),
         gated=True,
-        window=vision.take("window_size", int) // side,
+        window=vision.take("window_size", int) // files.side,
         full_blocks=vision.items("fullatt_block_indexes", int),
     )
     has_own = fields.has("text_config")
@@ -96,7 +105,7 @@ def read_config(folder: Path, deployment: Deployment) -> QwenVlConfig:
     )
     seconds = tower.patch_frames / deployment.frames_per_second
     times = clip_times(tower.clips, seconds, vision.take("tokens_per_second", int))
-    return assemble(fields, tower, text, deployment, [VisualRun((), times)])
+    return assemble(files, tower, text, [VisualRun((), times)])
 
 
 def clip_times(clips: int, seconds: float, tokens_per_second: int) -> tuple[int, ...]:
@@ -123,7 +132,6 @@ def key_rules(config: QwenVlConfig) -> KeyRules:
     )
 
 
-def build(config: QwenVlConfig) -> QwenVl:
-    """Return the model without its weights, on the meta device."""
-    with torch.device("meta"):
-        return QwenVl(config)
+def prompt(views: int) -> str:
+    """Return the text around ``views`` pictures that the published chat template writes."""
+    return chat_prompt(views, system="You are a helpful assistant.")

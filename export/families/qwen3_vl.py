@@ -8,42 +8,54 @@ that the first decoder layers give, one layer for each.
 
 Source:
     Qwen3-VL (2511.21631) as in transformers' ``Qwen3VLForConditionalGeneration``, 5.23. Fixed here: the number of
-    pictures, their size, and the prompt frame; pictures come resized to ``tower.picture_size``.
+    pictures, their size, and the prompt frame; pictures come resized to ``tower.picture_size``. Deviation: the
+    processor of transformers 5.12 to 5.23 leaves one more pair of marks around a whole video, which that of 4.57, with
+    which the model came, replaced by those of its clips; we do as 4.57.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
 
 from saccade.export.families.deployment import Deployment
-from saccade.export.families.generating import SequenceInputs
 from saccade.export.families.qwen_vl import (
-    MARKS,
-    PIXELS,
-    QwenVl,
+    PLACEHOLDERS,
     QwenVlConfig,
     VisualRun,
-    assemble,
+    build,
+    chat_prompt,
+    picture_fit,
     picture_size,
-    pixel_budget,
-    position_side,
     qwen_key_rules,
-    read_processor,
+    video_spec,
+)
+from saccade.export.families.qwen_vl_config import (
+    MARKS,
+    assemble,
+    open_files,
+    position_side,
     read_text,
     read_tower,
-    token_side,
 )
-from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.loading.json_fields import JsonFields
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.loading.smart_resize import smart_resize, smart_resize_video
 from saccade.export.loading.text_decoder import text_fields
-from saccade.export.models.qwen_vision import PatchMerger
-from saccade.proto.errors import CheckpointError, ExportError
+from saccade.proto.errors import CheckpointError
+
+__all__ = [
+    "MODEL_TYPE",
+    "PLACEHOLDERS",
+    "build",
+    "key_rules",
+    "picture_fit",
+    "picture_size",
+    "prompt",
+    "read_config",
+    "video_spec",
+]
 
 MODEL_TYPE = "qwen3_vl"
 _TEXT = "qwen3_vl_text"
@@ -80,29 +92,33 @@ def read_config(folder: Path, deployment: Deployment) -> QwenVlConfig:
         CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
         ExportError: The deployment leaves the size of pictures open, they are too elongated, or too few for a video.
     """
-    fields = JsonFields(read_object(folder, "config.json"), "config.json", _DEFAULTS)
-    fields.expect("model_type", (MODEL_TYPE,))
-    vision = fields.child("vision_config", _TOWER)
-    processor = read_processor(folder, deployment)
-    side, patch_frames = token_side(vision, processor), vision.take("temporal_patch_size", int)
-    budget = pixel_budget(processor, _VIDEO_PIXELS if deployment.frames else PIXELS)
-    came = picture_size(deployment)
+    files = open_files(
+        folder,
+        deployment,
+        model_type=MODEL_TYPE,
+        defaults=_DEFAULTS,
+        tower=_TOWER,
+        video_pixels=_VIDEO_PIXELS,
+    )
+    patch_frames, cutting = (
+        files.vision.take("temporal_patch_size", int),
+        {"factor": files.side, **files.budget},
+    )
     if deployment.frames:
-        size = smart_resize_video(deployment.frames, *came, patch_frames=patch_frames, factor=side, **budget)
+        size = smart_resize_video(deployment.frames, *files.camera, patch_frames=patch_frames, **cutting)
         runs = [VisualRun(stamp, (0,)) for stamp in timestamps(folder, deployment, patch_frames)]
     else:
-        size, runs = smart_resize(*came, factor=side, **budget), [VisualRun((), (0,))]
-    text = read_text(text_fields(fields, "text_config", _TEXT), _TEXT, sections=_SECTIONS, interleaved=True)
+        size, runs = smart_resize(*files.camera, **cutting), [VisualRun((), (0,))]
+    fields = text_fields(files.fields, "text_config", _TEXT)
+    text = read_text(fields, _TEXT, sections=_SECTIONS, interleaved=True)
     tower = read_tower(
-        vision,
-        processor,
-        deployment,
+        files,
         size,
         gated=False,
-        position_side=position_side(vision),
-        deep_blocks=_deep_blocks(vision, text.decoder.layers),
+        position_side=position_side(files.vision),
+        deep_blocks=_deep_blocks(files.vision, text.decoder.layers),
     )
-    return assemble(fields, tower, text, deployment, runs)
+    return assemble(files, tower, text, runs)
 
 
 def timestamps(folder: Path, deployment: Deployment, patch_frames: int) -> list[tuple[int, ...]]:
@@ -143,65 +159,9 @@ def key_rules(config: QwenVlConfig) -> KeyRules:
     )
 
 
-class Qwen3Vl(QwenVl):
-    """The model."""
-
-    def __init__(self, config: QwenVlConfig) -> None:
-        super().__init__(config)
-        tower = config.tower
-        self.deep_projectors = nn.ModuleList(PatchMerger(tower, tower.token_width) for _ in tower.deep_blocks)
-
-    def embed_deep(self, deep: Sequence[Tensor]) -> tuple[Tensor, ...]:
-        """Return what the first decoder layers are given beside: features of tower blocks through their mergers.
-
-        Args:
-            deep: ``TowerFeatures.deep``, all visual tokens or those alive: ``(batch, alive, token_width)`` each.
-
-        Returns:
-            ``(batch, alive, width)`` each: the first for the output of decoder layer 0.
-        """
-        return tuple(merge(x) for merge, x in zip(self.deep_projectors, deep, strict=True))
-
-    def add_deep(self, hidden: Tensor, addition: Tensor) -> Tensor:
-        """Add ``(batch, alive, width)`` to the visual tokens of ``(batch, tokens, width)``, all of which are alive."""
-        layout = self.layout.with_visual(addition.shape[1])
-        return layout.replace_visual(hidden, layout.take(hidden, "visual") + addition)
-
-    def run(self, embeddings: Tensor, inputs: SequenceInputs, deep: Sequence[Tensor] = ()) -> Tensor:
-        """Run the whole decoder.
-
-        Args:
-            embeddings: ``(batch, tokens, width)``.
-            inputs: Of the same tokens.
-            deep: From :meth:`embed_deep`, of the visual tokens that ``embeddings`` has.
-
-        Returns:
-            Final states, ``(batch, tokens, width)``.
-
-        Raises:
-            ExportError: ``deep`` is not complete.
-        """
-        if len(deep) != len(self.deep_projectors):
-            raise ExportError(
-                f"expected features of {len(self.deep_projectors)} tower blocks, found {len(deep)}; pass what "
-                "embed_deep gives."
-            )
-        decoder = self.decoder
-        rotary = decoder.rotary(inputs.positions)
-        bias = decoder.attention_bias(inputs.mask, inputs.order, inputs.order)
-        hidden = embeddings
-        for index, layer in enumerate(decoder.layers):
-            hidden = layer(hidden, rotary, bias).hidden
-            if index < len(deep):
-                hidden = self.add_deep(hidden, deep[index])
-        final: Tensor = decoder.norm(hidden)
-        return final
-
-
-def build(config: QwenVlConfig) -> Qwen3Vl:
-    """Return the model without its weights, on the meta device."""
-    with torch.device("meta"):
-        return Qwen3Vl(config)
+def prompt(views: int) -> str:
+    """Return the text around ``views`` pictures that the published chat template writes."""
+    return chat_prompt(views, system=None)
 
 
 def _deep_blocks(fields: JsonFields, layers: int) -> tuple[int, ...]:

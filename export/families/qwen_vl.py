@@ -1,39 +1,30 @@
-"""What Qwen2.5-VL and Qwen3-VL share: their towers' configuration, positions in three axes, and the model around both.
+"""The model that Qwen2.5-VL and Qwen3-VL share: a tower, mergers, a decoder with positions in three axes.
 
-[fixed: what precedes, vision marks, timestamps] [visual: merged patches] [question, padded on its right]
+    [fixed: what precedes, vision marks, timestamps] [visual: merged patches] [question, padded on its right]
+
+*Deep stack* (Qwen3-VL): features of some tower blocks, each through a merger of its own, are added to the visual tokens
+that the first decoder layers give, one layer for each.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from math import isqrt
-from pathlib import Path
-from typing import Any, NamedTuple, cast
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from saccade.export.families.deployment import Deployment
 from saccade.export.families.generating import GeneratingModel, SequenceInputs
-from saccade.export.families.prompt_frame import VISUAL_TOKEN, Item, PromptFrame, frame_prompt, grid_items
-from saccade.export.loading.image_processor import NAMES, ImageProcessor, read_image_processor
-from saccade.export.loading.json_fields import JsonFields
+from saccade.export.families.prompt_frame import IMAGE, VISUAL_TOKEN, PromptFrame
 from saccade.export.loading.key_rules import KeyRules, Renames
-from saccade.export.loading.text_decoder import TextModel, read_text_model
+from saccade.export.loading.text_decoder import TextModel
 from saccade.export.models.qwen_patches import QwenVisionConfig
 from saccade.export.models.qwen_vision import PatchMerger, QwenVisionTower, TowerFeatures
-from saccade.export.models.vision_transformer import VisionTransformer
 from saccade.policies.base import Grid
-from saccade.proto.errors import CheckpointError, ExportError
-
-MARKS: Mapping[str, object] = {"vision_start_token_id": 151652, "vision_end_token_id": 151653}
-"""Tokens around every picture; the defaults of both configuration classes."""
-PIXELS: Mapping[str, object] = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
-"""Pixels of a picture, at least and at most: the defaults of the image processor's class."""
-_VIDEO_NAMES = ("video_preprocessor_config.json", *NAMES)
-_ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
-_CHANNELS = 3
+from saccade.proto.errors import ExportError
+from saccade.proto.picture_fit import FitMethod, PictureFit, Resample
+from saccade.proto.video_spec import FrameSampling, VideoSpec
 
 
 class VisualRun(NamedTuple):
@@ -48,7 +39,13 @@ class VisualRun(NamedTuple):
     times: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+START, END = "<|vision_start|>", "<|vision_end|>"
+"""Marks around every picture; a prompt's frame has them, so its text need not."""
+PLACEHOLDERS = tuple(f"{START}{pad}{END}" for pad in ("<|image_pad|>", "<|video_pad|>", IMAGE))
+"""What chat templates write for a picture or video, and what a person may."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class QwenVlConfig:
     """Everything that shapes weights and graph.
 
@@ -58,6 +55,9 @@ class QwenVlConfig:
         views: Pictures, or videos, of one question.
         times: Of a :class:`VisualRun`.
         frame: The prompt.
+        camera: Height and width of pictures as they come, pixels.
+        resample: How they are resized.
+        frames_per_second: Of the videos.
     """
 
     tower: QwenVisionConfig
@@ -65,6 +65,9 @@ class QwenVlConfig:
     views: int
     times: tuple[int, ...]
     frame: PromptFrame
+    camera: tuple[int, int]
+    resample: Resample
+    frames_per_second: float
 
     @property
     def grid(self) -> Grid:
@@ -106,203 +109,6 @@ def prompt_positions(
     return places + [(place,) * 3 for place in range(start, start + frame.max_text_tokens)]
 
 
-def read_processor(folder: Path, deployment: Deployment) -> ImageProcessor:
-    """Read how pictures, or the frames of a video, are prepared.
-
-    Raises:
-        CheckpointError: It is missing, or asks for what is not known here.
-    """
-    if deployment.frames:
-        processor = read_image_processor(folder, _VIDEO_NAMES, "video_processor")
-    else:
-        processor = read_image_processor(folder)
-    if len(processor.mean) != _CHANNELS or len(processor.std) != _CHANNELS:
-        raise CheckpointError(
-            f"expected image mean and std of three channels, found {processor.mean} and {processor.std}."
-        )
-    for name, accepted in (
-        ("do_resize", (True,)),
-        ("rescale_factor", (1 / 255,)),
-        ("cap_pixels_per_frame", (False,)),
-    ):
-        processor.fields.expect(name, accepted)
-    return processor
-
-
-def pixel_budget(processor: ImageProcessor, defaults: Mapping[str, object]) -> dict[str, int]:
-    """Return the fewest and the most pixels after resizing; older files have names of their own for them."""
-    size = processor.fields.child("size", defaults)
-    return {
-        ours: processor.fields.take(old, int) if processor.fields.has(old) else size.take(new, int)
-        for ours, old, new in (
-            ("least", "min_pixels", "shortest_edge"),
-            ("most", "max_pixels", "longest_edge"),
-        )
-    }
-
-
-def picture_size(deployment: Deployment) -> tuple[int, int]:
-    """Return height and width of the pictures as they come.
-
-    Raises:
-        ExportError: The deployment leaves them open.
-    """
-    if deployment.image_size is None:
-        raise ExportError(
-            "expected image_size in the deployment, found none: this family takes pictures of any size, but a graph "
-            "has one; give the camera's height and width."
-        )
-    return deployment.image_size
-
-
-def token_side(fields: JsonFields, processor: ImageProcessor) -> int:
-    """Return the side of a visual token, pixels.
-
-    Raises:
-        CheckpointError: Tower and image processor cut pictures differently.
-    """
-    patch, merge = fields.take("patch_size", int), fields.take("spatial_merge_size", int)
-    for name, accepted in (
-        ("patch_size", patch),
-        ("merge_size", merge),
-        ("temporal_patch_size", fields.take("temporal_patch_size", int)),
-    ):
-        processor.fields.expect(name, (accepted,))
-    return patch * merge
-
-
-def read_tower(
-    fields: JsonFields,
-    processor: ImageProcessor,
-    deployment: Deployment,
-    size: tuple[int, int],
-    **switches: Any,
-) -> QwenVisionConfig:
-    """Read a tower's configuration.
-
-    Args:
-        fields: The object ``vision_config``.
-        processor: Of its pictures.
-        deployment: How it will be used.
-        size: Height and width of the pictures after resizing.
-        switches: Of the family.
-
-    Raises:
-        CheckpointError: A field is of the wrong kind, or asks for what is not known here.
-    """
-    for name in ("in_channels", "in_chans"):
-        fields.expect(name, (_CHANNELS,))
-    kind = fields.take("hidden_act", str)
-    if kind not in _ACTIVATIONS:
-        raise CheckpointError(f"hidden_act: expected one of {', '.join(_ACTIVATIONS)}, found {kind!r}.")
-    width, heads = fields.take("hidden_size", int), fields.take("num_heads", int)
-    if width % (4 * heads):
-        raise CheckpointError(
-            f"vision_config: hidden_size: expected a multiple of 4 times num_heads = {heads}, found {width}."
-        )
-    rope = fields.child("rope_parameters", {"rope_theta": 1e4})
-    rope.expect("rope_type", ("axial",))
-    patch = fields.take("patch_size", int)
-    return QwenVisionConfig(
-        rows=size[0] // patch,
-        columns=size[1] // patch,
-        frames=deployment.frames,
-        patch_size=patch,
-        patch_frames=fields.take("temporal_patch_size", int),
-        merge_size=fields.take("spatial_merge_size", int),
-        width=width,
-        depth=fields.take("depth", int),
-        heads=heads,
-        mlp_dim=fields.take("intermediate_size", int),
-        out_width=fields.take("out_hidden_size", int),
-        activation=_ACTIVATIONS[kind],
-        rope_theta=rope.take("rope_theta", float),
-        pixel_mean=processor.mean,
-        pixel_std=processor.std,
-        **switches,
-    )
-
-
-def position_side(fields: JsonFields) -> int:
-    """Return the side of the learned position table.
-
-    Raises:
-        CheckpointError: It is no square.
-    """
-    places = fields.take("num_position_embeddings", int)
-    if isqrt(places) ** 2 != places:
-        raise CheckpointError(f"num_position_embeddings: expected a square number, found {places}.")
-    return isqrt(places)
-
-
-def read_text(
-    fields: JsonFields, model_type: str, *, sections: tuple[int, ...], interleaved: bool
-) -> TextModel:
-    """Read the language model with positions in three axes.
-
-    Args:
-        fields: Of the text model.
-        model_type: As in :func:`read_text_model`.
-        sections: What the class assumes where the file names no sections.
-        interleaved: How the family's axes share the frequencies.
-
-    Raises:
-        CheckpointError: As :func:`read_text_model`; or sections do not fit.
-    """
-    text = read_text_model(fields, model_type)
-    name = "rope_parameters" if fields.has("rope_parameters") else "rope_scaling"
-    rope = fields.child(name, {"mrope_section": sections})
-    rope.expect("mrope_interleaved", (interleaved,))
-    found, half = rope.items("mrope_section", int), text.decoder.head_dim // 2
-    if len(found) != 3 or sum(found) != half:
-        raise CheckpointError(
-            f"{name}: mrope_section: expected three numbers that add up to {half}, half of a head's channels, found "
-            f"{list(found)}."
-        )
-    return replace(text, decoder=replace(text.decoder, rope_sections=found, rope_interleaved=interleaved))
-
-
-def assemble(
-    fields: JsonFields,
-    tower: QwenVisionConfig,
-    text: TextModel,
-    deployment: Deployment,
-    runs: Sequence[VisualRun],
-) -> QwenVlConfig:
-    """Put a configuration together.
-
-    Args:
-        fields: Of ``config.json``.
-        tower: Its tower.
-        text: Its language model.
-        deployment: How it will be used.
-        runs: Of one picture or video.
-
-    Raises:
-        CheckpointError: The parts do not fit.
-    """
-    if tower.out_width != text.decoder.width:
-        raise CheckpointError(
-            f"vision_config: out_hidden_size: expected {text.decoder.width} as the language model's hidden_size, found "
-            f"{tower.out_width}."
-        )
-    begin, end = (fields.take(name, int) for name in MARKS)
-    picture: list[Item] = []
-    for run in runs:
-        visual = grid_items(len(run.times) * tower.token_rows, tower.token_columns, newline=False)
-        picture += [*run.before, begin, *visual, end]
-    prompt = frame_prompt(deployment.before, [picture] * deployment.views, deployment.between)
-    frame = PromptFrame(prompt, deployment.max_text_tokens)
-    tokens = sum(frame.segments.values())
-    if text.most_tokens is not None and tokens > text.most_tokens:
-        raise CheckpointError(
-            f"sliding_window: expected room for the {tokens} tokens of this deployment, found {text.most_tokens}; use "
-            "fewer pictures, smaller ones, or a checkpoint without a window."
-        )
-    tied = text.is_tied or fields.take("tie_word_embeddings", bool)
-    return QwenVlConfig(tower, replace(text, is_tied=tied), deployment.views, runs[0].times, frame)
-
-
 def qwen_key_rules(config: QwenVlConfig, mergers: Renames) -> KeyRules:
     """Return how stored weights come to our names, as the Hub has them and as transformers writes them.
 
@@ -323,7 +129,7 @@ def qwen_key_rules(config: QwenVlConfig, mergers: Renames) -> KeyRules:
 
 
 class QwenVl(GeneratingModel):
-    """Tower, merger and decoder.
+    """Tower, mergers and decoder.
 
     Args:
         config: The family's.
@@ -334,12 +140,14 @@ class QwenVl(GeneratingModel):
         self.config = config
         self.positions = config.positions
         self.vision = QwenVisionTower(config.tower)
-        self.projector = PatchMerger(config.tower, config.tower.width)
+        tower = config.tower
+        self.projector = PatchMerger(tower, tower.width)
+        self.deep_projectors = nn.ModuleList(PatchMerger(tower, tower.token_width) for _ in tower.deep_blocks)
 
     @property
-    def towers(self) -> tuple[VisionTransformer, ...]:
-        """The one tower; it is run like a ``VisionTransformer``, block by block."""
-        return cast("tuple[VisionTransformer, ...]", (self.vision,))
+    def towers(self) -> tuple[QwenVisionTower, ...]:
+        """The one tower."""
+        return (self.vision,)
 
     @property
     def grid(self) -> Grid:
@@ -350,6 +158,11 @@ class QwenVl(GeneratingModel):
     def keeps_patches(self) -> bool:
         """No: a visual token is a square of patches."""
         return False
+
+    @property
+    def views_are_pictures(self) -> bool:
+        """They are pictures, or clips."""
+        return True
 
     @property
     def first_position(self) -> int:
@@ -370,17 +183,89 @@ class QwenVl(GeneratingModel):
         shape = (images.shape[0], -1, self.config.tower.token_width)
         return TowerFeatures(last.reshape(shape), tuple(x.reshape(shape) for x in deep))
 
-    def visual_tokens(self, images: Tensor) -> Tensor:
-        """Return the last features alone; arguments as :meth:`features`."""
-        return self.features(images).last
-
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
         """``(batch, alive, token_width)`` -> ``(batch, alive, width)``."""
         embedded: Tensor = self.projector(tower_tokens)
         return embedded
+
+    def embed_deep(self, deep: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """``TowerFeatures.deep``, ``(batch, alive, token_width)`` each, through their mergers."""
+        return tuple(merge(x) for merge, x in zip(self.deep_projectors, deep, strict=True))
+
+    def arrange_signal(self, signal: Tensor) -> Tensor:
+        """``(batch, patches, channels)``, patches as they lie in the tower -> means ``(batch, visual, channels)``."""
+        tower = self.config.tower
+        clips = signal.reshape(-1, tower.rows * tower.columns, signal.shape[-1])
+        patches = self.vision.finish(clips).unflatten(-1, (tower.merge_size**2, -1))
+        return patches.mean(dim=-2).reshape(signal.shape[0], -1, signal.shape[-1])
 
     def sequence_inputs(self, text_lengths: Tensor) -> SequenceInputs:
         """Return mask, positions ``(batch, 3, tokens)`` and order for texts of int64 ``(batch,)`` valid tokens."""
         inputs = super().sequence_inputs(text_lengths)
         positions = torch.tensor(self.positions, device=text_lengths.device)
         return inputs._replace(positions=positions * inputs.mask.unsqueeze(1))
+
+    def run(self, embeddings: Tensor, inputs: SequenceInputs, deep: Sequence[Tensor] = ()) -> Tensor:
+        """Run the whole decoder.
+
+        Args:
+            embeddings: ``(batch, tokens, width)``.
+            inputs: Of the same tokens.
+            deep: From :meth:`embed_deep`, of the visual tokens that ``embeddings`` has.
+
+        Returns:
+            Final states, ``(batch, tokens, width)``.
+
+        Raises:
+            ExportError: ``deep`` is not complete.
+        """
+        if len(deep) != len(self.deep_projectors):
+            raise ExportError(
+                f"expected features of {len(self.deep_projectors)} tower blocks, found {len(deep)}; pass what "
+                "embed_deep gives."
+            )
+
+        def deepen(index: int, hidden: Tensor) -> Tensor:
+            if index >= len(deep):
+                return hidden
+            return self.layout.with_visual(deep[index].shape[1]).add_visual(hidden, deep[index])
+
+        return self.decoder(embeddings, inputs.mask, inputs.positions, inputs.order, deepen)
+
+
+def build(config: QwenVlConfig) -> QwenVl:
+    """Return the model without its weights, on the meta device."""
+    with torch.device("meta"):
+        return QwenVl(config)
+
+
+def chat_prompt(views: int, *, system: str | None) -> str:
+    """Return a conversation's text around ``views`` pictures, as the published chat templates write it.
+
+    Args:
+        views: Pictures or videos; the vision marks around each come with it.
+        system: What the system says; None = nothing.
+    """
+    opening = "" if system is None else f"<|im_start|>system\n{system}<|im_end|>\n"
+    return f"{opening}<|im_start|>user\n{IMAGE * views}{{instruction}}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def video_spec(config: QwenVlConfig) -> VideoSpec:
+    """Return which frames of a video are looked at: evenly spaced, at the rate that the prompt tells.
+
+    Source:
+        The Qwen2.5-VL video processor's sampling, where a video lasts as long as its frames at that rate. Deviation:
+        Qwen3-VL's takes the last frame too, and so frames farther apart than that rate; here the times that are told
+        are those of the frames.
+    """
+    return VideoSpec(config.tower.frames, FrameSampling.FROM_START, config.frames_per_second)
+
+
+def picture_size(config: QwenVlConfig) -> tuple[int, int]:
+    """Return height and width of the pictures that tokens are laid out for, pixels: the camera's."""
+    return config.camera
+
+
+def picture_fit(config: QwenVlConfig) -> PictureFit:
+    """Return how its image processor resizes those: to whole visual tokens, near their aspect, within its budget."""
+    return PictureFit(FitMethod.NEAR_ASPECT, config.resample, size=config.tower.picture_size)

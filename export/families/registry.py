@@ -1,4 +1,10 @@
-"""Which families there are: ``model_type`` of a published ``config.json`` to the module that reads it."""
+"""Which families there are, and how a published ``config.json`` says which of them a checkpoint belongs to.
+
+A module of a family that answers has ``MODEL_TYPE``, ``read_config``, ``key_rules`` and ``build``; ``prompt``, the text
+around pictures where the checkpoint has no chat template, and ``PLACEHOLDERS``, what such a template writes for a
+picture; ``picture_size`` and ``picture_fit``, what the host makes of pictures; where it takes videos ``video_spec``.
+``HAS_CHAT_TEMPLATE = False`` if the template beside its weights knows no pictures.
+"""
 
 from __future__ import annotations
 
@@ -8,12 +14,30 @@ from pathlib import Path
 from types import ModuleType
 
 from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.loading.prismatic import MODEL_TYPE as PRISMATIC
+from saccade.export.loading.shards import StoredWeights
+from saccade.export.loading.torch_heads import head_steps
 from saccade.proto.errors import CheckpointError
 
 GENERATING: Mapping[str, str] = {
     "llava": "saccade.export.families.llava",
+    "llava_next": "saccade.export.families.llava_next",
+    "llava_onevision": "saccade.export.families.llava_onevision",
+    "llava_qwen": "saccade.export.families.llava_video",
+    "qwen2_5_vl": "saccade.export.families.qwen2_5_vl",
+    "qwen3_vl": "saccade.export.families.qwen3_vl",
 }
-"""Families that answer in text."""
+"""Families that answer in text: ``model_type`` to the module that reads it."""
+
+ACTING: Mapping[str, str] = {
+    "openvla": "saccade.export.acting.openvla",
+    "openvla_oft": "saccade.export.acting.openvla_oft",
+    "pi0": "saccade.export.acting.pi0",
+    "pi05": "saccade.export.acting.pi05",
+    "smolvla": "saccade.export.acting.smolvla",
+}
+"""Families that act: name to the module whose ``load`` reads a folder into a
+:class:`saccade.export.checkpoint.Checkpoint`."""
 
 
 def generating_family(folder: Path) -> ModuleType:
@@ -28,3 +52,34 @@ def generating_family(folder: Path) -> ModuleType:
             f"config.json: model_type: expected a family that answers ({', '.join(GENERATING)}), found {kind!r}."
         )
     return import_module(GENERATING[kind])
+
+
+def acting_family(folder: Path) -> ModuleType:
+    """Return the module that reads the family of a checkpoint: it has ``load(folder) -> Checkpoint``.
+
+    Raises:
+        CheckpointError: There is no config.json, or it names no family that acts.
+    """
+    kind = acting_kind(folder)
+    if kind is None or kind not in ACTING:
+        raise CheckpointError(
+            f"config.json: model_type: expected a family that acts ({', '.join(ACTING)}), found {kind!r}; no other "
+            "family can be exported to act."
+        )
+    return import_module(ACTING[kind])
+
+
+def acting_kind(folder: Path) -> str | None:
+    """Return what a checkpoint says it is, in the words of :data:`ACTING` where it is known.
+
+    transformers writes ``model_type``, lerobot ``type``, openpi's conversion neither: weights tell π0 and π0.5 apart.
+    OpenVLA and OpenVLA-OFT share a ``model_type``: heads in files of their own tell them apart.
+    """
+    stored = read_object(folder, "config.json")
+    if "action_horizon" in stored:
+        names = StoredWeights(folder)
+        return "pi05" if any("time_mlp_in" in name and "action" not in name for name in names) else "pi0"
+    kind = stored.get("model_type", stored.get("type"))
+    if kind == PRISMATIC:
+        return "openvla_oft" if head_steps(folder, "action_head") else "openvla"
+    return kind if isinstance(kind, str) else None

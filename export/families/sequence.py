@@ -42,6 +42,21 @@ class SequenceLayout:
             start += tokens
         raise KeyError(name)
 
+    def host_inputs(self, text_lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return mask and positions as the host makes them for prompts of ``text_lengths`` valid tokens.
+
+        Args:
+            text_lengths: int64 ``(batch,)``, each at least 1 and at most the text segment's length.
+
+        Returns:
+            attention_mask bool ``(batch, tokens)`` and position_ids int64 ``(batch, tokens)``: the running count
+            of valid tokens minus one, 0 at padding.
+        """
+        text = self.span(TEXT)
+        index = torch.arange(self.tokens, device=text_lengths.device)
+        mask = ~((index >= text.start + text_lengths[:, None]) & (index < text.stop))
+        return mask, (mask.cumsum(dim=1) - 1) * mask
+
     def with_visual(self, keep: int) -> SequenceLayout:
         """Return the layout after all but ``keep`` visual tokens were dropped."""
         return replace(self, segments={**self.segments, VISUAL: keep})
@@ -54,6 +69,10 @@ class SequenceLayout:
         """Put ``(batch, keep, ...)`` in the place of the visual segment of ``(batch, tokens, ...)``."""
         span = self.span(VISUAL)
         return torch.cat([x[:, : span.start], visual, x[:, span.stop :]], dim=1)
+
+    def add_visual(self, x: Tensor, visual: Tensor) -> Tensor:
+        """Add ``(batch, visual, ...)`` to the visual segment of ``(batch, tokens, ...)``."""
+        return self.replace_visual(x, self.take(x, VISUAL) + visual)
 
     def gather_visual(self, x: Tensor, kept: Tensor) -> Tensor:
         """Keep of ``(batch, tokens)`` only the visual tokens ``kept``, int64 ``(batch, keep)``, and all others."""
@@ -149,6 +168,10 @@ class Sequence(NamedTuple):
             self.layout.with_visual(kept.shape[1]),
             None if self.order is None else thin(self.order, kept),
         )
+
+    def add_visual(self, x: Tensor) -> Sequence:
+        """Add ``(batch, alive, width)`` to the hidden states of the visual tokens, all of which are alive."""
+        return self._replace(hidden=self.layout.add_visual(self.hidden, x))
 
     def without_visual(self) -> Sequence:
         """Return the sequence with no visual token left."""

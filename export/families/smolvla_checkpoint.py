@@ -14,6 +14,7 @@ from saccade.export.families.deployment import Deployment
 from saccade.export.families.flow import FlowConfig
 from saccade.export.loading.json_fields import JsonFields, read_object
 from saccade.export.loading.key_rules import KeyRules, numbered
+from saccade.export.loading.lerobot_features import vector_dim
 from saccade.export.loading.text_decoder import TextModel, read_text_model, text_fields
 from saccade.export.loading.vision_tower import SMOLVLM, read_tower, tower_fields, tower_renames, tower_unused
 from saccade.export.models.decoder import DecoderConfig
@@ -103,6 +104,7 @@ class SmolVlaConfig:
         state_dim: Numbers of proprioception.
         state_width: Numbers that the model takes, zeros after ``state_dim``.
         action_dim: Numbers of an action that the robot has.
+        camera: Height and width of the pictures as they come, pixels.
     """
 
     tower: VisionConfig
@@ -118,6 +120,7 @@ class SmolVlaConfig:
     state_dim: int
     state_width: int
     action_dim: int
+    camera: tuple[int, int]
 
     def __post_init__(self) -> None:
         if self.tower.side % self.shuffle:
@@ -193,9 +196,10 @@ def read_config(folder: Path, deployment: Deployment) -> SmolVlaConfig:
         is_tied=backbone.take("tie_word_embeddings", bool),
         views=deployment.views,
         max_text_tokens=min(deployment.max_text_tokens, fields.take("tokenizer_max_length", int)),
-        state_dim=_numbers(fields, "input_features", "observation.state"),
+        state_dim=vector_dim(fields, "input_features", "observation.state"),
         state_width=fields.take("max_state_dim", int),
-        action_dim=_numbers(fields, "output_features", "action"),
+        action_dim=vector_dim(fields, "output_features", "action"),
+        camera=deployment.image_size or (tower.image_size,) * 2,
     )
 
 
@@ -292,13 +296,3 @@ def _check_deployment(deployment: Deployment, stored: dict[str, Any]) -> None:
             f"config.json: input_features: expected at least {max(deployment.views, 1)} cameras, found {len(cameras)} "
             f"({', '.join(cameras) or 'none'}); say how many the robot has."
         )
-
-
-def _numbers(fields: JsonFields, group: str, name: str) -> int:
-    """Return the length of a feature that is a vector."""
-    shape = fields.child(group).child(name).items("shape", int)
-    if len(shape) != 1:
-        raise CheckpointError(
-            f"config.json: {group}: {name}: expected a shape of one number, found {list(shape)}."
-        )
-    return shape[0]

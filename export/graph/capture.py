@@ -15,9 +15,9 @@ import onnx_ir as ir
 import torch
 from torch import Tensor
 
+from saccade.export.graph.acting import ActingStep
 from saccade.export.graph.attention_lowering import LOWERINGS
 from saccade.export.graph.lean import make_lean
-from saccade.export.graph.placement import SelectingStep
 from saccade.export.graph.unread_weights import unread_weights
 from saccade.export.graph.weight_tensors import attach_weights
 from saccade.policies.blocks.greedy import ONNX_FORMS
@@ -26,7 +26,6 @@ from saccade.proto.manifest_rules import ACTIONS, CARRY_OUTPUT_SUFFIX, FATE, KEP
 
 OPSET = 20
 _CHATTY_LOGGERS = ("torch.onnx._internal.exporter._registration", "onnx_ir", "onnxscript")
-HOST_INPUTS = ("images", "proprio", "token_ids", "attention_mask", "position_ids")
 
 
 class StepPorts(NamedTuple):
@@ -36,15 +35,15 @@ class StepPorts(NamedTuple):
     outputs: tuple[str, ...]
 
 
-def step_ports(step: SelectingStep) -> StepPorts:
+def step_ports(step: ActingStep) -> StepPorts:
     """Return the names: host inputs, task inputs, then carry; actions, kept, fate if it is told, the next carry."""
     carry = tuple(spec.name for spec in step.carry_specs)
     following = tuple(name + CARRY_OUTPUT_SUFFIX for name in carry)
     fate = (FATE,) if step.tells_fate else ()
-    return StepPorts((*HOST_INPUTS, *step.task_inputs, *carry), (ACTIONS, KEPT, *fate, *following))
+    return StepPorts((*step.host_inputs, *step.task_inputs, *carry), (ACTIONS, KEPT, *fate, *following))
 
 
-def capture(step: SelectingStep, example: tuple[Tensor, ...]) -> ir.Model:
+def capture(step: ActingStep, example: tuple[Tensor, ...]) -> ir.Model:
     """Export one control step at its keep count.
 
     Args:

@@ -194,8 +194,12 @@ class DecodeStep(nn.Module):
         """Let the policy choose slots and attend to those."""
         assert isinstance(self.policy, QuerySelectionPolicy)  # noqa: S101 - the caller asked
         rotated = query if self.renumbers else token.rotary.apply(query)
-        logits = scaled_logits(rotated, cache.keys)
-        signals = tuple(self._signal(request, query, cache, logits, None) for request in self.policy.signals)
+        signals: tuple[Tensor, ...] = ()
+        if self.policy.signals:
+            logits = scaled_logits(rotated, cache.keys)
+            signals = tuple(
+                self._signal(request, query, cache, logits, None) for request in self.policy.signals
+            )
         attended = self.policy.attend(KvInputs(number, signals, cache.positions, token.position), carry)
         keys, values, chosen = cache.keys, cache.values, attended.chosen
         if self.policy.attended < self.shape.capacity:

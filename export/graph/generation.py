@@ -12,8 +12,9 @@ from saccade.export.graph.decode_step import DecodeStep
 from saccade.export.graph.kv_cache import KEYS, POSITIONS, VALUES
 from saccade.export.graph.prefill import CacheSpan, span_name
 from saccade.policies.base import Carry, CarrySpec
-from saccade.policies.kv.base import KvPolicy, KvShape
+from saccade.policies.kv.base import KeyPositions, KvPolicy, KvShape
 from saccade.policies.registry import build_kv_policy
+from saccade.proto.errors import ExportError
 
 
 class GenerationStep(nn.Module):
@@ -27,6 +28,7 @@ class GenerationStep(nn.Module):
 
     Raises:
         PolicyError: The KV policy does not fit a span.
+        ExportError: It renumbers positions.
     """
 
     def __init__(
@@ -100,4 +102,10 @@ def _renamed(spec: CarrySpec, number: int) -> CarrySpec:
 def _policy(family: GeneratingModel, span: CacheSpan, name: str, options: dict[str, object]) -> KvPolicy:
     config = family.decoder.config
     shape = KvShape(len(span.layers), config.heads, config.kv_heads, config.head_dim, span.capacity)
-    return build_kv_policy(name, options, shape)
+    policy = build_kv_policy(name, options, shape)
+    if policy.positions is not KeyPositions.ORIGINAL:
+        raise ExportError(
+            f"KV policy {name!r}: positions: expected {KeyPositions.ORIGINAL.value!r}, since a prompt's keys are "
+            f"cached rotated, found {policy.positions.value!r}."
+        )
+    return policy

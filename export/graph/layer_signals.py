@@ -23,6 +23,7 @@ def observe_layer(
     bias: Tensor,
     *,
     only_action_rows: bool,
+    has_action_rows: bool = True,
 ) -> None:
     """Add what decoder layer ``layer`` contributes to each store.
 
@@ -33,10 +34,11 @@ def observe_layer(
         sequence: What it was given: layout and mask count.
         bias: Its attention bias.
         only_action_rows: ``output`` has the action rows alone.
+        has_action_rows: False: actions are read elsewhere, and so is the attention that they pay.
     """
     for store in stores:
         for received in store.wanted(AttentionReceived):
-            if layer in received.layers:
+            if layer in received.layers and (has_action_rows or received.rows is not QueryRows.ACTION):
                 store.add(received, _received(received.rows, output, sequence, bias, only_action_rows))
         for by_row in store.wanted(AttentionByRow):
             if layer == by_row.layer:

@@ -14,10 +14,23 @@ FOLD_LIMIT = 1 << 31
 """Constants of any size are folded: weights are permuted once here, not at every control step."""
 
 
+_MERGES = (
+    common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+    common_passes.DeduplicateInitializersPass(),
+    common_passes.CommonSubexpressionEliminationPass(),
+    common_passes.IdentityEliminationPass(),
+    common_passes.RemoveUnusedNodesPass(),
+)
+"""Merge what is equal as it comes. The optimiser, which looks at every node with every rule, then has half to do; and a
+weight that several steps use is permuted once, not once for each of them."""
+
+
 def make_lean(model: ir.Model) -> ir.Model:
     """Fold constants, gather whole rows, make vectors rows, merge equal nodes, drop provenance notes."""
     permute_weights(model)
     make_vectors_rows(model)
+    for merge in _MERGES:
+        merge(model)
     optimizer.optimize_ir(model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
     gather_whole_rows(model)
     sort_top_k(model)

@@ -38,7 +38,8 @@ def check_placement(policy: TokenPolicy, family: PerceivingFamily) -> None:
     shape = model_shape(family)
     problems = [*_cut_problems(policy, shape)]
     if not family.keeps_patches:
-        problems += _patch_problems(policy)
+        problems += _patch_problems(policy, family)
+    problems += _window_problems(policy, family)
     for number, cut in enumerate(policy.cuts):
         for signal in cut.signals:
             problems += [
@@ -49,11 +50,30 @@ def check_placement(policy: TokenPolicy, family: PerceivingFamily) -> None:
         raise ExportError(f"policy {policy.name!r} does not fit this model:\n  " + "\n  ".join(problems))
 
 
-def _patch_problems(policy: TokenPolicy) -> Iterator[str]:
+def _asked(policy: TokenPolicy) -> Iterator[Signal]:
+    """Return every signal that the policy asks for, once."""
+    yield from dict.fromkeys(
+        [*policy.update_signals, *(signal for cut in policy.cuts for signal in cut.signals)]
+    )
+
+
+def _window_problems(policy: TokenPolicy, family: PerceivingFamily) -> Iterator[str]:
+    """Name what asks for attention between all patches of a block where each sees its window alone."""
+    for signal in _asked(policy):
+        if not isinstance(signal, (VisionAttention, VisionMap)) or signal.tower >= len(family.towers):
+            continue
+        tower = family.towers[signal.tower]
+        blocks = signal.blocks if isinstance(signal, VisionAttention) else (signal.block,)
+        windowed = sorted(tower.config.windowed_blocks & set(blocks))
+        if windowed:
+            whole = sorted(set(range(len(tower.blocks))) - tower.config.windowed_blocks)
+            yield f"{signal}: expected blocks that attend to the whole picture, {whole}, found windows in {windowed}"
+
+
+def _patch_problems(policy: TokenPolicy, family: PerceivingFamily) -> Iterator[str]:
     """Name what needs visual tokens to be patches, where they are rearranged or pooled."""
-    asked = [*policy.update_signals, *(signal for cut in policy.cuts for signal in cut.signals)]
-    for signal in dict.fromkeys(asked):
-        if isinstance(signal, (VisionAttention, VisionMap, VisionKeys, Pixels)):
+    for signal in _asked(policy):
+        if isinstance(signal, Pixels) or (isinstance(signal, VisionMap) and not family.views_are_pictures):
             yield f"{signal}: expected visual tokens that are the tower's patches, found some rearranged or pooled"
     if any(cut.place is Place.TOWER for cut in policy.cuts):
         yield "expected no cut inside the tower, found one: its patches are rearranged or pooled afterwards"

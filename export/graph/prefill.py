@@ -12,11 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from saccade.export.families.generating import GeneratingModel
-from saccade.export.families.sequence import TEXT, Sequence
 from saccade.export.graph.decoder_pass import LayerKeys
 from saccade.export.graph.kv_cache import KEYS, POSITIONS, VALUES
-from saccade.export.graph.selecting import SelectingModule
-from saccade.export.graph.visual_memory import VisualMemory
+from saccade.export.graph.prompt_pass import PromptStep
 from saccade.policies.base import Behind, Carry, Place, TokenPolicy
 from saccade.policies.kv.slots import EMPTY
 from saccade.proto.errors import ExportError
@@ -55,7 +53,7 @@ class PrefillOutputs(NamedTuple):
     carry: Carry
 
 
-class PrefillStep(SelectingModule):
+class PrefillStep(PromptStep):
     """The prompt at a fixed budget of visual tokens.
 
     Args:
@@ -84,11 +82,7 @@ class PrefillStep(SelectingModule):
                 "a generating family begins each prompt anew."
             )
         super().__init__(family, policy, keep, tells_fate=tells_fate)
-        self.family = family
         self.new_tokens = new_tokens
-        whole = family.sequence_inputs(torch.tensor([family.frame.max_text_tokens]))
-        self.register_buffer("positions", whole.positions, persistent=False)
-        self.register_buffer("order", whole.order, persistent=False)
 
     @property
     def spans(self) -> tuple[CacheSpan, ...]:
@@ -111,7 +105,7 @@ class PrefillStep(SelectingModule):
         attention_mask: Tensor,
         *others: Tensor,
     ) -> tuple[Tensor, ...]:
-        """Run one prefill on flat tensors, as the graph does. Positions and order are constants: the frame fixes them.
+        """Run one prefill on flat tensors, as the graph does.
 
         Args:
             images: uint8 ``(batch, views, height, width, 3)``, RGB.
@@ -131,26 +125,11 @@ class PrefillStep(SelectingModule):
         self, images: Tensor, token_ids: Tensor, attention_mask: Tensor, others: tuple[Tensor, ...]
     ) -> PrefillOutputs:
         """Run one prefill; arguments as :meth:`forward`."""
-        family, layout, named = self.family, self.family.layout, self.named(others)
-        survivors = self.watch(
-            named, family.decoder.embed_tokens(token_ids), layout.take(attention_mask, TEXT)
+        prompt = self.read(images, token_ids, attention_mask, self.named(others))
+        cache, survivors = filled_spans(self.spans, prompt.cached), prompt.survivors
+        return PrefillOutputs(
+            self.family.logits(prompt.state), survivors.last_kept, survivors.fate, cache, survivors.update()
         )
-        features = self.look(images, survivors)
-        hidden = family.embed(family.embed_visual(features), token_ids)
-        positions, order = (table.expand(hidden.shape[0], *table.shape[1:]) for table in self._tables())
-        sequence = Sequence.entering(layout, hidden, (attention_mask, positions), survivors.origin, order)
-        cached: list[LayerKeys] = []
-        memory = VisualMemory.of(self.policy, named.carry, layout)
-        final = self.decoder_pass.run(sequence, survivors, memory, cached)
-        logits = family.logits(family.decoder.norm(final[:, 0]))
-        cache = filled_spans(self.spans, cached)
-        return PrefillOutputs(logits, survivors.last_kept, survivors.fate, cache, survivors.update())
-
-    def _tables(self) -> tuple[Tensor, Tensor]:
-        """Positions and order of every token."""
-        positions, order = self.positions, self.order
-        assert isinstance(positions, Tensor) and isinstance(order, Tensor)  # noqa: S101 - buffers have no type
-        return positions, order
 
 
 def cache_names(spans: Items[CacheSpan]) -> tuple[str, ...]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -48,6 +48,9 @@ class SelectingModule(nn.Module):
         ExportError: The policy asks for something that cannot be had where it acts.
     """
 
+    is_prefix: ClassVar[bool] = False
+    """The decoder's keys and values are read by an expert that acts, see :class:`DecoderPass`."""
+
     def __init__(
         self, family: PerceivingFamily, policy: TokenPolicy, keep: int, *, tells_fate: bool | None = None
     ) -> None:
@@ -60,7 +63,9 @@ class SelectingModule(nn.Module):
         self.counts = None if keep >= family.grid.tokens else policy.schedule(keep)
         if self.counts is not None:
             check_schedule(policy, self.counts, family.grid)
-        self.decoder_pass = DecoderPass(family, policy, selects=self.counts is not None)
+        self.decoder_pass = DecoderPass(
+            family, policy, selects=self.counts is not None, is_prefix=self.is_prefix
+        )
 
     @property
     def survivors(self) -> int:
@@ -119,6 +124,8 @@ class SelectingModule(nn.Module):
         features = run_towers(family, images, survivors)
         if not family.keeps_patches:
             features = family.arrange(features)
+            for store in (survivors.signals, survivors.updates):
+                store.arrange(family.arrange_signal)
         for number in survivors.cuts_at(Place.PROJECTOR, 0):
             selection = survivors.cut(number, features)
             if selection is not None:

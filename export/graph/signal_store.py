@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import torch
@@ -14,6 +14,7 @@ from saccade.policies.signals import (
     Signal,
     ViewScores,
     VisionAttention,
+    VisionKeys,
     VisionMap,
 )
 from saccade.proto.errors import ExportError
@@ -44,6 +45,22 @@ class SignalStore:
     def replace(self, request: Signal, value: Tensor) -> None:
         """Set what is true at the next cut only."""
         self._sums[request] = value
+
+    def arrange(self, arrange: Callable[[Tensor], Tensor]) -> None:
+        """Turn what towers told of patches into what is known of visual tokens.
+
+        Args:
+            arrange: ``(batch, patches, channels)`` -> ``(batch, visual, channels)``; where there are maps, also of one
+                picture.
+        """
+        for request, value in list(self._sums.items()):
+            if isinstance(request, VisionKeys):
+                self._sums[request] = arrange(value)
+            elif isinstance(request, VisionAttention):
+                self._sums[request] = arrange(value.unsqueeze(-1)).squeeze(-1)
+            elif isinstance(request, VisionMap):
+                rows = arrange(value.flatten(0, 1))
+                self._sums[request] = arrange(rows.mT).mT.unflatten(0, value.shape[:2])
 
     def drop(self, kept: Tensor | None) -> None:
         """Keep only the tokens at positions ``kept``, int64 ``(batch, keep)``; None drops all of them."""

@@ -1,4 +1,4 @@
-"""Which visual tokens of a control step are alive, and everything that is known of them."""
+"""Which visual tokens of a control step are alive, and everything that is known of them or goes with them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,18 @@ from saccade.policies.base import (
     TokenPolicy,
     UpdateInputs,
 )
-from saccade.policies.signals import Signal, ViewScores, VisionMap
+from saccade.policies.signals import AttentionReceived, Signal, ViewScores, VisionMap
 
 GONE = -1
 """Stands in the fate table for a token that was dropped."""
 
 
 class Survivors:
-    """Asks the policy at each cut and keeps signals, notes and coordinates in step with the tokens.
+    """Asks the policy at each cut and keeps signals, notes, coordinates and deep features in step with the tokens.
+
+    Attributes:
+        deep: Features that decoder layers add to the visual tokens that they give, one tensor ``(batch, alive, dim)``
+            for each layer from the first on (Qwen3-VL): thinned, and mixed, as the tokens are. Most models have none.
 
     Args:
         policy: The policy.
@@ -58,6 +62,7 @@ class Survivors:
         self.origin = torch.arange(grid.tokens, device=text.device).expand(batch, grid.tokens)
         self.last_kept = self.origin
         self.fate = self.origin
+        self.deep: tuple[Tensor, ...] = ()
         self._memo: Mapping[str, Tensor] = {}
 
     def cuts_at(self, place: Place, index: int) -> list[int]:
@@ -82,6 +87,7 @@ class Survivors:
             self._finish_updates()
             self.origin = self.origin[:, :0]
             self.signals.drop(None)
+            self.deep = ()
             return None
         folded = self._policy.cuts[number].place is Place.TOWER
         selection = self._policy.select(
@@ -92,6 +98,17 @@ class Survivors:
         self._advance(self._unfold(selection) if folded else selection)
         return selection
 
+    def note_action(self, request: Signal, value: Tensor, origin: Tensor) -> None:
+        """Note an update signal that was read after the last cut, of tokens that were alive before or behind it.
+
+        Args:
+            request: Of the policy's ``update_signals``.
+            value: ``(batch, alive)``.
+            origin: int64 ``(batch, alive)``: which tokens of the whole observation those are.
+        """
+        self._finished[request] = self._original(value, origin)
+        self._present = self._original(torch.ones_like(value), origin)
+
     def update(self) -> Carry:
         """Return the policy's carry for the next control step."""
         self._finish_updates()
@@ -100,6 +117,19 @@ class Survivors:
         signals = tuple(self._finished[request] for request in self._policy.update_signals)
         kept = None if self._counts is None else self.last_kept
         return self._policy.update(UpdateInputs(signals, present, kept), self._carry)
+
+    def add_rows(self, request: AttentionReceived, attention: Tensor, origin: Tensor, rows: int) -> None:
+        """Average an update signal, which one query row gave so far, over further rows that ask behind the last cut.
+
+        Args:
+            request: One of the policy's update signals, observed.
+            attention: Summed over these rows and the request's layers, ``(batch, alive in these layers)``.
+            origin: int64 ``(batch, alive in these layers)``: which tokens of the whole observation those are.
+            rows: How many further rows.
+        """
+        self._finish_updates()
+        further = self._original(attention / len(request.layers), origin)
+        self._finished[request] = (self._finished[request] + further) / (1 + rows)
 
     def _inputs(self, number: int, embeddings: Tensor, *, folded: bool) -> SelectionInputs:
         signals = tuple(self.signals.read(request) for request in self._policy.cuts[number].signals)
@@ -136,6 +166,7 @@ class Survivors:
         if self._tells_fate:
             self.fate = self._next_fate(selection)
         self.signals.drop(kept)
+        self.deep = tuple(take_survivors(features, selection) for features in self.deep)
         self._memo = {name: torch.gather(note, 1, kept) for name, note in selection.memo.items()}
         self.origin = self.last_kept = torch.gather(self.origin, 1, kept)
 
@@ -157,13 +188,18 @@ class Survivors:
             if request in self._finished or not self.updates.has(request):
                 continue
             value = self.updates.read(request)
-            absent = value.new_zeros(value.shape[0], self._grid.tokens, *value.shape[2:])
-            if value.shape[1] == self._grid.tokens:
-                self._finished[request] = value
-                continue
-            index = self.origin.reshape(*self.origin.shape, *([1] * (value.dim() - 2))).expand_as(value)
-            self._finished[request] = absent.scatter(1, index, value)
-            self._present = absent.scatter(1, self.origin, 1.0)
+            if value.shape[1] != self._grid.tokens:
+                ones = torch.ones(self.origin.shape, device=value.device)
+                self._present = self._original(ones, self.origin)
+            self._finished[request] = self._original(value, self.origin)
+
+    def _original(self, value: Tensor, origin: Tensor) -> Tensor:
+        """Bring ``(batch, alive, ...)`` into original coordinates, 0 where a token was absent."""
+        if value.shape[1] == self._grid.tokens:
+            return value
+        absent = value.new_zeros(value.shape[0], self._grid.tokens, *value.shape[2:])
+        index = origin.reshape(*origin.shape, *([1] * (value.dim() - 2))).expand_as(value)
+        return absent.scatter(1, index, value)
 
 
 def take_survivors(x: Tensor, selection: Selection) -> Tensor:

@@ -9,7 +9,8 @@ from saccade.export.families.base import PerceivingFamily
 from saccade.export.graph.signal_store import SignalStore
 from saccade.export.graph.survivors import Survivors, take_survivors
 from saccade.export.models.attention_rows import attention_weights
-from saccade.export.models.vision_transformer import BlockOutput, VisionTransformer, patchify
+from saccade.export.models.vision_tower import VisionTower
+from saccade.export.models.vision_transformer import BlockOutput, patchify
 from saccade.policies.base import Place
 from saccade.policies.signals import Pixels, VisionAttention, VisionKeys, VisionMap, VisionRows
 
@@ -20,13 +21,13 @@ def run_towers(family: PerceivingFamily, images: Tensor, survivors: Survivors) -
     Args:
         family: The model.
         images: uint8 ``(batch, views, height, width, 3)``, RGB.
-        survivors: Makes the cuts and collects the signals.
+        survivors: Makes the cuts, collects the signals, and gets the features of deep blocks.
 
     Returns:
         Features of the tokens that are alive, before the projector, ``(batch, alive, vision_width)``.
     """
     # The cast comes first: TensorRT takes uint8 only where it enters the graph.
-    pixels = images.float().flatten(0, 1)
+    pixels = family.fit(images.float().flatten(0, 1))
     _observe_pixels(family, pixels, survivors)
     features = [
         _run_tower(index, tower, pixels, images.shape[0], survivors)
@@ -35,9 +36,7 @@ def run_towers(family: PerceivingFamily, images: Tensor, survivors: Survivors) -
     return features[0] if len(features) == 1 else torch.cat(features, dim=-1)
 
 
-def _run_tower(
-    index: int, tower: VisionTransformer, pixels: Tensor, batch: int, survivors: Survivors
-) -> Tensor:
+def _run_tower(index: int, tower: VisionTower, pixels: Tensor, batch: int, survivors: Survivors) -> Tensor:
     hidden, prefix = tower.begin(pixels), tower.config.prefix_tokens
     for position, block in enumerate(tower.blocks):
         for number in survivors.cuts_at(Place.TOWER, position):
@@ -48,12 +47,18 @@ def _run_tower(
         for store in (survivors.signals, survivors.updates):
             _observe_block(store, index, position, output, tower, batch)
         hidden = output.hidden
-    features = tower.finish(hidden)
+        if position in tower.config.deep_blocks:
+            survivors.deep += (_by_batch(tower.finish(hidden), batch),)
+    return _by_batch(tower.finish(hidden), batch)
+
+
+def _by_batch(features: Tensor, batch: int) -> Tensor:
+    """``(pictures, tokens, channels)`` -> ``(batch, all tokens, channels)``."""
     return features.reshape(batch, -1, features.shape[-1])
 
 
 def _observe_block(
-    store: SignalStore, tower: int, block: int, output: BlockOutput, model: VisionTransformer, batch: int
+    store: SignalStore, tower: int, block: int, output: BlockOutput, model: VisionTower, batch: int
 ) -> None:
     """Add what one block contributes."""
     prefix = model.config.prefix_tokens

@@ -7,9 +7,13 @@ from pathlib import Path
 
 from saccade.export.loading.json_fields import JsonFields, read_object
 from saccade.proto.errors import CheckpointError
+from saccade.proto.picture_fit import Resample
 
 NAMES = ("preprocessor_config.json", "processor_config.json")
 """Where it lies: a file of its own, or since transformers 5 a part of the processor's."""
+
+_RESAMPLES = {1: Resample.LANCZOS, 2: Resample.BILINEAR, 3: Resample.BICUBIC}
+"""Pillow's numbers."""
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,17 @@ class ImageProcessor:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fields: JsonFields
+
+    def resample(self, default: Resample) -> Resample:
+        """Return how it resizes, or ``default`` where the file does not say.
+
+        Raises:
+            CheckpointError: In a way that is not known here.
+        """
+        if not self.fields.has("resample"):
+            return default
+        self.fields.expect("resample", _RESAMPLES)
+        return _RESAMPLES[self.fields.take("resample", int)]
 
 
 def read_image_processor(

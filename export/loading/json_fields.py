@@ -52,6 +52,10 @@ class JsonFields:
             raise CheckpointError(f"{self._where}: expected the object {name!r}, found none.")
         return JsonFields(value or {}, f"{self._where}: {name}", defaults)
 
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the fields that are there, in order."""
+        return tuple(self._values)
+
     def has(self, name: str) -> bool:
         """Whether the field is there and not null."""
         return self._values.get(name) is not None

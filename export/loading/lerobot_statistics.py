@@ -11,7 +11,6 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,49 +21,19 @@ from safetensors import SafetensorError, safe_open
 from saccade.export.loading.json_fields import JsonFields, read_object
 from saccade.export.loading.shards import some
 from saccade.proto.errors import CheckpointError
+from saccade.proto.scales import MeanStdScale, RangeScale, Scale
+from saccade.proto.statistics import Statistics
 
 STATE, ACTION = "observation.state", "action"
 _PREPROCESSOR = ("policy_preprocessor.json", "normalizer_processor")
 _POSTPROCESSOR = ("policy_postprocessor.json", "unnormalizer_processor")
+_RELATIVE = "relative_actions_processor"
 MEAN_STD = "MEAN_STD"
 RANGES = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90")}
 """Modes that bring a range to -1..1, and the vectors they need."""
 
 
-@dataclass(frozen=True)
-class Normalisation:
-    """The linear map of one vector: ``(physical - offset) / divisor - shift``.
-
-    Args:
-        offset: float32 ``(dim,)``: the mean, or the low end of a range.
-        scale: float32 ``(dim,)``, physical units of one normalised unit: the standard deviation, or half a range.
-        divisor: float32 ``(dim,)``: ``scale``, kept off 0 as lerobot does.
-        shift: 0 for a mean; 1 for a range, whose low end becomes -1.
-    """
-
-    offset: NDArray[np.float32]
-    scale: NDArray[np.float32]
-    divisor: NDArray[np.float32]
-    shift: float
-
-    def normalise(self, physical: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map ``(..., dim)`` to the policy's numbers; not clipped."""
-        return (physical - self.offset) / self.divisor - np.float32(self.shift)
-
-    def unnormalise(self, normalised: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map ``(..., dim)`` back to physical units."""
-        return (normalised + np.float32(self.shift)) * self.scale + self.offset
-
-
-@dataclass(frozen=True)
-class LerobotStatistics:
-    """The maps of one policy."""
-
-    state: Normalisation
-    action: Normalisation
-
-
-def read_statistics(folder: Path, *, state_dim: int, action_dim: int) -> LerobotStatistics:
+def read_statistics(folder: Path, *, state_dim: int, action_dim: int) -> Statistics:
     """Read what the processors of a checkpoint were saved with.
 
     Args:
@@ -76,13 +45,36 @@ def read_statistics(folder: Path, *, state_dim: int, action_dim: int) -> Lerobot
         CheckpointError: A file, step or vector is missing, of the wrong length or not finite, or the numbers are
             normalised in a way that is not known here.
     """
-    return LerobotStatistics(
-        state=_read(folder, *_PREPROCESSOR, "STATE", STATE, state_dim),
+    return Statistics(
+        proprio=_read(folder, *_PREPROCESSOR, "STATE", STATE, state_dim),
         action=_read(folder, *_POSTPROCESSOR, "ACTION", ACTION, action_dim),
     )
 
 
-def _read(folder: Path, name: str, step: str, kind: str, vector: str, dim: int) -> Normalisation:
+def read_relative(folder: Path, action_dim: int) -> tuple[bool, ...]:
+    """Return for each number of an action whether lerobot adds the robot's state to it; empty = to none.
+
+    Raises:
+        CheckpointError: The processor's file is missing or broken.
+    """
+    steps = read_object(folder, _PREPROCESSOR[0]).get("steps")
+    entries = [
+        entry
+        for entry in steps or ()
+        if isinstance(entry, Mapping) and entry.get("registry_name") == _RELATIVE
+    ]
+    if not entries:
+        return ()
+    settings = JsonFields(entries[0], f"{_PREPROCESSOR[0]}: {_RELATIVE}").child("config", {"enabled": False})
+    if not settings.take("enabled", bool):
+        return ()
+    excluded = settings.items("exclude_joints", str) if settings.has("exclude_joints") else ()
+    names = settings.items("action_names", str) if settings.has("action_names") else ()
+    named = [name.lower() for name in names[:action_dim]] + [""] * (action_dim - len(names))
+    return tuple(not any(part and part.lower() in name for part in excluded) for name in named)
+
+
+def _read(folder: Path, name: str, step: str, kind: str, vector: str, dim: int) -> Scale:
     """Read one vector's statistics from the step of a processor's file."""
     if not (folder / name).is_file():
         raise CheckpointError(
@@ -97,13 +89,12 @@ def _read(folder: Path, name: str, step: str, kind: str, vector: str, dim: int) 
         )
     wanted = ("mean", "std") if mode == MEAN_STD else RANGES[mode]
     first, second = _vectors(folder / state_file, [f"{vector}.{part}" for part in wanted], dim)
-    eps = np.float32(settings.take("eps", float))
+    eps = settings.take("eps", float)
     if mode == MEAN_STD:
         _expect_ordered(state_file, f"{vector}.std", 0.0, second)
-        return Normalisation(first, second, second + eps, shift=0.0)
+        return MeanStdScale(first, second, eps)
     _expect_ordered(state_file, f"{vector}.{wanted[1]}", first, second)
-    half = np.where(second == first, eps, second - first).astype(np.float32) / np.float32(2)
-    return Normalisation(first, half, half, shift=1.0)
+    return RangeScale(first, second, np.ones(dim, bool), clips=False, eps=eps)
 
 
 def _find_step(folder: Path, name: str, step: str) -> tuple[JsonFields, str]:

@@ -13,6 +13,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from tokenizers import Tokenizer
+
 from saccade.export.loading.json_fields import JsonFields, read_object
 from saccade.export.loading.key_rules import KeyRules, numbered
 from saccade.export.loading.text_decoder import TEXT_MODELS, TextModel, read_text_model
@@ -72,6 +74,10 @@ TIMM_TOWERS: Mapping[str, VisionConfig] = {
     "vit_so400m_patch14_siglip_384": replace(_SIGLIP, image_size=384),
 }
 """timm's name, without the tag of its weights, to the tower. The block before the last is read, without a norm."""
+
+
+SPACE_ID = 29871
+"""Llama's lone space, which stood between prompt and actions in training."""
 
 
 class _Scale(NamedTuple):
@@ -159,6 +165,26 @@ def key_rules(towers: Sequence[VisionConfig], rules: KeyRules) -> KeyRules:
             unused += (rf"^{re.escape(path)}\.norm\.",)
     scale = (r"(\.ls[12])\.gamma$", r"\1.scale_factor")  # timm's name, and the published one
     return replace(rules, rename=(scale, *rules.rename), unused=(*unused, *rules.unused))
+
+
+def check_template(tokenizer: Tokenizer, template: str) -> None:
+    """Refuse a prompt that does not end in the lone space: the first action token would be wrong.
+
+    The published code appends it where the tokens do not end in it, see ``predict_action``.
+
+    Args:
+        tokenizer: Of the checkpoint.
+        template: Text with ``{instruction}`` once.
+
+    Raises:
+        CheckpointError: It does not.
+    """
+    ids = tokenizer.encode(template.replace("{instruction}", "a"), add_special_tokens=False).ids
+    if ids[-1:] != [SPACE_ID]:
+        raise CheckpointError(
+            f"embodiment.json: template: expected a prompt whose last token is the lone space, id {SPACE_ID}, found "
+            f"{ids[-1:]}; end it in 'Out: ', the space included, and use the model's own tokenizer."
+        )
 
 
 def _take_one_of(fields: JsonFields, name: str, accepted: Sequence[str]) -> None:

@@ -66,7 +66,7 @@ def _fitted(
     """Return the size; ``frames`` are counted as they are for the scale, rounded for the check."""
     if max(height, width) > MOST_ELONGATED * min(height, width):
         raise ExportError(
-            f"expected pictures at most {MOST_ELONGATED} times as long as wide, found {height} x {width}; crop them."
+            f"expected pictures at most {MOST_ELONGATED} times as long as wide, found {width}x{height}; crop them."
         )
     counted, rounded = frames
     least, most = budget

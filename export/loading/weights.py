@@ -15,6 +15,8 @@ from saccade.export.loading.mapped_weight import MAPPED_BYTES, MappedWeight
 from saccade.export.loading.shards import StoredWeights, some
 from saccade.proto.errors import CheckpointError
 
+_PLAIN = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+
 
 @dataclass(frozen=True)
 class PlannedWeight:
@@ -34,7 +36,7 @@ class PlannedWeight:
         """Return the weight, float32.
 
         Raises:
-            CheckpointError: It is not finite.
+            CheckpointError: It is not finite, or stored as numbers that mean something only with a scale.
         """
         self.check(weights)
         return self.join(weights)
@@ -56,6 +58,12 @@ class PlannedWeight:
     def join(self, weights: StoredWeights) -> Tensor:
         """Return the weight, float32, without looking whether it is finite."""
         parts = [weights.read(name) for name in self.stored]
+        for name, part in zip(self.stored, parts, strict=True):
+            if part.dtype not in _PLAIN:
+                raise CheckpointError(
+                    f"{name}: expected float32, float16, bfloat16 or float64, found {str(part.dtype)[6:]}; quantised "
+                    "checkpoints are not read, take the one before quantisation."
+                )
         whole = (parts[0] if len(parts) == 1 else torch.cat(parts)).to(torch.float32).reshape(self.shape)
         return whole + 1.0 if self.is_one_plus else whole
 
@@ -132,6 +140,14 @@ def load_weights(model: nn.Module, weights: StoredWeights, rules: KeyRules, *, m
     model.load_state_dict(
         {name: read(plan, weights) for name, plan in planned.items()}, strict=True, assign=True
     )
+
+
+def hold_weights(model: nn.Module) -> None:
+    """Read every mapped weight of a model into memory."""
+    for part in model.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            if isinstance(parameter, MappedWeight):
+                part.register_parameter(name, nn.Parameter(parameter.read(), requires_grad=False))
 
 
 def weight_bytes(model: nn.Module) -> int:

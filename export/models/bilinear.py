@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,10 +29,14 @@ def resample(x: Tensor, before: tuple[int, int], after: tuple[int, int]) -> Tens
 
 
 def bilinear_weights(before: int, after: int) -> list[list[float]]:
-    """Return what each of ``after`` places takes of each of ``before`` places; each row adds up to one."""
+    """Return what each of ``after`` places takes of each of ``before`` places; each row adds up to one.
+
+    Places are taken in float32, as torch takes them for float32 pictures.
+    """
     weights = [[0.0] * before for _ in range(after)]
-    for place, row in enumerate(weights):
-        source = max((place + 0.5) * before / after - 0.5, 0.0)
+    half = np.float32(0.5)
+    sources = np.float32(before / after) * (np.arange(after, dtype=np.float32) + half) - half
+    for source, row in zip(sources.clip(min=0).tolist(), weights, strict=True):
         low = int(source)
         row[low] += 1.0 - (source - low)
         row[min(low + 1, before - 1)] += source - low

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saccade.export.models.decoder import DecoderConfig, DecoderMlp, RmsNorm, repeat_heads
-from saccade.export.models.expert import LayerContext
+from saccade.export.models.expert import ExpertOutput, LayerContext
 
 
 class CrossAttention(nn.Module):
@@ -39,16 +39,17 @@ class CrossAttention(nn.Module):
         """
         return self._mix(self.k_proj, key), self._mix(self.v_proj, value)
 
-    def forward(self, x: Tensor, context: LayerContext) -> Tensor:
-        """(batch, suffix, width) -> same; ``context`` as :meth:`CrossLayer.forward` takes it."""
-        query = self.q_proj(x).unflatten(-1, (self.config.heads, -1)).transpose(1, 2)
+    def forward(self, x: Tensor, context: LayerContext) -> tuple[Tensor, Tensor]:
+        """(batch, suffix, width) -> same, and rotated queries ``(batch, heads, suffix, head_dim)``.
+
+        ``context`` is as :meth:`CrossLayer.forward` takes it.
+        """
+        query = context.rotary.apply(self.q_proj(x).unflatten(-1, (self.config.heads, -1)).transpose(1, 2))
         group = self.config.heads // self.config.kv_heads
         key, value = repeat_heads(context.key, group), repeat_heads(context.value, group)
-        heads = F.scaled_dot_product_attention(
-            context.rotary.apply(query), key, value, attn_mask=context.bias
-        )
+        heads = F.scaled_dot_product_attention(query, key, value, attn_mask=context.bias)
         mixed: Tensor = self.o_proj(heads.transpose(1, 2).flatten(2))
-        return mixed
+        return mixed, query
 
     def _mix(self, projection: nn.Module, x: Tensor) -> Tensor:
         """Project all heads together: (batch, kv_heads, prefix, head_dim) -> same."""
@@ -70,7 +71,9 @@ class CrossLayer(nn.Module):
         self.post_attention_layernorm = RmsNorm(config.width, config.norm_eps)
         self.mlp = DecoderMlp(config)
 
-    def forward(self, hidden: Tensor, context: LayerContext, modulations: Tensor | None = None) -> Tensor:
+    def forward(
+        self, hidden: Tensor, context: LayerContext, modulations: Tensor | None = None
+    ) -> ExpertOutput:
         """Run one layer.
 
         Args:
@@ -78,10 +81,8 @@ class CrossLayer(nn.Module):
             context: Keys and values from :meth:`CrossAttention.project`; ``bias`` covers the prefix alone, float32
                 ``(batch, 1, 1, prefix)``; ``rotary`` turns the queries.
             modulations: None: its norms have weights.
-
-        Returns:
-            ``(batch, suffix, width)``.
         """
-        hidden = hidden + self.self_attn(self.input_layernorm(hidden), context)
-        written: Tensor = hidden + self.mlp(self.post_attention_layernorm(hidden))
-        return written
+        mixed, query = self.self_attn(self.input_layernorm(hidden), context)
+        hidden = hidden + mixed
+        written = hidden + self.mlp(self.post_attention_layernorm(hidden))
+        return ExpertOutput(written, query, context.key)

@@ -258,6 +258,10 @@ class DecoderLayer(nn.Module):
         return LayerOutput(hidden + wrote, attention, moves)
 
 
+AfterLayer = Callable[[int, Tensor], Tensor]
+"""Takes a layer's index and what it gives, ``(batch, tokens, width)``; returns what the next one is given."""
+
+
 class Decoder(nn.Module):
     """Embedding table, layers, final norm; no language-model head.
 
@@ -278,22 +282,26 @@ class Decoder(nn.Module):
         attention_mask: Tensor,
         position_ids: Tensor,
         order: Tensor | None = None,
+        after: AfterLayer | None = None,
     ) -> Tensor:
         """Run every layer and the final norm.
 
         Args:
             embeddings: ``(batch, tokens, width)``.
             attention_mask: bool ``(batch, tokens)``, True = valid.
-            position_ids: int64 ``(batch, tokens)``.
+            position_ids: As :meth:`rotary` takes them.
             order: int64 ``(batch, tokens)``: what causal attention compares; None = as they lie.
+            after: Changes what a layer gives.
 
         Returns:
             ``(batch, tokens, width)``; rows of invalid tokens are meaningless.
         """
         rotary, bias = self.rotary(position_ids), self.attention_bias(attention_mask, order, order)
         hidden = embeddings
-        for layer in self.layers:
+        for index, layer in enumerate(self.layers):
             hidden = layer(hidden, rotary, bias).hidden
+            if after is not None:
+                hidden = after(index, hidden)
         final: Tensor = self.norm(hidden)
         return final
 

@@ -6,8 +6,8 @@ values of the prefix layer at its height to its own. Parameter names are transfo
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -34,6 +34,24 @@ class LayerContext(NamedTuple):
     def extend(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
         """Put the prefix before an expert layer's own keys and values."""
         return torch.cat([self.key, key], dim=2), torch.cat([self.value, value], dim=2)
+
+
+class ExpertOutput(NamedTuple):
+    """What one expert layer gives.
+
+    Args:
+        hidden: ``(batch, suffix, width)``.
+        query: After rotary, ``(batch, heads, suffix, head_dim)``.
+        key: What they attended to, prefix first, after rotary, ``(batch, kv_heads, prefix + own, head_dim)``.
+    """
+
+    hidden: Tensor
+    query: Tensor
+    key: Tensor
+
+
+Watch: TypeAlias = Callable[[int, ExpertOutput], None]
+"""Told what each layer gave."""
 
 
 class AdaptiveNorm(nn.Module):
@@ -79,23 +97,22 @@ class ExpertLayer(nn.Module):
         self.post_attention_layernorm = expert_norm(config, adaptive=adaptive)
         self.mlp = DecoderMlp(config)
 
-    def forward(self, hidden: Tensor, context: LayerContext, modulations: Tensor | None = None) -> Tensor:
+    def forward(
+        self, hidden: Tensor, context: LayerContext, modulations: Tensor | None = None
+    ) -> ExpertOutput:
         """Run one layer.
 
         Args:
             hidden: ``(batch, suffix, width)``.
             context: Of this layer.
             modulations: Of its two norms, float32 ``(2, 3, width)``; None where they have weights.
-
-        Returns:
-            ``(batch, suffix, width)``.
         """
         first, second = (None, None) if modulations is None else modulations.unbind(0)
         normed = _normed(self.input_layernorm, hidden, first)
-        mixed = self.self_attn(normed, context.rotary, context.bias, extend=context.extend).projected
-        hidden = hidden + _gated(mixed, first)
+        mixed = self.self_attn(normed, context.rotary, context.bias, extend=context.extend)
+        hidden = hidden + _gated(mixed.projected, first)
         wrote = self.mlp(_normed(self.post_attention_layernorm, hidden, second))
-        return hidden + _gated(wrote, second)
+        return ExpertOutput(hidden + _gated(wrote, second), mixed.query, mixed.key)
 
 
 class Expert(nn.Module):
@@ -112,7 +129,11 @@ class Expert(nn.Module):
         self.norm = norm
 
     def forward(
-        self, hidden: Tensor, contexts: Sequence[LayerContext], modulations: Tensor | None = None
+        self,
+        hidden: Tensor,
+        contexts: Sequence[LayerContext],
+        modulations: Tensor | None = None,
+        watch: Watch | None = None,
     ) -> Tensor:
         """Run every layer and the final norm.
 
@@ -121,13 +142,17 @@ class Expert(nn.Module):
             contexts: One for each layer.
             modulations: Of every norm in the order in which they run, float32 ``(2 * layers + 1, 3, width)``; None
                 where they have weights.
+            watch: Told what each layer gave.
 
         Returns:
             ``(batch, suffix, width)``.
         """
         for index, (layer, context) in enumerate(zip(self.layers, contexts, strict=True)):
             here = None if modulations is None else modulations[2 * index : 2 * index + 2]
-            hidden = layer(hidden, context, here)
+            output: ExpertOutput = layer(hidden, context, here)
+            hidden = output.hidden
+            if watch is not None:
+                watch(index, output)
         return _normed(self.norm, hidden, None if modulations is None else modulations[-1])
 
     def fold(self, conditions: Tensor) -> Tensor:

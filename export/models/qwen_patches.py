@@ -73,6 +73,11 @@ class QwenVisionConfig:
         return 0
 
     @property
+    def windowed_blocks(self) -> frozenset[int]:
+        """Blocks with windows; none where one window holds the picture."""
+        return frozenset(range(self.depth)) - set(self.full_blocks) if len(self.windows) > 1 else frozenset()
+
+    @property
     def picture_size(self) -> tuple[int, int]:
         """Height and width of a picture or frame, pixels."""
         return self.rows * self.patch_size, self.columns * self.patch_size

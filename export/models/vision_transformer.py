@@ -79,6 +79,16 @@ class VisionConfig:
         return int(self.class_token) + self.register_tokens
 
     @property
+    def windowed_blocks(self) -> frozenset[int]:
+        """There are none."""
+        return frozenset()
+
+    @property
+    def deep_blocks(self) -> tuple[int, ...]:
+        """There are none."""
+        return ()
+
+    @property
     def blocks(self) -> int:
         """Blocks that run."""
         return range(self.depth)[self.read_block] + 1

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from saccade.export.graph.placement import SelectingStep, StepOutputs
-from saccade.export.graph.selecting import initial_state
+from saccade.export.graph.acting import ActingStep, StepOutputs
+from saccade.export.graph.selecting import Named, initial_state
 from saccade.policies.base import Carry
 
 
@@ -26,11 +26,13 @@ class Objective:
         measure: Unpruned and pruned outputs to one number.
         wants_more: A larger number is better.
         meaning: For people.
+        reads_prompt: It reads the last prompt token, which actions are read from in a single-pass family alone.
     """
 
     measure: Callable[[StepOutputs, StepOutputs], Tensor]
     wants_more: bool
     meaning: str
+    reads_prompt: bool = False
 
 
 def _last_token(whole: StepOutputs, pruned: StepOutputs) -> Tensor:
@@ -46,7 +48,9 @@ def _action_error(whole: StepOutputs, pruned: StepOutputs) -> Tensor:
 
 
 OBJECTIVES: Mapping[str, Objective] = {
-    "last_token": Objective(_last_token, True, "cosine of the last prompt token's final state (the paper)"),
+    "last_token": Objective(
+        _last_token, True, "cosine of the last prompt token's final state (the paper)", reads_prompt=True
+    ),
     "action_query": Objective(
         _action_query, True, "mean cosine of the final states that actions are read from"
     ),
@@ -54,7 +58,7 @@ OBJECTIVES: Mapping[str, Objective] = {
 }
 
 
-def unpruned(step: SelectingStep, frames: Sequence[tuple[Tensor, ...]]) -> list[StepOutputs]:
+def unpruned(step: ActingStep, frames: Sequence[tuple[Tensor, ...]]) -> list[StepOutputs]:
     """Run every frame with every token.
 
     Args:
@@ -66,8 +70,8 @@ def unpruned(step: SelectingStep, frames: Sequence[tuple[Tensor, ...]]) -> list[
 
 def discrepancy(
     objective: Objective,
-    step: SelectingStep,
-    full: SelectingStep,
+    step: ActingStep,
+    full: ActingStep,
     frames: Sequence[tuple[Tensor, ...]],
     whole: Sequence[StepOutputs],
 ) -> float:
@@ -91,7 +95,7 @@ def discrepancy(
 
 
 def _replay(
-    step: SelectingStep, full: SelectingStep, frames: Sequence[tuple[Tensor, ...]], *, warmup: int
+    step: ActingStep, full: ActingStep, frames: Sequence[tuple[Tensor, ...]], *, warmup: int
 ) -> list[tuple[StepOutputs, bool]]:
     """Run consecutive frames as the robot does; say of each whether it was pruned."""
     names = [spec.name for spec in step.carry_specs]
@@ -103,9 +107,7 @@ def _replay(
     with torch.inference_mode():
         for index, frame in enumerate(frames):
             is_pruned = index >= warmup and not (every and index % every == 0)
-            images, proprio, token_ids, mask, positions = frame
-            runner = step if is_pruned else full
-            output = runner.step(images, proprio, token_ids, mask, positions, carry, task)
+            output = (step if is_pruned else full).step(frame, Named(task, carry))
             outputs.append((output, is_pruned))
             carry = output.carry
     return outputs

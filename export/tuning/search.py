@@ -24,10 +24,13 @@ from torch import Tensor
 
 from saccade.export.calibration import PolicyBuilder
 from saccade.export.checkpoint import Checkpoint, load_checkpoint
+from saccade.export.families.base import ActingFamily
 from saccade.export.frames import host_inputs, read_recording
-from saccade.export.graph.placement import SelectingStep, StepOutputs
+from saccade.export.graph.acting import ActingStep, StepOutputs
+from saccade.export.step_kind import SINGLE_PASS
 from saccade.export.tuning.objectives import OBJECTIVES, discrepancy, unpruned
 from saccade.export.tuning.tuned import Tuned
+from saccade.policies.base import TokenPolicy
 from saccade.policies.config import Tunable, search_space
 from saccade.policies.registry import build_policy, policy_class
 from saccade.proto.errors import ExportError, PolicyError
@@ -114,15 +117,18 @@ class _Bench:
             raise ExportError(
                 f"policy {request.policy!r}: expected options to search, found none that is not fixed already."
             )
-        self.checkpoint: Checkpoint = load_checkpoint(request.checkpoint)
+        self.checkpoint: Checkpoint[ActingFamily] = load_checkpoint(request.checkpoint)
+        if self.objective.reads_prompt and self.checkpoint.kind is not SINGLE_PASS:
+            raise ExportError(
+                f"objective {request.objective!r}: expected a family whose actions are read from the prompt's pass, "
+                f"found {self.checkpoint.family!r}; take another objective."
+            )
         recording = read_recording(request.frames, self.checkpoint)
         self.frames: Sequence[tuple[Tensor, ...]] = list(host_inputs(recording, self.checkpoint))
-        self.policies = PolicyBuilder(self.checkpoint.model, self.frames)
+        self.policies = PolicyBuilder(self.checkpoint.model, self.frames, self.checkpoint.kind.measure)
         self.shape = self.policies.shape
         everything = build_policy("keep_all", {}, self.shape)
-        self.whole: list[StepOutputs] = unpruned(
-            SelectingStep(self.checkpoint.model, everything, self.shape.grid.tokens).eval(), self.frames
-        )
+        self.whole: list[StepOutputs] = unpruned(self.step(everything, self.shape.grid.tokens), self.frames)
 
     @property
     def budget(self) -> int:
@@ -137,10 +143,13 @@ class _Bench:
                 f"expected more frames than the {policy.warmup_steps} of the policy's warm-up, found "
                 f"{len(self.frames)}."
             )
-        model = self.checkpoint.model
-        step = SelectingStep(model, policy, self.budget).eval()
-        full = SelectingStep(model, policy, self.shape.grid.tokens).eval()
+        step, full = self.step(policy, self.budget), self.step(policy, self.shape.grid.tokens)
         return discrepancy(self.objective, step, full, self.frames, self.whole)
+
+    def step(self, policy: TokenPolicy, keep: int) -> ActingStep:
+        """Return the model with a policy in it."""
+        step = self.checkpoint.kind.build(self.checkpoint.model, policy, keep)
+        return step.eval()
 
 
 def _study(request: TuneRequest, bench: _Bench) -> optuna.Study:

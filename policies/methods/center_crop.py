@@ -41,6 +41,7 @@ class CenterCrop(TokenPolicy):
     options = CenterCropConfig
 
     def __init__(self, config: CenterCropConfig, shape: ModelShape) -> None:
+        shape.grid.require_rows(self.name)
         layer = config.insertion_layer
         layer = 0 if layer == 0 else resolve_insertion_layer(layer, shape.layers)
         self.config = config

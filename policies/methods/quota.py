@@ -117,6 +117,8 @@ class Quota(TokenPolicy):
         require(
             0 <= tower < towers, "tower", f"in 0..{towers - 1} for a model of {towers} vision towers", tower
         )
+        if config.form == "levels":
+            shape.grid.require_rows(f"{self.name}, form levels")
         self.config: QuotaConfig = replace(config, tower=tower)
         attention = AttentionAhead(QueryRows.TEXT)
         self._view_signal: Signal = ViewScores() if config.scores == "task" else attention

@@ -57,7 +57,7 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeReply(_message.Message):
-    __slots__ = ("wire_version", "server_version", "engine", "manifest_json", "clock_id", "server_monotonic_ns", "max_message_bytes", "is_ready", "is_owned", "is_stopped", "counters")
+    __slots__ = ("wire_version", "server_version", "engine", "manifest_json", "clock_id", "server_monotonic_ns", "max_message_bytes", "is_ready", "is_owned", "is_stopped", "counters", "answerer_manifest_json")
     class CountersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -76,6 +76,7 @@ class DescribeReply(_message.Message):
     IS_OWNED_FIELD_NUMBER: _ClassVar[int]
     IS_STOPPED_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
+    ANSWERER_MANIFEST_JSON_FIELD_NUMBER: _ClassVar[int]
     wire_version: int
     server_version: str
     engine: str
@@ -87,7 +88,8 @@ class DescribeReply(_message.Message):
     is_owned: bool
     is_stopped: bool
     counters: _containers.ScalarMap[str, int]
-    def __init__(self, wire_version: _Optional[int] = ..., server_version: _Optional[str] = ..., engine: _Optional[str] = ..., manifest_json: _Optional[str] = ..., clock_id: _Optional[str] = ..., server_monotonic_ns: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., is_ready: bool = ..., is_owned: bool = ..., is_stopped: bool = ..., counters: _Optional[_Mapping[str, int]] = ...) -> None: ...
+    answerer_manifest_json: str
+    def __init__(self, wire_version: _Optional[int] = ..., server_version: _Optional[str] = ..., engine: _Optional[str] = ..., manifest_json: _Optional[str] = ..., clock_id: _Optional[str] = ..., server_monotonic_ns: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., is_ready: bool = ..., is_owned: bool = ..., is_stopped: bool = ..., counters: _Optional[_Mapping[str, int]] = ..., answerer_manifest_json: _Optional[str] = ...) -> None: ...
 
 class OpenRequest(_message.Message):
     __slots__ = ("wire_version", "client_name", "profile", "clock_id", "max_age_ns")
@@ -194,6 +196,51 @@ class StreamReply(_message.Message):
     chunk: ActionChunk
     error: Error
     def __init__(self, chunk: _Optional[_Union[ActionChunk, _Mapping]] = ..., error: _Optional[_Union[Error, _Mapping]] = ...) -> None: ...
+
+class Question(_message.Message):
+    __slots__ = ("text", "images", "profile", "max_new_tokens", "sampling")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    IMAGES_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    MAX_NEW_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    images: _containers.RepeatedCompositeFieldContainer[Image]
+    profile: str
+    max_new_tokens: int
+    sampling: Sampling
+    def __init__(self, text: _Optional[str] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., profile: _Optional[str] = ..., max_new_tokens: _Optional[int] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ...) -> None: ...
+
+class Sampling(_message.Message):
+    __slots__ = ("temperature", "top_k", "top_p", "seed")
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    TOP_P_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    temperature: float
+    top_k: int
+    top_p: float
+    seed: int
+    def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class AnswerPiece(_message.Message):
+    __slots__ = ("token", "text", "is_last", "timings_ns")
+    class TimingsNsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: int
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[int] = ...) -> None: ...
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    IS_LAST_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_NS_FIELD_NUMBER: _ClassVar[int]
+    token: int
+    text: str
+    is_last: bool
+    timings_ns: _containers.ScalarMap[str, int]
+    def __init__(self, token: _Optional[int] = ..., text: _Optional[str] = ..., is_last: bool = ..., timings_ns: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
 class StopRequest(_message.Message):
     __slots__ = ("reason",)

@@ -59,6 +59,11 @@ class ControlStub(object):
                 request_serializer=saccade_dot_proto_dot_v1_dot_control__pb2.Observation.SerializeToString,
                 response_deserializer=saccade_dot_proto_dot_v1_dot_control__pb2.StreamReply.FromString,
                 _registered_method=True)
+        self.Generate = channel.unary_stream(
+                '/saccade.v1.Control/Generate',
+                request_serializer=saccade_dot_proto_dot_v1_dot_control__pb2.Question.SerializeToString,
+                response_deserializer=saccade_dot_proto_dot_v1_dot_control__pb2.AnswerPiece.FromString,
+                _registered_method=True)
         self.Stop = channel.unary_unary(
                 '/saccade.v1.Control/Stop',
                 request_serializer=saccade_dot_proto_dot_v1_dot_control__pb2.StopRequest.SerializeToString,
@@ -113,6 +118,16 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Generate(self, request, context):
+        """A question about pictures in, its answer out piece by piece, as it is generated. Served where the daemon has an
+        answerer beside the robot's bundle. Anyone may call it: it moves nothing and needs no session. One question at a
+        time; another one waits for a second and is then refused with "question.busy". It shares no lock with Act.
+        Cancelling the call, hanging up and the call's deadline end the generating too.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Stop(self, request, context):
         """Set the stop latch: no chunk leaves the daemon until Reset releases it. Anyone may call it, any number of
         times; it never waits for the engine. It is a software stop, not a safety-rated emergency stop.
@@ -155,6 +170,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Stream,
                     request_deserializer=saccade_dot_proto_dot_v1_dot_control__pb2.Observation.FromString,
                     response_serializer=saccade_dot_proto_dot_v1_dot_control__pb2.StreamReply.SerializeToString,
+            ),
+            'Generate': grpc.unary_stream_rpc_method_handler(
+                    servicer.Generate,
+                    request_deserializer=saccade_dot_proto_dot_v1_dot_control__pb2.Question.FromString,
+                    response_serializer=saccade_dot_proto_dot_v1_dot_control__pb2.AnswerPiece.SerializeToString,
             ),
             'Stop': grpc.unary_unary_rpc_method_handler(
                     servicer.Stop,
@@ -302,6 +322,33 @@ class Control(object):
             '/saccade.v1.Control/Stream',
             saccade_dot_proto_dot_v1_dot_control__pb2.Observation.SerializeToString,
             saccade_dot_proto_dot_v1_dot_control__pb2.StreamReply.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Generate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/saccade.v1.Control/Generate',
+            saccade_dot_proto_dot_v1_dot_control__pb2.Question.SerializeToString,
+            saccade_dot_proto_dot_v1_dot_control__pb2.AnswerPiece.FromString,
             options,
             channel_credentials,
             insecure,

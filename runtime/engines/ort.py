@@ -33,6 +33,7 @@ _DTYPES = {
     "tensor(double)": "float64",
 }
 _QUIET = 3  # errors only; warnings about constant folding are of no use to an operator
+_SILENT = 4  # what goes wrong in a run is raised
 
 
 class OrtBuffer:
@@ -52,7 +53,8 @@ class OrtBuffer:
 class OrtEngine:
     """One graph loaded by ONNX Runtime."""
 
-    def __init__(self, graph: Path, options: ort.SessionOptions) -> None:
+    def __init__(self, graph: Path, options: ort.SessionOptions, run_options: ort.RunOptions) -> None:
+        self._run_options = run_options
         try:
             self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         except Exception as error:
@@ -67,7 +69,7 @@ class OrtEngine:
             binding.bind_ortvalue_input(port.name, _value(buffer))
         for port, buffer in check_ports(self.outputs, outputs):
             binding.bind_ortvalue_output(port.name, _value(buffer))
-        return _bound_run(self._session, binding)
+        return _bound_run(self._session, binding, self._run_options)
 
 
 class OrtBackend:
@@ -86,6 +88,8 @@ class OrtBackend:
         self._options.log_severity_level = _QUIET
         self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         self._options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
+        self._run_options = ort.RunOptions()
+        self._run_options.log_severity_level = _SILENT
 
     def allocate(self, dtype: str, shape: tuple[int, ...]) -> OrtBuffer:
         """See :meth:`saccade.runtime.engines.base.Backend.allocate`."""
@@ -93,7 +97,18 @@ class OrtBackend:
 
     def load(self, graph: Path) -> OrtEngine:
         """See :meth:`saccade.runtime.engines.base.Backend.load`."""
-        return OrtEngine(graph, self._options)
+        return OrtEngine(graph, self._options, self._run_options)
+
+    def interrupt(self) -> None:
+        """End the runs of every graph of this backend at their next node, from another thread.
+
+        They raise :class:`saccade.proto.errors.EngineError`, and so does every later run until :meth:`resume`.
+        """
+        self._run_options.terminate = True
+
+    def resume(self) -> None:
+        """Let graphs run again."""
+        self._run_options.terminate = False
 
     def __enter__(self) -> OrtBackend:
         return self
@@ -104,10 +119,12 @@ class OrtBackend:
         """Nothing to free by hand: sessions and buffers go with their last reference."""
 
 
-def _bound_run(session: ort.InferenceSession, binding: ort.IOBinding) -> Callable[[], None]:
+def _bound_run(
+    session: ort.InferenceSession, binding: ort.IOBinding, run_options: ort.RunOptions
+) -> Callable[[], None]:
     def run() -> None:
         try:
-            session.run_with_iobinding(binding)
+            session.run_with_iobinding(binding, run_options)
         except Exception as error:
             raise EngineError(f"expected ONNX Runtime to run the graph, found: {error}") from error
 

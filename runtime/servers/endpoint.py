@@ -1,7 +1,8 @@
 """The daemon's behaviour, without a transport: request message in, reply message or error out.
 
 Two locks. That of the lease is held for microseconds; ``_engine`` is held for a whole control step. Only Reset and Act
-take the second; Stop takes neither, so it never waits for the engine.
+take the second; Stop takes neither, so it never waits for the engine, nor does Generate: it has an engine and a thread
+of its own.
 """
 
 from __future__ import annotations
@@ -9,17 +10,18 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 
 from google.protobuf.message import Message
 
-from saccade.proto.codec import error_to_wire
+from saccade.proto.codec import MAX_MESSAGE_BYTES, error_to_wire
 from saccade.proto.errors import (
     DeadlineError,
     DrainingError,
     InternalError,
+    QuestionError,
     SaccadeError,
     SupersededError,
 )
@@ -27,11 +29,13 @@ from saccade.proto.manifest import Manifest, manifest_to_json
 from saccade.proto.manifest_rules import FULL_PROFILE
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.versions import WIRE_VERSION, check_wire_version
+from saccade.runtime.answer_thread import AnswerThread
 from saccade.runtime.clock import Clock, clock_id, monotonic_ns
 from saccade.runtime.counters import Counters
 from saccade.runtime.frame_slot import FrameSlot
 from saccade.runtime.observation import Observation
 from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.servers.answers import AnswerEndpoint, WhenGone
 from saccade.runtime.servers.lease import Lease, Owner
 from saccade.runtime.servers.stop_latch import StopLatch
 from saccade.runtime.session import Session
@@ -50,7 +54,7 @@ IsWanted = Callable[[], bool]
 
 @dataclass(frozen=True)
 class Method:
-    """One call that a transport must offer besides Stream.
+    """One call that a transport must offer besides Stream and Generate.
 
     Args:
         request: Its message type.
@@ -79,19 +83,23 @@ class Endpoint:
         max_age_ns: Refuse older observations and later chunks; None = as long as one chunk lasts, 0 = any age. A
             client may ask for less, not for more.
         max_frozen_frames: See :class:`saccade.runtime.session.Session`.
+        noise_seed: See there.
         clock: Monotonic nanoseconds.
         scorer: See :class:`saccade.runtime.session.Session`.
+        answers: Answers questions beside the robot's control steps; None = nobody does.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         program: ProgramExecutor,
         *,
         lease_ns: int = DEFAULT_LEASE_NS,
         max_age_ns: int | None = None,
         max_frozen_frames: int = DEFAULT_FROZEN_FRAMES,
+        noise_seed: int = 0,
         clock: Clock = monotonic_ns,
         scorer: ViewScorer | None = None,
+        answers: AnswerThread | None = None,
     ) -> None:
         self.counters = Counters()
         self.is_ready = True
@@ -99,8 +107,10 @@ class Endpoint:
         self._manifest_json = manifest_to_json(program.manifest)
         self._max_age_ns = chunk_ns(program.manifest) if max_age_ns is None else max_age_ns
         self._max_frozen_frames = max_frozen_frames
+        self._noise_seed = noise_seed
         self._clock = clock
         self._scorer = scorer
+        self._answers = None if answers is None else AnswerEndpoint(answers, self.counters)
         self._lease = Lease(lease_ns, clock)
         self._latch = StopLatch()
         self._engine = threading.Lock()
@@ -109,7 +119,7 @@ class Endpoint:
         self._streamer.start()
 
     def methods(self) -> dict[str, Method]:
-        """Return what a transport must offer besides Stream, by name."""
+        """Return what a transport must offer besides Stream and Generate, by name."""
         return {
             "Describe": Method(wire.DescribeRequest, self.describe),
             "Open": Method(wire.OpenRequest, self.open),
@@ -121,8 +131,10 @@ class Endpoint:
 
     @property
     def max_message_bytes(self) -> int:
-        """Largest message worth accepting: one observation and a margin."""
-        return observation_bytes(self._program.manifest) + _MESSAGE_MARGIN_BYTES
+        """Largest message worth accepting: one observation or question, and a margin."""
+        robots = observation_bytes(self._program.manifest)
+        asked = 0 if self._answers is None else self._answers.question_bytes
+        return min(max(robots, asked) + _MESSAGE_MARGIN_BYTES, MAX_MESSAGE_BYTES)
 
     def describe(self, _request: wire.DescribeRequest) -> wire.DescribeReply:
         """Say what is served."""
@@ -138,6 +150,7 @@ class Endpoint:
             is_owned=self._lease.is_held,
             is_stopped=self._latch.is_set,
             counters=self.counters.snapshot(),
+            answerer_manifest_json="" if self._answers is None else self._answers.manifest_json,
         )
 
     def open(self, request: wire.OpenRequest) -> wire.OpenReply:
@@ -157,6 +170,7 @@ class Endpoint:
             profile=request.profile or FULL_PROFILE,
             max_age_ns=max_age_ns or None,
             max_frozen_frames=self._max_frozen_frames,
+            noise_seed=self._noise_seed,
             clock=self._clock,
             scorer=self._scorer,
         )
@@ -253,6 +267,21 @@ class Endpoint:
         self.counters.count("stops")
         return wire.StopReply()
 
+    def generate(self, request: wire.Question, *, when_gone: WhenGone) -> Iterator[wire.AnswerPiece]:
+        """Answer a question; see :meth:`saccade.runtime.servers.answers.AnswerEndpoint.generate`.
+
+        Raises:
+            QuestionError: Nobody here answers questions.
+            DrainingError: The daemon is shutting down.
+        """
+        self._check_ready()
+        if self._answers is None:
+            raise QuestionError(
+                "expected a daemon that answers questions, found one that only controls a robot: start it with "
+                "`saccade serve ... --answerer BUNDLE`."
+            )
+        return self._answers.generate(request, when_gone)
+
     def close(self, request: wire.CloseRequest) -> wire.CloseReply:
         """Take the robot back from its owner.
 
@@ -268,8 +297,10 @@ class Endpoint:
             self.counters.count("vanished")
 
     def drain(self) -> None:
-        """Finish the control step that runs and begin no other; whoever asks is told so."""
+        """Finish the control step that runs and begin no other, and break off an answer; whoever asks is told so."""
         self.is_ready = False
+        if self._answers is not None:
+            self._answers.drain()
 
     def shut_down(self) -> None:
         """Drain, and end the stream's thread."""

@@ -24,6 +24,8 @@ SERVICE = wire.DESCRIPTOR.services_by_name["Control"].full_name
 _WORKERS = 16
 _URGENT_WORKERS = 2
 """Of their own, so that a Stop is served while every other worker waits for the engine or holds a stream."""
+_ASKING_WORKERS = 4
+"""Of their own, so that no number of questions takes a worker from the robot."""
 _VANISH_S = 0.2
 """How long after the last observation of a stream a broken connection may take to show; delays no reply."""
 _serialise = methodcaller("SerializeToString")
@@ -33,6 +35,7 @@ _STATUS = (
     (errors.SessionError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.VersionError, grpc.StatusCode.FAILED_PRECONDITION),
     (errors.UnknownProfileError, grpc.StatusCode.NOT_FOUND),
+    (errors.AnswererBusyError, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (errors.InputError, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.MessageError, grpc.StatusCode.INVALID_ARGUMENT),
     (errors.ActionRefusedError, grpc.StatusCode.ABORTED),
@@ -71,7 +74,8 @@ class GrpcServer:
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         self._urgent = ThreadPoolExecutor(_URGENT_WORKERS, thread_name_prefix="saccade-grpc-urgent")
-        self._server.add_generic_rpc_handlers((_handlers(endpoint, self._urgent),))
+        self._asking = ThreadPoolExecutor(_ASKING_WORKERS, thread_name_prefix="saccade-grpc-asking")
+        self._server.add_generic_rpc_handlers((_handlers(endpoint, self._urgent, self._asking),))
         reflection.enable_server_reflection(
             (SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server
         )
@@ -92,9 +96,12 @@ class GrpcServer:
         self._health.enter_graceful_shutdown()
         self._server.stop(grace_s).wait()
         self._urgent.shutdown()
+        self._asking.shutdown()
 
 
-def _handlers(endpoint: Endpoint, urgent: ThreadPoolExecutor) -> grpc.GenericRpcHandler:
+def _handlers(
+    endpoint: Endpoint, urgent: ThreadPoolExecutor, asking: ThreadPoolExecutor
+) -> grpc.GenericRpcHandler:
     handlers = {}
     for name, method in endpoint.methods().items():
         behaviour: Any = partial(_answer, endpoint, method)
@@ -108,12 +115,26 @@ def _handlers(endpoint: Endpoint, urgent: ThreadPoolExecutor) -> grpc.GenericRpc
         request_deserializer=wire.Observation.FromString,
         response_serializer=_serialise,
     )
+    answering: Any = partial(_generate, endpoint)
+    answering.experimental_thread_pool = asking
+    handlers["Generate"] = grpc.unary_stream_rpc_method_handler(
+        answering, request_deserializer=wire.Question.FromString, response_serializer=_serialise
+    )
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
 
 def _answer(endpoint: Endpoint, method: Method, request: Message, context: grpc.ServicerContext) -> Message:
     try:
         return method.call(request, is_wanted=context.is_active) if method.waits else method.call(request)
+    except Exception as error:  # noqa: BLE001 - mapped to a status
+        _abort(context, endpoint.failure(error))
+
+
+def _generate(
+    endpoint: Endpoint, request: wire.Question, context: grpc.ServicerContext
+) -> Iterator[wire.AnswerPiece]:
+    try:
+        yield from endpoint.generate(request, when_gone=context.add_callback)
     except Exception as error:  # noqa: BLE001 - mapped to a status
         _abort(context, endpoint.failure(error))
 

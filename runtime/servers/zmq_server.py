@@ -15,7 +15,7 @@ import zmq
 from google.protobuf.message import Message
 
 from saccade.proto.codec import decode, error_to_wire
-from saccade.proto.errors import AddressInUseError, MessageError
+from saccade.proto.errors import AddressInUseError, MessageError, TransportError
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.servers.endpoint import Endpoint
 
@@ -114,6 +114,11 @@ class ZmqServer:
             if method == b"Stream":
                 self._endpoint.submit(decode(wire.Observation, payload), partial(send, OK))
                 return
+            if method == b"Generate":
+                raise TransportError(
+                    "expected a transport that streams an answer, found ZeroMQ, which replies once to each request: "
+                    "ask over gRPC."
+                )
             if method not in self._methods:
                 raise MessageError(f"expected a method of {sorted(self._methods)}, found {method!r:.40}.")
             known = self._methods[method]

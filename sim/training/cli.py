@@ -9,7 +9,7 @@ import click
 from rich.console import Console
 from rich.progress import track
 
-from saccade.export.checkpoint import load_checkpoint
+from saccade.export.acting import openvla_oft
 from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.sim.seeds import FIRST_DEVELOPMENT_SEED, FIRST_TRAINING_SEED
 from saccade.sim.tabletop.tasks import TEMPLATES
@@ -174,5 +174,5 @@ def _driver(run: Path) -> Driver:
 
 
 def _driver_of(checkpoint: Path) -> Driver:
-    model = load_checkpoint(checkpoint).model.float()
+    model = openvla_oft.load(checkpoint).model.float()
     return Driver(model, build_tokenizer(), read_statistics(checkpoint))

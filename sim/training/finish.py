@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from saccade.export.checkpoint import save_checkpoint
+from saccade.export.acting.openvla_oft import save_checkpoint
 from saccade.export.embodiment import Embodiment
 from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.proto.errors import CheckpointError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from saccade.export.checkpoint import load_checkpoint
+from saccade.export.acting import openvla_oft
 from saccade.export.families.openvla_oft import OpenVlaOft, initialise
 from saccade.sim.training.cloning import Cloning, CloningStage
 from saccade.sim.training.loop import STATE, load_weights
@@ -58,7 +58,7 @@ class CloningFactory:
         """Build the stage: the weights of ``start``, fresh ones elsewhere."""
         model = build_model(seed)
         if self.start is not None:
-            model.load_state_dict(load_checkpoint(self.start).model.state_dict())
+            model.load_state_dict(openvla_oft.load(self.start).model.state_dict())
         else:
             state = self.run / "perception" / STATE
             load_weights(Perception(model.vision_backbone, model.config.vision_width), state)

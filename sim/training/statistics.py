@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from saccade.proto.statistics import STATISTICS_NAME, Scale, Statistics
+from saccade.proto.scales import RangeScale
+from saccade.proto.statistics import STATISTICS_NAME, Statistics
 from saccade.sim.tabletop.world import ACTION_NAMES, PROPRIO_NAMES
 from saccade.sim.training.shards import Shards
 
@@ -39,6 +40,6 @@ def read_statistics(folder: Path) -> Statistics:
     )
 
 
-def _scale(values: np.ndarray, mask: list[bool]) -> Scale:
+def _scale(values: np.ndarray, mask: list[bool]) -> RangeScale:
     q01, q99 = np.quantile(values, [0.01, 0.99], axis=0).astype(np.float32)
-    return Scale(q01, q99, np.array(mask))
+    return RangeScale(q01, q99, np.array(mask))

@@ -8,7 +8,7 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 
-from saccade.export.checkpoint import save_checkpoint
+from saccade.export.acting.openvla_oft import save_checkpoint
 from saccade.export.embodiment import Embodiment
 from saccade.export.families.openvla_oft import OpenVlaOft, initialise
 from saccade.export.families.openvla_oft_config import OftConfig

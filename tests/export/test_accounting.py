@@ -1,6 +1,6 @@
 """Figures that papers published, from our formulas.
 
-*Published* numbers are copied from the papers' tables; *recomputed* ones come from ``saccade.export.accounting`` and
+*Published* numbers are copied from the papers' tables; *recomputed* ones come from ``saccade.export.cost_formulas`` and
 ``saccade.policies.blocks.budgets``. A tolerance is what the table rounds away, unless a comment says more. Where a
 paper leaves out how many text tokens it had, the number is our reading and marked so.
 
@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from saccade.export.accounting import LayerTokens, decoder_layer_macs, layer_kv_bytes
+from saccade.export.cost_formulas import LayerTokens, decoder_layer_macs, layer_kv_bytes
 from saccade.export.models.decoder import DecoderConfig
 from saccade.policies.blocks.budgets import layer_mean
 

@@ -16,16 +16,13 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from saccade.export.accounting import (
-    LayerTokens,
     account_profiles,
     account_step,
     count_macs,
-    decoder_layer_macs,
-    decoder_layer_weights,
     layer_tokens,
-    tower_macs,
     visual_by_layer,
 )
+from saccade.export.cost_formulas import LayerTokens, decoder_layer_macs, decoder_layer_weights, tower_macs
 from saccade.export.families.openvla_oft import OpenVlaOft, initialise
 from saccade.export.families.openvla_oft_config import OftConfig
 from saccade.export.graph.placement import SelectingStep
@@ -107,13 +104,13 @@ def test_vision_formula_is_exact() -> None:
 def test_every_policy_leaves_the_module_to_the_formulas(name: str) -> None:
     model, frame = deep_model(), observation(deep_model())
     full, step = policy_step(name, model.grid.tokens), policy_step(name)
-    pruned = account_step(model, step)
-    assert count_macs(full, frame) >= account_step(model, full).macs
+    pruned = account_step(step)
+    assert count_macs(full, frame) >= account_step(full).macs
     selection = count_macs(step, frame) - pruned.macs
     assert selection == 0 if name in COSTS_NO_PRODUCT else selection > 0
     assert count_macs(step, frame) == counted(step, *frame, *initial_state(step))
     if name != "keep_all":
-        assert pruned.macs < account_step(model, full).macs
+        assert pruned.macs < account_step(full).macs
         assert pruned.mean_visual_tokens < model.grid.tokens
 
 
@@ -163,7 +160,7 @@ def test_cuts_anywhere_are_counted_exactly(
     config = replace(DEEP_CONFIG, decoder=replace(DEEP_CONFIG.decoder, heads=4, kv_heads=4))
     model = initialise(OpenVlaOft(config), 0).eval()
     step = SelectingStep(model, KeepFirst(cuts, counts, heads), 9)
-    account = account_step(model, step)
+    account = account_step(step)
     assert account.macs == count_macs(step, observation(model))
     assert account.visual_by_layer == visual_by_layer(step) == by_layer
     assert account.mean_visual_tokens == pytest.approx(sum(by_layer) / 5)
@@ -179,7 +176,7 @@ def test_cuts_anywhere_are_counted_exactly(
 
 def test_weights_are_those_of_the_module() -> None:
     model = deep_model()
-    account = account_step(model, policy_step("keep_all"))
+    account = account_step(policy_step("keep_all"))
     table = model.decoder.embed_tokens.weight  # rows are looked up, the table is not read
     parameters = sum(parameter.numel() for parameter in model.parameters()) - table.numel()
     assert sum(stage.weight_bytes for stage in account.stages.values()) == 4 * parameters
@@ -188,7 +185,7 @@ def test_weights_are_those_of_the_module() -> None:
 def test_the_receipt_adds_up() -> None:
     model, frame = deep_model(), observation(deep_model())
     steps = {"full": policy_step("vla_pruner", model.grid.tokens), "keep37.5": policy_step("vla_pruner")}
-    receipt = account_profiles(model, steps, frame)
+    receipt = account_profiles(account_step, steps, frame)
     assert list(receipt) == ["full", "keep37.5"]
     full, pruned = receipt["full"], receipt["keep37.5"]
     for name, account in receipt.items():
@@ -208,7 +205,7 @@ def test_the_receipt_adds_up() -> None:
 def test_formulas_that_do_not_fit_the_model_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("saccade.export.accounting.count_macs", lambda step, frame: 7)
     with pytest.raises(ReceiptError, match=r"MACs by formula and 7 in the module; the accounting is wrong"):
-        account_profiles(deep_model(), {"full": policy_step("keep_all")}, observation(deep_model()))
+        account_profiles(account_step, {"full": policy_step("keep_all")}, observation(deep_model()))
 
 
 def test_a_model_without_memory_for_its_weights_can_be_accounted() -> None:
@@ -216,7 +213,7 @@ def test_a_model_without_memory_for_its_weights_can_be_accounted() -> None:
     with torch.device("meta"):
         model = OpenVlaOft(OPENVLA_OFT)
     step = SelectingStep(model, build_policy("fastv", {"insertion_layer": 2}, model_shape(model)), 256)
-    account = account_step(model, step)
+    account = account_step(step)
     assert account.visual_by_layer == (512,) * 2 + (256,) * 30
     assert layer_tokens(step)[-1].rows == 56
     assert 7.2e9 < sum(stage.weight_bytes for stage in account.stages.values()) / 4 < 7.8e9

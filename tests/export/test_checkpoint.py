@@ -34,7 +34,7 @@ def _rewrite(path: Path, change: Callable[[Weights], object]) -> None:
 
 def test_what_was_saved_is_read_back(checkpoint_path: Path) -> None:
     checkpoint, model = load_checkpoint(checkpoint_path), tiny_model()
-    assert checkpoint.config == CONFIG
+    assert checkpoint.model.config == CONFIG
     assert checkpoint.embodiment.views == ("scene", "wrist")
     for key, value in model.state_dict().items():
         assert torch.equal(checkpoint.model.state_dict()[key], value), key

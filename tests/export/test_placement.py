@@ -75,14 +75,24 @@ def _by_hand(model: OpenVlaOft, inputs: tuple[Tensor, ...], layer: int) -> Tenso
     return model.read_actions(states)
 
 
+def test_keeping_all_is_the_plain_model() -> None:
+    model, inputs = tiny_model(), observation(tiny_model())
+    actions, kept = _keeping_all("keep_all")(*inputs)
+    assert kept.tolist() == [list(range(8))]
+    # Of the last layer a control step computes only the rows that are read: other shapes, other last bits.
+    torch.testing.assert_close(actions, model(*inputs), atol=1e-6, rtol=1e-6)
+
+
 @pytest.mark.parametrize("policy", list(POLICIES))
-def test_keeping_all_is_the_plain_model(policy: str) -> None:
-    model = tiny_model()
-    step = SelectingStep(model, build_policy(policy, {}, SHAPE), CONFIG.grid.tokens)
-    inputs = observation(model)
+def test_a_policy_that_may_keep_all_changes_no_bit(policy: str) -> None:
+    inputs, step = observation(tiny_model()), _keeping_all(policy)
     actions, kept, *_ = step(*inputs, *initial_state(step))
     assert kept.tolist() == [list(range(8))]
-    torch.testing.assert_close(actions, model(*inputs), atol=1e-6, rtol=1e-6)
+    assert torch.equal(actions, _keeping_all("keep_all")(*inputs)[0])
+
+
+def _keeping_all(policy: str) -> SelectingStep:
+    return SelectingStep(tiny_model(), build_policy(policy, {}, SHAPE), CONFIG.grid.tokens)
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from pathlib import Path
 
 import numpy as np
 import onnx_ir as ir
+import onnxruntime as ort
 import pytest
 
+from saccade.export.graph.capture import capture
 from saccade.export.graph.lint import lint
+from saccade.export.graph.selecting import initial_state
 from saccade.export.parity import ParityTolerance, check_parity
 from saccade.policies.registry import POLICIES
 from tests.export.policy_graphs import deep_model, policy_graph, policy_step
@@ -34,3 +38,20 @@ def test_graph_equals_module_in_a_whole_model(name: str, tmp_path: Path) -> None
         tolerance=ParityTolerance(),
     )
     assert receipt.frames == (5 if step.counts is not None else len(frames))
+
+
+@pytest.mark.parametrize("name", [name for name in POLICIES if name != "keep_all"])
+def test_a_profile_that_keeps_all_is_the_unpruned_graph_bit_for_bit(name: str) -> None:
+    np.testing.assert_array_equal(_actions_of_everything(name), _actions_of_everything("keep_all"))
+
+
+@functools.cache
+def _actions_of_everything(name: str) -> np.ndarray:
+    """What ONNX Runtime makes of the policy's graph for every token."""
+    step = policy_step(name, deep_model().grid.tokens)
+    inputs = (*observation(deep_model()), *initial_state(step))
+    graph = ir.to_proto(capture(step, inputs)).SerializeToString()
+    session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
+    feed = {port.name: tensor.numpy() for port, tensor in zip(session.get_inputs(), inputs, strict=True)}
+    actions: np.ndarray = session.run(["actions"], feed)[0]
+    return actions

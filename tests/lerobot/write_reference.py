@@ -335,10 +335,15 @@ WRITERS = {"smolvla": write_smolvla, "pi05": write_pi05}
 
 def main() -> None:
     """Write what the command line asks for."""
-    if len(sys.argv) != 3 or sys.argv[1] not in WRITERS:
-        sys.exit(f"usage: write_reference.py {'|'.join(WRITERS)} FOLDER")
+    from write_control import (
+        CONTROL_WRITERS,  # not above: it imports lerobot, which the top of this file makes possible
+    )
+
+    writers = {**WRITERS, **CONTROL_WRITERS}
+    if len(sys.argv) != 3 or sys.argv[1] not in writers:
+        sys.exit(f"usage: write_reference.py {'|'.join(writers)} FOLDER")
     torch.set_num_threads(1)
-    WRITERS[sys.argv[1]](Path(sys.argv[2]))
+    writers[sys.argv[1]](Path(sys.argv[2]))
 
 
 if __name__ == "__main__":

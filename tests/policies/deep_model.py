@@ -9,7 +9,9 @@ from torch import Tensor
 
 from saccade.export.families.openvla_oft import OpenVlaOft, initialise
 from saccade.export.families.openvla_oft_config import OftConfig
-from saccade.export.graph.placement import SelectingStep, StepOutputs
+from saccade.export.graph.acting import StepOutputs
+from saccade.export.graph.placement import SelectingStep
+from saccade.export.graph.selecting import Named
 from saccade.export.models.vision_transformer import VisionConfig, VisionTransformer
 from saccade.policies.base import SelectionInputs, TokenPolicy
 from tests.export.samples import CONFIG
@@ -52,7 +54,7 @@ class Recorded:
 
     def run(self, inputs: tuple[Tensor, ...]) -> StepOutputs:
         """Run one control step without carry."""
-        return self.step.step(*inputs, {}, {})
+        return self.step.step(inputs, Named({}, {}))
 
 
 def block_inputs(tower: VisionTransformer, images: Tensor) -> list[Tensor]:

@@ -134,6 +134,10 @@ def gate_with(**action: Any) -> Callable[[Json], None]:
 STAGE = ("profiles", 1, "stages", 0)
 BROKEN: dict[str, tuple[Callable[[Json], None], str]] = {
     "no full profile": (set_at("profiles", 0, "name", to="most"), r"\$\.profiles: expected one named 'full' with keep 8, found none"),
+    "noise without a width": (add_tensor(name="noise", role="host", dtype="float32", shape=[1, 3, 5]), "a host tensor that the runtime knows .* found 'noise'|noise_dim"),
+    "a width without noise": (set_at("noise_dim", to=5), r"\$.noise_dim: expected more than 0 where there is a tensor 'noise' and else 0, found 5"),
+    "relative of some": (set_at("action", "relative", to=[True]), "expected relative for none or for each of .*dx"),
+    "relative to nothing": (lambda value: (value["action"].update(relative=[False, True]), value["proprio"].update(names=["x"], units=["m"])), r"\$.action.relative: expected it of dimensions that proprioception has, found it of 1 where there are 1"),
     "full keeps less": (set_at("profiles", 0, "keep", to=7), r"'full' with keep 8, found \[7\]"),
     "profile twice": (set_at("profiles", 1, "name", to="full"), r"\$\.profiles: expected unique"),
     "keep too large": (set_at("profiles", 1, "keep", to=9), r"\$\.profiles\[1\]\.keep: expected 1\.\.8, found 9"),

@@ -57,6 +57,24 @@ def test_a_dimension_that_never_varied_stays_finite(tmp_path: Path) -> None:
     assert np.isfinite(scale.normalise(np.array([0.5], np.float32))).all()
 
 
+def test_mean_and_deviation_are_not_clipped(tmp_path: Path) -> None:
+    vector = {"scheme": "mean_std", "mean": [1, -2.0], "std": [0.5, 4.0], "eps": 1e-8}
+    scale = read(tmp_path, {"tiny": {**GOOD, "action": vector}}).action
+    np.testing.assert_allclose(scale.normalise(np.array([6, -42], np.float32)), [10, -10], rtol=1e-6)
+    np.testing.assert_allclose(scale.unnormalise(np.array([10, -10], np.float32)), [6, -42])
+    np.testing.assert_allclose(scale.physical_per_unit, [0.5, 4.0])
+    np.testing.assert_allclose(scale.bounds, [[0, -10], [2, 6]])
+    assert scale.to_json() == vector
+
+
+def test_a_range_may_be_left_unclipped(tmp_path: Path) -> None:
+    vector = {"scheme": "range", "low": [-2.0, 3.0], "high": [2.0, 3.0], "eps": 0.5}
+    scale = read(tmp_path, {"tiny": {**GOOD, "action": vector}}).action
+    np.testing.assert_allclose(scale.normalise(np.array([4, 4], np.float32)), [2, 3])
+    np.testing.assert_allclose(scale.unnormalise(np.array([2, 3], np.float32)), [4, 4])
+    assert scale.to_json() == vector
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -69,6 +87,11 @@ def test_a_dimension_that_never_varied_stays_finite(tmp_path: Path) -> None:
         ({"tiny": {**GOOD, "proprio": {"q01": [0], "q99": [1e39]}}}, "expected finite q99 >= q01"),
         ({"tiny": {**GOOD, "proprio": {"q01": [0], "q99": [10**400]}}}, "expected numbers that fit a float"),
         ({"tiny": {**GOOD, "proprio": {"q01": [0], "q99": [1], "mask": [1]}}}, "of type bool"),
+        ({"tiny": {**GOOD, "proprio": {"scheme": "z"}}}, "scheme: expected 'mean_std' or 'range', found 'z'"),
+        ({"tiny": {**GOOD, "proprio": {"scheme": "mean_std", "mean": [0]}}}, r"proprio\.std: expected a list of 1"),
+        ({"tiny": {**GOOD, "proprio": {"scheme": "mean_std", "mean": [0], "std": [-1]}}}, "expected finite mean and std >= 0"),
+        ({"tiny": {**GOOD, "proprio": {"scheme": "range", "low": [1], "high": [0]}}}, "expected finite high >= low"),
+        ({"tiny": {**GOOD, "proprio": {"scheme": "range", "low": [0], "high": [1], "eps": "1"}}}, "eps: expected a number"),
     ],
 )  # fmt: skip
 def test_broken_statistics_are_named(tmp_path: Path, value: Any, message: str) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from saccade.proto.manifest import manifest_from_json
 from saccade.runtime import cli
 
 
@@ -45,20 +44,8 @@ def test_a_command_whose_packages_are_missing_says_what_to_install(monkeypatch: 
     assert "is not installed here (No module named 'torch'): pip install 'saccade[export]'" in result.output
 
 
-def test_inspect_shows_the_bundle(tiny: Path) -> None:
-    result = saccade("inspect", tiny)
-    assert result.exit_code == 0
-    for part in ("tiny", "scene 8x8", "dx [m], gripper", "keep50", "4 of 8", "carry.h"):
-        assert part in result.output
-
-
-def test_inspect_prints_the_manifest_as_json(tiny: Path) -> None:
-    assert manifest_from_json(saccade("inspect", tiny, "--json").output).name == "tiny"
-
-
-@pytest.mark.parametrize("command", ["inspect", "serve"])
-def test_a_bundle_that_is_none_is_one_message_and_exit_code_1(tmp_path: Path, command: str) -> None:
-    result = saccade(command, tmp_path)
+def test_a_bundle_that_is_none_is_one_message_and_exit_code_1(tmp_path: Path) -> None:
+    result = saccade("serve", tmp_path)
     assert result.exit_code == 1
     assert result.output.startswith("Error: expected a bundle with manifest.json, found none at")
     assert "[bundle.integrity]" in result.output

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from saccade.proto.errors import BundleError, InstructionError
-from saccade.proto.manifest import InstructionSpec, SegmentSpec
+from saccade.proto.instruction_spec import InstructionSpec
+from saccade.proto.manifest import SegmentSpec
 from saccade.runtime.tokens import InstructionTokens
 
 SEQUENCE = (SegmentSpec("bos", 1), SegmentSpec("visual", 2), SegmentSpec("text", 4), SegmentSpec("action", 2))

@@ -233,7 +233,7 @@ def test_the_command_line_takes_a_scorer(robot: Path, scorer: Path, tiny: Path) 
     assert shown.exit_code == 0 and "these views, once per task" in shown.output
     assert "task.view_scores" in CliRunner().invoke(main, ["inspect", str(robot)]).output
     raw = CliRunner().invoke(main, ["inspect", str(scorer), "--json"])
-    assert json.loads(raw.output)["kind"] == "scorer"
+    assert json.loads(raw.output)["manifest"]["kind"] == "scorer"
 
 
 def test_doctor_runs_a_scorer_too(scorer: Path) -> None:

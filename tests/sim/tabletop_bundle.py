@@ -15,12 +15,12 @@ import onnx
 from onnx import TensorProto, helper
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
+from saccade.proto.instruction_spec import InstructionSpec
 from saccade.proto.manifest import (
     ActionSpec,
     CarrySpec,
     FileSpec,
     GridSpec,
-    InstructionSpec,
     LimitsSpec,
     Manifest,
     ProfileSpec,

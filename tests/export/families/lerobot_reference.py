@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 from pathlib import Path
@@ -11,17 +12,18 @@ import pytest
 import torch
 from torch import Tensor
 
+from saccade.export.families import pi_checkpoint
+from saccade.export.loading.vision_tower import SIGLIP
+
 ROOT = Path(__file__).parents[3]
 PYTHON = ROOT / ".venv-lerobot/bin/python"
 SCRIPT = ROOT / "tests/lerobot/write_reference.py"
 
 
 def write(policy: str, folder: Path) -> Path:
-    """Write the tiny checkpoints of ``smolvla`` or ``pi05`` into a folder; skip the test where lerobot is not."""
+    """Write the tiny checkpoints of a policy into a folder; skip the test where lerobot is not."""
     if not PYTHON.is_file():
-        pytest.skip(
-            f"NOT COMPARED WITH lerobot: no .venv-lerobot; tests/lerobot/README.md makes it ({policy})."
-        )
+        pytest.skip(f"NOT COMPARED WITH lerobot: no .venv-lerobot, see tests/lerobot/README.md ({policy}).")
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     found = subprocess.run(
         [PYTHON, SCRIPT, policy, folder], env=environment, capture_output=True, text=True, check=False
@@ -34,3 +36,24 @@ def oracle(folder: Path) -> dict[str, Tensor]:
     """Return what the class was given and what it computed."""
     with np.load(folder / "oracle.npz", allow_pickle=False) as arrays:
         return {name: torch.from_numpy(arrays[name]) for name in arrays.files}
+
+
+def use_sizes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Read a tiny model: a file names the variant, and its sizes are in code, there as here."""
+    stored = json.loads((folder / "dimensions.json").read_text())
+    for name in ("gemma_2b", "gemma_300m"):
+        sizes = stored[name]
+        monkeypatch.setitem(
+            pi_checkpoint.GEMMA_VARIANTS,
+            name,
+            {
+                "hidden_size": sizes["width"],
+                "intermediate_size": sizes["mlp_dim"],
+                "num_hidden_layers": sizes["depth"],
+                "num_attention_heads": sizes["num_heads"],
+                "num_key_value_heads": sizes["num_kv_heads"],
+                "head_dim": sizes["head_dim"],
+                "vocab_size": 257152,
+            },
+        )
+    monkeypatch.setattr(pi_checkpoint, "TOWER", {"model_type": SIGLIP, **stored["vision"]})

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import functools
 import importlib.util
+import json
 import sys
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
-import onnx_ir as ir
-import onnxruntime
 import torch
 import transformers
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from saccade.export.families.deployment import Deployment
 from saccade.export.families.generating import SequenceInputs, generate
 from saccade.export.families.prompt_frame import VISUAL_TOKEN, PromptFrame
 from saccade.export.families.qwen_vl import QwenVl
-from saccade.export.graph.capture import StepPorts, to_graph
-from tests.export.families.published import normalised
+from saccade.export.loading.shards import StoredWeights
+from saccade.export.loading.weights import load_weights
+from tests.export.families.published import normalised, pictures
 
 IMAGE, VIDEO, START, END = 90, 91, 92, 93
 BEFORE, BETWEEN, TEXT, PATCH = (1, 7, 8), (6,), 20, 4
@@ -35,7 +37,8 @@ TOKENS = {
 }
 CUTTING = {"patch_size": PATCH, "merge_size": 2, "temporal_patch_size": 2}
 QUESTIONS = ([11, 12, 13], [50], [3, 4, 5, 6, 7, 8, 9])
-RunDecoder = Callable[[Tensor, SequenceInputs], Tensor]
+CAMERA = (27, 43)
+"""Height and width of pictures as they come: 3 x 5 visual tokens."""
 
 
 @functools.cache
@@ -87,19 +90,17 @@ def text_inputs(*questions: list[int]) -> tuple[Tensor, Tensor]:
     return padded, torch.tensor([len(question) for question in questions])
 
 
+@torch.no_grad()
 def check_same(
-    theirs: Any,
-    model: QwenVl,
-    visual: Tensor,
-    question: list[int],
-    inputs: dict[str, Any],
-    run: RunDecoder | None = None,
+    theirs: Any, model: QwenVl, images: NDArray[np.uint8], question: list[int], inputs: dict[str, Any]
 ) -> None:
     """Final states, logits and generated ids of one robot, token by token where each stands in the prompt."""
     padded, lengths = text_inputs(question)
+    features = model.features(torch.from_numpy(images)[None])
+    visual, deep = model.embed_visual(features.last), model.embed_deep(features.deep)
     ours = model.sequence_inputs(lengths)
     expected = theirs(**inputs, output_hidden_states=True)
-    states = (run or model.run)(model.embed(visual, padded), ours)[ours.mask]
+    states = model.run(model.embed(visual, padded), ours, deep)[ours.mask]
     places = ours.order[ours.mask]
     assert sorted(places.tolist()) == list(range(inputs["input_ids"].shape[1]))
     torch.testing.assert_close(states, expected.hidden_states[-1][0, places], atol=1e-4, rtol=1e-4)
@@ -107,17 +108,54 @@ def check_same(
     generated = theirs.generate(
         **inputs, max_new_tokens=6, do_sample=False, eos_token_id=None, pad_token_id=0
     )
-    found = generate(model, visual, padded, lengths, 6, run=run)
+    found = generate(model, visual, padded, lengths, 6, run=partial(model.run, deep=deep))
     assert found.tolist() == generated[:, inputs["input_ids"].shape[1] :].tolist()
 
 
-def check_graph(prefill: nn.Module, example: tuple[Tensor, ...], path: Path) -> ir.Model:
-    """Export, run in ONNX Runtime and compare; return the graph."""
-    names = ("images", "ids", "lengths")
-    graph = to_graph(prefill.eval(), example, StepPorts(names, ("logits",)), "the prompt")
-    ir.save(graph, path)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    feeds = dict(zip(names, (x.numpy() for x in example), strict=True))
-    (found,) = session.run(None, feeds)
-    np.testing.assert_allclose(found, prefill(*example).numpy(), atol=1e-4, rtol=1e-4)
-    return graph
+@torch.no_grad()
+def check_thinned(theirs: Any, model: QwenVl, processor: dict[str, Any]) -> None:
+    """A prompt without some visual tokens, against the reference where nobody may see those."""
+    images = pictures(1, *model.config.tower.picture_size)
+    features = model.features(torch.from_numpy(images)[None])
+    padded, lengths = text_inputs(QUESTIONS[2])
+    whole, kept = model.sequence_inputs(lengths), torch.tensor([0, 3, 4, 9, 14])
+    span = model.layout.span("visual")
+    alive = torch.cat(
+        [torch.arange(span.start), kept + span.start, torch.arange(span.stop, model.layout.tokens)]
+    )
+    thin = SequenceInputs(whole.mask[:, alive], whole.positions[:, :, alive], whole.order[:, alive])
+    deep = model.embed_deep(tuple(x[:, kept] for x in features.deep))
+    states = model.run(model.embed(model.embed_visual(features.last[:, kept]), padded), thin, deep)
+    inputs = {**token_inputs(model.frame, QUESTIONS[2], video=False), **still_inputs(images, processor)}
+    seen = torch.zeros_like(inputs["attention_mask"])
+    places = thin.order[thin.mask]
+    seen[0, places] = 1
+    positions = theirs.model.get_rope_index(
+        inputs["input_ids"], inputs["mm_token_type_ids"], inputs["image_grid_thw"]
+    )[0]
+    expected = theirs(**{**inputs, "attention_mask": seen}, position_ids=positions, output_hidden_states=True)
+    torch.testing.assert_close(states[thin.mask], expected.hidden_states[-1][0, places], atol=1e-4, rtol=1e-4)
+
+
+def load(family: ModuleType, folder: Path, **changes: Any) -> QwenVl:
+    """Our model of a checkpoint, deployed for :data:`CAMERA` unless changed."""
+    config = family.read_config(folder, deployment(**changes))
+    model: QwenVl = family.build(config)
+    load_weights(model, StoredWeights(folder), family.key_rules(config))
+    return model.eval().requires_grad_(False)
+
+
+def deployment(**changes: Any) -> Deployment:
+    """How a model is used unless changed."""
+    fixed = {"image_size": CAMERA, "before": BEFORE, "between": BETWEEN, "max_text_tokens": TEXT}
+    return Deployment(**{**fixed, **changes})
+
+
+def edit_config(folder: Path, part: tuple[str, ...], change: dict[str, object]) -> None:
+    """Change fields of an object in ``config.json``."""
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    inner = config
+    for name in part:
+        inner = inner[name]
+    inner.update(change)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from saccade.export.families.action_tokens import ActionBounds, ActionTokens
+from saccade.export.families.action_tokens import ActionTokens
 
 
 def test_the_last_ids_before_the_padding_are_actions_and_rise_downwards() -> None:
@@ -30,12 +30,6 @@ def test_what_is_no_action_token_counts_as_the_nearest() -> None:
     found = tokens.normalised(np.array([[0, 2], [32000, 32063]]))
     assert found.shape == (2, 2)
     np.testing.assert_allclose(found, [[tokens.centres[-1]] * 2, [tokens.centres[0]] * 2])
-
-
-def test_bounds_map_to_physical_units_and_pass_what_is_masked() -> None:
-    bounds = ActionBounds(low=(-0.2, 0.0, 3.0), high=(0.6, 1.0, 9.0), mask=(True, False, True))
-    found = bounds.physical(np.array([[-1.0, -1.0, 1.0], [0.0, 0.25, 0.0], [1.0, 2.0, -1.0]]))
-    np.testing.assert_allclose(found, [[-0.2, -1.0, 9.0], [0.2, 0.25, 6.0], [0.6, 2.0, 3.0]], atol=1e-12)
 
 
 @pytest.mark.parametrize("edges", [2, 3, 256])

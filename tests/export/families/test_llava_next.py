@@ -14,7 +14,7 @@ from transformers.models.llava_next.image_processing_pil_llava_next import Llava
 
 from saccade.export.families import llava_next
 from saccade.export.families.deployment import Deployment
-from saccade.export.families.llava_next import LlavaNext, build, key_rules, prepare_images, read_config
+from saccade.export.families.llava_next import LlavaNext, build, key_rules, read_config
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
 from saccade.policies.base import Grid
@@ -27,6 +27,7 @@ from tests.export.families.tiled_reference import (
     assert_exports,
     assert_same_answer,
     placeholders,
+    prepared,
     run,
 )
 
@@ -129,10 +130,12 @@ def test_answers_equal_the_reference(
     folder = save(theirs, tmp_path / "next", PROCESSOR)
     model = ours(folder, image_size, views)
     assert model.config.blocks == ((4, 4), grid) * views
-    assert model.grid == (Grid(2 * views, 4, 4) if grid == (4, 4) else Grid(1, 1, model.frame.visual))
+    assert model.grid == (
+        Grid(2 * views, 4, 4) if grid == (4, 4) else Grid(1, 1, model.frame.visual, irregular=True)
+    )
     for seed, question in enumerate(([11, 12, 13], [50], [3, 4, 5, 6, 7, 8, 9])):
         seen = pictures(views, *image_size, seed)
-        tiles = prepare_images(model.config, seen)
+        tiles = prepared(llava_next, model.config, seen)
         assert_same_answer(theirs, model, tiles, inputs(model, seen, question))
 
 
@@ -140,7 +143,7 @@ def test_robots_of_a_batch_do_not_touch_each_other(tmp_path: Path) -> None:
     theirs = reference(MISTRAL)
     model = ours(save(theirs, tmp_path / "next", PROCESSOR), (33, 47), views=2)
     questions, seen = [[11, 12, 13], [50]], [pictures(2, 33, 47, seed) for seed in (5, 6)]
-    tiles = np.stack([prepare_images(model.config, views) for views in seen])
+    tiles = np.stack([prepared(llava_next, model.config, views) for views in seen])
     with torch.no_grad():
         for question, views, states in zip(questions, seen, run(model, tiles, questions), strict=True):
             expected = theirs(**inputs(model, views, question), output_hidden_states=True).hidden_states[-1][
@@ -151,7 +154,7 @@ def test_robots_of_a_batch_do_not_touch_each_other(tmp_path: Path) -> None:
 
 def test_the_graph_is_portable_and_equals_torch(tmp_path: Path) -> None:
     model = ours(save(reference(MISTRAL), tmp_path / "next", PROCESSOR), (33, 47), views=2)
-    assert_exports(model, prepare_images(model.config, pictures(2, 33, 47)))
+    assert_exports(model, prepared(llava_next, model.config, pictures(2, 33, 47)))
 
 
 def test_weights_load_under_the_names_of_the_hub_and_of_memory(tmp_path: Path) -> None:
@@ -266,5 +269,5 @@ def test_the_defaults_are_those_of_the_class(tmp_path: Path) -> None:
         assert getattr(theirs.vision_config, name) == value, name
     assert (config.tower.width, config.tower.heads, config.tower.blocks) == (1024, 16, 23)
     assert config.text.decoder.width == theirs.text_config.hidden_size and not config.text.is_tied
-    assert config.tiling.canvas == (672, 672)
+    assert config.tiles.canvas == (672, 672)
     assert len(config.frame.items) == 2928

@@ -21,7 +21,6 @@ from saccade.export.families.llava_onevision import (
     LlavaOnevision,
     build,
     key_rules,
-    prepare_images,
     read_config,
 )
 from saccade.export.loading.shards import StoredWeights
@@ -43,6 +42,7 @@ from tests.export.families.tiled_reference import (
     assert_exports,
     assert_same_answer,
     placeholders,
+    prepared,
     run,
 )
 
@@ -139,10 +139,12 @@ def test_answers_about_one_picture_equal_the_reference(
     model = ours(save(theirs, tmp_path / "onevision", PROCESSOR), image_size=image_size)
     assert model.config.blocks == ((5, 5), shown)
     assert (model.config.resampling is not None) == thinned
-    assert model.grid == (Grid(2, 5, 5) if shown == (5, 5) else Grid(1, 1, 25 + shown[0] * shown[1]))
+    assert model.grid == (
+        Grid(2, 5, 5) if shown == (5, 5) else Grid(1, 1, 25 + shown[0] * shown[1], irregular=True)
+    )
     for seed, question in enumerate(QUESTIONS):
         seen = pictures(1, *image_size, seed)
-        tiles = prepare_images(model.config, seen)
+        tiles = prepared(llava_onevision, model.config, seen)
         assert_same_answer(theirs, model, tiles, inputs(model, seen, question))
 
 
@@ -152,7 +154,9 @@ def test_answers_about_several_pictures_equal_the_reference(tmp_path: Path) -> N
     assert model.grid == Grid(3, 5, 5)
     for seed, question in enumerate(QUESTIONS):
         seen = pictures(3, 40, 61, seed)
-        assert_same_answer(theirs, model, prepare_images(model.config, seen), inputs(model, seen, question))
+        assert_same_answer(
+            theirs, model, prepared(llava_onevision, model.config, seen), inputs(model, seen, question)
+        )
 
 
 @pytest.mark.parametrize(("frames", "videos"), [(1, 1), (4, 1), (3, 2)])
@@ -162,7 +166,7 @@ def test_answers_about_videos_equal_the_reference(tmp_path: Path, frames: int, v
     assert model.grid == Grid(frames * videos, 3, 3)
     for seed, question in enumerate(QUESTIONS):
         seen = pictures(frames * videos, TILE, TILE, seed)
-        tiles = prepare_images(model.config, seen)
+        tiles = prepared(llava_onevision, model.config, seen)
         np.testing.assert_array_equal(tiles, seen)
         assert_same_answer(theirs, model, tiles, video_inputs(model, seen, videos, question))
 
@@ -171,7 +175,7 @@ def test_robots_of_a_batch_do_not_touch_each_other(tmp_path: Path) -> None:
     theirs = reference(most=1)
     model = ours(save(theirs, tmp_path / "onevision", PROCESSOR), image_size=(70, 90))
     questions, seen = [[11, 12, 13], [50]], [pictures(1, 70, 90, seed) for seed in (5, 6)]
-    tiles = np.stack([prepare_images(model.config, views) for views in seen])
+    tiles = np.stack([prepared(llava_onevision, model.config, views) for views in seen])
     with torch.no_grad():
         for question, views, states in zip(questions, seen, run(model, tiles, questions), strict=True):
             expected = theirs(**inputs(model, views, question), output_hidden_states=True).hidden_states[-1][
@@ -184,7 +188,7 @@ def test_robots_of_a_batch_do_not_touch_each_other(tmp_path: Path) -> None:
 def test_the_graph_is_portable_and_equals_torch(tmp_path: Path, deployment: dict[str, Any]) -> None:
     model = ours(save(reference(most=1), tmp_path / "onevision", PROCESSOR), **deployment)
     count = max(deployment.get("frames", 0), 1) * deployment.get("views", 1)
-    assert_exports(model, prepare_images(model.config, pictures(count, 70, 90)))
+    assert_exports(model, prepared(llava_onevision, model.config, pictures(count, 70, 90)))
 
 
 def changed(folder: Path, file: str, **fields: object) -> Path:
@@ -224,13 +228,16 @@ def test_line_breaks_of_llava_video_stand_after_each_row_of_each_frame(tmp_path:
         assert generate(model, visual, padded, torch.tensor([3]), 6).tolist() == generated.tolist()
 
 
-@pytest.mark.parametrize(("position", "tokens"), [("grid", 210 * 32), ("one_token", 196 * 32 + 1)])
-def test_the_published_figures_of_video(tmp_path: Path, position: str, tokens: int) -> None:
+@pytest.mark.parametrize(
+    ("position", "tokens", "grid"),
+    [("grid", 210 * 32, Grid(32, 14, 15, newline=True)), ("one_token", 196 * 32 + 1, Grid(32, 14, 14))],
+)
+def test_the_published_figures_of_video(tmp_path: Path, position: str, tokens: int, grid: Grid) -> None:
     processor = {**HALF_PROCESSOR, "size": {"height": 384, "width": 384}}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
     (tmp_path / "config.json").write_text(json.dumps({"mm_newline_position": position}))
     config = read_config(tmp_path, Deployment(frames=32))
-    assert (len(config.frame.items), config.grid) == (tokens, Grid(32, 14, 14))
+    assert (len(config.frame.items), config.grid) == (tokens, grid)
 
 
 def test_the_defaults_are_those_of_the_class(tmp_path: Path) -> None:
@@ -244,13 +251,13 @@ def test_the_defaults_are_those_of_the_class(tmp_path: Path) -> None:
     for name, value in llava_onevision._DEFAULTS.items():
         if name != "mm_newline_position":
             assert np.array_equal(getattr(theirs, name), value), name
-    for name, value in llava_onevision._TOWER.items():
+    for name, value in llava_onevision.TOWER.items():
         assert getattr(theirs.vision_config, name) == value, name
     assert (config.tower.width, config.tower.heads, config.tower.blocks) == (1152, 16, 26)
     assert config.text.decoder.width == theirs.text_config.hidden_size and config.text.decoder.qkv_bias
     # 162 x 162 patches are thinned to nine tiles' worth: 2.0 along each side, 81 x 81.
-    assert config.blocks == ((27, 27), (81, 81)) and config.grid == Grid(1, 1, 729 + 81 * 81)
-    assert config.tiling is not None and config.tiling.tiles == 37
+    assert config.blocks == ((27, 27), (81, 81)) and config.grid == Grid(1, 1, 729 + 81 * 81, irregular=True)
+    assert config.tiles is not None and config.tiles.tiles == 37
 
 
 def test_the_video_processor_is_read_where_there_is_one(tmp_path: Path) -> None:

@@ -6,26 +6,20 @@ import json
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.openvla import (
-    SPACE_ID,
     OpenVla,
-    act,
     build,
-    close_prompt,
     key_rules,
-    picture_size,
-    prompt,
-    prompt_text,
     read_config,
 )
+from saccade.export.loading.prismatic import SPACE_ID
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
-from saccade.proto.errors import CheckpointError, InstructionError
+from saccade.proto.errors import CheckpointError
 from tests.export.families.prismatic_reference import PATCHES, SIDE, Reference, statistics, write
 from tests.export.families.published import pictures
 
@@ -47,28 +41,15 @@ def rewrite(folder: Path, name: str, **changes: Any) -> Path:
     return folder
 
 
-def decoded(ids: list[int], stats: dict[str, Any]) -> list[float]:
-    """The published formulas, one number at a time."""
-    edges = np.linspace(-1, 1, 256)
-    numbers = []
-    for dim, token in enumerate(ids):
-        bin_ = min(max(32000 - token - 1, 0), 254)
-        value = (edges[bin_] + edges[bin_ + 1]) / 2
-        low, high = stats["action"]["q01"][dim], stats["action"]["q99"][dim]
-        numbers.append(0.5 * (value + 1) * (high - low) + low if stats["action"]["mask"][dim] else value)
-    return numbers
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write(Reference(), tmp_path_factory.mktemp("openvla") / "openvla", {"bridge": BRIDGE})
 
 
 @pytest.mark.parametrize("fused", [True, False])
-def test_states_logits_ids_and_actions_equal_the_reference(tmp_path: Path, *, fused: bool) -> None:
+def test_states_and_logits_equal_the_reference(tmp_path: Path, *, fused: bool) -> None:
     theirs = Reference(fused=fused, seed=3)
     model = ours(write(theirs, tmp_path / "openvla", {"bridge": BRIDGE}))
-    said = set()
     for seed, question in enumerate(
         ([11, 12, 13, SPACE_ID], [50, SPACE_ID], [3, 4, 5, 6, 7, 8, 9, SPACE_ID])
     ):
@@ -88,19 +69,6 @@ def test_states_logits_ids_and_actions_equal_the_reference(tmp_path: Path, *, fu
             )  # tanh GELU is 2e-4 off
             torch.testing.assert_close(valid, expected.hidden_states[-1], atol=1e-4, rtol=0)
             torch.testing.assert_close(model.logits(valid), expected.logits, atol=1e-4, rtol=0)
-            ids = theirs.llama.generate(
-                inputs_embeds=embedded,
-                attention_mask=torch.ones(embedded.shape[:2], dtype=torch.int64),
-                max_new_tokens=7,
-                do_sample=False,
-                eos_token_id=None,
-                pad_token_id=0,
-            )[0].tolist()
-        np.testing.assert_allclose(act(model, image[0], question), decoded(ids, BRIDGE), atol=1e-9)
-        said |= set(ids)
-    assert (
-        len([token for token in said if 31744 <= token < 32000]) > 5
-    )  # or the actions would compare nothing
 
 
 def test_a_batch_is_its_robots_one_by_one(folder: Path) -> None:
@@ -115,23 +83,6 @@ def test_a_batch_is_its_robots_one_by_one(folder: Path) -> None:
             alone = model.run(model.embed(visual[one], ids[one]), model.sequence_inputs(lengths[one]))
             valid = 1 + PATCHES + int(lengths[robot])
             torch.testing.assert_close(together[one, :valid], alone[:, :valid], atol=1e-5, rtol=1e-5)
-
-
-def test_the_prompt_is_in_lower_case_and_ends_in_the_lone_space() -> None:
-    assert prompt_text(" Put the {Red} Cup away ") == (
-        "In: What action should the robot take to put the {red} cup away?\nOut:"
-    )
-    assert prompt(1) == "<image>In: What action should the robot take to {instruction}?\nOut: "
-    assert close_prompt([5, 6]) == (5, 6, 29871) == close_prompt([5, 6, 29871])
-
-
-def test_a_prompt_leaves_room_for_the_answer(folder: Path) -> None:
-    model = ours(folder)
-    assert picture_size(model.config) == (SIDE, SIDE)
-    image = pictures(1, SIDE, SIDE)[0]
-    assert act(model, image, [5] * (TEXT - 7)).shape == (7,)
-    with pytest.raises(InstructionError, match="a prompt of at most 13 tokens, found 14"):
-        act(model, image, [5] * (TEXT - 6))
 
 
 def test_the_answer_has_the_dims_of_the_data_set_that_was_chosen(folder: Path, tmp_path: Path) -> None:
@@ -156,7 +107,6 @@ def test_the_answer_has_the_dims_of_the_data_set_that_was_chosen(folder: Path, t
     [
         (Deployment(views=2), r"expected 1 view with BOS \(1\) before it, found 2 views"),
         (Deployment(before=(1, 7)), r"found 1 views, \[1, 7\] before"),
-        (Deployment(max_text_tokens=7), "room for a prompt and 7 action tokens, found 7"),
     ],
 )
 def test_a_deployment_that_does_not_fit_is_refused(

@@ -16,7 +16,7 @@ from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 from torch import Tensor, nn
 from torch.nn import functional
 
-from saccade.export.checkpoint import load_checkpoint
+from saccade.export.acting import openvla_oft
 from saccade.export.embodiment import Embodiment, write_embodiment
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.openvla_oft_published import read_published
@@ -146,13 +146,15 @@ def folder(published: Path, tmp_path: Path) -> Path:
 def test_actions_equal_the_reference(tmp_path: Path, dims: tuple[int, int, int], blocks: int) -> None:
     action_dim, proprio_dim, chunk = dims
     theirs = ReferenceOft(action_dim, proprio_dim, blocks)
-    checkpoint = load_checkpoint(write_oft(theirs, tmp_path / "oft", dims))
+    checkpoint = openvla_oft.load(write_oft(theirs, tmp_path / "oft", dims))
     model = checkpoint.model
-    assert read_published(checkpoint.path, Deployment(views=2)).config == checkpoint.config  # the chunk, too
+    assert (
+        read_published(checkpoint.path, Deployment(views=2)).config == checkpoint.model.config
+    )  # the chunk, too
     for seed, prompt in enumerate(([11, 12, 29871], [50, 29871], [3, 4, 5, 6, 7, 8, 29871])):
         images = pictures(2, SIDE, SIDE, seed)
         proprio = torch.rand(1, proprio_dim, generator=torch.Generator().manual_seed(seed)) * 2 - 1
-        ids = torch.zeros(1, checkpoint.config.max_text_tokens, dtype=torch.int64)
+        ids = torch.zeros(1, checkpoint.model.config.max_text_tokens, dtype=torch.int64)
         ids[0, : len(prompt)] = torch.tensor(prompt)
         with torch.no_grad():
             expected = theirs.actions(images, proprio, prompt, chunk)
@@ -167,7 +169,7 @@ def test_the_robot_set_says_which_statistics_count(
     tmp_path: Path, dims: tuple[int, int, int], low: str, high: str
 ) -> None:
     folder = write_oft(ReferenceOft(*dims[:2]), tmp_path / "oft", dims)
-    checkpoint, stats = load_checkpoint(folder), statistics(*dims[:2])
+    checkpoint, stats = openvla_oft.load(folder), statistics(*dims[:2])
     for part, scale in (("action", checkpoint.statistics.action), ("proprio", checkpoint.statistics.proprio)):
         np.testing.assert_array_equal(scale.low, np.float32(stats[part][low]))
         np.testing.assert_array_equal(scale.high, np.float32(stats[part][high]))
@@ -184,11 +186,15 @@ def test_a_robot_of_other_dims_needs_a_chunk_and_statistics(tmp_path: Path) -> N
     ):
         read_published(folder, Deployment(views=2))
     with pytest.raises(CheckpointError, match=r"write statistics\.json for this robot"):
-        load_checkpoint(folder)
+        openvla_oft.load(folder)
     mine = {part: {"q01": [0.0] * dim, "q99": [1.0] * dim} for part, dim in (("action", 3), ("proprio", 2))}
     (folder / "statistics.json").write_text(json.dumps({KEY: mine}))
-    checkpoint = load_checkpoint(folder)
-    assert (checkpoint.config.chunk, checkpoint.config.action_dim, checkpoint.config.proprio_dim) == (4, 3, 2)
+    checkpoint = openvla_oft.load(folder)
+    assert (
+        checkpoint.model.config.chunk,
+        checkpoint.model.config.action_dim,
+        checkpoint.model.config.proprio_dim,
+    ) == (4, 3, 2)
     assert checkpoint.statistics.action.high.tolist() == [1.0] * 3
     checkpoint.write_statistics(tmp_path / "copy.json")
     assert (tmp_path / "copy.json").read_bytes() == (folder / "statistics.json").read_bytes()
@@ -196,18 +202,18 @@ def test_a_robot_of_other_dims_needs_a_chunk_and_statistics(tmp_path: Path) -> N
 
 def test_the_embodiment_may_ask_for_another_chunk(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_embodiment(embodiment(7, 8, 5), folder)
-    assert load_checkpoint(folder).config.chunk == 5
+    assert openvla_oft.load(folder).model.config.chunk == 5
     assert "a chunk of 5 actions, where the published LIBERO has 8" in caplog.text
 
 
 def test_dims_that_disagree_are_named(folder: Path) -> None:
     write_embodiment(embodiment(7, 7, 8), folder)
     with pytest.raises(CheckpointError, match=r"proprio: expected 8 as in config\.json, found 7"):
-        load_checkpoint(folder)
+        openvla_oft.load(folder)
     write_embodiment(embodiment(*LIBERO), folder)
     (folder / "dataset_statistics.json").write_text(json.dumps({KEY: statistics(6, 8)}))
-    with pytest.raises(StatisticsError, match=r"libero\.action\.q01: expected a list of 7"):
-        load_checkpoint(folder)
+    with pytest.raises(StatisticsError, match=r"libero\.action\.mask: expected a list of 7"):
+        openvla_oft.load(folder)
 
 
 def test_heads_are_of_one_step_and_several_need_a_choice(folder: Path) -> None:
@@ -215,12 +221,12 @@ def test_heads_are_of_one_step_and_several_need_a_choice(folder: Path) -> None:
     nn.init.zeros_(other.head.model["fc2"].bias)
     save_head(folder, "action_head", other.head.state_dict(), step="latest")
     with pytest.raises(CheckpointError, match="found steps 50000, latest; choose one"):
-        load_checkpoint(folder)
+        openvla_oft.load(folder)
     with pytest.raises(CheckpointError, match="proprio_projector: expected a step of 50000, found 'latest'"):
-        load_checkpoint(folder, head_step="latest")
+        openvla_oft.load(folder, head_step="latest")
     save_head(folder, "proprio_projector", other.proprio.state_dict(), step="latest")
     biases = [
-        load_checkpoint(folder, head_step=step).model.action_head.model["fc2"].bias
+        openvla_oft.load(folder, head_step=step).model.action_head.model["fc2"].bias
         for step in ("50000", "latest")
     ]
     assert biases[0].abs().max() > 0 and biases[1].abs().max() == 0
@@ -230,7 +236,7 @@ def test_a_head_that_would_run_code_does_not(folder: Path, tmp_path: Path) -> No
     head = folder / "action_head--50000_checkpoint.pt"
     torch.save({"module.model.fc2.weight": Payload(tmp_path / "marker")}, head)
     with pytest.raises(CheckpointError, match=r"action_head--50000_checkpoint\.pt: .* nothing of it was run"):
-        load_checkpoint(folder)
+        openvla_oft.load(folder)
     assert not (tmp_path / "marker").exists()
 
 
@@ -244,14 +250,14 @@ def test_a_head_that_would_run_code_does_not(folder: Path, tmp_path: Path) -> No
 def test_variants_that_nothing_runs_are_refused(folder: Path, name: str, message: str) -> None:
     save_head(folder, name, {})
     with pytest.raises(CheckpointError, match=message):
-        load_checkpoint(folder)
+        openvla_oft.load(folder)
 
 
 @pytest.mark.parametrize("name", ["action_head", "proprio_projector"])
 def test_a_missing_head_is_named(folder: Path, name: str) -> None:
     (folder / f"{name}--50000_checkpoint.pt").unlink()
     with pytest.raises(CheckpointError, match=rf"expected {name}--<step>_checkpoint\.pt in oft/, found none"):
-        load_checkpoint(folder)
+        openvla_oft.load(folder)
 
 
 def test_heads_with_other_weights_are_named(folder: Path) -> None:
@@ -261,17 +267,24 @@ def test_heads_with_other_weights_are_named(folder: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"missing: action_head\.model\.layer_norm1\.weight and left over: none"
     ):
-        load_checkpoint(folder)
+        openvla_oft.load(folder)
     save_head(folder, "action_head", {**weights, "model.layer_norm1.weight": first[:-1]})
     with pytest.raises(
         CheckpointError, match=r"wrong: action_head\.model\.layer_norm1\.weight \(expected \[168\]"
     ):
-        load_checkpoint(folder)
+        openvla_oft.load(folder)
     save_head(folder, "action_head", {"noise_predictor.mlp_resnet.fc2.weight": first})
     with pytest.raises(
         CheckpointError, match=r"expected a matrix 'action_head\.model\.fc2\.weight', found none"
     ):
-        load_checkpoint(folder)
+        openvla_oft.load(folder)
+
+
+def test_the_instruction_goes_into_the_prompt_in_lower_case(folder: Path) -> None:
+    write_embodiment(replace(embodiment(*LIBERO), statistics_key=""), folder)
+    checkpoint = openvla_oft.load(folder)
+    assert checkpoint.instruction.prompt(" Push the RED cube ") == "In: push the red cube Out: "
+    assert checkpoint.embodiment.statistics_key == KEY  # the only data set
 
 
 def test_a_prompt_ends_in_the_lone_space(folder: Path) -> None:
@@ -279,4 +292,4 @@ def test_a_prompt_ends_in_the_lone_space(folder: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"template: .* the lone space, id 29871, found \[6\]; end it in 'Out: '"
     ):
-        load_checkpoint(folder)
+        openvla_oft.load(folder)

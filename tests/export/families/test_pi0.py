@@ -135,7 +135,7 @@ def test_time_constants_leave_no_time_in_a_step(tmp_path: Path) -> None:
             expected = theirs.embed_action_time(scene.state, scene.noise, torch.tensor([time]))
             found = torch.cat(
                 [
-                    model.embed_state(scene.state),
+                    model.embed_lead(scene.state),
                     model.embed_actions(scene.noise, model.time_constants[step]),
                 ],
                 dim=1,
@@ -160,7 +160,7 @@ def thinned(model: Pi0, scene: Scene, kept: Tensor) -> Tensor:
         memory.append(LayerMemory(output.attention.key, output.attention.value, sequence.mask))
         sequence = sequence._replace(hidden=output.hidden)
     return model.sample(
-        scene.noise, model.observe(memory, inputs.suffix_positions, model.embed_state(scene.state))
+        scene.noise, model.observe(memory, inputs.suffix_positions, model.embed_lead(scene.state))
     )
 
 
@@ -177,7 +177,7 @@ def masked(model: Pi0, scene: Scene, kept: Tensor) -> Tensor:
         memory.append(LayerMemory(output.attention.key, output.attention.value, mask))
         hidden = output.hidden
     return model.sample(
-        scene.noise, model.observe(memory, inputs.suffix_positions, model.embed_state(scene.state))
+        scene.noise, model.observe(memory, inputs.suffix_positions, model.embed_lead(scene.state))
     )
 
 
@@ -280,7 +280,6 @@ def test_weights_that_do_not_fit_are_refused(stored: Path) -> None:
     [
         ({"model_type": "pi0_fast"}, "model_type: expected 'pi0', found 'pi0_fast'"),
         ({"type": "pi05"}, "type: expected 'pi0', found 'pi05'"),
-        ({"use_relative_actions": True}, "use_relative_actions: expected False, found True"),
         ({"chunk_size": "50"}, "chunk_size: expected int, found '50'"),
         (
             {"dit_config": {**expert(1), "num_hidden_layers": 2}},
@@ -336,9 +335,9 @@ def test_lerobot_and_openpi_configurations_name_variants(tmp_path: Path) -> None
         vision.hidden_size, vision.intermediate_size, vision.num_hidden_layers, vision.num_attention_heads,
     )  # fmt: skip
     assert config.grid.tokens == 768 and config.tower.pixel_mean == (0.5, 0.5, 0.5)
-    assert config.prefix.vocab_size == text.vocab_size and config.state_dim == 32
+    assert config.prefix.vocab_size == text.vocab_size and config.state_width == 32
     assert (config.flow.chunk, config.flow.action_dim, config.flow.steps) == (50, 32, 10)
-    assert (found["openpi"].flow.chunk, found["openpi"].flow.action_dim, found["openpi"].state_dim) == (
+    assert (found["openpi"].flow.chunk, found["openpi"].flow.action_dim, found["openpi"].state_width) == (
         10,
         24,
         24,

@@ -5,16 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
 from saccade.export.families import pi_checkpoint
 from saccade.export.families.pi05 import Pi05, build, key_rules, read_config
-from saccade.export.families.pi_prompt import state_bins, state_prompt, task_prompt
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
-from saccade.proto.errors import CheckpointError, ProprioError
+from saccade.proto.errors import CheckpointError
 from tests.export.families.pi05_reference import Pi05Reference
 from tests.export.families.pi_scenes import (
     ACTION,
@@ -56,7 +54,7 @@ def test_memory_and_actions_equal_the_reference(tmp_path: Path, kv_heads: int, n
     inputs = model.sequence_inputs(scene.lengths, scene.views)
     with torch.no_grad():
         memory = model.remember(model.perceive(scene.images, scene.token_ids, inputs.mask, inputs.positions))
-        actions = model(scene.images, scene.token_ids, *inputs, scene.noise)
+        actions = model(scene.images, None, scene.token_ids, *inputs, scene.noise)
         cache, mask = theirs.prefix(scene)
         assert_memory(memory, inputs.mask, [(layer.keys, layer.values, mask) for layer in cache.layers])
         expected = theirs.sample(scene)
@@ -78,7 +76,7 @@ def test_each_velocity_equals_the_reference_and_no_weight_of_time_is_left(
         observed = model.observe(memory, inputs.suffix_positions)
         cache, mask = theirs.prefix(scene)
         for step, time in enumerate([1.0, 0.75, 0.5, 0.25]):
-            found = model.denoise(scene.noise, model.time_constants[step], observed)
+            found, _ = model.denoise(scene.noise, model.time_constants[step], observed)
             expected = theirs.velocity(scene.noise, time, cache, mask)
             torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
@@ -125,25 +123,3 @@ def test_sizes_come_from_the_file(tmp_path: Path, kv_heads: int) -> None:
         kv_heads,
         EXPERT_WIDTH,
     )
-
-
-def test_the_state_is_told_in_words() -> None:
-    state = np.array([-1.0, -0.996, -0.99, 0.0, 0.5, 0.9999, 1.0], dtype=np.float32)
-    assert state_bins(state) == (0, 0, 1, 128, 192, 255, 255)
-    prompt = state_prompt("  pick_up the\nred block ", state[[0, 3]])
-    assert prompt == "Task: pick up the red block, State: 0 128;\nAction: "
-    assert task_prompt("pick_up it ") == "pick up it\n"
-
-
-def test_bins_are_those_of_the_formula_and_values_outside_fall_off_the_ends() -> None:
-    """Bin of s is the number of edges -1, -1 + 1/128, ... that are not above it, minus one."""
-    drawn = np.random.default_rng(0).uniform(-1.5, 1.5, 500)
-    expected = [sum(-1 + edge / 128 <= value for edge in range(256)) - 1 for value in drawn]
-    assert list(state_bins(drawn)) == expected
-    assert state_bins(np.array([-1.001, 7.0])) == (-1, 255)
-
-
-@pytest.mark.parametrize("state", [np.array([0.0, np.nan]), np.array([np.inf]), np.zeros((2, 3))])
-def test_a_state_that_is_no_row_of_numbers_is_refused(state: np.ndarray) -> None:
-    with pytest.raises(ProprioError, match="expected a state of one row of finite numbers"):
-        state_bins(state)

@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pytest
 import torch
 
-from saccade.export.families import pi_checkpoint
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.pi05 import build, key_rules, read_config
 from saccade.export.loading.lerobot_statistics import read_statistics
 from saccade.export.loading.shards import StoredWeights
-from saccade.export.loading.vision_tower import SIGLIP
 from saccade.export.loading.weights import load_weights
-from tests.export.families.lerobot_reference import oracle, write
+from saccade.proto.scales import RangeScale
+from tests.export.families.lerobot_reference import oracle, use_sizes, write
 
 VIEWS, TEXT = 2, 9
 
@@ -24,27 +22,6 @@ VIEWS, TEXT = 2, 9
 def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A checkpoint of lerobot's own class."""
     return write("pi05", tmp_path_factory.mktemp("lerobot") / "pi05")
-
-
-def use_sizes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Read a tiny model: a file names the variant, and its sizes are in code, there as here."""
-    stored = json.loads((folder / "dimensions.json").read_text())
-    for name in ("gemma_2b", "gemma_300m"):
-        sizes = stored[name]
-        monkeypatch.setitem(
-            pi_checkpoint.GEMMA_VARIANTS,
-            name,
-            {
-                "hidden_size": sizes["width"],
-                "intermediate_size": sizes["mlp_dim"],
-                "num_hidden_layers": sizes["depth"],
-                "num_attention_heads": sizes["num_heads"],
-                "num_key_value_heads": sizes["num_kv_heads"],
-                "head_dim": sizes["head_dim"],
-                "vocab_size": 257152,
-            },
-        )
-    monkeypatch.setattr(pi_checkpoint, "TOWER", {"model_type": SIGLIP, **stored["vision"]})
 
 
 def test_actions_equal_the_reference(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,7 +34,7 @@ def test_actions_equal_the_reference(written: Path, monkeypatch: pytest.MonkeyPa
     given = oracle(written)
     inputs = model.sequence_inputs(given["lengths"], torch.ones(3, VIEWS, dtype=torch.bool))
     with torch.no_grad():
-        actions = model(given["images"], given["token_ids"], *inputs, given["noise"])
+        actions = model(given["images"], None, given["token_ids"], *inputs, given["noise"])
     dims = given["actions"].shape[-1]
     assert (actions - given["noise"]).abs().max() > 0.1
     torch.testing.assert_close(actions[..., :dims], given["actions"], atol=1e-4, rtol=1e-4)
@@ -66,8 +43,8 @@ def test_actions_equal_the_reference(written: Path, monkeypatch: pytest.MonkeyPa
 def test_units_are_those_of_the_processors(written: Path) -> None:
     given = oracle(written)
     found = read_statistics(written, state_dim=5, action_dim=4)
-    assert found.state.shift == found.action.shift == 1.0
-    state = torch.from_numpy(found.state.normalise(given["raw_state"].numpy()))
+    assert isinstance(found.proprio, RangeScale) and not found.proprio.clips
+    state = torch.from_numpy(found.proprio.normalise(given["raw_state"].numpy()))
     torch.testing.assert_close(state, given["state"], atol=1e-6, rtol=1e-6)
     physical = torch.from_numpy(found.action.unnormalise(given["actions"].numpy()))
     torch.testing.assert_close(physical, given["physical_actions"], atol=1e-5, rtol=1e-6)

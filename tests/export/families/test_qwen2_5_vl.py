@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,23 +16,21 @@ from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
 from transformers.vision_utils import get_vision_window_index
 
 from saccade.export.families import qwen2_5_vl
-from saccade.export.families.deployment import Deployment
 from saccade.export.families.prompt_frame import VISUAL_TOKEN, PromptFrame
-from saccade.export.families.qwen2_5_vl import build, clip_times, key_rules, read_config
-from saccade.export.families.qwen_vl import MARKS, QwenVl, prompt_positions
-from saccade.export.loading.shards import StoredWeights
-from saccade.export.loading.weights import load_weights
+from saccade.export.families.qwen2_5_vl import clip_times, read_config
+from saccade.export.families.qwen_vl import prompt_positions
+from saccade.export.families.qwen_vl_config import MARKS
 from saccade.proto.errors import CheckpointError, ExportError
 from tests.export.families.published import CLIP_PROCESSOR, pictures, randomise, save
 from tests.export.families.qwen_reference import (
-    BEFORE,
-    BETWEEN,
     CUTTING,
     QUESTIONS,
-    TEXT,
     TOKENS,
-    check_graph,
     check_same,
+    check_thinned,
+    deployment,
+    edit_config,
+    load,
     resized,
     still_inputs,
     text_inputs,
@@ -42,29 +41,24 @@ from tests.export.families.qwen_reference import (
 PROCESSOR = {**CLIP_PROCESSOR, **CUTTING, "min_pixels": 512, "max_pixels": 2048}
 
 
-def deployment(**changes: Any) -> Deployment:
-    fixed = {"image_size": (27, 43), "before": BEFORE, "between": BETWEEN, "max_text_tokens": TEXT}
-    return Deployment(**{**fixed, **changes})
-
-
-def reference(*, tied: bool = False, kv_heads: int = 2) -> Any:
+def reference(*, tied: bool = False, kv_heads: int = 2, layers: int = 3) -> Any:
     """A tiny model of the real class: windows of 2 x 2 visual tokens, so that 3 x 5 have borders of every kind."""
     config = transformers.Qwen2_5_VLConfig(
         vision_config={
-            "depth": 4,
+            "depth": layers + 1,
             "hidden_size": 32,
             "intermediate_size": 40,
             "num_heads": 2,
             "patch_size": 4,
             "window_size": 16,
             "out_hidden_size": 48,
-            "fullatt_block_indexes": [1, 3],
+            "fullatt_block_indexes": [1, layers],
             "tokens_per_second": 2,
         },
         text_config={
             "hidden_size": 48,
             "intermediate_size": 64,
-            "num_hidden_layers": 3,
+            "num_hidden_layers": layers,
             "num_attention_heads": 4,
             "num_key_value_heads": kv_heads,
             "vocab_size": 96,
@@ -81,11 +75,7 @@ def reference(*, tied: bool = False, kv_heads: int = 2) -> Any:
     return model.eval()
 
 
-def ours(folder: Path, **changes: Any) -> QwenVl:
-    config = read_config(folder, deployment(**changes))
-    model = build(config)
-    load_weights(model, StoredWeights(folder), key_rules(config))
-    return model.eval().requires_grad_(False)
+ours = partial(load, qwen2_5_vl)
 
 
 @pytest.mark.parametrize(
@@ -107,11 +97,8 @@ def test_logits_and_generated_ids_equal_the_reference(
     assert model.first_position == model.sequence_inputs(torch.tensor([1])).positions.max()
     for seed, question in enumerate(QUESTIONS):
         images = pictures(views, *camera, seed)
-        visual = model.embed_visual(
-            model.visual_tokens(torch.from_numpy(resized(images, model.config.tower.picture_size))[None])
-        )
         inputs = {**token_inputs(model.frame, question, video=False), **still_inputs(images, PROCESSOR)}
-        check_same(theirs, model, visual, question, inputs)
+        check_same(theirs, model, resized(images, model.config.tower.picture_size), question, inputs)
 
 
 @pytest.mark.parametrize(("frames", "views"), [(4, 1), (5, 1), (2, 2)])
@@ -123,14 +110,13 @@ def test_videos_equal_the_reference(tmp_path: Path, frames: int, views: int) -> 
     )
     size = model.config.tower.picture_size
     images = pictures(views * frames, *size)
-    visual = model.embed_visual(model.visual_tokens(torch.from_numpy(images)[None]))
     videos = images.reshape(views, frames, *size, 3)
     inputs = {
         **token_inputs(model.frame, QUESTIONS[0], video=True),
         **video_inputs(videos, PROCESSOR),
         "second_per_grid_ts": torch.tensor([0.5] * views),
     }
-    check_same(theirs, model, visual, QUESTIONS[0], inputs)
+    check_same(theirs, model, images, QUESTIONS[0], inputs)
 
 
 @torch.no_grad()
@@ -140,39 +126,18 @@ def test_robots_of_a_batch_are_those_alone(tmp_path: Path) -> None:
     images = torch.from_numpy(pictures(6, *size)).reshape(3, 2, *size, 3)
     padded, lengths = text_inputs(*QUESTIONS)
     inputs = model.sequence_inputs(lengths)
-    together = model.run(model.embed(model.embed_visual(model.visual_tokens(images)), padded), inputs)
+    together = model.run(model.embed(model.embed_visual(model.features(images).last), padded), inputs)
     for robot in range(3):
         own = slice(robot, robot + 1)
-        visual = model.embed_visual(model.visual_tokens(images[own]))
+        visual = model.embed_visual(model.features(images[own]).last)
         alone = model.run(model.embed(visual, padded[own]), model.sequence_inputs(lengths[own]))
         mask = inputs.mask[own]
         torch.testing.assert_close(together[own][mask], alone[mask], atol=1e-5, rtol=1e-5)
 
 
-@torch.no_grad()
 def test_a_thinned_prompt_equals_the_reference_with_masked_tokens(tmp_path: Path) -> None:
     theirs = reference()
-    model = ours(save(theirs, tmp_path / "qwen", PROCESSOR))
-    images = pictures(1, *model.config.tower.picture_size)
-    features = model.visual_tokens(torch.from_numpy(images)[None])
-    padded, lengths = text_inputs(QUESTIONS[2])
-    whole, kept = model.sequence_inputs(lengths), torch.tensor([0, 3, 4, 9, 14])
-    span = model.layout.span("visual")
-    alive = torch.cat(
-        [torch.arange(span.start), kept + span.start, torch.arange(span.stop, model.layout.tokens)]
-    )
-    thin = type(whole)(whole.mask[:, alive], whole.positions[:, :, alive], whole.order[:, alive])
-    states = model.run(model.embed(model.embed_visual(features[:, kept]), padded), thin)
-
-    inputs = {**token_inputs(model.frame, QUESTIONS[2], video=False), **still_inputs(images, PROCESSOR)}
-    seen = torch.zeros_like(inputs["attention_mask"])
-    places = thin.order[thin.mask]
-    seen[0, places] = 1
-    positions = theirs.model.get_rope_index(
-        inputs["input_ids"], inputs["mm_token_type_ids"], inputs["image_grid_thw"]
-    )[0]
-    expected = theirs(**{**inputs, "attention_mask": seen}, position_ids=positions, output_hidden_states=True)
-    torch.testing.assert_close(states[thin.mask], expected.hidden_states[-1][0, places], atol=1e-4, rtol=1e-4)
+    check_thinned(theirs, ours(save(theirs, tmp_path / "qwen", PROCESSOR)), PROCESSOR)
 
 
 @torch.no_grad()
@@ -231,26 +196,6 @@ def test_query_and_key_of_a_block_are_the_reference_s(
         torch.testing.assert_close(
             tower.finish(found.transpose(1, 2).flatten(2)), tokens, atol=1e-4, rtol=1e-4
         )
-
-
-@pytest.mark.slow
-@torch.no_grad()
-def test_the_graph_is_the_model(tmp_path: Path) -> None:
-    model = ours(save(reference(), tmp_path / "qwen", PROCESSOR))
-
-    class Prefill(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, images: torch.Tensor, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-            visual = model.embed_visual(model.visual_tokens(images))
-            return model.logits(model.run(model.embed(visual, ids), model.sequence_inputs(lengths)))
-
-    images = torch.from_numpy(pictures(1, *model.config.tower.picture_size))[None]
-    graph = check_graph(Prefill(), (images, *text_inputs(QUESTIONS[0])), tmp_path / "graph.onnx")
-    shapes = [tuple(value.shape or ()) for value in graph.graph.initializers.values()]
-    assert (48, 32) in shapes and (32, 3, 2, 4, 4) not in shapes, "the kernels of equal frames are added up"
 
 
 def test_defaults_are_those_of_the_class() -> None:
@@ -316,17 +261,22 @@ def test_a_wrong_config_is_named(
     tmp_path: Path, part: tuple[str, ...], change: dict[str, object], message: str
 ) -> None:
     folder = save(reference(), tmp_path / "qwen", PROCESSOR)
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    inner = config
-    for name in part:
-        inner = inner[name]
-    inner.update(change)
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    edit_config(folder, part, change)
     with pytest.raises(CheckpointError, match=message):
         read_config(folder, deployment(max_text_tokens=40))
 
 
 def test_a_deployment_without_a_size_is_refused(tmp_path: Path) -> None:
     folder = save(reference(), tmp_path / "qwen", PROCESSOR)
-    with pytest.raises(ExportError, match="expected image_size in the deployment, found none"):
+    with pytest.raises(
+        ExportError, match=r"expected the size of the pictures, found none: .* --image-size 640x480"
+    ):
         read_config(folder, deployment(image_size=None))
+
+
+def test_a_picture_inside_one_window_has_no_windows(tmp_path: Path) -> None:
+    folder = save(reference(), tmp_path / "qwen", PROCESSOR)
+    edit_config(folder, ("vision_config",), {"window_size": 64})
+    assert read_config(folder, deployment()).tower.windowed_blocks == frozenset()
+    edit_config(folder, ("vision_config",), {"window_size": 16})
+    assert read_config(folder, deployment()).tower.windowed_blocks == {0, 2}

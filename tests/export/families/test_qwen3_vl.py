@@ -17,25 +17,22 @@ from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbe
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 
 from saccade.export.families import qwen3_vl
-from saccade.export.families.deployment import Deployment
-from saccade.export.families.generating import SequenceInputs
-from saccade.export.families.qwen3_vl import Qwen3Vl, build, key_rules, read_config
-from saccade.export.families.qwen_vl import PIXELS
-from saccade.export.loading.shards import StoredWeights
-from saccade.export.loading.weights import load_weights
+from saccade.export.families.qwen3_vl import read_config
+from saccade.export.families.qwen_vl_config import PIXELS
 from saccade.proto.errors import CheckpointError, ExportError
 from tests.export.families.published import HALF_PROCESSOR, pictures, randomise, save
 from tests.export.families.qwen_reference import (
     BEFORE,
-    BETWEEN,
     CUTTING,
     END,
     QUESTIONS,
     START,
-    TEXT,
     TOKENS,
-    check_graph,
     check_same,
+    check_thinned,
+    deployment,
+    edit_config,
+    load,
     resized,
     still_inputs,
     text_inputs,
@@ -48,16 +45,13 @@ PROCESSOR = {**HALF_PROCESSOR, **CUTTING, "size": {"shortest_edge": 512, "longes
 PIECES = {"<": 70, "0": 60, "1": 61, "2": 62, "5": 65, "7": 67, ".": 71, " seconds": 72, ">": 73}
 
 
-def deployment(**changes: Any) -> Deployment:
-    fixed = {"image_size": (27, 43), "before": BEFORE, "between": BETWEEN, "max_text_tokens": TEXT}
-    return Deployment(**{**fixed, **changes})
-
-
-def reference(*, tied: bool = False, kv_heads: int = 2, deep: tuple[int, ...] = (0, 2, 3)) -> Any:
+def reference(
+    *, tied: bool = False, kv_heads: int = 2, layers: int = 4, deep: tuple[int, ...] = (0, 2, 3)
+) -> Any:
     """A tiny model of the real class; heads do not add up to the width, and one frequency is left to time."""
     config = transformers.Qwen3VLConfig(
         vision_config={
-            "depth": 5,
+            "depth": layers + 1,
             "hidden_size": 32,
             "intermediate_size": 40,
             "num_heads": 2,
@@ -69,7 +63,7 @@ def reference(*, tied: bool = False, kv_heads: int = 2, deep: tuple[int, ...] = 
         text_config={
             "hidden_size": 40,
             "intermediate_size": 64,
-            "num_hidden_layers": 4,
+            "num_hidden_layers": layers,
             "num_attention_heads": 4,
             "num_key_value_heads": kv_heads,
             "head_dim": 16,
@@ -99,11 +93,7 @@ def write(theirs: Any, folder: Path) -> Path:
     return folder
 
 
-def ours(folder: Path, **changes: Any) -> Qwen3Vl:
-    config = read_config(folder, deployment(**changes))
-    model = build(config)
-    load_weights(model, StoredWeights(folder), key_rules(config))
-    return model.eval().requires_grad_(False)
+ours = partial(load, qwen3_vl)
 
 
 @pytest.mark.parametrize(
@@ -122,10 +112,8 @@ def test_logits_and_generated_ids_equal_the_reference(
     model = ours(write(theirs, tmp_path / "qwen"), views=views, image_size=camera)
     for seed, question in enumerate(QUESTIONS):
         images = pictures(views, *camera, seed)
-        features = model.features(torch.from_numpy(resized(images, model.config.tower.picture_size))[None])
         inputs = {**token_inputs(model.frame, question, video=False), **still_inputs(images, PROCESSOR)}
-        run = partial(model.run, deep=model.embed_deep(features.deep))
-        check_same(theirs, model, model.embed_visual(features.last), question, inputs, run)
+        check_same(theirs, model, resized(images, model.config.tower.picture_size), question, inputs)
 
 
 @pytest.mark.parametrize(("frames", "views"), [(4, 1), (5, 1), (2, 2)])
@@ -136,14 +124,12 @@ def test_videos_equal_the_reference(tmp_path: Path, frames: int, views: int) -> 
     size = video_module().smart_resize(frames, 27, 35, 2, 8, 512, 2048)
     assert model.config.tower.picture_size == size
     images = pictures(views * frames, *size)
-    features = model.features(torch.from_numpy(images)[None])
     videos = images.reshape(views, frames, *size, 3)
     inputs = {
         **token_inputs(model.frame, QUESTIONS[0], video=True),
         **video_inputs(videos, PROCESSOR),
     }
-    run = partial(model.run, deep=model.embed_deep(features.deep))
-    check_same(theirs, model, model.embed_visual(features.last), QUESTIONS[0], inputs, run)
+    check_same(theirs, model, images, QUESTIONS[0], inputs)
 
 
 def test_each_clip_stands_behind_its_time(tmp_path: Path) -> None:
@@ -154,53 +140,9 @@ def test_each_clip_stands_behind_its_time(tmp_path: Path) -> None:
     assert list(frame.fixed) == [*BEFORE, *(item for stamp in stamps for item in (*stamp, START, END))]
 
 
-@torch.no_grad()
 def test_a_thinned_prompt_equals_the_reference_with_masked_tokens(tmp_path: Path) -> None:
     theirs = reference()
-    model = ours(write(theirs, tmp_path / "qwen"))
-    images = pictures(1, *model.config.tower.picture_size)
-    features = model.features(torch.from_numpy(images)[None])
-    padded, lengths = text_inputs(QUESTIONS[2])
-    whole, kept = model.sequence_inputs(lengths), torch.tensor([0, 3, 4, 9, 14])
-    span = model.layout.span("visual")
-    alive = torch.cat(
-        [torch.arange(span.start), kept + span.start, torch.arange(span.stop, model.layout.tokens)]
-    )
-    thin = SequenceInputs(whole.mask[:, alive], whole.positions[:, :, alive], whole.order[:, alive])
-    deep = model.embed_deep([x[:, kept] for x in features.deep])
-    states = model.run(model.embed(model.embed_visual(features.last[:, kept]), padded), thin, deep)
-
-    inputs = {**token_inputs(model.frame, QUESTIONS[2], video=False), **still_inputs(images, PROCESSOR)}
-    seen = torch.zeros_like(inputs["attention_mask"])
-    places = thin.order[thin.mask]
-    seen[0, places] = 1
-    positions = theirs.model.get_rope_index(
-        inputs["input_ids"], inputs["mm_token_type_ids"], inputs["image_grid_thw"]
-    )[0]
-    expected = theirs(**{**inputs, "attention_mask": seen}, position_ids=positions, output_hidden_states=True)
-    torch.testing.assert_close(states[thin.mask], expected.hidden_states[-1][0, places], atol=1e-4, rtol=1e-4)
-
-
-@pytest.mark.slow
-@torch.no_grad()
-def test_the_graph_is_the_model(tmp_path: Path) -> None:
-    model = ours(write(reference(), tmp_path / "qwen"))
-
-    class Prefill(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.model = model
-
-        def forward(self, images: torch.Tensor, ids: torch.Tensor, lengths: torch.Tensor) -> torch.Tensor:
-            features = model.features(images)
-            embedded = model.embed(model.embed_visual(features.last), ids)
-            deep = model.embed_deep(features.deep)
-            return model.logits(model.run(embedded, model.sequence_inputs(lengths), deep))
-
-    images = torch.from_numpy(pictures(1, *model.config.tower.picture_size))[None]
-    graph = check_graph(Prefill(), (images, *text_inputs(QUESTIONS[0])), tmp_path / "graph.onnx")
-    shapes = [tuple(value.shape or ()) for value in graph.graph.initializers.values()]
-    assert (1, 60, 32) in shapes and (49, 32) not in shapes, "the position table is resampled already"
+    check_thinned(theirs, ours(write(theirs, tmp_path / "qwen")), PROCESSOR)
 
 
 def test_deep_features_may_not_be_forgotten(tmp_path: Path) -> None:
@@ -234,12 +176,7 @@ def test_a_wrong_config_is_named(
     tmp_path: Path, part: tuple[str, ...], change: dict[str, object], message: str
 ) -> None:
     folder = write(reference(), tmp_path / "qwen")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    inner = config
-    for name in part:
-        inner = inner[name]
-    inner.update(change)
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    edit_config(folder, part, change)
     with pytest.raises(CheckpointError, match=message):
         read_config(folder, deployment())
 
@@ -247,9 +184,7 @@ def test_a_wrong_config_is_named(
 def test_biases_that_nothing_here_has_are_left_over(tmp_path: Path) -> None:
     """``attention_bias`` would also give the output projection a bias."""
     folder = write(reference(), tmp_path / "qwen")
-    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    config["text_config"]["attention_bias"] = True
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    edit_config(folder, ("text_config",), {"attention_bias": True})
     with pytest.raises(CheckpointError, match=r"missing: decoder\.layers\.0\.self_attn\.q_proj\.bias"):
         ours(folder)
 

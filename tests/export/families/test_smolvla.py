@@ -18,11 +18,13 @@ from saccade.export.families.flow import LayerMemory
 from saccade.export.families.sequence import Sequence
 from saccade.export.families.smolvla import SmolVla, SmolVlaConfig, build, key_rules, read_config
 from saccade.export.families.smolvla_checkpoint import BACKBONE_NAME, BACKBONES, DEFAULTS, FIXED
+from saccade.export.inspection.checkpoint import inspect_checkpoint
 from saccade.export.loading.lerobot_statistics import read_statistics
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
 from saccade.export.models.cross_expert import CrossLayer
 from saccade.proto.errors import CheckpointError
+from saccade.proto.inspection import InspectionRequest
 from tests.export.families.lerobot_reference import oracle, write
 
 VARIANTS = ("published", "tied")
@@ -45,7 +47,7 @@ def ours(folder: Path) -> SmolVla:
 
 
 def perceive(model: SmolVla, given: dict[str, Tensor], mask: Tensor, positions: Tensor) -> Sequence:
-    return model.perceive(given["images"], given["token_ids"], given["state"], mask, positions)
+    return model.perceive(given["images"], given["token_ids"], mask, positions, given["state"])
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -57,6 +59,14 @@ def test_actions_equal_the_reference(written: Path, variant: str) -> None:
         actions = model(given["images"], given["state"], given["token_ids"], *inputs, given["noise"])
     assert (actions - given["noise"][..., : actions.shape[-1]]).abs().max() > 0.1
     torch.testing.assert_close(actions, given["actions"], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_checkpoint_can_be_inspected(written: Path, variant: str) -> None:
+    found = inspect_checkpoint(written / variant, InspectionRequest())
+    assert found.family == "smolvla" and "names and shapes fit" in found.facts["files"]
+    assert found.visual_tokens == VIEWS * 4
+    assert [part.name for part in found.budgets[0].parts] == ["vision", "projector", "prefix", "denoise"]
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
@@ -137,7 +147,7 @@ def test_units_are_those_of_the_processors(written: Path, variant: str) -> None:
     folder = written / variant
     given, config = oracle(folder), read_config(folder, DEPLOYMENT)
     found = read_statistics(folder, state_dim=config.state_dim, action_dim=config.action_dim)
-    state = torch.from_numpy(found.state.normalise(given["raw_state"].numpy()))
+    state = torch.from_numpy(found.proprio.normalise(given["raw_state"].numpy()))
     torch.testing.assert_close(state, given["state"], atol=1e-6, rtol=1e-6)
     physical = torch.from_numpy(found.action.unnormalise(given["actions"].numpy()))
     torch.testing.assert_close(physical, given["physical_actions"], atol=1e-5, rtol=1e-6)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -13,9 +14,20 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from saccade.export.families.generating import generate
-from saccade.export.families.llava_tiled import TiledLlava
+from saccade.export.families.llava_tiled import TiledConfig, TiledLlava
 from saccade.export.graph.capture import StepPorts, to_graph
 from saccade.export.graph.lint import lint
+from saccade.proto.manifest import ViewSpec
+from saccade.runtime.pictures import fit_picture
+
+
+def prepared(
+    family: ModuleType, config: TiledConfig, pictures: Iterable[NDArray[np.uint8]]
+) -> NDArray[np.uint8]:
+    """What the host makes of the pictures of one observation: uint8 ``(tiles, height, width, 3)``."""
+    view, fit = ViewSpec("image0", *family.picture_size(config)), family.picture_fit(config)
+    return np.concatenate([fit_picture(picture, view, fit) for picture in pictures])
+
 
 BEFORE, BETWEEN, TEXT = (1, 7, 8), (9, 5), 16
 

@@ -59,7 +59,7 @@ def row(*numbers: float) -> NDArray[np.float32]:
 
 def test_mean_and_std(tmp_path: Path) -> None:
     found = read_statistics(written(tmp_path, STATE, ACTION), state_dim=2, action_dim=3)
-    np.testing.assert_allclose(found.state.normalise(row(2.0, -2.0)), [2.0, 0.0], rtol=1e-6)
+    np.testing.assert_allclose(found.proprio.normalise(row(2.0, -2.0)), [2.0, 0.0], rtol=1e-6)
     np.testing.assert_allclose(found.action.unnormalise(row(2.0, 0.5, -1.0)), [2.0, 0.0, 0.5], rtol=1e-6)
 
 
@@ -69,7 +69,7 @@ def test_mean_and_std(tmp_path: Path) -> None:
 )
 def test_ends_of_a_range_become_minus_one_and_one(tmp_path: Path, mode: str, low: str, high: str) -> None:
     found = read_statistics(written(tmp_path, STATE, ACTION, mode), state_dim=2, action_dim=3)
-    for scale, vectors in ((found.state, STATE), (found.action, ACTION)):
+    for scale, vectors in ((found.proprio, STATE), (found.action, ACTION)):
         ends = np.array([vectors[low], vectors[high]], np.float32)
         beyond = ends[1] + (ends[1] - ends[0])
         units = np.stack([-np.ones(ends.shape[1]), np.ones(ends.shape[1]), 3 * np.ones(ends.shape[1])])
@@ -82,11 +82,11 @@ def test_ends_of_a_range_become_minus_one_and_one(tmp_path: Path, mode: str, low
 
 def test_what_never_changed_does_not_divide_by_zero(tmp_path: Path) -> None:
     still = {**STATE, "std": [0.0, 1.0]}
-    found = read_statistics(written(tmp_path, still, ACTION), state_dim=2, action_dim=3).state
+    found = read_statistics(written(tmp_path, still, ACTION), state_dim=2, action_dim=3).proprio
     assert found.normalise(row(1.0, -2.0)).tolist() == [0.0, 0.0]
     assert found.unnormalise(row(50.0, 0.0)).tolist() == [1.0, -2.0]
     still = {**STATE, "q99": STATE["q01"]}
-    found = read_statistics(written(tmp_path, still, ACTION, "QUANTILES"), state_dim=2, action_dim=3).state
+    found = read_statistics(written(tmp_path, still, ACTION, "QUANTILES"), state_dim=2, action_dim=3).proprio
     assert found.normalise(row(-2.0, 1.0)).tolist() == [-1.0, -1.0]
     np.testing.assert_allclose(found.unnormalise(row(1.0, -1.0)), [-2.0, 1.0], atol=1e-7)
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from saccade.export.checkpoint import Checkpoint
 from saccade.export.frames import host_inputs, synthetic_recording
 from saccade.export.graph.placement import SelectingStep
-from saccade.export.graph.selecting import initial_state
+from saccade.export.graph.selecting import Named, initial_state
 from saccade.export.pipeline import ExportRequest, export_bundle
 from saccade.export.tuning.cli import tune as tune_command
 from saccade.export.tuning.objectives import OBJECTIVES
@@ -107,7 +107,7 @@ def test_a_journal_of_another_search_is_refused(request_: TuneRequest) -> None:
 def test_the_cosine_of_the_unpruned_model_with_itself_is_one(checkpoint: Checkpoint) -> None:
     step = SelectingStep(tiny_model(), build_policy("keep_all", {}, _shape(checkpoint)), 8)
     (frame,) = list(host_inputs(synthetic_recording(checkpoint, 1), checkpoint))
-    output = step.step(*frame, {}, {})
+    output = step.step(frame, Named({}, {}))
     assert OBJECTIVES["last_token"].measure(output, output).item() == pytest.approx(1.0, abs=1e-5)
     assert OBJECTIVES["action_query"].measure(output, output).item() == pytest.approx(1.0, abs=1e-5)
     assert OBJECTIVES["action_error"].measure(output, output).item() == 0.0

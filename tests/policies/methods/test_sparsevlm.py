@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.export.graph.placement import StepOutputs
+from saccade.export.graph.acting import StepOutputs
 from saccade.export.graph.placement_rules import model_shape
 from saccade.policies.base import Cut, Grid, ModelShape, Place, SelectionInputs
 from saccade.policies.blocks.budgets import layer_mean

@@ -1,4 +1,4 @@
-"""Tiling against transformers: which canvas, which patches become tokens, and every pixel."""
+"""Tiling against transformers: which canvas, and which patches become tokens."""
 
 from __future__ import annotations
 
@@ -10,24 +10,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
-from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 from transformers.models.llava_next.modeling_llava_next import LlavaNextModel
-from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
-    LlavaOnevisionImageProcessorPil,
-)
 
-from saccade.export.families.anyres import (
-    Size,
-    TileLayout,
-    best_pinpoint,
-    cut_tiles,
-    lay_out,
-    pad_to_square,
-    squash,
-)
 from saccade.export.families.prompt_frame import NEWLINE, grid_items
-from saccade.proto.errors import ExportError, ImageError
-from tests.export.families.published import pictures
+from saccade.proto.errors import ImageError, ManifestError
+from saccade.proto.tiling import Size, TileLayout, Tiling, best_pinpoint
 
 NEXT = ((336, 672), (672, 336), (672, 672), (1008, 336), (336, 1008))
 SMALL = tuple((28 * rows, 28 * columns) for rows, columns in ((1, 2), (2, 1), (2, 2), (3, 1), (1, 3)))
@@ -60,8 +47,8 @@ def test_tokens_are_those_of_the_reference(height: int, width: int, pinpoints: t
     tile_px = min(pinpoints[0])
     found = select_best_resolution((height, width), pinpoints)
     try:
-        layout = lay_out((height, width), pinpoints, tile_px, tile_px // 14)
-    except ExportError:
+        layout = Tiling(pinpoints, tile_px, tile_px // 14).lay_out((height, width))
+    except ImageError:
         assert found is None or 0 in TileLayout(
             picture=(height, width), canvas=found, tile_px=tile_px, side=tile_px // 14
         ).grid  # fmt: skip
@@ -73,54 +60,33 @@ def test_tokens_are_those_of_the_reference(height: int, width: int, pinpoints: t
 
 
 def test_the_published_figures() -> None:
-    square = lay_out((672, 672), NEXT, 336, 24)
+    square = Tiling(NEXT, 336, 24).lay_out((672, 672))
     assert (square.tiles, len(square.patches), len(ours(square))) == (5, 576 + 2304, 2928)
-    camera = lay_out((480, 640), NEXT, 336, 24)
+    camera = Tiling(NEXT, 336, 24).lay_out((480, 640))
     assert (camera.canvas, camera.content, camera.grid) == ((672, 672), (504, 672), (36, 48))
-    small = lay_out((224, 224), NEXT, 336, 24)
+    small = Tiling(NEXT, 336, 24).lay_out((224, 224))
     assert (small.canvas, small.tiles, small.grid) == ((336, 672), 3, (24, 24))
 
 
-@pytest.mark.parametrize("size", [(40, 61), (28, 28), (200, 90), (13, 17), (57, 57), (90, 31), (5, 9)])
-def test_pixels_are_those_of_the_reference(size: Size) -> None:
-    (picture,) = pictures(1, *size)
-    processor = LlavaNextImageProcessorPil(
-        size={"shortest_edge": 28},
-        crop_size={"height": 28, "width": 28},
-        image_grid_pinpoints=[list(point) for point in SMALL],
-        do_normalize=False,
-        do_rescale=False,
-    )
-    expected = processor.preprocess([picture], return_tensors="np")["pixel_values"][0]
-    tiles = cut_tiles(picture, lay_out(size, SMALL, 28, 4))
-    assert tiles.dtype == np.uint8 and tiles.shape == (len(expected), 28, 28, 3)
-    np.testing.assert_array_equal(tiles, np.moveaxis(expected, 1, -1))
-
-
-@pytest.mark.parametrize("size", [(40, 61), (61, 40), (33, 33), (7, 100)])
-def test_squares_are_those_of_the_reference(size: Size) -> None:
-    views = pictures(2, *size)
-    processor = LlavaOnevisionImageProcessorPil(
-        size={"height": 28, "width": 28}, image_mean=[0.5, 0.25, 0.9], do_normalize=False, do_rescale=False
-    )
-    expected = processor.preprocess([list(views)], return_tensors="np")["pixel_values"][:, 0]
-    for picture, square in zip(views, expected, strict=True):
-        found = squash(pad_to_square(picture, (127, 63, 229)), (28, 28))
-        np.testing.assert_array_equal(found, np.moveaxis(square, 0, -1))
-
-
-def test_the_wrong_picture_is_refused() -> None:
-    layout = lay_out((40, 61), SMALL, 28, 4)
-    with pytest.raises(
-        ImageError, match=r"expected a picture of uint8 \(40, 61, 3\), found uint8 \(61, 40, 3\)"
-    ):
-        cut_tiles(pictures(1, 61, 40)[0], layout)
-    with pytest.raises(ImageError, match="found float32"):
-        cut_tiles(pictures(1, 40, 61)[0].astype(np.float32), layout)  # type: ignore[arg-type]
-
-
 def test_a_picture_of_which_nothing_remains_is_refused() -> None:
-    with pytest.raises(ExportError, match="found 1 x 2000 pixels; give image_size"):
+    with pytest.raises(ImageError, match="found 2000x1 pixels; take a picture"):
         best_pinpoint((1, 2000), SMALL)
-    with pytest.raises(ExportError, match="found 1 x 84 pixels"):
-        lay_out((1, 84), SMALL, 28, 2)
+    with pytest.raises(ImageError, match="found 84x1 pixels"):
+        Tiling(SMALL, 28, 2).lay_out((1, 84))
+
+
+@pytest.mark.parametrize(
+    ("pinpoints", "tile_px", "side"),
+    [
+        ((), 28, 4),
+        (((28, 30),), 28, 4),
+        (((28,),), 28, 4),
+        (((28, 28),), 0, 4),
+        (((28, 28000),), 28, 4),
+        (((0, 28),), 28, 4),
+        (((28, 28),), 28, 0),
+    ],
+)
+def test_a_tiling_that_cannot_be_is_refused(pinpoints: tuple[Size, ...], tile_px: int, side: int) -> None:
+    with pytest.raises(ManifestError, match=r"tiling: expected"):
+        Tiling(pinpoints, tile_px, side)

@@ -5,12 +5,10 @@
 
 The tower sees each tile alone. Patches of the split tiles then tile the canvas again, and of these only the rows and
 columns that the picture covers become tokens. A camera's pictures are all of one size, so all of this is constant.
-
-Arithmetic is plain Python; pixels are NumPy and Pillow, the host's part.
+Plain arithmetic: the exporter lays out tokens with it, the host cuts pictures with it.
 
 Source:
-    LLaVA-NeXT as in transformers 5.23: ``select_best_resolution``, ``get_patch_output_size``, ``unpad_image``, and the
-    Pillow variant of its image processors; with the torchvision variant pixels differ by rounding.
+    LLaVA-NeXT as in transformers 5.23: ``select_best_resolution``, ``get_patch_output_size``, ``unpad_image``.
 """
 
 from __future__ import annotations
@@ -20,16 +18,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import Image
-
-from saccade.proto.errors import ExportError, ImageError
+from saccade.proto.errors import ImageError, ManifestError
 
 Size: TypeAlias = tuple[int, int]
 """Height and width, or rows and columns."""
-Pixels: TypeAlias = NDArray[np.uint8]
-"""RGB, channels last."""
+MAX_CANVAS_SIDE_PX = 8192
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,22 +94,52 @@ class TileLayout:
         )
 
 
-def lay_out(picture: Size, pinpoints: Iterable[Size], tile_px: int, side: int) -> TileLayout:
-    """Return how pictures of a size are tiled.
+@dataclass(frozen=True)
+class Tiling:
+    """How a family tiles pictures of any size.
 
     Args:
-        picture: Pixels.
-        pinpoints: Canvases to choose from, pixels.
+        pinpoints: Canvases to choose from, height and width in pixels.
         tile_px: Side of a tile; divides every pinpoint.
         side: Patches along one side of a tile.
 
     Raises:
-        ExportError: The picture is so narrow that nothing of it would remain.
+        ManifestError: A canvas is not made of whole tiles, or there is none.
     """
-    layout = TileLayout(picture=picture, canvas=best_pinpoint(picture, pinpoints), tile_px=tile_px, side=side)
-    if 0 in layout.grid:
-        raise _too_narrow(picture)
-    return layout
+
+    pinpoints: tuple[Size, ...]
+    tile_px: int
+    side: int
+
+    def __post_init__(self) -> None:
+        sides = [side for canvas in self.pinpoints for side in canvas]
+        if (
+            self.tile_px < 1
+            or self.side < 1
+            or not sides
+            or any(len(canvas) != 2 for canvas in self.pinpoints)
+        ):
+            raise ManifestError(
+                "tiling: expected tile_px and side >= 1 and pinpoints of height and width, found "
+                f"{self.tile_px}, {self.side} and {[list(canvas) for canvas in self.pinpoints]}."
+            )
+        if any(side % self.tile_px or not 0 < side <= MAX_CANVAS_SIDE_PX for side in sides):
+            raise ManifestError(
+                f"tiling: expected pinpoints of whole tiles of {self.tile_px} pixels, at most {MAX_CANVAS_SIDE_PX} a "
+                f"side, found {[list(canvas) for canvas in self.pinpoints]}."
+            )
+
+    def lay_out(self, picture: Size) -> TileLayout:
+        """Return how pictures of a size, pixels, are tiled.
+
+        Raises:
+            ImageError: The picture is so narrow that nothing of it would remain.
+        """
+        canvas = best_pinpoint(picture, self.pinpoints)
+        layout = TileLayout(picture=picture, canvas=canvas, tile_px=self.tile_px, side=self.side)
+        if 0 in layout.grid:
+            raise _too_narrow(picture)
+        return layout
 
 
 def best_pinpoint(picture: Size, pinpoints: Iterable[Size]) -> Size:
@@ -127,56 +150,14 @@ def best_pinpoint(picture: Size, pinpoints: Iterable[Size]) -> Size:
     return best
 
 
-def cut_tiles(picture: Pixels, layout: TileLayout) -> Pixels:
-    """Cut a picture into tiles.
-
-    Args:
-        picture: uint8 ``(height, width, 3)``.
-        layout: For its size.
-
-    Returns:
-        uint8 ``(tiles, tile_px, tile_px, 3)``, the overview first, then the canvas' tiles row by row.
-
-    Raises:
-        ImageError: The picture has another size or dtype.
-    """
-    if picture.shape != (*layout.picture, 3) or picture.dtype != np.uint8:
-        raise ImageError(
-            f"expected a picture of uint8 {(*layout.picture, 3)}, found {picture.dtype} {picture.shape}; send what the "
-            "model was exported for."
-        )
-    (height, width), (rows, columns), side = layout.content, layout.split, layout.tile_px
-    top, left = (layout.canvas[0] - height) // 2, (layout.canvas[1] - width) // 2
-    canvas = np.zeros((*layout.canvas, 3), np.uint8)
-    canvas[top : top + height, left : left + width] = squash(picture, layout.content)
-    tiles = canvas.reshape(rows, side, columns, side, 3).swapaxes(1, 2).reshape(-1, side, side, 3)
-    return np.concatenate([squash(picture, (side, side))[None], tiles])
-
-
-def squash(picture: Pixels, size: Size) -> Pixels:
-    """Resize a picture bicubically, uint8 ``(height, width, 3)``, whatever becomes of its aspect."""
-    resized = Image.fromarray(picture).resize((size[1], size[0]), Image.Resampling.BICUBIC)
-    return np.asarray(resized, np.uint8)
-
-
-def pad_to_square(picture: Pixels, background: tuple[int, int, int]) -> Pixels:
-    """Put a picture, uint8 ``(height, width, 3)``, in the middle of a square of its longer side."""
-    height, width = picture.shape[:2]
-    side = max(height, width)
-    top, left = (side - height) // 2, (side - width) // 2
-    square = np.full((side, side, 3), background, np.uint8)
-    square[top : top + height, left : left + width] = picture
-    return square
-
-
 def _kept_px(picture: Size, canvas: Size) -> int:
     """Return how many pixels of a picture its canvas keeps; enlarging it adds none."""
     scale = min(canvas[1] / picture[1], canvas[0] / picture[0])
     return min(int(picture[1] * scale) * int(picture[0] * scale), picture[0] * picture[1])
 
 
-def _too_narrow(picture: Size) -> ExportError:
-    return ExportError(
-        f"expected a picture of which something remains on a canvas of the checkpoint, found {picture[0]} x "
-        f"{picture[1]} pixels; give image_size as height and width of the camera's pictures."
+def _too_narrow(picture: Size) -> ImageError:
+    return ImageError(
+        "expected a picture of which something remains on a canvas of the checkpoint, found "
+        f"{picture[1]}x{picture[0]} pixels; take a picture that is less narrow."
     )

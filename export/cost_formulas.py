@@ -1,0 +1,128 @@
+"""What a model costs, by formula: multiply-accumulates, weights read, keys and values.
+
+Conventions:
+
+* One MAC is one multiplication and one addition of a matrix product. VLA-Pruner and TransPrune print MACs under the
+  name FLOPs, VFlowOpt prints twice as many. Norms, softmax, activations and rotary embedding are not counted.
+* Everything is counted that the graph computes: padding, and keys that a mask hides. The batch is one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import nn
+
+from saccade.export.models.decoder import DecoderConfig
+from saccade.export.models.vision_transformer import VisionConfig
+
+
+class LayerTokens(NamedTuple):
+    """Tokens of one decoder layer; the three numbers are one unless rows are left out or keys come from elsewhere.
+
+    Args:
+        rows: Tokens whose output is computed.
+        computed: Tokens whose keys and values are computed.
+        keys: Tokens that are attended to.
+    """
+
+    rows: int
+    computed: int
+    keys: int
+
+    @classmethod
+    def all_of(cls, tokens: int) -> LayerTokens:
+        """Every token asks and is asked."""
+        return cls(tokens, tokens, tokens)
+
+
+@dataclass(frozen=True)
+class StageAccount:
+    """One part of the model.
+
+    Args:
+        macs: Multiply-accumulates of its matrix products, all passes.
+        weight_bytes: Its parameters, each read once in a pass.
+        passes: How often it runs in a control step.
+    """
+
+    macs: int
+    weight_bytes: int
+    passes: int = 1
+
+
+@dataclass(frozen=True)
+class StepAccount:
+    """One control step at one budget, without what the policy itself computes.
+
+    Args:
+        stages: ``vision_tower``, ``projector`` (proprioception's is in it), ``decoder``, ``action_head``.
+        visual_by_layer: Visual tokens that each decoder layer computes.
+        mean_visual_tokens: Their mean over the layers.
+        mean_keep_ratio: The mean as a share of all visual tokens.
+        kv_bytes: Keys and values of all decoder layers: what a cache of them takes.
+    """
+
+    stages: Mapping[str, StageAccount]
+    visual_by_layer: tuple[int, ...]
+    mean_visual_tokens: float
+    mean_keep_ratio: float
+    kv_bytes: int
+
+    @property
+    def macs(self) -> int:
+        """Of all stages."""
+        return sum(stage.macs for stage in self.stages.values())
+
+
+def decoder_layer_macs(config: DecoderConfig, tokens: LayerTokens) -> int:
+    """Return the MACs of one decoder layer.
+
+    With as many key heads as query heads and n tokens in all three places this is the papers'
+    ``4 n d^2 + 2 n^2 d + 3 n d m``.
+    """
+    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    projections = 2 * config.width * (tokens.rows * queries + tokens.computed * keys)
+    attention = 2 * tokens.rows * tokens.keys * queries
+    return projections + attention + 3 * tokens.rows * config.width * config.mlp_dim
+
+
+def decoder_layer_weights(config: DecoderConfig) -> int:
+    """Return the number of parameters of one decoder layer."""
+    queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    biases = (queries + 2 * keys) * config.qkv_bias
+    norms = 2 * config.width + 2 * config.head_dim * config.qk_norm
+    return 2 * config.width * (queries + keys) + 3 * config.width * config.mlp_dim + biases + norms
+
+
+def layer_kv_bytes(config: DecoderConfig, tokens: int, bytes_per_value: int) -> int:
+    """Return the size of one layer's keys and values of ``tokens`` tokens."""
+    return 2 * config.kv_heads * config.head_dim * tokens * bytes_per_value
+
+
+def tower_macs(config: VisionConfig, images: int, alive: Sequence[int]) -> int:
+    """Return the MACs of a vision tower.
+
+    Args:
+        config: Of the tower.
+        images: Views.
+        alive: Patches of an image that each block sees.
+    """
+    patch_values, width = 3 * config.patch_size**2, config.width
+    total = config.tokens * patch_values * width
+    for patches in alive:
+        tokens = patches + config.prefix_tokens
+        total += tokens * (4 * width**2 + 2 * width * config.mlp_dim) + 2 * tokens**2 * width
+    return images * total
+
+
+def products(module: nn.Module) -> int:
+    """Return the MACs of the linear layers of a module for one row."""
+    return sum(part.weight.numel() for part in module.modules() if isinstance(part, nn.Linear))
+
+
+def parameters(module: nn.Module) -> int:
+    """Return the number of parameters of a module."""
+    return sum(parameter.numel() for parameter in module.parameters())

@@ -1,0 +1,68 @@
+"""What families share whose answer is an action, token by token."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from saccade.export.families.generating import GeneratingModel
+from saccade.export.models.vision_transformer import VisionTransformer
+
+
+class AutoregressiveModel(GeneratingModel):
+    """A generating model whose tokens stand for numbers of an action; a family that acts, one action in a chunk.
+
+    Attributes:
+        projector: Brings one visual token from the towers to the decoder's width.
+    """
+
+    projector: nn.Module
+
+    @property
+    @abstractmethod
+    def towers(self) -> tuple[VisionTransformer, ...]:
+        """The vision towers; their channels are concatenated for each patch."""
+
+    @property
+    @abstractmethod
+    def action_dim(self) -> int:
+        """Numbers in an action, and tokens of an answer."""
+
+    @property
+    @abstractmethod
+    def token_values(self) -> NDArray[np.float32]:
+        """What each token of the vocabulary stands for, normalised, float32 ``(vocab_size,)``."""
+
+    @abstractmethod
+    def visual_tokens(self, images: Tensor) -> Tensor:
+        """uint8 ``(batch, views, height, width, 3)`` -> tower features ``(batch, visual, vision_width)``."""
+
+    @property
+    def host_inputs(self) -> tuple[str, ...]:
+        """What a control step takes from the host; positions are constants."""
+        return ("images", "token_ids", "attention_mask")
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the pictures, pixels."""
+        side = self.towers[0].config.image_size
+        return side, side
+
+    @property
+    def segments(self) -> Mapping[str, int]:
+        """The whole sequence of the prompt."""
+        return self.layout.segments
+
+    @property
+    def action_shape(self) -> tuple[int, int]:
+        """Actions in a chunk, and numbers in an action."""
+        return 1, self.action_dim
+
+    @property
+    def noise_dim(self) -> int:
+        """None: tokens are the likeliest."""
+        return 0

@@ -1,0 +1,305 @@
+"""What all families share that look, read, and draw actions out of noise: towers, the prefix, what the host gives.
+
+    prefix: [visual: views * tokens] [text, padded on its right] [more ...]
+    suffix: [lead ...] [actions]
+
+The host lays mask and positions out over prefix and suffix: a suffix token's position is the number of valid tokens in
+front of it. An absent camera is masked, not removed: positions are the running count of valid tokens, so it leaves no
+trace.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from typing import NamedTuple, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from saccade.export.families.flow import FlowConfig, FlowModel
+from saccade.export.families.sequence import TEXT, VISUAL, Sequence, SequenceLayout
+from saccade.export.models.decoder import Decoder, DecoderConfig
+from saccade.export.models.expert import Expert
+from saccade.export.models.letterbox import Letterbox
+from saccade.export.models.vision_transformer import VisionConfig, VisionTransformer
+from saccade.policies.base import Grid
+
+
+class SuffixInputs(NamedTuple):
+    """What goes with the tokens of prefix and suffix.
+
+    Args:
+        mask: bool ``(batch, prefix)``, False at padding and at absent cameras.
+        positions: int64 ``(batch, prefix)``.
+        suffix_positions: int64 ``(batch, suffix)``.
+    """
+
+    mask: Tensor
+    positions: Tensor
+    suffix_positions: Tensor
+
+
+class FlowFamilyConfig(Protocol):
+    """What a configuration must say."""
+
+    @property
+    def tower(self) -> VisionConfig:
+        """The one tower."""
+        ...
+
+    @property
+    def expert(self) -> DecoderConfig:
+        """Of the expert."""
+        ...
+
+    @property
+    def flow(self) -> FlowConfig:
+        """How actions come out of noise; its ``action_dim`` is the model's width."""
+        ...
+
+    @property
+    def grid(self) -> Grid:
+        """How visual tokens tile the views."""
+        ...
+
+    @property
+    def segments(self) -> Mapping[str, int]:
+        """The prefix: name to tokens, in order."""
+        ...
+
+    @property
+    def state_dim(self) -> int:
+        """Numbers of proprioception that the robot has."""
+        ...
+
+    @property
+    def action_dim(self) -> int:
+        """Numbers of an action that the robot has."""
+        ...
+
+    @property
+    def camera(self) -> tuple[int, int]:
+        """Height and width of the pictures as they come, pixels."""
+        ...
+
+
+class FlowFamily(FlowModel):
+    """Tower, projector, prefix decoder, expert.
+
+    Args:
+        config: The configuration.
+        decoder: Of the prefix.
+        expert: As many layers as the decoder.
+        suffix_order: As in :class:`FlowModel`; what comes before the actions is the state.
+        vision: The tower.
+        projector: From the tower to the decoder's width.
+        is_centred: Where black goes around pictures of another aspect, see :class:`Letterbox`.
+    """
+
+    host_inputs: tuple[str, ...] = (
+        "images",
+        "proprio",
+        "token_ids",
+        "attention_mask",
+        "position_ids",
+        "noise",
+    )
+    """What a control step takes from the host."""
+
+    def __init__(
+        self,
+        config: FlowFamilyConfig,
+        *,
+        decoder: Decoder,
+        expert: Expert,
+        suffix_order: tuple[int, ...],
+        vision: VisionTransformer,
+        projector: nn.Module,
+        is_centred: bool,
+    ) -> None:
+        super().__init__(config.flow, decoder, expert, config.expert.width, suffix_order)
+        self.sizes = config
+        self.vision = vision
+        self.projector = projector
+        self.fit = Letterbox(config.camera, (config.tower.image_size,) * 2, is_centred)
+
+    @property
+    def towers(self) -> tuple[VisionTransformer, ...]:
+        """The one tower."""
+        return (self.vision,)
+
+    @property
+    def layout(self) -> SequenceLayout:
+        """The prefix in memory with every visual token."""
+        return SequenceLayout(self.sizes.segments)
+
+    @property
+    def segments(self) -> Mapping[str, int]:
+        """Prefix and suffix: what the host lays mask and positions out over."""
+        lead = len(self.suffix_order) - self.flow.chunk
+        return {**self.sizes.segments, **({"state": lead} if lead else {}), "action": self.flow.chunk}
+
+    @property
+    def grid(self) -> Grid:
+        """How visual tokens tile the views."""
+        return self.sizes.grid
+
+    @property
+    def image_size(self) -> tuple[int, int]:
+        """Height and width of the pictures as they come, pixels."""
+        return self.sizes.camera
+
+    @property
+    def action_shape(self) -> tuple[int, int]:
+        """Actions in a chunk, and numbers of an action that the robot has."""
+        return self.flow.chunk, self.sizes.action_dim
+
+    @property
+    def noise_dim(self) -> int:
+        """Numbers in an action, padding to the model's width included."""
+        return self.flow.action_dim
+
+    @property
+    def keeps_patches(self) -> bool:
+        """Visual tokens are the tower's patches, one for one."""
+        return self.sizes.grid.per_view == self.sizes.tower.tokens
+
+    def arrange(self, features: Tensor) -> Tensor:
+        """Return the features: the tower gives visual tokens."""
+        return features
+
+    @property
+    def views_are_pictures(self) -> bool:
+        """They are."""
+        return True
+
+    def arrange_signal(self, signal: Tensor) -> Tensor:
+        """``(batch, patches, channels)`` -> ``(batch, visual, channels)``: the mean over a visual token's square."""
+        if self.keeps_patches:
+            return signal
+        grid = self.sizes.grid
+        side = math.isqrt(self.sizes.tower.tokens // grid.per_view)
+        squares = signal.unflatten(1, (grid.views, grid.rows, side, grid.columns, side))
+        return squares.mean(dim=(3, 5)).flatten(1, 3)
+
+    def visual_tokens(self, images: Tensor) -> Tensor:
+        """uint8 ``(batch, views, height, width, 3)`` -> tower features ``(batch, visual, vision_width)``."""
+        features = self.vision.encode_pixels(self.fit(images.float().flatten(0, 1)))
+        return features.reshape(images.shape[0], -1, features.shape[-1])
+
+    @abstractmethod
+    def embed_visual(self, tower_tokens: Tensor) -> Tensor:
+        """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``."""
+
+    @abstractmethod
+    def embed(self, visual: Tensor, token_ids: Tensor, state: Tensor | None) -> Tensor:
+        """Lay out the prefix.
+
+        Args:
+            visual: ``(batch, alive, width)``.
+            token_ids: int64 ``(batch, max_text_tokens)``, padded on the right.
+            state: float32 ``(batch, state_dim)``, normalised; None where it is text.
+
+        Returns:
+            ``(batch, tokens, width)``.
+        """
+
+    @property
+    @abstractmethod
+    def action_parts(self) -> tuple[nn.Module, ...]:
+        """What runs for each action in each Euler step, beside the expert."""
+
+    @property
+    def state_part(self) -> nn.Linear | None:
+        """What embeds the robot's state; None where it is text."""
+        return None
+
+    def embed_text(self, token_ids: Tensor) -> Tensor:
+        """Int64 ``(batch, text)`` -> ``(batch, text, width)``, scaled as Gemma scales it."""
+        text: Tensor = self.decoder.embed_tokens(token_ids) * self.text_scale
+        return text
+
+    @property
+    def text_scale(self) -> float:
+        """What text embeddings are multiplied by."""
+        return float(self.decoder.config.width**0.5)
+
+    def prefix_order(self, like: Tensor) -> Tensor | None:
+        """Return what a prefix token's sight is limited by, int64 ``(batch, tokens)``; None = all see all."""
+        return None
+
+    def embed_lead(self, state: Tensor | None) -> Tensor | None:
+        """Return the suffix tokens in front of the actions, ``(batch, lead, expert_width)``; None = there are none."""
+        return None
+
+    def read_actions(self, x: Tensor) -> Tensor:
+        """Drop what the robot does not have: (batch, chunk, action width) -> (batch, chunk, action_dim)."""
+        return x[..., : self.sizes.action_dim]
+
+    def sequence_inputs(self, text_lengths: Tensor, views: Tensor) -> SuffixInputs:
+        """Return masks and positions.
+
+        Args:
+            text_lengths: Valid tokens of the prompt, int64 ``(batch,)``.
+            views: bool ``(batch, views)``, False where a camera is absent.
+        """
+        valid = []
+        for name, tokens in self.sizes.segments.items():
+            if name == VISUAL:
+                valid.append(views.repeat_interleave(self.grid.per_view, dim=1))
+            else:
+                index = torch.arange(tokens, device=text_lengths.device)
+                lengths = text_lengths if name == TEXT else torch.full_like(text_lengths, tokens)
+                valid.append(index < lengths[:, None])
+        mask = torch.cat(valid, dim=1)
+        positions = (mask.to(torch.int64).cumsum(dim=1) - 1) * mask
+        suffix = mask.sum(dim=1, keepdim=True) + torch.arange(len(self.suffix_order), device=mask.device)
+        return SuffixInputs(mask, positions, suffix)
+
+    def perceive(
+        self,
+        images: Tensor,
+        token_ids: Tensor,
+        mask: Tensor,
+        positions: Tensor,
+        state: Tensor | None = None,
+    ) -> Sequence:
+        """Return the prefix at the decoder's entry; arguments as :meth:`forward` takes them."""
+        embeddings = self.embed(self.embed_visual(self.visual_tokens(images)), token_ids, state)
+        return Sequence(embeddings, mask, positions, self.layout, self.prefix_order(mask))
+
+    def forward(
+        self,
+        images: Tensor,
+        state: Tensor | None,
+        token_ids: Tensor,
+        mask: Tensor,
+        positions: Tensor,
+        suffix_positions: Tensor,
+        noise: Tensor,
+    ) -> Tensor:
+        """Run one control step with every visual token.
+
+        Args:
+            images: uint8 ``(batch, views, height, width, 3)``, RGB.
+            state: float32 ``(batch, state_dim)``, normalised; None where it is text.
+            token_ids: int64 ``(batch, max_text_tokens)``.
+            mask: As :meth:`sequence_inputs` gives it.
+            positions: The same.
+            suffix_positions: The same.
+            noise: float32 ``(batch, chunk, action width)``, standard normal.
+
+        Returns:
+            float32 ``(batch, chunk, action_dim)``, normalised actions.
+        """
+        memory = self.remember(self.perceive(images, token_ids, mask, positions, state))
+        observed = self.observe(memory, suffix_positions, self.embed_lead(state))
+        return self.read_actions(self.sample(noise, observed))
+
+
+def as_state(weight: nn.Linear, state: Tensor) -> Tensor:
+    """Embed a state that the model pads with zeros: ``(batch, state_dim)`` -> ``(batch, 1, width)``."""
+    narrow = weight.weight[:, : state.shape[1]]  # The others would meet zeros.
+    return nn.functional.linear(state, narrow, weight.bias).unsqueeze(1)

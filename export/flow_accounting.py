@@ -1,0 +1,69 @@
+"""What a control step costs that draws its actions out of noise: the prefix once, the expert in every Euler step."""
+
+from __future__ import annotations
+
+from saccade.export.accounting import compose_account, visual_by_layer
+from saccade.export.cost_formulas import LayerTokens, StageAccount, StepAccount, parameters, products
+from saccade.export.families.flow_family import FlowFamily
+from saccade.export.graph.flow_step import FlowStep
+from saccade.export.graph.layer_signals import reads_only_action
+from saccade.export.graph.signal_store import SignalStore
+from saccade.export.models.cross_expert import CrossLayer
+
+
+def account_flow_step(step: FlowStep) -> StepAccount:
+    """Return what a control step of a flow-matching family costs.
+
+    Args:
+        step: The model with the policy in it, after :meth:`FlowModel.fold`; only shapes are looked at.
+    """
+    family = step.family
+    tokens = prefix_tokens(step)
+    value_bytes = family.decoder.embed_tokens.weight.element_size()
+    chunk, steps = family.flow.chunk, family.flow.steps
+    suffix = len(family.suffix_order)
+    expert = sum(_expert_layer_macs(family, index, layer.keys, suffix) for index, layer in enumerate(tokens))
+    hoisted = sum(_hoisted_macs(family, index, layer.keys) for index, layer in enumerate(tokens))
+    heads = {
+        "letterbox": StageAccount(family.grid.views * family.fit.macs, 0),
+        "expert": StageAccount(steps * expert + hoisted, value_bytes * parameters(family.expert), steps),
+        "action_projections": StageAccount(
+            steps * chunk * sum(map(products, family.action_parts)),
+            value_bytes * sum(map(parameters, family.action_parts)),
+            steps,
+        ),
+    }
+    state = family.state_part
+    own = 0 if state is None else state.out_features * family.sizes.state_dim
+    return compose_account(step, tokens, own_macs=own, own_weights=own, heads=heads)
+
+
+def prefix_tokens(step: FlowStep) -> tuple[LayerTokens, ...]:
+    """Return the tokens of each prefix layer; of the last, if nothing else is wanted, only keys and values."""
+    layout, cuts = step.family.layout, () if step.counts is None else step.policy.cuts
+    tokens = [LayerTokens.all_of(layout.tokens - layout.visual + visual) for visual in visual_by_layer(step)]
+    signals = (request for cut in cuts for request in cut.signals)
+    stores = (SignalStore(signals), SignalStore(step.policy.update_signals))
+    if reads_only_action(stores, len(tokens) - 1):
+        tokens[-1] = tokens[-1]._replace(rows=0)
+    return tuple(tokens)
+
+
+def _expert_layer_macs(family: FlowFamily, index: int, prefix: int, suffix: int) -> int:
+    """MACs of one expert layer in one Euler step."""
+    layer, config = family.expert.layers[index], family.decoder.config
+    seen = prefix if isinstance(layer, CrossLayer) else prefix + suffix
+    attention = 2 * suffix * seen * config.heads * config.head_dim
+    names = (
+        ("q_proj", "o_proj") if isinstance(layer, CrossLayer) else ("q_proj", "k_proj", "v_proj", "o_proj")
+    )
+    projections = sum(products(layer.get_submodule(f"self_attn.{name}")) for name in names)
+    return attention + suffix * (projections + products(layer.get_submodule("mlp")))
+
+
+def _hoisted_macs(family: FlowFamily, index: int, prefix: int) -> int:
+    """MACs of what an expert layer makes of the prefix once."""
+    layer = family.expert.layers[index]
+    if not isinstance(layer, CrossLayer):
+        return 0
+    return prefix * (products(layer.self_attn.k_proj) + products(layer.self_attn.v_proj))

@@ -1,0 +1,77 @@
+"""Where each known token-selection policy would act in a model, or why it cannot."""
+
+from __future__ import annotations
+
+import re
+
+from saccade.export.families.generating import GeneratingModel
+from saccade.export.graph.placement_rules import check_placement, check_schedule, model_shape
+from saccade.export.inspection.cut_plan import CutPlan
+from saccade.export.inspection.vision_parts import Family, perceiving
+from saccade.policies.base import Behind, Place, TokenPolicy
+from saccade.policies.methods.keep_all import KeepAll
+from saccade.policies.registry import build_policy, known_policies
+from saccade.proto.errors import ExportError, PolicyError
+from saccade.proto.inspection import Act, PolicyFit
+
+
+def policy_fits(model: Family) -> tuple[PolicyFit, ...]:
+    """Return for every known policy, with its default options, where it would act or why it cannot."""
+    return tuple(_fit(name, model) for name in sorted(known_policies()))
+
+
+def placed_policy(name: str, model: Family) -> TokenPolicy:
+    """Return a policy with its default options, built for a model.
+
+    Raises:
+        PolicyError: There is none of that name, or its options do not fit.
+        ExportError: It cannot act in this model.
+    """
+    family = perceiving(model)
+    policy = build_policy(name, {}, model_shape(family))
+    check_placement(policy, family)
+    if isinstance(model, GeneratingModel) and any(cut.behind is Behind.LAST_STEP for cut in policy.cuts):
+        raise ExportError(
+            f"policy {name!r}: expected one that needs no keys of the last control step, found another; each prompt "
+            "begins anew."
+        )
+    return policy
+
+
+def policy_plan(policy: TokenPolicy, model: Family, keep: int) -> CutPlan:
+    """Return a policy's cuts at a budget of ``keep`` tokens.
+
+    Raises:
+        PolicyError: It cannot meet the budget.
+        ExportError: Its counts do not fit.
+    """
+    family = perceiving(model)
+    counts = None
+    if keep < family.grid.tokens:
+        counts = policy.schedule(keep)
+        check_schedule(policy, counts, family.grid)
+    return CutPlan.of(policy, counts, family.decoder.config.layers)
+
+
+def _fit(name: str, model: Family) -> PolicyFit:
+    try:
+        policy = placed_policy(name, model)
+    except (PolicyError, ExportError) as error:
+        return PolicyFit(name, fits=False, reason=_in_short(error.message))
+    cuts = () if isinstance(policy, KeepAll) else policy.cuts
+    acts = (Act(cut.place.value, None if cut.place is Place.PROJECTOR else cut.index) for cut in cuts)
+    return PolicyFit(name, fits=True, acts=tuple(acts))
+
+
+def _in_short(message: str) -> str:
+    """Return a message's problems; signals that want the same go together."""
+    first, *lines = message.splitlines()
+    asking: dict[str, list[str]] = {}
+    for line in lines:
+        problem = re.sub(r"^cut \d+: ", "", line.strip())
+        signal = re.match(r"(\w+)\(.*\): (?=expected )", problem)
+        names = asking.setdefault(problem if signal is None else problem[signal.end() :], [])
+        if signal is not None and signal[1] not in names:
+            names.append(signal[1])
+    problems = (f"{', '.join(names)}: {text}" if names else text for text, names in asking.items())
+    return "; ".join(problems) or first

@@ -1,0 +1,219 @@
+"""Which family a checkpoint belongs to, and its model without weights: configuration and headers of files alone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+
+from saccade.export.embodiment import EMBODIMENT_NAME, read_embodiment
+from saccade.export.families import openvla_oft_keys
+from saccade.export.families.deployment import Deployment
+from saccade.export.families.openvla_oft import OpenVlaOft
+from saccade.export.families.openvla_oft_config import FAMILY as OFT
+from saccade.export.families.openvla_oft_config import config_from_json
+from saccade.export.families.openvla_oft_published import ACTION_HEAD, read_published
+from saccade.export.families.registry import GENERATING
+from saccade.export.inspection.vision_parts import Family
+from saccade.export.loading.json_fields import read_object
+from saccade.export.loading.key_rules import KeyRules
+from saccade.export.loading.shards import StoredWeights
+from saccade.export.loading.torch_heads import HeadedWeights, head_steps
+from saccade.export.loading.weights import plan_weights
+from saccade.proto.errors import CheckpointError
+from saccade.proto.inspection import InspectionRequest
+
+_CONFIG = "config.json"
+_MODULES: Mapping[str, str] = {
+    **GENERATING,
+    **{name: f"saccade.export.families.{name}" for name in ("openvla", "pi0", "pi05", "smolvla")},
+}
+"""Family to the module that reads it; OpenVLA-OFT has checkpoints of two kinds and is read below."""
+_STATISTICS = ("dataset_statistics.json", "norm_stats")
+
+
+@dataclass(frozen=True)
+class Usual:
+    """What is usual for a family where a checkpoint leaves it open.
+
+    Args:
+        views: Cameras, or pictures of one question; 0 = the checkpoint says it.
+        text_tokens: Room for the instruction or question; 0 = the checkpoint says it.
+        new_tokens: Of an answer.
+        image_size: Height and width of the pictures as they come, pixels.
+    """
+
+    views: int
+    text_tokens: int
+    new_tokens: int = 1
+    image_size: tuple[int, int] | None = None
+
+
+_ANSWERING = Usual(views=1, text_tokens=64, new_tokens=64, image_size=(480, 640))
+_ONE_TILE_EACH = ("llava_onevision", "llava_qwen")
+"""Of several pictures, or of frames, these families take any size."""
+_USUAL: Mapping[str, Usual] = {
+    "llava": replace(_ANSWERING, image_size=None),
+    OFT: Usual(views=2, text_tokens=32),
+    "openvla": Usual(views=1, text_tokens=32, new_tokens=7),
+    "pi0": Usual(views=3, text_tokens=48),
+    "pi05": Usual(views=3, text_tokens=200),
+    "smolvla": Usual(views=0, text_tokens=48),
+}
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A checkpoint whose weights were not read.
+
+    Args:
+        family: Its name.
+        model: On the meta device, before constants are folded.
+        new_tokens: Of an answer.
+        stored: The weight files; None = they were not looked at.
+        assumed: What the checkpoint left open and was taken as usual, in words.
+    """
+
+    family: str
+    model: Family
+    new_tokens: int
+    stored: StoredWeights | None
+    assumed: tuple[str, ...]
+
+
+def recognise(folder: Path) -> str:
+    """Return the family of a checkpoint.
+
+    Raises:
+        CheckpointError: There is no ``config.json``, or it names no family that is known here.
+    """
+    config = read_object(folder, _CONFIG)
+    kind = config.get("model_type", config.get("type"))
+    if kind == "openvla" and head_steps(folder, ACTION_HEAD):
+        return OFT
+    if kind == OFT or kind in _MODULES:
+        return str(kind)
+    if kind is None and "action_horizon" in config:  # openpi's conversion of either
+        return (
+            "pi05"
+            if any("time_mlp_in" in name and "action" not in name for name in StoredWeights(folder))
+            else "pi0"
+        )
+    raise CheckpointError(
+        f"{_CONFIG}: expected a 'model_type' or 'type' of {', '.join(sorted((OFT, *_MODULES)))}, found {kind!r}."
+    )
+
+
+def open_checkpoint(folder: Path, request: InspectionRequest) -> Opened:
+    """Read a checkpoint up to its weights, and match their names and shapes with what the configuration wants.
+
+    Raises:
+        CheckpointError: Something is missing, left over or wrong.
+        ExportError: The deployment does not fit the family.
+    """
+    family = recognise(folder)
+    usual = _USUAL.get(family, _ANSWERING)
+    if family == OFT:
+        return _open_oft(folder, request, usual)
+    module = import_module(_MODULES[family])
+    deployment, assumed = _deployment(folder, family, request, usual)
+    config = module.read_config(folder, deployment)
+    model: Family = module.build(config)
+    stored = (
+        _matched(model, StoredWeights(folder), module.key_rules(config)) if request.reads_weights else None
+    )
+    dims = getattr(config, "action_dim", None) if family == "openvla" else None
+    new_tokens = dims or request.new_tokens or usual.new_tokens
+    if request.new_tokens is None and family in GENERATING:
+        assumed = (*assumed, f"an answer of {new_tokens} tokens (--new-tokens)")
+    return Opened(family, model, new_tokens, stored, assumed)
+
+
+def _open_oft(folder: Path, request: InspectionRequest, usual: Usual) -> Opened:
+    """Open either kind of OpenVLA-OFT: ours, which says everything, or the published one."""
+    value = read_object(folder, _CONFIG)
+    if value.get("model_type") == OFT:
+        config, heads = config_from_json(value), None
+        assumed: tuple[str, ...] = ()
+    else:
+        deployment, assumed = _deployment(folder, OFT, request, usual)
+        chunk = None
+        if (folder / EMBODIMENT_NAME).is_file():
+            chunk = read_embodiment(folder).action.chunk
+        with FakeTensorMode():  # the heads' files give names and shapes; their numbers stay on the disk
+            published = read_published(folder, deployment, chunk=chunk)
+        config, heads = published.config, published.heads
+    with torch.device("meta"):
+        model = OpenVlaOft(config)
+    stored = None
+    if request.reads_weights:
+        weights = StoredWeights(folder) if heads is None else HeadedWeights(folder, heads)
+        stored = _matched(model, weights, openvla_oft_keys.key_rules(config))
+    return Opened(OFT, model, 1, stored, assumed)
+
+
+def _matched(model: Family, stored: StoredWeights, rules: KeyRules) -> StoredWeights:
+    """Return the weights if the model wants exactly those."""
+    plan_weights({name: tuple(weight.shape) for name, weight in model.state_dict().items()}, stored, rules)
+    return stored
+
+
+def _deployment(
+    folder: Path, family: str, request: InspectionRequest, usual: Usual
+) -> tuple[Deployment, tuple[str, ...]]:
+    """Return the deployment that was asked for or is usual, and what was taken as usual."""
+    assumed = []
+    views, text = request.views, request.text_tokens
+    if views is None:
+        views, known = _views(folder, family, usual)
+        if not known:
+            assumed.append(f"{views} view{'s' * (views != 1)} (--views)")
+    if text is None:
+        text = usual.text_tokens
+        assumed.append(f"room for {text} tokens of text (--text-tokens)")
+    size = request.image_size
+    if size is None and not (family in _ONE_TILE_EACH and (views > 1 or request.frames)):
+        size = usual.image_size
+    if request.image_size is None and size is not None:
+        assumed.append(f"pictures of {size[0]} x {size[1]} (--image-size)")
+    data_set = request.data_set
+    if data_set is None and family == "openvla":
+        data_set = _first_data_set(folder)
+    deployment = Deployment(
+        views=views,
+        frames=request.frames,
+        image_size=size,
+        max_text_tokens=text,
+        statistics_key=data_set,
+    )
+    return deployment, tuple(assumed)
+
+
+def _views(folder: Path, family: str, usual: Usual) -> tuple[int, bool]:
+    """Return how many views there are, and whether the checkpoint says so."""
+    if family == OFT and (folder / EMBODIMENT_NAME).is_file():
+        return len(read_embodiment(folder).views), True
+    features = read_object(folder, _CONFIG).get("input_features")
+    cameras = _cameras(features) if isinstance(features, Mapping) else ()
+    return (len(cameras), True) if cameras else (max(usual.views, 1), False)
+
+
+def _cameras(features: Mapping[str, Any]) -> Sequence[str]:
+    """Names of the cameras in lerobot's configuration; those that were never there are called so."""
+    return [
+        name
+        for name, feature in features.items()
+        if isinstance(feature, Mapping) and feature.get("type") == "VISUAL" and ".empty_camera_" not in name
+    ]
+
+
+def _first_data_set(folder: Path) -> str | None:
+    """Return the first of several data sets: all that is asked of it is how many numbers an action has."""
+    file, field = _STATISTICS
+    sets = read_object(folder, file) if (folder / file).is_file() else read_object(folder, _CONFIG).get(field)
+    return next(iter(sets), None) if isinstance(sets, Mapping) else None

@@ -1,0 +1,82 @@
+"""How an instruction becomes the tokens that a graph reads: data, so that the host writes prompts as in training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import Enum
+
+from saccade.proto.errors import ManifestError
+
+INSTRUCTION, STATE = "{instruction}", "{state}"
+"""What stands in a template for the instruction, and for the robot's state in words."""
+
+
+class TextStep(str, Enum):
+    """What is done to an instruction before it goes into the template."""
+
+    LOWER_CASE = "lower_case"
+    """Upper case becomes lower case."""
+    SPACES_FOR_UNDERSCORES = "spaces_for_underscores"
+    """Underscores become spaces."""
+    ONE_LINE = "one_line"
+    """Line breaks become spaces."""
+
+
+@dataclass(frozen=True)
+class InstructionSpec:
+    """How an instruction becomes tokens.
+
+    Args:
+        tokenizer: Path of the tokenizer file (Hugging Face ``tokenizer.json``).
+        template: Text with ``{instruction}`` once, and ``{state}`` once where there are ``state_bins``.
+        max_tokens: Length of the padded token row; the ``text`` segment has as many.
+        pad_id: Token that fills the rest, on the right.
+        before: Token ids in front of the text, e.g. of BOS.
+        steps: What is done to the instruction, in order; white space around it goes first.
+        state_bins: Of equal width over -1..1: each number of normalised proprioception is in the prompt as the number
+            of its bin, in every control step anew; 0 = the prompt tells no state.
+        after: Text of the one token that the template follows, where tokens depend on it; it is not part of the row.
+    """
+
+    tokenizer: str
+    template: str
+    max_tokens: int
+    pad_id: int
+    before: tuple[int, ...] = ()
+    steps: tuple[TextStep, ...] = ()
+    state_bins: int = 0
+    after: str = ""
+
+    def __post_init__(self) -> None:
+        for mark in (INSTRUCTION, STATE) if self.state_bins else (INSTRUCTION,):
+            if self.template.count(mark) != 1:
+                raise ManifestError(f"template: expected '{mark}' exactly once, found {self.template!r}.")
+        if self.max_tokens < 1 or min(self.pad_id, self.state_bins, *self.before) < 0:
+            raise ManifestError(
+                f"expected max_tokens >= 1, pad_id, state_bins and token ids >= 0, found {self.max_tokens}, "
+                f"{self.pad_id}, {self.state_bins} and {list(self.before)}."
+            )
+
+    def prompt(self, instruction: str, state: str = "") -> str:
+        """Return the text whose tokens follow :attr:`before`.
+
+        Args:
+            instruction: What to do, as it was given.
+            state: The robot's state in words.
+        """
+        text = instruction.strip()
+        for step in self.steps:
+            text = _STEPS[step](text)
+        # At once: an instruction may have the other mark in it.
+        parts = self.template.split(INSTRUCTION)
+        if self.state_bins:
+            parts = [part.replace(STATE, state) for part in parts]
+        return text.join(parts)
+
+
+_STEPS: Mapping[TextStep, Callable[[str], str]] = {
+    TextStep.LOWER_CASE: str.lower,
+    TextStep.SPACES_FOR_UNDERSCORES: lambda text: text.replace("_", " "),
+    TextStep.ONE_LINE: lambda text: text.replace("\n", " "),
+}

@@ -1,0 +1,185 @@
+"""The robot's half of ``saccade inspect``: what a bundle's manifest and accounting receipt say. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from saccade.proto.errors import BundleIntegrityError, UnknownProfileError
+from saccade.proto.inspection import Act, Budget, Inspection, PolicyFit
+from saccade.proto.manifest import Manifest, ProfileSpec
+from saccade.proto.manifest_rules import is_scorer
+from saccade.proto.roofline import ACTION_HEAD, DENOISE, PROJECTOR, VISION, Part
+from saccade.proto.tensor_spec import TensorRole
+from saccade.runtime.bundle import Bundle
+
+RECEIPT = "receipts/accounting.json"
+_VALUE_BYTES = 4
+"""Of a number in the receipt's bytes: models are exported in float32."""
+_NAMES = {"vision_tower": VISION, "action_head": ACTION_HEAD, "expert": DENOISE}
+"""What receipts of control bundles call it."""
+
+
+def inspect_bundle(bundle: Bundle, keep_ratios: tuple[float, ...] | None = None) -> Inspection:
+    """Look at a verified bundle.
+
+    Args:
+        bundle: The bundle.
+        keep_ratios: Of the profiles to look at, ``full`` always among them; None = all.
+
+    Raises:
+        UnknownProfileError: The bundle has no profile of such a ratio.
+        BundleIntegrityError: The receipt is not what it should be.
+    """
+    manifest = bundle.manifest
+    receipt = _receipt(bundle)
+    profiles = _chosen(manifest, keep_ratios)
+    budgets = tuple(
+        _budget(profile, receipt[profile.name]) for profile in profiles if profile.name in receipt
+    )
+    return Inspection(
+        kind="bundle",
+        name=manifest.name,
+        family=manifest.family,
+        facts=_facts(manifest),
+        dimensions={"sequence": {segment.name: segment.tokens for segment in manifest.sequence}},
+        visual_tokens=manifest.grid.tokens,
+        unit="control step"
+        if manifest.answer is None
+        else f"answer of {manifest.answer.max_new_tokens} tokens",
+        parameters={part.name: part.weights for part in budgets[0].parts if part.weights} if budgets else {},
+        budgets=budgets,
+        policies=(
+            PolicyFit(manifest.policy.name, fits=True, acts=tuple(_acts(budgets, manifest.grid.tokens))),
+        ),
+        notes=tuple(_notes(receipt)),
+    )
+
+
+def _receipt(bundle: Bundle) -> Mapping[str, Any]:
+    """Return the accounting receipt, empty if there is none."""
+    if RECEIPT not in bundle.manifest.files:
+        return {}
+    try:
+        value = json.loads(bundle.file(RECEIPT).read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BundleIntegrityError(
+            f"{RECEIPT}: expected JSON, found: {error}; export the bundle again."
+        ) from error
+    if not isinstance(value, dict):
+        raise _broken("an object with an entry for each profile", value)
+    return value
+
+
+def _chosen(manifest: Manifest, keep_ratios: tuple[float, ...] | None) -> tuple[ProfileSpec, ...]:
+    """Return the profiles of some keep ratios, largest first."""
+    profiles = sorted(manifest.profiles, key=lambda profile: -profile.keep)
+    known = {profile.keep_ratio for profile in profiles}
+    wanted = known if keep_ratios is None else {1.0, *keep_ratios}
+    if not wanted <= known:
+        raise UnknownProfileError(
+            f"expected keep ratios of the bundle's profiles, {sorted(known)}, found {sorted(wanted - known)}."
+        )
+    return tuple(profile for profile in profiles if profile.keep_ratio in wanted)
+
+
+def _budget(profile: ProfileSpec, account: Any) -> Budget:
+    try:
+        parts = tuple(_part(name, stage) for name, stage in account["stages"].items())
+        by_layer = tuple(int(count) for count in account["visual_by_layer"])
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _broken("stages with macs and weight_bytes, and visual_by_layer", error) from error
+    return Budget(profile.name, profile.keep, profile.keep_ratio, parts, by_layer)
+
+
+def _part(name: str, stage: Mapping[str, Any]) -> Part:
+    return Part(
+        _NAMES.get(name, name),
+        macs=int(stage["macs"]),
+        weights=int(stage["weight_bytes"]) // _VALUE_BYTES,
+        passes=int(stage.get("passes", 1)),
+        kv_values=int(stage.get("kv_bytes", 0)) // _VALUE_BYTES,
+    )
+
+
+def _acts(budgets: Sequence[Budget], tokens: int) -> Iterator[Act]:
+    """Where tokens are dropped at the smallest budget, as far as the costs tell."""
+    if len(budgets) < 2:
+        return
+    full, small = ({part.name: part.macs for part in budget.parts} for budget in (budgets[0], budgets[-1]))
+    before = tokens
+    for layer, alive in enumerate(budgets[-1].visual_by_layer):
+        if alive < before and layer == 0 and small[VISION] < full[VISION]:
+            yield Act("tower")
+        elif alive < before and layer == 0 and small[PROJECTOR] < full[PROJECTOR]:
+            yield Act("projector")
+        elif alive < before:
+            yield Act("decoder", layer)
+        before = alive
+
+
+def _broken(expected: str, found: object) -> BundleIntegrityError:
+    return BundleIntegrityError(
+        f"{RECEIPT}: expected {expected}, found {found!r:.80}; export the bundle again."
+    )
+
+
+def _notes(receipt: Mapping[str, Any]) -> list[str]:
+    if not receipt:
+        return [f"No costs are known: the bundle has no {RECEIPT}; export it again with this version."]
+    return ["Costs are those of the export's own accounting, what the policy computes among them."]
+
+
+def _facts(manifest: Manifest) -> dict[str, str]:
+    """Return what a person wants to know first."""
+    size = sum(spec.bytes for spec in manifest.files.values())
+    grid = manifest.grid
+    return {
+        "license": manifest.license,
+        "created": manifest.created,
+        "files": f"{len(manifest.files)} verified, {size / 1e6:.1f} MB",
+        "views": ", ".join(f"{view.name} {view.height}x{view.width}" for view in manifest.views)
+        + f": {grid.views} x ({grid.rows} x {grid.columns}) = {grid.tokens} visual tokens",
+        "profiles": ", ".join(
+            f"{profile.name} {profile.keep} of {grid.tokens} ({' -> '.join(stage.name for stage in profile.stages)})"
+            for profile in manifest.profiles
+        ),
+        **_purpose(manifest),
+    }
+
+
+def _purpose(manifest: Manifest) -> dict[str, str]:
+    if is_scorer(manifest):
+        return {"scores": "these views, once per task"}
+    if manifest.answer is not None:
+        answer = manifest.answer
+        return {
+            "answers": f"questions of at most {manifest.instruction.max_tokens} tokens "
+            f"with at most {answer.max_new_tokens}",
+            "policy": manifest.policy.name,
+        }
+    return _control_facts(manifest)
+
+
+def _control_facts(manifest: Manifest) -> dict[str, str]:
+    action, policy = manifest.action, manifest.policy
+    gate = "none"
+    if policy.gate is not None:
+        gate = f"full while the arm is slow: {policy.gate.window} chunks against {policy.gate.look_back} windows before"
+    return {
+        "proprio": _quantities(manifest.proprio.names, manifest.proprio.units),
+        "action": f"{_quantities(action.names, action.units)}; {action.convention}, chunk {action.chunk} "
+        f"at {action.control_hz:g} Hz",
+        "policy": f"{policy.name}, warm-up {policy.warmup_steps} steps, "
+        f"refresh every {policy.refresh_every or 'never'}",
+        "gate": gate,
+        "task": ", ".join(spec.name for spec in manifest.tensors if spec.role is TensorRole.TASK) or "none",
+        "carry": ", ".join(carry.name for carry in manifest.carry) or "none",
+    }
+
+
+def _quantities(names: tuple[str, ...], units: tuple[str, ...]) -> str:
+    return ", ".join(
+        name if unit == "1" else f"{name} [{unit}]" for name, unit in zip(names, units, strict=True)
+    )

@@ -1,0 +1,38 @@
+"""How an instruction becomes the text of a prompt."""
+
+from __future__ import annotations
+
+import pytest
+
+from saccade.proto.errors import ManifestError
+from saccade.proto.instruction_spec import InstructionSpec, TextStep
+
+
+def spec(template: str, *steps: TextStep, state_bins: int = 0) -> InstructionSpec:
+    return InstructionSpec("tokenizer.json", template, 9, 0, steps=steps, state_bins=state_bins)
+
+
+def test_steps_run_in_order_on_the_instruction_alone() -> None:
+    cleaned = spec("DO_IT: {instruction}\n", TextStep.SPACES_FOR_UNDERSCORES, TextStep.ONE_LINE)
+    assert cleaned.prompt("  Pick_up the\nred block ") == "DO_IT: Pick up the red block\n"
+    assert spec("{instruction}", TextStep.LOWER_CASE).prompt(" Pick UP") == "pick up"
+
+
+def test_the_state_stands_in_the_template_and_not_in_the_instruction() -> None:
+    told = spec("Task: {instruction}, State: {state};\nAction: ", state_bins=256)
+    assert told.prompt("go to {state}", "0 128") == "Task: go to {state}, State: 0 128;\nAction: "
+    assert spec("{instruction} {state}").prompt("go", "0") == "go {state}"
+
+
+@pytest.mark.parametrize(
+    ("template", "state_bins", "message"),
+    [
+        ("go", 0, r"expected '{instruction}' exactly once, found 'go'"),
+        ("{instruction}{instruction}", 0, "exactly once"),
+        ("{instruction}", 256, r"expected '{state}' exactly once"),
+        ("{instruction}", -1, r"expected '{state}' exactly once|state_bins and token ids >= 0"),
+    ],
+)
+def test_what_does_not_fit_is_refused(template: str, state_bins: int, message: str) -> None:
+    with pytest.raises(ManifestError, match=message):
+        spec(template, state_bins=state_bins)
