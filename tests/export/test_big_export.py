@@ -42,9 +42,9 @@ def test_an_export_does_not_hold_the_model(tmp_path: Path) -> None:
     weights = (out / "graphs" / "weights.bin").stat().st_size
     assert len(shards) > 4
     assert weights > 2 * MAPPED_FROM_BYTES  # so that ONNX Runtime maps it, and a copy of it would show
-    # What is added to the libraries is the work on the largest weights and the graph's own objects.
+    # Libraries loaded later, the graph and the work on the largest weights take half as much; a copy adds it whole.
     added = exported.peak_bytes - imported.peak_bytes
-    assert added < 1.3 * max(shards) + 0.35 * weights, (imported.peak_bytes, exported.peak_bytes, weights)
+    assert added < 1.3 * max(shards) + 0.6 * weights, (imported.peak_bytes, exported.peak_bytes, weights)
 
 
 def test_a_killed_export_leaves_no_bundle_and_the_next_one_cleans_up(
