@@ -181,7 +181,7 @@ class FlowFamily(FlowModel):
             return signal
         grid = self.sizes.grid
         side = math.isqrt(self.sizes.tower.tokens // grid.per_view)
-        squares = signal.unflatten(1, (grid.views, grid.rows, side, grid.columns, side))
+        squares = signal.unflatten(1, (-1, grid.rows, side, grid.columns, side))  # of all views, or one
         return squares.mean(dim=(3, 5)).flatten(1, 3)
 
     def visual_tokens(self, images: Tensor) -> Tensor:

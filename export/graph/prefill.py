@@ -81,6 +81,11 @@ class PrefillStep(PromptStep):
                 f"policy {policy.name!r}: expected one that needs no keys of the last control step, found another; "
                 "a generating family begins each prompt anew."
             )
+        if policy.gate is not None:
+            raise ExportError(
+                f"policy {policy.name!r}: expected one that does not watch the arm's motion, found a gate on it; a "
+                "generating family moves no arm: export with the option gated=false."
+            )
         super().__init__(family, policy, keep, tells_fate=tells_fate)
         self.new_tokens = new_tokens
 

@@ -87,8 +87,12 @@ SUBJECTS: Mapping[str, Callable[[Path], Subject]] = {
     "π0.5": lambda folder: _flow(flow_models.tiny_pi05()),
     "SmolVLA": lambda folder: _flow(flow_models.tiny_smolvla()),
     "LLaVA-1.5": lambda folder: _answering(_llava(folder / "llava")),
-    "LLaVA-NeXT": lambda folder: _answering(chat_checkpoints.write_next(folder / "next")),
-    "LLaVA-OneVision": lambda folder: _answering(chat_checkpoints.write_onevision(folder / "one", most=1)),
+    "LLaVA-NeXT": lambda folder: _answering(
+        chat_checkpoints.write_next(folder / "next"), image_size=(33, 47)
+    ),
+    "LLaVA-OneVision": lambda folder: _answering(
+        chat_checkpoints.write_onevision(folder / "one"), image_size=(40, 61)
+    ),
     "LLaVA-Video": lambda folder: _answering(
         chat_checkpoints.write_onevision(folder / "video", most=1, newline="grid"), frames=4
     ),

@@ -24,9 +24,10 @@ LEAD = """# Policies by family
 Made by `python -m tests.export.families.policy_table`; a test makes it again and compares.
 
 *yes*: with its default options the policy ran in the module that is exported, on a tiny model of the family with random
-weights; it dropped half of the visual tokens, kept exactly those it should, in their order, and changed the answer. That
-says that a policy *works* there, nothing of what it is worth. Every export compares its own graphs with that module.
-A number: refused, for the reason below.
+weights; half of the visual tokens were dropped, as many as should be were kept, in their order, and the answer changed.
+That says that a policy *works* there, nothing of what it is worth. Every export compares its own graphs with that
+module. A number: refused, for the reason below. LLaVA-NeXT and LLaVA-OneVision see one tiled picture here, LLaVA-Video
+four frames, Qwen one picture.
 
 """
 
