@@ -37,6 +37,7 @@ from saccade.export.graph.layer_signals import reads_only_action
 from saccade.export.graph.placement import SelectingStep
 from saccade.export.graph.selecting import initial_state
 from saccade.export.graph.signal_store import SignalStore
+from saccade.export.graph.unread_weights import unread_weights
 from saccade.export.models.decoder import DecoderConfig
 from saccade.export.models.vision_transformer import VisionConfig
 from saccade.policies.base import Behind, Place
@@ -196,7 +197,13 @@ def count_macs(step: ActingStep, frame: Sequence[Tensor]) -> int:
         frame: Host inputs; only their shapes matter.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with torch.no_grad(), mode, sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    with (
+        torch.no_grad(),
+        unread_weights(step, mode),
+        mode,
+        sdpa_kernel(SDPBackend.MATH),
+        FlopCounterMode(display=False) as counter,
+    ):
         step(*(mode.from_tensor(x) for x in (*frame, *initial_state(step))))
     return int(counter.get_total_flops()) // 2
 

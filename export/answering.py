@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from saccade.export.answering_accounting import account_answers
 from saccade.export.answering_manifest import build_answering_manifest
 from saccade.export.answering_parity import AnsweringParity, check_answers
 from saccade.export.answering_plan import AnsweringPlan, PromptGraph
-from saccade.export.bundle_writer import BundleWriter, check_target
+from saccade.export.bundle_writer import BundleWriter, check_space, check_target, clear_abandoned
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.prompts import Prompted, read_prompted
 from saccade.export.graph.capture import to_graph
@@ -27,8 +27,11 @@ from saccade.export.graph.prefill import PrefillStep
 from saccade.export.graph.selecting import initial_state
 from saccade.export.graph.shared_weights import SharedWeights
 from saccade.export.loading.license import read_license
+from saccade.export.loading.weights import weight_bytes
 from saccade.export.manifest_builder import producers
+from saccade.export.parity import memory_of_check
 from saccade.export.profiles import plan_profiles
+from saccade.export.progress import Progress, counted
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import ExportError
 from saccade.proto.manifest import Manifest
@@ -77,8 +80,8 @@ class AnsweringRequest:
     overwrite: bool = False
 
 
-def export_answering(request: AnsweringRequest, say: Callable[[str], None]) -> Manifest:
-    """Export a checkpoint.
+def export_answering(request: AnsweringRequest, say: Progress) -> Manifest:
+    """Export a checkpoint; like a single-pass one, it is never in memory as a whole.
 
     Args:
         request: What and where to.
@@ -87,6 +90,7 @@ def export_answering(request: AnsweringRequest, say: Callable[[str], None]) -> M
     Raises:
         SaccadeError: Something does not fit or a check failed; nothing is left behind.
     """
+    clear_abandoned(request.out)
     check_target(request.out, overwrite=request.overwrite)
     say("load checkpoint")
     deployment = Deployment(
@@ -97,17 +101,19 @@ def export_answering(request: AnsweringRequest, say: Callable[[str], None]) -> M
         max_text_tokens=request.max_text_tokens,
     )
     prompted = read_prompted(request.checkpoint, deployment, request.prompt)
+    check_space(request.out, weight_bytes(prompted.model))
     plans = _plan(request, prompted)
     with BundleWriter(request.out, overwrite=request.overwrite) as writer:
         for name in ("graphs", "receipts"):
             (writer.folder / name).mkdir()
         linted = _capture_all(writer.folder, prompted, plans, say)
         say("parity")
-        compared = check_answers(writer.folder, prompted, plans)
+        compared = check_answers(writer.folder, prompted, plans, say)
         shutil.copyfile(request.checkpoint / TOKENIZER_NAME, writer.folder / TOKENIZER_NAME)
         say("accounting")
         accounts = account_answers(prompted, plans, request.max_new_tokens)
-        _write_receipts(writer.folder, linted, compared, accounts)
+        held = memory_of_check(prompted.model, writer.folder / plans[0].prompt_graph)
+        _write_receipts(writer.folder, linted, compared, held, accounts)
         return writer.commit(
             lambda files: build_answering_manifest(
                 prompted,
@@ -137,7 +143,7 @@ def _plan(request: AnsweringRequest, prompted: Prompted) -> tuple[AnsweringPlan,
 
 
 def _capture_all(
-    folder: Path, prompted: Prompted, plans: Sequence[AnsweringPlan], say: Callable[[str], None]
+    folder: Path, prompted: Prompted, plans: Sequence[AnsweringPlan], say: Progress
 ) -> dict[str, dict[str, Any]]:
     linted: dict[str, dict[str, Any]] = {}
     example = prompted.example()
@@ -159,7 +165,7 @@ def _capture_all(
             )
             for path, graph in graphs.items():
                 linted[path] = asdict(lint(graph, path))
-                weights.adopt(graph)
+                weights.adopt(graph, counted(say, f"{name}: weights", "GB", 1e9))
                 ir.save(graph, folder / path)
     return linted
 
@@ -168,12 +174,16 @@ def _write_receipts(
     folder: Path,
     linted: Mapping[str, Any],
     compared: Mapping[str, AnsweringParity],
+    held: Mapping[str, Any],
     accounts: Mapping[str, Any],
 ) -> None:
     receipts: dict[str, Any] = {
         "lint": linted,
         "accounting": accounts,
-        "parity": {"profiles": {name: asdict(receipt) for name, receipt in compared.items()}},
+        "parity": {
+            "weights": dict(held),
+            "profiles": {name: asdict(receipt) for name, receipt in compared.items()},
+        },
         "export": {"versions": producers()},
     }
     for name, content in receipts.items():

@@ -7,12 +7,11 @@ import re
 from pathlib import Path
 
 import click
-from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from saccade.export.answering import AnsweringRequest, export_answering
 from saccade.export.cli import keep_ratio_list, policy_options
 from saccade.export.loading.license import UNKNOWN
+from saccade.export.progress import shown
 from saccade.proto.errors import SaccadeError
 
 _EXAMPLE = """\b
@@ -131,11 +130,9 @@ def export_answering_command(
         license=weights_license,
         overwrite=force,
     )
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as display:
-            task = display.add_task("export", total=None)
-            manifest = export_answering(request, lambda what: display.update(task, description=what))
+        with shown() as progress:
+            manifest = export_answering(request, progress)
     except SaccadeError as error:
         raise click.ClickException(error.message) from error
     kept = ", ".join(f"{profile.name} {profile.keep}" for profile in manifest.profiles)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from saccade.export.families.prompts import Prompted
 from saccade.export.graph.capture import StepPorts
 from saccade.export.graph.selecting import initial_state
 from saccade.export.parity import GraphSession, open_graph
+from saccade.export.progress import Progress, counted
 from saccade.proto.errors import ReceiptError
 
 TOLERANCE = 1e-3
@@ -46,22 +47,40 @@ class AnsweringParity:
 
 
 def check_answers(
-    folder: Path, prompted: Prompted, plans: Sequence[AnsweringPlan]
+    folder: Path, prompted: Prompted, plans: Sequence[AnsweringPlan], say: Progress
 ) -> dict[str, AnsweringParity]:
     """Compare every profile.
+
+    Args:
+        folder: Of the graphs.
+        prompted: The model.
+        plans: Of the profiles.
+        say: Told of each question.
 
     Raises:
         ReceiptError: A graph disagrees with PyTorch, or a policy that keeps fewer tokens changes nothing.
     """
     full = next(plan for plan in plans if plan.prefill.counts is None)
-    return {plan.profile.name: _check(folder, prompted, plan, full) for plan in plans}
+    return {
+        plan.profile.name: _check(
+            folder, prompted, plan, full, counted(say, f"{plan.profile.name}: parity", "questions")
+        )
+        for plan in plans
+    }
 
 
-def _check(folder: Path, prompted: Prompted, plan: AnsweringPlan, full: AnsweringPlan) -> AnsweringParity:
+def _check(
+    folder: Path,
+    prompted: Prompted,
+    plan: AnsweringPlan,
+    full: AnsweringPlan,
+    tell: Callable[[int, int], None],
+) -> AnsweringParity:
     prompt, name = PromptGraph(plan.prefill, plan.generation), plan.profile.name
     sessions = [open_graph(folder / path) for path in (plan.prompt_graph, plan.token_graph)]
     errors, tokens, kept, changes = [], [], [], []
     for seed in range(QUESTIONS):
+        tell(seed, QUESTIONS)
         words = 1 + seed * (prompted.deployment.max_text_tokens - 1) // QUESTIONS
         inputs = (*prompted.example(words, seed), *initial_state(plan.prefill))
         with torch.inference_mode():

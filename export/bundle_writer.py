@@ -1,7 +1,13 @@
-"""Writes a bundle whole or not at all: into a temporary folder, hashed, manifest last, then renamed."""
+"""Writes a bundle whole or not at all: into a temporary folder, hashed, manifest last, then renamed.
+
+A writer that is killed leaves its temporary folder, ``.NAME.partial-...`` beside the bundle to be; the next one for
+the same bundle removes it. A lock that dies with its process tells an abandoned folder from one in use.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import shutil
@@ -15,6 +21,8 @@ from saccade.proto.errors import ExportError
 from saccade.proto.manifest import FileSpec, Manifest, write_manifest
 
 _BLOCK_BYTES = 1 << 20
+_PARTIAL, _OLD = "partial", "old"
+"""Temporary folders: a bundle being written, a bundle moved away while it is replaced."""
 
 
 class BundleWriter:
@@ -29,11 +37,12 @@ class BundleWriter:
     """
 
     def __init__(self, out: Path, *, overwrite: bool = False) -> None:
+        clear_abandoned(out)
         check_target(out, overwrite=overwrite)
         self.out = out
         self._overwrite = overwrite
         out.parent.mkdir(parents=True, exist_ok=True)
-        self.folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.partial-", dir=out.parent))
+        self.folder, self._lock = _locked_folder(out, _PARTIAL)
 
     def __enter__(self) -> BundleWriter:
         return self
@@ -43,6 +52,7 @@ class BundleWriter:
     ) -> None:
         """Remove what was not committed."""
         shutil.rmtree(self.folder, ignore_errors=True)
+        os.close(self._lock)
 
     def commit(self, manifest_of: Callable[[Mapping[str, FileSpec]], Manifest]) -> Manifest:
         """Hash every file, write the manifest that lists them, and move the folder to its place.
@@ -71,15 +81,17 @@ class BundleWriter:
         if _is_free(self.out):
             self.folder.rename(self.out)
             return
-        old = Path(tempfile.mkdtemp(prefix=f".{self.out.name}.old-", dir=self.out.parent))
-        self.out.rename(old / self.out.name)
+        old, lock = _locked_folder(self.out, _OLD)
         try:
-            self.folder.rename(self.out)
-        except BaseException:
-            (old / self.out.name).rename(self.out)
-            old.rmdir()
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+            self.out.rename(old / self.out.name)
+            try:
+                self.folder.rename(self.out)
+            except BaseException:
+                (old / self.out.name).rename(self.out)
+                raise
+        finally:
+            shutil.rmtree(old, ignore_errors=True)
+            os.close(lock)
 
 
 def check_target(out: Path, *, overwrite: bool) -> None:
@@ -96,6 +108,69 @@ def check_target(out: Path, *, overwrite: bool) -> None:
         )
     if not overwrite:
         raise ExportError(f"expected no bundle at {out}, found one; use --force to replace it.")
+
+
+def clear_abandoned(out: Path) -> None:
+    """Remove what killed writers left beside a bundle, and put back a bundle that one had moved away to replace it."""
+    if not out.parent.is_dir():
+        return
+    for kind in (_OLD, _PARTIAL):
+        for folder in sorted(out.parent.iterdir()):
+            lock = _try_lock(folder) if folder.name.startswith(f".{out.name}.{kind}-") else None
+            if lock is None:
+                continue
+            moved = folder / out.name
+            if kind == _OLD and moved.is_dir() and not out.exists():
+                moved.rename(out)
+            shutil.rmtree(folder, ignore_errors=True)
+            os.close(lock)
+
+
+def _locked_folder(out: Path, kind: str) -> tuple[Path, int]:
+    """Make a temporary folder beside a bundle and return it with its lock, a descriptor to close."""
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=f".{out.name}.{kind}-", dir=out.parent))
+        lock = os.open(folder, os.O_RDONLY)
+        with contextlib.suppress(
+            OSError
+        ):  # a file system without locks: nothing there is ever taken for abandoned
+            fcntl.flock(lock, fcntl.LOCK_EX)
+        if folder.is_dir():
+            return folder, lock
+        os.close(lock)  # another writer took it for abandoned before it was locked
+
+
+def _try_lock(folder: Path) -> int | None:
+    """Return the lock of a folder that no living process has, None if one has or it cannot be told."""
+    try:
+        lock = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(lock)
+        return None
+    return lock
+
+
+def check_space(out: Path, needed: int) -> None:
+    """Refuse to begin what the disk has no room for.
+
+    Args:
+        out: The bundle to be.
+        needed: Bytes of its weights.
+
+    Raises:
+        ExportError: Less is free.
+    """
+    folder = next(parent for parent in out.absolute().parents if parent.exists())
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise ExportError(
+            f"expected {needed / 1e9:.1f} GB free for the weights at {out}, found {free / 1e9:.1f} GB; make room, or "
+            "choose another --out."
+        )
 
 
 def _is_free(out: Path) -> bool:

@@ -10,13 +10,15 @@ import json
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from tokenizers import Tokenizer
+from torch import nn
 
 from saccade.export.embodiment import Embodiment
 from saccade.export.families.base import ActingFamily
 from saccade.export.families.registry import acting_family
+from saccade.export.loading.weights import hold_weights
 from saccade.export.step_kind import StepKind
 from saccade.proto.errors import CheckpointError
 from saccade.proto.instruction_spec import InstructionSpec
@@ -33,7 +35,7 @@ class Checkpoint(Generic[FamilyT_co]):
     Args:
         path: Its folder.
         family: Name of the family, as the manifest says it.
-        model: The model with its weights, float32, in eval mode.
+        model: The model with its weights, float32, in eval mode; large ones may be mapped.
         kind: How a control step of it is built, accounted and measured.
         embodiment: What its numbers mean.
         statistics: Normalisation of its data set.
@@ -50,6 +52,11 @@ class Checkpoint(Generic[FamilyT_co]):
     tokenizer: Path
     instruction: InstructionSpec
 
+    @property
+    def module(self) -> nn.Module:
+        """The model as torch knows it."""
+        return cast(nn.Module, self.model)
+
     def write_statistics(self, file: Path) -> None:
         """Write the ``statistics.json`` of a bundle: the checkpoint's own file, if it has one."""
         own = self.path / STATISTICS_NAME
@@ -60,11 +67,12 @@ class Checkpoint(Generic[FamilyT_co]):
         file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def load_checkpoint(path: Path) -> Checkpoint[ActingFamily]:
+def load_checkpoint(path: Path, *, mapped: bool = False) -> Checkpoint[ActingFamily]:
     """Read a checkpoint of whatever family it is.
 
     Args:
         path: Its folder.
+        mapped: Large weights may stay in the files, as in :func:`load_weights`; for what neither trains nor hurries.
 
     Raises:
         CheckpointError: A file, key or shape is missing, left over or wrong, or no family that acts is like it.
@@ -73,6 +81,8 @@ def load_checkpoint(path: Path) -> Checkpoint[ActingFamily]:
     if not path.is_dir():
         raise CheckpointError(f"expected a checkpoint folder, found none at {path}.")
     checkpoint: Checkpoint[ActingFamily] = acting_family(path).load(path)
+    if not mapped:
+        hold_weights(checkpoint.module)
     return checkpoint
 
 

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from saccade.export.pipeline import ExportReport, ExportRequest, export_bundle
+from saccade.export.progress import shown
 from saccade.export.scorer import export_scorer as write_scorer
 from saccade.proto.errors import SaccadeError
 
@@ -119,15 +119,8 @@ def export(
         overwrite=force,
     )
     try:
-        with Progress(
-            SpinnerColumn(),
-            TextColumn("{task.description}"),
-            TimeElapsedColumn(),
-            console=Console(stderr=True),
-            transient=True,
-        ) as display:
-            task = display.add_task("export", total=None)
-            report = export_bundle(request, lambda what: display.update(task, description=what))
+        with shown() as progress:
+            report = export_bundle(request, progress)
     except SaccadeError as error:
         raise click.ClickException(error.message) from error
     if as_json:

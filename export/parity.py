@@ -6,7 +6,7 @@ alone. A check that could not run is a failure.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,11 +15,13 @@ import numpy as np
 import onnxruntime as ort
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from saccade.export.graph.acting import ActingStep
 from saccade.export.graph.capture import step_ports
 from saccade.export.graph.selecting import initial_state
+from saccade.export.graph.shared_weights import WEIGHTS_NAME
+from saccade.export.loading.mapped_weight import MappedWeight
 from saccade.proto.errors import ReceiptError
 
 T = TypeVar("T")
@@ -27,6 +29,8 @@ T = TypeVar("T")
 GraphSession = ort.InferenceSession
 """A graph in ONNX Runtime."""
 _ERRORS_ONLY = 3
+MAPPED_FROM_BYTES = 1 << 28
+"""From this size on a weights file is used where it lies."""
 SAME_ACTION = 1e-6
 """Normalised actions closer than this count as unchanged."""
 
@@ -124,6 +128,7 @@ def check_parity(  # noqa: PLR0913
     source: str,
     physical_per_unit: NDArray[np.float32],
     tolerance: ParityTolerance,
+    tell: Callable[[int, int], None] = lambda done, total: None,
 ) -> ParityReceipt:
     """Compare one profile; the first ``policy.warmup_steps`` frames run at full, as on the robot.
 
@@ -136,6 +141,7 @@ def check_parity(  # noqa: PLR0913
         source: Where the frames come from.
         physical_per_unit: Physical size of one normalised unit for each action dimension.
         tolerance: What passes.
+        tell: Told of frames done and frames in all.
 
     Raises:
         ReceiptError: Too far apart, the policy did nothing, or there were too few frames to tell.
@@ -146,7 +152,7 @@ def check_parity(  # noqa: PLR0913
             f"profile {profile!r}: expected more than {warmup} frames (the policy's warm-up), found {len(frames)}; "
             "the parity check could not run. Give more frames."
         )
-    compared = _run(graph, step, full, frames, warmup)
+    compared = _run(graph, step, full, frames, warmup, tell)
     same = [frame for frame in compared if frame.same]
     otherwise = [frame.action_error for frame in compared if not frame.same]
     errors = np.stack([frame.action_error for frame in same]) if same else np.full((1, 1, 1), np.inf)
@@ -170,14 +176,45 @@ def check_parity(  # noqa: PLR0913
 
 
 def open_graph(graph: Path) -> ort.InferenceSession:
-    """Load a graph with ONNX Runtime on the CPU; it says errors only."""
+    """Load a graph with ONNX Runtime on the CPU; it says errors only.
+
+    ONNX Runtime maps the weights file, and then copies what it multiplies into an order of its own; of a large file it
+    is told not to.
+    """
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
+    if stays_mapped(graph):
+        options.add_session_config_entry("session.disable_prepacking", "1")
     return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
 
+def memory_of_check(model: nn.Module, graph: Path) -> dict[str, Any]:
+    """Return for the receipt how both sides of a parity check hold the weights.
+
+    Args:
+        model: What PyTorch runs.
+        graph: What ONNX Runtime runs.
+    """
+    mapped = (weight.nbytes for weight in model.parameters() if isinstance(weight, MappedWeight))
+    return {
+        "pytorch_bytes_read_where_used": sum(mapped),
+        "onnxruntime_prepacks": not stays_mapped(graph),
+    }
+
+
+def stays_mapped(graph: Path) -> bool:
+    """Whether a graph's weights are so large that ONNX Runtime must not copy them."""
+    weights = graph.parent / WEIGHTS_NAME
+    return weights.is_file() and weights.stat().st_size >= MAPPED_FROM_BYTES
+
+
 def _run(
-    graph: Path, step: ActingStep, full: ActingStep, frames: Sequence[tuple[Tensor, ...]], warmup: int
+    graph: Path,
+    step: ActingStep,
+    full: ActingStep,
+    frames: Sequence[tuple[Tensor, ...]],
+    warmup: int,
+    tell: Callable[[int, int], None],
 ) -> list[_Frame]:
     session = open_graph(graph)
     names = step_ports(step).inputs
@@ -193,6 +230,7 @@ def _run(
             theirs = session.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})
             compared.append(_compare(ours, theirs, whole, carried))
         state = (*state[:tasks], *(tensor.clone() for tensor in last(ours, carried)))
+        tell(index + 1, len(frames))
     return compared
 
 

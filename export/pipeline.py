@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import onnx_ir as ir
 from torch import Tensor
 
 from saccade.export.accounting import account_profiles
-from saccade.export.bundle_writer import BundleWriter, check_target
+from saccade.export.bundle_writer import BundleWriter, check_space, check_target, clear_abandoned
 from saccade.export.checkpoint import TOKENIZER_NAME, Checkpoint, load_checkpoint
 from saccade.export.families.base import ActingFamily
 from saccade.export.frames import Recording, host_inputs, read_recording, synthetic_recording
@@ -25,9 +24,11 @@ from saccade.export.graph.lint import LintReceipt, lint
 from saccade.export.graph.placement_rules import model_shape
 from saccade.export.graph.selecting import initial_state
 from saccade.export.graph.shared_weights import SharedWeights
+from saccade.export.loading.weights import weight_bytes
 from saccade.export.manifest_builder import build_manifest, producers
-from saccade.export.parity import ParityReceipt, ParityTolerance, check_parity
+from saccade.export.parity import ParityReceipt, ParityTolerance, check_parity, memory_of_check
 from saccade.export.profiles import PlannedPolicies, ProfilePlan, plan_policies, plan_profiles, read_searches
+from saccade.export.progress import Progress, Stopwatch
 from saccade.export.tensorrt_rtx import TensorRtRtxReceipt, check_tensorrt_rtx, require_tensorrt_rtx
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import ExportError
@@ -92,26 +93,23 @@ class ExportReport:
     seconds: Mapping[str, float]
 
 
-class Progress(Protocol):
-    """Told what happens; the command shows it."""
-
-    def __call__(self, what: str) -> None:
-        """Called as each part begins, e.g. ``keep25: capture``."""
-        ...
-
-
 def export_bundle(request: ExportRequest, progress: Progress) -> ExportReport:
     """Export a checkpoint.
+
+    The model is never in memory as a whole: its large weights are read from the checkpoint where they are used, and
+    written one after the other.
 
     Raises:
         SaccadeError: Something does not fit or a check failed; nothing is left behind.
     """
+    clear_abandoned(request.out)
     check_target(request.out, overwrite=request.overwrite)
     if request.checks_tensorrt_rtx:
         require_tensorrt_rtx()  # before the work begins
-    watch = _Stopwatch(progress)
+    watch = Stopwatch(progress)
     watch.start("load checkpoint")
-    checkpoint = load_checkpoint(request.checkpoint)
+    checkpoint = load_checkpoint(request.checkpoint, mapped=True)
+    check_space(request.out, weight_bytes(checkpoint.module))
     plans = plan_profiles(request.keep_ratios, checkpoint.model.grid.tokens)
     searches = read_searches(request.tuned, plans, request.policy)
     recording = _recording(request, checkpoint)
@@ -136,7 +134,7 @@ def export_bundle(request: ExportRequest, progress: Progress) -> ExportReport:
         engines = _build_engines(writer.folder, plans, watch) if request.checks_tensorrt_rtx else {}
         compared = {}
         for plan in plans:
-            watch.start(f"{plan.name}: parity")
+            tell = watch.counted(f"{plan.name}: parity", "frames")
             compared[plan.name] = check_parity(
                 writer.folder / plan.graph,
                 steps[plan.name],
@@ -146,13 +144,15 @@ def export_bundle(request: ExportRequest, progress: Progress) -> ExportReport:
                 source=recording.source,
                 physical_per_unit=checkpoint.statistics.action.physical_per_unit,
                 tolerance=request.tolerance,
+                tell=tell,
             )
         watch.start("accounting")
         accounts = account_profiles(checkpoint.kind.account, steps, frames[0])
         watch.start("write bundle")
         shutil.copyfile(checkpoint.tokenizer, writer.folder / TOKENIZER_NAME)
         checkpoint.write_statistics(writer.folder / STATISTICS_NAME)
-        _write_receipts(writer.folder, request, linted, compared, watch)
+        held = memory_of_check(checkpoint.module, writer.folder / plans[0].graph)
+        _write_receipts(writer.folder, request, linted, compared, held, watch)
         _write_receipt(writer.folder, "accounting", accounts)
         if engines:
             _write_receipt(
@@ -181,7 +181,7 @@ def _capture_all(
     plans: Sequence[ProfilePlan],
     steps: Mapping[str, ActingStep],
     frame: tuple[Tensor, ...],
-    watch: _Stopwatch,
+    watch: Stopwatch,
     *,
     rolls_greedy_loops: bool,
 ) -> dict[str, LintReceipt]:
@@ -196,13 +196,13 @@ def _capture_all(
                 roll_greedy_loops(model)
             watch.start(f"{plan.name}: lint")
             linted[plan.name] = lint(model, plan.graph)
-            weights.adopt(model)
+            weights.adopt(model, watch.counted(f"{plan.name}: weights", "GB", 1e9))
             ir.save(model, folder / plan.graph)
     return linted
 
 
 def _build_engines(
-    folder: Path, plans: Sequence[ProfilePlan], watch: _Stopwatch
+    folder: Path, plans: Sequence[ProfilePlan], watch: Stopwatch
 ) -> dict[str, TensorRtRtxReceipt]:
     """Have TensorRT-RTX build every profile's graph."""
     built = {}
@@ -217,12 +217,14 @@ def _write_receipts(
     request: ExportRequest,
     linted: Mapping[str, LintReceipt],
     compared: Mapping[str, ParityReceipt],
-    watch: _Stopwatch,
+    held: Mapping[str, Any],
+    watch: Stopwatch,
 ) -> None:
     sizes = {path.name: path.stat().st_size for path in sorted((folder / "graphs").iterdir())}
     receipts: dict[str, Any] = {
         "parity": {
             "tolerance": asdict(request.tolerance),
+            "weights": dict(held),
             "profiles": {name: asdict(receipt) for name, receipt in compared.items()},
         },
         "lint": {name: asdict(receipt) for name, receipt in linted.items()},
@@ -243,25 +245,3 @@ def _write_grounds(folder: Path, planned: PlannedPolicies) -> None:
 def _write_receipt(folder: Path, name: str, receipt: Mapping[str, Any]) -> None:
     text = json.dumps(receipt, indent=2, allow_nan=False) + "\n"
     (folder / "receipts" / f"{name}.json").write_text(text, encoding="utf-8")
-
-
-class _Stopwatch:
-    """Announces each part of the work and measures the one before it."""
-
-    def __init__(self, progress: Progress) -> None:
-        self.seconds: dict[str, float] = {}
-        self._progress = progress
-        self._current: tuple[str, int] | None = None
-
-    def start(self, what: str) -> None:
-        """End the part before and begin ``what``."""
-        self.stop()
-        self._progress(what)
-        self._current = (what, time.monotonic_ns())
-
-    def stop(self) -> None:
-        """End the part that is running, if any."""
-        if self._current is not None:
-            what, began_ns = self._current
-            self.seconds[what] = round((time.monotonic_ns() - began_ns) / 1e9, 3)
-            self._current = None

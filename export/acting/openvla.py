@@ -50,7 +50,7 @@ def load(path: Path) -> Checkpoint[openvla.OpenVla]:
     tokenizer = check_tokenizer(path, config.text.decoder.vocab_size)
     check_template(Tokenizer.from_file(str(tokenizer)), template)
     model = openvla.build(config)
-    load_weights(model, StoredWeights(path), openvla.key_rules(config))
+    load_weights(model, StoredWeights(path), openvla.key_rules(config), mapped=True)
     return Checkpoint(
         path=path,
         family=FAMILY,

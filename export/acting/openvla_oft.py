@@ -93,7 +93,7 @@ def _checkpoint(
     tokenizer = check_tokenizer(path, config.decoder.vocab_size)
     with torch.device("meta"):
         model = OpenVlaOft(config)
-    load_weights(model, weights, key_rules(config))
+    load_weights(model, weights, key_rules(config), mapped=True)
     return Checkpoint(
         path=path,
         family=FAMILY,

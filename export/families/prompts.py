@@ -32,7 +32,7 @@ class Prompted:
     Args:
         name: Of the checkpoint's folder.
         family: ``model_type``.
-        model: With its weights, float32.
+        model: With its weights, float32; large ones are mapped.
         deployment: What its graphs fix.
         template: What follows the last picture, with ``{instruction}`` once.
         after: Text of the token that the template follows; empty where tokens are the same without it.
@@ -115,7 +115,7 @@ def read_prompted(folder: Path, deployment: Deployment, prompt: str | None = Non
     deployment = replace(deployment, before=framed[0], between=framed[1])
     config = family.read_config(folder, deployment)
     model: GeneratingModel = family.build(config)
-    load_weights(model, StoredWeights(folder), family.key_rules(config))
+    load_weights(model, StoredWeights(folder), family.key_rules(config), mapped=True)
     ends, pad = _special_ids(folder, model.decoder.config.vocab_size)
     return Prompted(
         folder.resolve().name,

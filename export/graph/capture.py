@@ -18,6 +18,8 @@ from torch import Tensor
 from saccade.export.graph.acting import ActingStep
 from saccade.export.graph.attention_lowering import LOWERINGS
 from saccade.export.graph.lean import make_lean
+from saccade.export.graph.unread_weights import unread_weights
+from saccade.export.graph.weight_tensors import attach_weights
 from saccade.policies.blocks.greedy import ONNX_FORMS
 from saccade.proto.errors import ExportError
 from saccade.proto.manifest_rules import ACTIONS, CARRY_OUTPUT_SUFFIX, FATE, KEPT
@@ -67,7 +69,7 @@ def to_graph(module: torch.nn.Module, example: tuple[Tensor, ...], ports: StepPo
         ExportError: torch cannot export the module.
     """
     try:
-        with torch.no_grad(), _quiet():
+        with torch.no_grad(), _quiet(), unread_weights(module) as parameters:
             program = torch.onnx.export(
                 module.eval(),
                 example,
@@ -85,6 +87,7 @@ def to_graph(module: torch.nn.Module, example: tuple[Tensor, ...], ports: StepPo
         ) from error
     if program is None:
         raise ExportError("torch.onnx.export returned nothing; expected a program.")
+    attach_weights(program.model, parameters)
     with _quiet():
         model = make_lean(program.model)
     for value, name in zip(model.graph.outputs, ports.outputs, strict=True):

@@ -8,6 +8,7 @@ from onnxscript import optimizer
 
 from saccade.export.graph.row_gathers import gather_whole_rows
 from saccade.export.graph.vector_products import make_vectors_rows
+from saccade.export.graph.weight_tensors import permute_weights
 
 FOLD_LIMIT = 1 << 31
 """Constants of any size are folded: weights are permuted once here, not at every control step."""
@@ -26,6 +27,7 @@ weight that several steps use is permuted once, not once for each of them."""
 
 def make_lean(model: ir.Model) -> ir.Model:
     """Fold constants, gather whole rows, make vectors rows, merge equal nodes, drop provenance notes."""
+    permute_weights(model)
     make_vectors_rows(model)
     for merge in _MERGES:
         merge(model)

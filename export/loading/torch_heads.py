@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from zipfile import is_zipfile
 
 import torch
 from torch import Tensor
@@ -61,7 +62,7 @@ def read_head(path: Path) -> dict[str, Tensor]:
         CheckpointError: It is broken, holds anything but tensors under names, or a name for a second time.
     """
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)
+        stored = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except Exception as error:
         raise CheckpointError(
             f"{path.name}: expected a file of tensors and nothing else, found one that is broken or would run code; "

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from saccade.export.loading.key_rules import KeyRules
+from saccade.export.loading.mapped_weight import MAPPED_BYTES, MappedWeight
 from saccade.export.loading.shards import StoredWeights, some
 from saccade.proto.errors import CheckpointError
 
@@ -35,6 +38,25 @@ class PlannedWeight:
         Raises:
             CheckpointError: It is not finite, or stored as numbers that mean something only with a scale.
         """
+        self.check(weights)
+        return self.join(weights)
+
+    def check(self, weights: StoredWeights) -> None:
+        """Look at every value where it lies in the file; nothing is copied, so that memory is not cut to pieces.
+
+        Raises:
+            CheckpointError: One is not finite.
+        """
+        for name in self.stored:
+            part = weights.read(name)
+            extremes = torch.stack(part.aminmax()) if part.numel() else torch.zeros(1)  # NaN is in both
+            if not bool(torch.isfinite(extremes.to(torch.float32)).all()):
+                raise CheckpointError(
+                    f"expected finite weights, found NaN or infinity in {', '.join(self.stored)}."
+                )
+
+    def join(self, weights: StoredWeights) -> Tensor:
+        """Return the weight, float32, without looking whether it is finite."""
         parts = [weights.read(name) for name in self.stored]
         for name, part in zip(self.stored, parts, strict=True):
             if part.dtype not in _PLAIN:
@@ -43,11 +65,12 @@ class PlannedWeight:
                     "checkpoints are not read, take the one before quantisation."
                 )
         whole = (parts[0] if len(parts) == 1 else torch.cat(parts)).to(torch.float32).reshape(self.shape)
-        if not bool(torch.isfinite(whole).all()):
-            raise CheckpointError(
-                f"expected finite weights, found NaN or infinity in {', '.join(self.stored)}."
-            )
         return whole + 1.0 if self.is_one_plus else whole
+
+    def is_as_stored(self, weights: StoredWeights) -> bool:
+        """Whether what is read is the file's memory, not a copy."""
+        is_whole = len(self.stored) == 1 and not self.is_one_plus
+        return is_whole and weights.read(self.stored[0]).dtype == torch.float32
 
 
 def plan_weights(
@@ -99,17 +122,45 @@ def plan_weights(
     return planned
 
 
-def load_weights(model: nn.Module, weights: StoredWeights, rules: KeyRules) -> None:
+def load_weights(model: nn.Module, weights: StoredWeights, rules: KeyRules, *, mapped: bool = False) -> None:
     """Give a model on the meta device its weights, float32.
+
+    Args:
+        model: Ours.
+        weights: The files.
+        rules: The family's.
+        mapped: Large weights stay in the files and are read where they are used: for models too large for memory.
 
     Raises:
         CheckpointError: As :func:`plan_weights`; or a weight is not finite.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     planned = plan_weights(wanted, weights, rules)
+    read = _mapped if mapped else PlannedWeight.read
     model.load_state_dict(
-        {name: plan.read(weights) for name, plan in planned.items()}, strict=True, assign=True
+        {name: read(plan, weights) for name, plan in planned.items()}, strict=True, assign=True
     )
+
+
+def hold_weights(model: nn.Module) -> None:
+    """Read every mapped weight of a model into memory."""
+    for part in model.modules():
+        for name, parameter in list(part.named_parameters(recurse=False)):
+            if isinstance(parameter, MappedWeight):
+                part.register_parameter(name, nn.Parameter(parameter.read(), requires_grad=False))
+
+
+def weight_bytes(model: nn.Module) -> int:
+    """Return the size of a model's weights, read or not."""
+    return sum(parameter.nbytes for parameter in model.parameters())
+
+
+def _mapped(plan: PlannedWeight, weights: StoredWeights) -> Tensor:
+    """Check a weight, and leave it in its file if it is large."""
+    if 4 * math.prod(plan.shape) < MAPPED_BYTES or plan.is_as_stored(weights):
+        return plan.read(weights)
+    plan.check(weights)
+    return MappedWeight(plan.shape, partial(plan.join, weights))
 
 
 def _misshapen(planned: Mapping[str, PlannedWeight], weights: StoredWeights) -> Iterator[str]:

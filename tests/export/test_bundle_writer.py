@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import pytest
 
-from saccade.export.bundle_writer import BundleWriter, check_target, hash_file
+from saccade.export.bundle_writer import (
+    BundleWriter,
+    check_space,
+    check_target,
+    clear_abandoned,
+    hash_file,
+)
 from saccade.export.pipeline import ExportReport
 from saccade.proto.errors import ExportError
 from saccade.proto.manifest import FileSpec, Manifest, read_manifest
@@ -136,3 +143,34 @@ def test_hash_of_a_file(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_bytes(b"abc" * 1_000_000)
     assert hash_file(path).sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_a_folder_in_use_is_not_taken_for_abandoned(tmp_path: Path) -> None:
+    with BundleWriter(tmp_path / "bundle") as first, BundleWriter(tmp_path / "bundle") as second:
+        assert first.folder.is_dir()
+        assert second.folder.is_dir()
+        assert len(_names(tmp_path)) == 2
+    assert _names(tmp_path) == []
+
+
+def test_what_killed_writers_left_is_removed(tmp_path: Path) -> None:
+    for name in (".bundle.partial-a", ".bundle.old-b", ".other.partial-c"):
+        (tmp_path / name / "graphs").mkdir(parents=True)
+    (tmp_path / "bundle").mkdir()
+    clear_abandoned(tmp_path / "bundle")
+    assert _names(tmp_path) == [".other.partial-c", "bundle"]
+
+
+def test_a_bundle_that_a_killed_writer_moved_away_is_put_back(exported: Exported, tmp_path: Path) -> None:
+    moved = tmp_path / ".bundle.old-x" / "bundle"
+    shutil.copytree(exported[0], moved)
+    with pytest.raises(ExportError, match="found one; use --force"):
+        BundleWriter(tmp_path / "bundle")
+    assert _names(tmp_path) == ["bundle"]
+    assert read_manifest(tmp_path / "bundle") == read_manifest(exported[0])
+
+
+def test_a_disk_without_room_is_refused_before_the_work(tmp_path: Path) -> None:
+    check_space(tmp_path / "not" / "there" / "bundle", 1)
+    with pytest.raises(ExportError, match=r"expected 1152921504\.6 GB free for the weights at .*make room"):
+        check_space(tmp_path / "bundle", 1 << 60)
