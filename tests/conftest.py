@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+
 import hypothesis
 import pytest
+
+# Tests run side by side, a worker for each core: more threads would only wait for each other. Before torch is imported.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Helpers that assert outside test files still show both sides of a failed comparison.
 pytest.register_assert_rewrite(
