@@ -11,6 +11,7 @@ of (policy - fixed) / policy.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from saccade.export.families.openvla_oft_config import OftConfig
 from saccade.export.models.decoder import DecoderConfig
 from saccade.export.models.vision_transformer import VisionConfig
 from saccade.export.pipeline import ExportRequest, export_bundle
+from saccade.proto.manifest import LimitsSpec
 from saccade.proto.manifest_rules import FULL_PROFILE
 from saccade.proto.statistics import STATISTICS_NAME
 from saccade.sim.provenance import provenance
@@ -96,10 +98,13 @@ def _checkpoint(path: Path) -> tuple[Path, int]:
     """Write the random model with saccade-mini's embodiment; return its folder and its number of parameters."""
     mini = openvla_oft.load(MINI)
     model = initialise(OpenVlaOft(_config()), seed=0)
+    numbers = mini.embodiment.action.dim
+    # Random weights act wildly, and the daemon's limiter would not have it.
+    limits = LimitsSpec((-1e3,) * numbers, (1e3,) * numbers, (1e3,) * numbers)
     openvla_oft.save_checkpoint(
         model,
         path,
-        embodiment=mini.embodiment,
+        embodiment=replace(mini.embodiment, limits=limits),
         statistics=json.loads((MINI / STATISTICS_NAME).read_text(encoding="utf-8")),
         tokenizer=MINI / "tokenizer.json",
     )
