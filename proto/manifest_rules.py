@@ -190,6 +190,11 @@ def _check_gate(manifest: Manifest) -> None:
             f"$.policy.gate: expected actions that are displacements ('delta...') with a dimension in metres, found "
             f"{action.convention!r} of {', '.join(action.units) or 'nothing'}: export without the gate."
         )
+    if any(action.relative[column] for column in translation_columns(action) if action.relative):
+        raise ManifestError(
+            "$.policy.gate: expected actions that stay displacements, found some that proprioception is added to: "
+            "export without the gate."
+        )
 
 
 def _check_sequence(manifest: Manifest) -> None:

@@ -82,11 +82,15 @@ def _scale(value: Any, dim: int, where: str) -> Scale:
     if scheme == RANGE:
         low, high = _pair(value, ("low", "high"), dim, where)
         _expect_ordered(low, high, everything, f"{where}: expected finite high >= low")
+        if eps == 0 and (high == low).any():
+            raise StatisticsError(f"{where}: expected high above low where eps is 0, found {low} and {high}.")
         return RangeScale(low, high, everything, clips=False, eps=eps)
     if scheme == MEAN_STD:
         mean, std = _pair(value, ("mean", "std"), dim, where)
         if not np.isfinite([mean, std]).all() or (std < 0).any():
             raise StatisticsError(f"{where}: expected finite mean and std >= 0, found {mean} and {std}.")
+        if eps == 0 and (std == 0).any():
+            raise StatisticsError(f"{where}: expected std above 0 where eps is 0, found {std}.")
         return MeanStdScale(mean, std, eps)
     raise StatisticsError(f"{where}.{SCHEME}: expected {MEAN_STD!r} or {RANGE!r}, found {scheme!r}.")
 

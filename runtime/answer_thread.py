@@ -1,7 +1,9 @@
 """An answerer on a thread of its own, which gives way to the control steps of the same daemon.
 
 What it shares with them: the processor's cores, its caches and the bandwidth of its memory, and Python's interpreter
-lock for some tens of microseconds a token. What it does not: engines, their threads and buffers, and every other lock.
+lock: for some tens of microseconds a token, and while a question's message is read, some milliseconds where it brings
+tens of megabytes. Counters are shared too, for microseconds. What is not: engines, their threads and buffers, and every
+other lock.
 
 On Linux the thread takes a low priority before the engine is loaded, and the engine's own threads inherit it: where
 a control step and a token want the same core, the control step gets it. Elsewhere both compete as equals.
@@ -39,7 +41,6 @@ class RunningAnswer:
         self._backend = backend
         self._lock = threading.Lock()
         self._is_running = self._is_stopped = False
-        self._reason: SaccadeError | None = None
         self._items: queue.SimpleQueue[Piece | Exception | None] = queue.SimpleQueue()
 
     @property
@@ -48,7 +49,7 @@ class RunningAnswer:
         return self._is_stopped
 
     def pieces(self) -> Iterator[Piece]:
-        """Yield the pieces as they come; once the answer is stopped, no more of them.
+        """Yield the pieces as they come; once the answer is stopped, only those that were made before.
 
         Raises:
             SaccadeError: What :meth:`saccade.runtime.answerer.Answerer.answer` raises, or the reason of a stop.
@@ -67,10 +68,11 @@ class RunningAnswer:
         with self._lock:
             if self._is_stopped:
                 return
-            self._is_stopped, self._reason = True, reason
+            self._is_stopped = True
+            # Before the engine hears of it: whoever waits for a piece is told the reason, and need not wait.
+            self._items.put(reason)
             if self._is_running:
                 self._backend.interrupt()
-        self._items.put(reason)  # whoever waits for a piece need not wait for the engine
 
     def run(self, answerer: Answerer) -> None:
         """Generate, on the thread that owns ``answerer``."""
@@ -173,6 +175,7 @@ class AnswerThread:
         self._loaded.put(None)
         while (running := self._asked.get()) is not None:
             running.run(answerer)
+            self._running = running = None  # its pictures may be large
             self._busy.release()
 
 

@@ -21,6 +21,8 @@ _FILTERS = {
 
 _MOST_STRETCHED = 1.1
 """How far a picture's aspect may be off where one near it counts."""
+_MOST_PIXELS = 2**26
+"""Of a picture on its way into a view, some 400 MB with the copy: a photograph of 8000x6000 padded to a square fits."""
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -78,6 +80,16 @@ def _check_aspect(picture: NDArray[np.uint8], view: ViewSpec) -> None:
         )
 
 
+def _check_room(picture: NDArray[np.uint8], pixels: int) -> None:
+    """Refuse a picture so narrow that a few of its pixels would fill the memory on their way into the view."""
+    if pixels > _MOST_PIXELS:
+        height, width = picture.shape[:2]
+        raise ImageError(
+            f"expected a picture that becomes {_MOST_PIXELS} pixels at most on its way into the view, found {width}x"
+            f"{height}, which becomes {pixels}: crop it."
+        )
+
+
 def _resize(picture: NDArray[np.uint8], size: Size, resample: Resample) -> NDArray[np.uint8]:
     return np.asarray(Image.fromarray(picture).resize((size[1], size[0]), _FILTERS[resample]))
 
@@ -88,6 +100,7 @@ def _crop(picture: NDArray[np.uint8], view: ViewSpec, resample: Resample) -> NDA
     # The longer side is rounded down, and the rest of an odd border falls to the right and below, as in transformers.
     short, side = min(picture.shape[:2]), view.height
     height, width = (side if edge == short else int(side * edge / short) for edge in picture.shape[:2])
+    _check_room(picture, height * width)
     top, left = (height - side) // 2, (width - side) // 2
     return _resize(picture, (height, width), resample)[top : top + side, left : left + side]
 
@@ -95,6 +108,7 @@ def _crop(picture: NDArray[np.uint8], view: ViewSpec, resample: Resample) -> NDA
 def _pad_to_square(picture: NDArray[np.uint8], background: tuple[int, ...]) -> NDArray[np.uint8]:
     height, width = picture.shape[:2]
     side = max(height, width)
+    _check_room(picture, side * side)
     top, left = (side - height) // 2, (side - width) // 2
     square = np.full((side, side, 3), background, np.uint8)
     square[top : top + height, left : left + width] = picture

@@ -83,6 +83,7 @@ class Session:
         self._clock = clock
         self._frozen = FrozenCameraDetector(max_frozen_frames)
         self._limiter = Limiter(manifest.limits, manifest.action.names)
+        self._relative = np.flatnonzero(manifest.action.relative)
         gate = manifest.policy.gate
         self._gate = None if gate is None else MotionGate(gate, manifest.action)
         self._scorer = scorer
@@ -254,7 +255,13 @@ class Session:
 
     def _load_proprio(self, observation: Observation) -> None:
         proprio = self._checked_proprio(observation.proprio)
-        state = self._program.statistics.proprio.normalise(proprio)
+        with np.errstate(over="ignore"):
+            state = self._program.statistics.proprio.normalise(proprio)
+        if not np.isfinite(state).all():
+            raise ProprioError(
+                f"expected proprioception within what float32 can hold once normalised, found {proprio.tolist()}: "
+                "check the sensors and their units."
+            )
         if "proprio" in self._program.inputs:
             self._program.inputs["proprio"][0] = state
         if self._manifest.instruction.state_bins:
@@ -281,9 +288,8 @@ class Session:
     def _physical(self, normalised: NDArray[np.float32], observation: Observation) -> NDArray[np.float32]:
         """Bring actions to physical units, and relative ones to absolute."""
         actions = self._program.statistics.action.unnormalise(normalised)
-        relative = np.array(self._manifest.action.relative, dtype=bool)
-        if relative.any():
-            actions[:, relative] += observation.proprio[: len(relative)][relative]
+        if self._relative.size:
+            actions[:, self._relative] += observation.proprio[self._relative]
         return actions
 
     def _checked_proprio(self, proprio: NDArray[np.float32]) -> NDArray[np.float32]:

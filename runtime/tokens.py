@@ -1,4 +1,4 @@
-"""Instruction to tokens, mask and positions; computed once for each instruction.
+"""Instruction to tokens, mask and positions: computed once, or in each step where the prompt tells the state.
 
 The only file that imports ``tokenizers``.
 """
@@ -70,7 +70,7 @@ class InstructionTokens:
         return Words(self._tokenizer)
 
     def encode(self, instruction: str, state: str = "") -> TokenizedInstruction:
-        """Return tokens, mask and positions of ``instruction``; cached.
+        """Return tokens, mask and positions of ``instruction``; cached, unless the prompt tells a state.
 
         Args:
             instruction: What to do.
@@ -82,6 +82,8 @@ class InstructionTokens:
         if not instruction.strip():
             raise InstructionError("expected an instruction such as 'push the red cube', found an empty one.")
         text = self._spec.prompt(instruction, state)
+        if state:
+            return self._encode(text)
         if text not in self._cache:
             self._cache[text] = self._encode(text)
             if len(self._cache) > self._capacity:

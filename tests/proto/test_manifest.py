@@ -166,6 +166,7 @@ BROKEN: dict[str, tuple[Callable[[Json], None], str]] = {
     "gate half written": (set_at("policy", "gate", to={"window": 3}), r"\$\.policy\.gate\.look_back: missing key"),
     "gate without translation": (gate_with(units=["rad", "1"]), r"\$\.policy\.gate: .* found 'delta_ee' of rad, 1: export without the gate"),
     "gate on a gripper alone": (gate_with(units=["1", "m"]), r"\$\.policy\.gate: .* found 'delta_ee' of 1, m"),
+    "gate on actions that become absolute": (gate_with(relative=[True, False]), r"\$\.policy\.gate: expected actions that stay displacements"),
     "gate on absolute actions": (gate_with(convention="absolute_ee"), r"\$\.policy\.gate: .* found 'absolute_ee'"),
     "output to the host": (set_at(*STAGE, "outputs", "actions", to="proprio"), r"outputs\.actions: expected a declared tensor"),
     "actions not written": (pop_at(*STAGE, "outputs", "actions"), "write the result 'actions'"),

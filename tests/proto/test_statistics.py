@@ -90,6 +90,8 @@ def test_a_range_may_be_left_unclipped(tmp_path: Path) -> None:
         ({"tiny": {**GOOD, "proprio": {"scheme": "z"}}}, "scheme: expected 'mean_std' or 'range', found 'z'"),
         ({"tiny": {**GOOD, "proprio": {"scheme": "mean_std", "mean": [0]}}}, r"proprio\.std: expected a list of 1"),
         ({"tiny": {**GOOD, "proprio": {"scheme": "mean_std", "mean": [0], "std": [-1]}}}, "expected finite mean and std >= 0"),
+        ({"tiny": {**GOOD, "proprio": {"scheme": "mean_std", "mean": [0], "std": [0], "eps": 0.0}}}, "expected std above 0 where eps is 0"),
+        ({"tiny": {**GOOD, "proprio": {"scheme": "range", "low": [1], "high": [1], "eps": 0.0}}}, "expected high above low where eps is 0"),
         ({"tiny": {**GOOD, "proprio": {"scheme": "range", "low": [1], "high": [0]}}}, "expected finite high >= low"),
         ({"tiny": {**GOOD, "proprio": {"scheme": "range", "low": [0], "high": [1], "eps": "1"}}}, "eps: expected a number"),
     ],

@@ -156,3 +156,10 @@ def test_arrays_of_another_kind_are_refused() -> None:
             fit_picture(wrong, VIEW, CROP)
     with pytest.raises(ImageError, match="expected a square view to crop a picture for, found 12 x 20"):
         fit_picture(picture(30, 30), ViewSpec("wide", 12, 20), CROP)
+
+
+@pytest.mark.parametrize("method", [FitMethod.CROP, FitMethod.PAD])
+def test_a_picture_that_would_fill_the_memory_on_its_way_is_refused(method: FitMethod) -> None:
+    fit = PictureFit(method, Resample.BICUBIC, background=(1, 2, 3) if method is FitMethod.PAD else ())
+    with pytest.raises(ImageError, match=r"found 1x40000, which becomes [0-9]+: crop it"):
+        fit_picture(picture(40000, 1), ViewSpec("camera", 336, 336), fit)

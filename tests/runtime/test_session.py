@@ -8,6 +8,7 @@ import pytest
 
 from saccade.proto import errors
 from saccade.proto.policy_spec import GateSpec
+from saccade.proto.scales import MeanStdScale
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.motion_gate import MotionGate
@@ -282,3 +283,26 @@ def test_a_chunk_that_never_left_does_not_move_the_gate(tmp_path: Path) -> None:
         two = dataclasses.replace(bright(20, 4), proprio=np.ones(2, np.float32))
         assert [session.act(each).profile for each in (one, two)] == ["full", "full"]
         assert session.act(dataclasses.replace(one, sequence=5)).profile == "keep50"
+
+
+def test_relative_actions_count_from_the_state_of_their_own_index(tiny: Path) -> None:
+    """The gripper is absolute, and proprioception does not tell it."""
+    bundle = Bundle.open(tiny)
+    action = dataclasses.replace(bundle.manifest.action, relative=(True, False))
+    moved = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, action=action))
+    seen = dataclasses.replace(tiny_observation(), proprio=np.array([0.25], np.float32))
+    with OrtBackend(threads=1) as backend:
+        plain, relative = (Session(ProgramExecutor(each, backend)) for each in (bundle, moved))
+        chunk = np.full((action.chunk, action.dim), 0.5, np.float32)
+        difference = relative._physical(chunk, seen) - plain._physical(chunk, seen)
+    np.testing.assert_allclose(difference, np.tile([0.25, 0.0], (action.chunk, 1)), atol=1e-7)
+
+
+def test_a_state_that_overflows_when_it_is_normalised_is_refused(session: Session) -> None:
+    scale = MeanStdScale(np.zeros(2, np.float32), np.full(2, 0.01, np.float32))
+    session._program.statistics = dataclasses.replace(session._program.statistics, proprio=scale)
+    session.reset(INSTRUCTION)
+    for size in (3e38, 1e300):
+        state = np.array([size, 0.0], np.float64 if size > 1e39 else np.float32)
+        with pytest.raises(errors.ProprioError, match="within what float32 can hold once normalised"):
+            session.act(dataclasses.replace(tiny_observation(), proprio=state))
