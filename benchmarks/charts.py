@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from benchmarks.drawing import svg, text
+from benchmarks.drawing import legend, svg, text
 from benchmarks.results_file import RESULTS, read_results
 from saccade.sim.scoring import SuccessRate
 
@@ -47,7 +47,7 @@ def success_chart(results: dict[str, Any]) -> str:
     policies = list(dict.fromkeys(cell["key"][0] for cell in cells))
     tasks = list(dict.fromkeys(cell["task"] for cell in cells))
     profiles = _profiles(cells)
-    body = [_legend([*policies, "told another task"], [*_SERIES[: len(policies)], "control"])]
+    body = [legend([*policies, "told another task"], [*_SERIES[: len(policies)], "control"], left=_LEFT)]
     for index, task in enumerate([*tasks, None]):
         body.append(_success_panel(cells, (policies, profiles), task, _LEFT + index * (_PANEL_W + _GAP)))
     note = "profile: share of visual tokens kept after the first looks of an episode, which see all of them"
@@ -120,7 +120,7 @@ def control_step_chart(results: dict[str, Any]) -> str:
     profiles, width, row, label = _profiles(cells), 560, 17, 92
     end_us = max(cell["p99_us"] for cell in cells)
     scale = (width - 70) / end_us
-    body, y = [_legend([_WAYS[way] for way in ways], list(kinds.values()), left=label)], 54.0
+    body, y = [legend([_WAYS[way] for way in ways], list(kinds.values()), left=label)], 54.0
     for profile in profiles:
         group = {cell["way"]: cell for cell in cells if cell["profile"] == profile}
         body.append(text(label - 12, y + row * len(group) / 2 + 3, _keep_label(profile), "end", "strong"))
@@ -167,16 +167,6 @@ def _keep_label(profile: str) -> str:
 def _caption(results: dict[str, Any]) -> str:
     machine = results["machine"]
     return f"{machine['cpu']}, {machine['cores']} cores, {results['measured'][:10]}"
-
-
-def _legend(names: Sequence[str], kinds: Sequence[str], *, left: float = _LEFT) -> str:
-    parts, x = [], left
-    for name, kind in zip(names, kinds, strict=True):
-        parts.append(
-            f'<circle class="{kind}" cx="{x + 4:.0f}" cy="20" r="4"/>{text(x + 14, 24, name, "start", "strong")}'
-        )
-        x += 36 + 7.0 * len(name)
-    return "".join(parts)
 
 
 if __name__ == "__main__":

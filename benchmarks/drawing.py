@@ -22,6 +22,18 @@ def text(x: float, y: float, words: str, anchor: str, kind: str = "") -> str:
     return f'<text class="{kind}" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(words)}</text>'
 
 
+def legend(names: Sequence[str], kinds: Sequence[str], *, left: float, y: float = 20) -> str:
+    """Return a dot of each class of the style with its name, in a line at ``y``."""
+    parts, x = [], left
+    for name, kind in zip(names, kinds, strict=True):
+        parts.append(
+            f'<circle class="{kind}" cx="{x + 4:.0f}" cy="{y:.0f}" r="4"/>'
+            f"{text(x + 14, y + 4, name, 'start', 'strong')}"
+        )
+        x += 36 + 7.0 * len(name)
+    return "".join(parts)
+
+
 def svg(width: float, height: float, label: str, body: Sequence[str]) -> str:
     """Return a whole picture; ``label`` is what a screen reader says."""
     return (

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from benchmarks.drawing import svg, text
+from benchmarks.drawing import legend, svg, text
 from benchmarks.selection.table import Row
 from saccade.proto.manifest_rules import FULL_PROFILE
 
-_LEFT, _TOP, _WIDTH, _HEIGHT = 56, 46, 560, 300
+_LEFT, _TOP, _WIDTH, _HEIGHT = 56, 68, 560, 300
 _NAME_WIDTH, _LINE = 130, 13
 _KINDS = {"vla_pruner": "s0", "todre": "s1", "vflowopt": "s2", "quota": "s3"}
 
@@ -33,7 +33,8 @@ def pareto_chart(rows: Sequence[Row], caption: str) -> str:
     body = [
         text(
             _LEFT, 20, "Success against latency of a control step, every policy and budget", "start", "title"
-        )
+        ),
+        legend([*_KINDS, "others"], [*_KINDS.values(), "control"], left=_LEFT, y=40),
     ]
     for percent in range(0, 101, 20):
         if percent / 100 >= low:
