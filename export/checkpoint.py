@@ -7,7 +7,6 @@ says what its numbers mean.
 from __future__ import annotations
 
 import json
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar, cast
@@ -22,7 +21,7 @@ from saccade.export.loading.weights import hold_weights
 from saccade.export.step_kind import StepKind
 from saccade.proto.errors import CheckpointError
 from saccade.proto.instruction_spec import InstructionSpec
-from saccade.proto.statistics import STATISTICS_NAME, Statistics
+from saccade.proto.statistics import Statistics
 
 TOKENIZER_NAME = "tokenizer.json"
 FamilyT_co = TypeVar("FamilyT_co", bound=ActingFamily, covariant=True)
@@ -58,11 +57,7 @@ class Checkpoint(Generic[FamilyT_co]):
         return cast(nn.Module, self.model)
 
     def write_statistics(self, file: Path) -> None:
-        """Write the ``statistics.json`` of a bundle: the checkpoint's own file, if it has one."""
-        own = self.path / STATISTICS_NAME
-        if own.is_file():
-            shutil.copyfile(own, file)
-            return
+        """Write the ``statistics.json`` of a bundle: those that were read, wherever the family keeps them."""
         content = self.statistics.to_json(self.embodiment.statistics_key)
         file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

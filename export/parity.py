@@ -43,6 +43,8 @@ class ParityTolerance:
         actions: Largest error of a normalised action, on frames where both keep the same tokens.
         actions_otherwise: The same on the other frames, where near ties were ordered differently.
         carry: Largest error of a carry tensor on those frames.
+        fate: Smallest share of visual tokens that the same kept token carries in both, where a policy merges, on frames
+            with equal kept sets.
         overlap: Smallest share of kept tokens that both have, on every frame. Two backends may order near ties
             differently.
         same_kept: Smallest share of frames on which both keep exactly the same tokens.
@@ -51,6 +53,7 @@ class ParityTolerance:
     actions: float = 1e-4
     actions_otherwise: float = 0.1
     carry: float = 1e-4
+    fate: float = 0.9
     overlap: float = 0.9
     same_kept: float = 0.5
 
@@ -69,6 +72,8 @@ class ParityReceipt:
         actions_max_error_otherwise: Normalised, on frames with different kept sets; 0 if there are none.
         actions_max_error_physical: For each action dimension, in its unit.
         carry_max_error: Over all carry tensors.
+        fate_same_min: Worst share of visual tokens with the same fate, on frames with equal kept sets; 1 if none is
+            told.
         kept_overlap_min: Worst share of common tokens.
         kept_same_share: Share of frames with equal kept sets.
         distinct_kept_sets: How many different sets were kept.
@@ -85,6 +90,7 @@ class ParityReceipt:
     actions_max_error_otherwise: float
     actions_max_error_physical: list[float]
     carry_max_error: float
+    fate_same_min: float
     kept_overlap_min: float
     kept_same_share: float
     distinct_kept_sets: int
@@ -101,6 +107,7 @@ class _Frame:
     kept: NDArray[np.int64]
     kept_onnx: NDArray[np.int64]
     carry_error: float
+    fate_same: float
 
     @property
     def action_error(self) -> NDArray[np.float32]:
@@ -166,6 +173,7 @@ def check_parity(  # noqa: PLR0913
         actions_max_error_otherwise=float(np.max(otherwise)) if otherwise else 0.0,
         actions_max_error_physical=[float(x) for x in errors.max(axis=(0, 1)) * physical_per_unit],
         carry_max_error=float(np.max([frame.carry_error for frame in same])) if same else float("inf"),
+        fate_same_min=min((frame.fate_same for frame in same), default=1.0),
         kept_overlap_min=min(frame.overlap for frame in compared),
         kept_same_share=len(same) / len(compared),
         distinct_kept_sets=len({frame.kept_onnx.tobytes() for frame in compared}),
@@ -229,14 +237,19 @@ def _run(
             ours = whole if index < warmup or step is full else step(*inputs)
         if index >= warmup:
             theirs = session.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})
-            compared.append(_compare(ours, theirs, whole, carried))
+            compared.append(_compare(ours, theirs, whole, carried, tells_fate=step.tells_fate))
         state = (*state[:tasks], *(tensor.clone() for tensor in last(ours, carried)))
         tell(index + 1, len(frames))
     return compared
 
 
 def _compare(
-    ours: tuple[Tensor, ...], theirs: Sequence[NDArray[Any]], whole: tuple[Tensor, ...], carried: int
+    ours: tuple[Tensor, ...],
+    theirs: Sequence[NDArray[Any]],
+    whole: tuple[Tensor, ...],
+    carried: int,
+    *,
+    tells_fate: bool,
 ) -> _Frame:
     carry_errors = [
         float(np.abs(a.numpy() - b).max())
@@ -250,6 +263,7 @@ def _compare(
         kept=ours[1][0].numpy(),
         kept_onnx=theirs[1][0].astype(np.int64),
         carry_error=float(np.max(carry_errors, initial=0.0)),  # NaN stays NaN
+        fate_same=float((ours[2].numpy() == theirs[2]).mean()) if tells_fate else 1.0,
     )
 
 
@@ -278,6 +292,12 @@ def _judge(
             receipt.kept_same_share,
             receipt.kept_same_share >= tolerance.same_kept,
             f">= {tolerance.same_kept}",
+        ),
+        (
+            "share of visual tokens with the same fate",
+            receipt.fate_same_min,
+            receipt.fate_same_min >= tolerance.fate,
+            f">= {tolerance.fate}",
         ),
         (
             "error of a normalised action",

@@ -8,11 +8,13 @@ it, all at their original positions. Of the last prefix layer only keys and valu
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 
+from saccade.export.families.base import PerceivingFamily
 from saccade.export.families.flow import LayerMemory
 from saccade.export.families.flow_family import FlowFamily
 from saccade.export.families.sequence import TEXT, VISUAL, Sequence
@@ -41,9 +43,18 @@ class FlowStep(ActingStep):
     def __init__(
         self, family: FlowFamily, policy: TokenPolicy, keep: int, *, tells_fate: bool | None = None
     ) -> None:
-        _check_policy(policy)
         super().__init__(family, policy, keep, tells_fate=tells_fate)
         self.family = family
+
+    @classmethod
+    def check_policy(cls, policy: TokenPolicy, family: PerceivingFamily) -> None:
+        """See :meth:`SelectingModule.check_policy`; the expert attends to what the prefix keeps, with all its heads."""
+        if problems := list(_problems(policy)):
+            raise ExportError(
+                f"policy {policy.name!r} does not fit a family that draws actions out of noise:\n  "
+                + "\n  ".join(problems)
+            )
+        super().check_policy(policy, family)
 
     def step(self, observed: tuple[Tensor, ...], named: Named) -> StepOutputs:
         """Run one control step; mask and positions are laid out over prefix and suffix."""
@@ -124,26 +135,21 @@ class ActionRows:
         return received[:, self._layers[index].sequence.layout.span(VISUAL)]
 
 
-def _check_policy(policy: TokenPolicy) -> None:
-    problems = []
+def _problems(policy: TokenPolicy) -> Iterator[str]:
     for number, cut in enumerate(policy.cuts):
         if cut.behind is Behind.LAST_STEP:
-            problems.append(
+            yield (
                 f"cut {number}: expected dropped tokens to be gone, found keys of the last step; actions drawn out of "
                 "noise follow stale keys"
             )
-        problems += [
-            f"cut {number}: expected rows of text, found those of actions, which are drawn behind the prefix: {signal}"
-            for signal in cut.signals
-            if isinstance(signal, (AttentionReceived, AttentionAhead)) and signal.rows is QueryRows.ACTION
-        ]
+        for signal in cut.signals:
+            if isinstance(signal, (AttentionReceived, AttentionAhead)) and signal.rows is QueryRows.ACTION:
+                yield (
+                    f"cut {number}: expected rows of text, found those of actions, which are drawn behind the prefix: "
+                    f"{signal}"
+                )
     if policy.removed_heads:
-        problems.append(
+        yield (
             f"expected every head, found some removed from layers {sorted(policy.removed_heads)}; the expert attends "
             "with as many"
-        )
-    if problems:
-        raise ExportError(
-            f"policy {policy.name!r} does not fit a family that draws actions out of noise:\n  "
-            + "\n  ".join(problems)
         )

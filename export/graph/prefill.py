@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from saccade.export.families.base import PerceivingFamily
 from saccade.export.families.generating import GeneratingModel
 from saccade.export.graph.decoder_pass import LayerKeys
 from saccade.export.graph.kv_cache import KEYS, POSITIONS, VALUES
@@ -41,7 +42,7 @@ class PrefillOutputs(NamedTuple):
     Args:
         logits: Of the first word, float32 ``(batch, vocab_size)``.
         kept: int64 ``(batch, keep)``, original visual indices, ascending.
-        fate: int64 ``(batch, tokens)``, see :class:`saccade.export.graph.placement.StepOutputs`.
+        fate: int64 ``(batch, tokens)``, see :class:`saccade.export.graph.acting.StepOutputs`.
         cache: Of every span, by name.
         carry: Of the policy, for the next prefill.
     """
@@ -76,6 +77,12 @@ class PrefillStep(PromptStep):
         new_tokens: int,
         tells_fate: bool | None = None,
     ) -> None:
+        super().__init__(family, policy, keep, tells_fate=tells_fate)
+        self.new_tokens = new_tokens
+
+    @classmethod
+    def check_policy(cls, policy: TokenPolicy, family: PerceivingFamily) -> None:
+        """See :meth:`SelectingModule.check_policy`; nothing lasts from one prompt to the next, and no arm moves."""
         if any(cut.behind is Behind.LAST_STEP for cut in policy.cuts):
             raise ExportError(
                 f"policy {policy.name!r}: expected one that needs no keys of the last control step, found another; "
@@ -86,8 +93,7 @@ class PrefillStep(PromptStep):
                 f"policy {policy.name!r}: expected one that does not watch the arm's motion, found a gate on it; a "
                 "generating family moves no arm: export with the option gated=false."
             )
-        super().__init__(family, policy, keep, tells_fate=tells_fate)
-        self.new_tokens = new_tokens
+        super().check_policy(policy, family)
 
     @property
     def spans(self) -> tuple[CacheSpan, ...]:

@@ -55,7 +55,7 @@ class SelectingModule(nn.Module):
         self, family: PerceivingFamily, policy: TokenPolicy, keep: int, *, tells_fate: bool | None = None
     ) -> None:
         super().__init__()
-        check_placement(policy, family)
+        self.check_policy(policy, family)
         self.perceiving = (family,)  # a tuple: the subclass registers it as a submodule, once
         self.policy = policy
         self.keep = keep
@@ -66,6 +66,15 @@ class SelectingModule(nn.Module):
         self.decoder_pass = DecoderPass(
             family, policy, selects=self.counts is not None, is_prefix=self.is_prefix
         )
+
+    @classmethod
+    def check_policy(cls, policy: TokenPolicy, family: PerceivingFamily) -> None:
+        """Check that a policy can act in a model that is run as this module runs it.
+
+        Raises:
+            ExportError: It asks for something that cannot be had; every problem of one kind at once.
+        """
+        check_placement(policy, family)
 
     @property
     def survivors(self) -> int:

@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import re
 
+from saccade.export.families.autoregressive import AutoregressiveModel
+from saccade.export.families.flow import FlowModel
 from saccade.export.families.generating import GeneratingModel
-from saccade.export.graph.placement_rules import check_placement, check_schedule, model_shape
+from saccade.export.families.openvla_oft import OpenVlaOft
+from saccade.export.graph.autoregressive import AutoregressiveStep
+from saccade.export.graph.flow_step import FlowStep
+from saccade.export.graph.placement import SelectingStep
+from saccade.export.graph.placement_rules import check_schedule, model_shape
+from saccade.export.graph.prefill import PrefillStep
+from saccade.export.graph.selecting import SelectingModule
 from saccade.export.inspection.cut_plan import CutPlan
 from saccade.export.inspection.vision_parts import Family, perceiving
-from saccade.policies.base import Behind, Place, TokenPolicy
+from saccade.policies.base import Place, TokenPolicy
 from saccade.policies.methods.keep_all import KeepAll
 from saccade.policies.registry import build_policy, known_policies
 from saccade.proto.errors import ExportError, PolicyError
 from saccade.proto.inspection import Act, PolicyFit
+
+_STEPS: tuple[tuple[type, type[SelectingModule]], ...] = (
+    (AutoregressiveModel, AutoregressiveStep),
+    (GeneratingModel, PrefillStep),
+    (FlowModel, FlowStep),
+    (OpenVlaOft, SelectingStep),
+)
+"""Which module runs which kind of model; the first that fits."""
 
 
 def policy_fits(model: Family) -> tuple[PolicyFit, ...]:
@@ -29,12 +45,8 @@ def placed_policy(name: str, model: Family) -> TokenPolicy:
     """
     family = perceiving(model)
     policy = build_policy(name, {}, model_shape(family))
-    check_placement(policy, family)
-    if isinstance(model, GeneratingModel) and any(cut.behind is Behind.LAST_STEP for cut in policy.cuts):
-        raise ExportError(
-            f"policy {name!r}: expected one that needs no keys of the last control step, found another; each prompt "
-            "begins anew."
-        )
+    run_by = next(step for kind, step in _STEPS if isinstance(model, kind))
+    run_by.check_policy(policy, family)
     return policy
 
 

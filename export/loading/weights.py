@@ -45,10 +45,15 @@ class PlannedWeight:
         """Look at every value where it lies in the file; nothing is copied, so that memory is not cut to pieces.
 
         Raises:
-            CheckpointError: One is not finite.
+            CheckpointError: One is not finite, or stored as a number that means something only with a scale.
         """
         for name in self.stored:
             part = weights.read(name)
+            if part.dtype not in _PLAIN:
+                raise CheckpointError(
+                    f"{name}: expected float32, float16, bfloat16 or float64, found {str(part.dtype)[6:]}; quantised "
+                    "checkpoints are not read, take the one before quantisation."
+                )
             extremes = torch.stack(part.aminmax()) if part.numel() else torch.zeros(1)  # NaN is in both
             if not bool(torch.isfinite(extremes.to(torch.float32)).all()):
                 raise CheckpointError(
@@ -56,14 +61,8 @@ class PlannedWeight:
                 )
 
     def join(self, weights: StoredWeights) -> Tensor:
-        """Return the weight, float32, without looking whether it is finite."""
+        """Return the weight, float32, without the checks of :meth:`check`."""
         parts = [weights.read(name) for name in self.stored]
-        for name, part in zip(self.stored, parts, strict=True):
-            if part.dtype not in _PLAIN:
-                raise CheckpointError(
-                    f"{name}: expected float32, float16, bfloat16 or float64, found {str(part.dtype)[6:]}; quantised "
-                    "checkpoints are not read, take the one before quantisation."
-                )
         whole = (parts[0] if len(parts) == 1 else torch.cat(parts)).to(torch.float32).reshape(self.shape)
         return whole + 1.0 if self.is_one_plus else whole
 

@@ -138,8 +138,8 @@ def test_frames_with_other_kept_sets_are_judged_too(
 ) -> None:
     zeros, ones = np.zeros((2, 3), np.float32), np.ones((2, 3), np.float32)
     kept, other = np.arange(4), np.array([0, 1, 2, 4])
-    same = parity._Frame(zeros, zeros, ones, kept, kept, 0.0)
-    differs = parity._Frame(zeros, zeros + np.float32(action), ones, kept, other, carry_error)
+    same = parity._Frame(zeros, zeros, ones, kept, kept, 0.0, 1.0)
+    differs = parity._Frame(zeros, zeros + np.float32(action), ones, kept, other, carry_error, 1.0)
     monkeypatch.setattr(parity, "_run", lambda *_: [same, differs])
     policy = build_policy("random_keep", {}, model_shape(tiny_model()))
     with pytest.raises(ReceiptError, match=re.escape(message)):

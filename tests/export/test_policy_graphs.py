@@ -6,6 +6,7 @@ import functools
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnx_ir as ir
 import onnxruntime as ort
 import pytest
@@ -15,6 +16,7 @@ from saccade.export.graph.lint import lint
 from saccade.export.graph.selecting import initial_state
 from saccade.export.parity import ParityTolerance, check_parity
 from saccade.policies.registry import POLICIES
+from saccade.proto.errors import ReceiptError
 from tests.export.policy_graphs import deep_model, policy_graph, policy_step
 from tests.export.samples import observation
 
@@ -38,6 +40,26 @@ def test_graph_equals_module_in_a_whole_model(name: str, tmp_path: Path) -> None
         tolerance=ParityTolerance(),
     )
     assert receipt.frames == (5 if step.counts is not None else len(frames))
+
+
+def test_a_graph_that_tells_another_fate_is_found(tmp_path: Path) -> None:
+    graph, step = ir.to_proto(policy_graph("visionzip")), policy_step("visionzip")
+    (teller,) = (node for node in graph.graph.node if "fate" in node.output)
+    teller.output[list(teller.output).index("fate")] = "true fate"
+    graph.graph.node.append(onnx.helper.make_node("Neg", ["true fate"], ["fate"]))
+    (tmp_path / "visionzip.onnx").write_bytes(graph.SerializeToString())
+    full = policy_step("visionzip", deep_model().config.grid.tokens)
+    with pytest.raises(ReceiptError, match=r"share of visual tokens with the same fate >= 0\.9"):
+        check_parity(
+            tmp_path / "visionzip.onnx",
+            step,
+            full,
+            [observation(deep_model(), seed=seed) for seed in range(2)],
+            profile="visionzip",
+            source="synthetic",
+            physical_per_unit=np.ones(deep_model().config.action_dim, np.float32),
+            tolerance=ParityTolerance(),
+        )
 
 
 @pytest.mark.parametrize("name", [name for name in POLICIES if name != "keep_all"])
