@@ -1,7 +1,11 @@
-"""What a control step costs with each policy: every bundle and profile in turn, round after round, in one process."""
+"""What a control step costs with each policy: every bundle and profile once a round, in one process.
+
+All see the same frame in a round, and take turns in an order drawn anew each time.
+"""
 
 from __future__ import annotations
 
+import random
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -36,17 +40,17 @@ def measure_latencies(bundles: Mapping[str, Path], *, rounds: int, threads: int)
         for session in sessions.values():
             session.reset(told)
         durations: dict[tuple[str, str], list[int]] = {}
-        sequence = 0
+        turns = [(label, profile.name) for label in sessions for profile in manifests[label].profiles]
+        order, sequence = random.Random(0), 0
         for step in range(-_settling(manifests), rounds):
-            for label, session in sessions.items():
-                for profile in manifests[label].profiles:
-                    sequence += 1
-                    frame = seen[sequence % len(seen)]
-                    observation = Observation(frame.images, frame.proprio, 0, sequence)
-                    started = time.monotonic_ns()
-                    chunk = session.act(observation, profile.name)
-                    if step >= 0 and chunk.profile == profile.name:
-                        durations.setdefault((label, profile.name), []).append(time.monotonic_ns() - started)
+            frame = seen[step % len(seen)]
+            for label, profile in order.sample(turns, len(turns)):
+                sequence += 1
+                observation = Observation(frame.images, frame.proprio, 0, sequence)
+                started = time.monotonic_ns()
+                chunk = sessions[label].act(observation, profile)
+                if step >= 0 and chunk.profile == profile:
+                    durations.setdefault((label, profile), []).append(time.monotonic_ns() - started)
     return [
         {"label": label, "profile": profile, **latency_summary(raw)}
         for (label, profile), raw in durations.items()

@@ -30,7 +30,6 @@ from saccade.export.models.decoder import DecoderConfig
 from saccade.export.models.vision_transformer import VisionConfig
 from saccade.export.pipeline import ExportRequest, export_bundle
 from saccade.proto.manifest import LimitsSpec
-from saccade.proto.manifest_rules import FULL_PROFILE
 from saccade.proto.statistics import STATISTICS_NAME
 from saccade.sim.provenance import provenance
 
@@ -133,8 +132,9 @@ def _shares(field: list[Contender], entries: list[dict[str, Any]]) -> list[dict[
     found = []
     for contender in field:
         for (label, profile), own in raw.items():
-            if label != contender.label or contender.twin is None or profile == FULL_PROFILE:
+            if label != contender.label or contender.twin is None:
                 continue
+            assert len(own) == len(raw[contender.twin, profile])  # noqa: S101 - a round is compared with itself
             low, middle, high = np.percentile((own - raw[contender.twin, profile]) / own, (25, 50, 75))
             found.append(
                 {

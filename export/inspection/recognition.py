@@ -17,13 +17,13 @@ from saccade.export.families.deployment import Deployment
 from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.export.families.openvla_oft_config import FAMILY as OFT
 from saccade.export.families.openvla_oft_config import config_from_json
-from saccade.export.families.openvla_oft_published import ACTION_HEAD, read_published
-from saccade.export.families.registry import GENERATING
+from saccade.export.families.openvla_oft_published import read_published
+from saccade.export.families.registry import GENERATING, acting_kind
 from saccade.export.inspection.vision_parts import Family
 from saccade.export.loading.json_fields import read_object
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.loading.shards import StoredWeights
-from saccade.export.loading.torch_heads import HeadedWeights, head_steps
+from saccade.export.loading.torch_heads import HeadedWeights
 from saccade.export.loading.weights import plan_weights
 from saccade.proto.errors import CheckpointError
 from saccade.proto.inspection import InspectionRequest
@@ -92,18 +92,9 @@ def recognise(folder: Path) -> str:
     Raises:
         CheckpointError: There is no ``config.json``, or it names no family that is known here.
     """
-    config = read_object(folder, _CONFIG)
-    kind = config.get("model_type", config.get("type"))
-    if kind == "openvla" and head_steps(folder, ACTION_HEAD):
-        return OFT
+    kind = acting_kind(folder)
     if kind == OFT or kind in _MODULES:
         return str(kind)
-    if kind is None and "action_horizon" in config:  # openpi's conversion of either
-        return (
-            "pi05"
-            if any("time_mlp_in" in name and "action" not in name for name in StoredWeights(folder))
-            else "pi0"
-        )
     raise CheckpointError(
         f"{_CONFIG}: expected a 'model_type' or 'type' of {', '.join(sorted((OFT, *_MODULES)))}, found {kind!r}."
     )

@@ -97,16 +97,6 @@ def test_frames_are_those_of_the_reference(tmp_path: Path, name: str) -> None:
         np.testing.assert_allclose([frame.time_s for frame in found], np.array(chosen) / RATE_HZ, atol=2e-3)
 
 
-def test_the_default_choice_is_that_of_the_reference() -> None:
-    from transformers.video_utils import VideoMetadata, default_sample_indices_fn
-
-    for total in (7, 60, 61, 1801):
-        for count in (1, 2, 7):
-            metadata = VideoMetadata(total_num_frames=total, fps=RATE_HZ)
-            expected = default_sample_indices_fn(metadata, num_frames=count)
-            assert spread(count)(total) == expected.tolist()  # type: ignore[operator]
-
-
 def test_times_are_those_of_the_file(tmp_path: Path) -> None:
     path = write_video(tmp_path / "video.mp4", 9, is_slowing=True)
     found = read_video(path, lambda _: [0, 1, 4, 8])

@@ -90,7 +90,7 @@ def written() -> Mapping[tuple[str, str], str]:
     notes = {line.split(". ")[0]: line.split(". ", 1)[1] for line in lines if line[:1].isdigit()}
     head, _, *rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line[:1] == "|"]
     return {
-        (family, row[0].strip("`")): notes.get(cell, "")
+        (family, row[0].strip("`")): "" if cell == "yes" else notes[cell]
         for row in rows
         for family, cell in zip(head[1:], row[1:], strict=True)
     }

@@ -125,3 +125,16 @@ def test_reading_maps_the_file_and_converts_what_is_small(tmp_path: Path) -> Non
     assert files.read("weight").dtype is torch.bfloat16
     plan = plan_weights({"weight": (2, 3)}, files, KeyRules())["weight"]
     assert torch.equal(plan.read(files), half.float())
+
+
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("kind", [torch.int8, torch.float8_e4m3fn])
+def test_quantised_weights_are_refused_before_any_is_used(
+    tmp_path: Path, kind: torch.dtype, *, mapped: bool
+) -> None:
+    files = saved(tmp_path, {"weight": torch.ones(1024, 1100).to(kind)})
+    model = nn.Linear(1100, 1024, bias=False)
+    with pytest.raises(
+        CheckpointError, match=r"weight: expected float32, .* quantised checkpoints are not read"
+    ):
+        load_weights(model, files, KeyRules(), mapped=mapped)
