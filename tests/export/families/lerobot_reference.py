@@ -22,7 +22,10 @@ SCRIPT = ROOT / "tests/lerobot/write_reference.py"
 
 
 def write(policy: str, folder: Path) -> Path:
-    """Write the tiny checkpoints of a policy into a folder; where lerobot is not, the test fails, or is skipped if it cannot be."""
+    """Write the tiny checkpoints of a policy into a folder; where lerobot is not, the test fails.
+
+    Where it cannot be, the test is skipped.
+    """
     if not PYTHON.is_file():
         # A check that did not run is a failure; only where lerobot cannot be had is it none.
         (pytest.fail if sys.version_info >= (3, 11) else pytest.skip)(
