@@ -34,10 +34,9 @@ def test_an_export_does_not_hold_the_model(tmp_path: Path, family: str) -> None:
     weights = (out / "graphs" / "weights.bin").stat().st_size
     assert len(shards) > 4
     assert weights > 2 * MAPPED_FROM_BYTES  # so that ONNX Runtime maps it, and a copy of it would show
-    # Libraries loaded later, the graph and the work on the largest weights take two thirds as much; a copy of the
-    # model adds it whole: 1.15 (LLaVA) to 1.65 times (π0.5).
+    # Libraries loaded later, the graph and the work on the largest weights take half as much; a copy adds it whole.
     added = exported.peak_bytes - imported.peak_bytes
-    assert added < 1.3 * max(shards) + 0.9 * weights, (imported.peak_bytes, exported.peak_bytes, weights)
+    assert added < 1.3 * max(shards) + 0.6 * weights, (imported.peak_bytes, exported.peak_bytes, weights)
 
 
 def test_a_killed_export_leaves_no_bundle_and_the_next_one_cleans_up(
