@@ -26,10 +26,10 @@ def test_an_export_does_not_hold_the_model(tmp_path: Path, family: str) -> None:
     checkpoint, out = tmp_path / "checkpoint", tmp_path / "bundle"
     WIDE[family](checkpoint)
     shards = [path.stat().st_size for path in checkpoint.glob("model*.safetensors")]
-    command = "export-answering" if family in GENERATING else "export"
+    command = ["export-answering", "--questions", "1"] if family in GENERATING else ["export"]
     options = ["--out", str(out), "--policy", "keep_all", "--keep", "1.0"]
     imported = watch([sys.executable, "-c", "import saccade.export.pipeline"], tmp_path / "log")
-    exported = watch([SACCADE, command, str(checkpoint), *options], tmp_path / "log")
+    exported = watch([SACCADE, *command, str(checkpoint), *options], tmp_path / "log")
     assert exported.code == 0, exported.said
     weights = (out / "graphs" / "weights.bin").stat().st_size
     assert len(shards) > 4
