@@ -1,6 +1,8 @@
 """Can a small machine export a model larger than its memory? A random 7B checkpoint, exported and watched.
 
-    python -m benchmarks.big_export FOLDER
+    python -m benchmarks.big_export openvla-oft FOLDER
+    python -m benchmarks.big_export llava-1.5 FOLDER
+    python -m benchmarks.big_export pi0 FOLDER
 
 FOLDER takes 45 GB: the checkpoint in bfloat16 and the bundle in float32; both are removed at the end. What is written
 down is the peak of the memory that the export needs of its own, beside the bound: 1.3 times the largest shard and 2 GB.
@@ -12,50 +14,77 @@ from __future__ import annotations
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
+from benchmarks import random_llava, random_oft, random_pi
 from benchmarks.anonymous_memory import Watched, watch
-from benchmarks.random_oft import Shape, write_random_frames, write_random_oft
-from benchmarks.results_file import RESULTS, write_results
+from benchmarks.results_file import RESULTS, read_results, write_results
+from saccade.export.families import pi0
 from saccade.sim.provenance import provenance
 
 SHARD_FACTOR, OVER_BYTES = 1.3, 2_000_000_000
+SHARD_BYTES = 2_000_000_000
+
+
+def _openvla_oft(checkpoint: Path, frames: int) -> list[str]:
+    """Llama-2-7B behind DINOv2 and SigLIP, one camera."""
+    shape = random_oft.Shape(text={}, shard_bytes=SHARD_BYTES)
+    random_oft.write_random_oft(checkpoint, shape)
+    recording = checkpoint.with_name("frames.npz")
+    random_oft.write_random_frames(recording, shape, frames)
+    return ["export", "--frames", str(recording)]
+
+
+def _llava(checkpoint: Path, frames: int) -> list[str]:
+    """Llama-2-7B behind CLIP; an answering export draws its own pictures and questions."""
+    random_llava.write_random_llava(checkpoint, text={}, tower={}, shard_bytes=SHARD_BYTES)
+    return ["export-answering", "--questions", str(frames)]
+
+
+def _pi0(checkpoint: Path, frames: int) -> list[str]:
+    """PaliGemma 3B and an expert of 300M, three cameras, ten Euler steps."""
+    random_pi.write_random_pi(checkpoint, pi0, {}, views=3, shard_bytes=SHARD_BYTES)
+    recording = checkpoint.with_name("frames.npz")
+    random_pi.write_random_frames(recording, views=3, image_px=224, frames=frames)
+    return ["export", "--frames", str(recording)]
+
+
+MODELS: dict[str, Callable[[Path, int], list[str]]] = {
+    "openvla-oft": _openvla_oft,
+    "llava-1.5": _llava,
+    "pi0": _pi0,
+}
+"""Each writes a checkpoint, frames beside it, and says what exports it."""
 
 
 @click.command()
+@click.argument("model", type=click.Choice(list(MODELS)))
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--layers", default=32, show_default=True, help="Decoder layers; 32 is the 7B model.")
 @click.option("--frames", default=1, show_default=True, help="Frames on which both engines are compared.")
 @click.option("--keep", "keep_ratios", default="1.0,0.25", show_default=True, help="Profiles.")
 @click.option("--policy", default="fastv", show_default=True, help="Token-selection policy.")
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS / "big_export.json")
-def main(folder: Path, layers: int, frames: int, keep_ratios: str, policy: str, out: Path) -> None:
-    """Write a checkpoint under FOLDER, export it, and write down what that took."""
-    console, shape = Console(), Shape(text={"num_hidden_layers": layers})
+def main(model: str, folder: Path, frames: int, keep_ratios: str, policy: str, out: Path) -> None:
+    """Write a checkpoint of MODEL's shape under FOLDER, export it, and write down what that took."""
+    console = Console()
     console.print("write the checkpoint")
-    checkpoint = write_random_oft(folder / "checkpoint", shape)
-    recording = write_random_frames(folder / "frames.npz", shape, frames)
-    bundle = folder / "bundle"
+    checkpoint, bundle = folder / "checkpoint", folder / "bundle"
+    command, *options = MODELS[model](checkpoint, frames)
     console.print("export it")
     saccade = str(Path(sys.executable).with_name("saccade"))
-    options = ["--policy", policy, "--keep", keep_ratios, "--frames", str(recording)]
-    watched = watch([saccade, "export", str(checkpoint), "--out", str(bundle), *options], folder / "log")
+    options += ["--policy", policy, "--keep", keep_ratios]
+    watched = watch([saccade, command, str(checkpoint), "--out", str(bundle), *options], folder / "log")
     if watched.code:
         raise click.ClickException(watched.said)
     results = _results(checkpoint, bundle, watched)
     shutil.rmtree(folder)
-    settings = {
-        "layers": layers,
-        "views": shape.views,
-        "policy": policy,
-        "keep": keep_ratios,
-        "frames": frames,
-    }
-    write_results(out, {**provenance(), "settings": settings, **results})
+    settings = {"policy": policy, "keep": keep_ratios, "frames": frames}
+    write_results(out, {**read_results(out), model: {**provenance(), "settings": settings, **results}})
     console.print_json(json.dumps(results))
 
 
@@ -73,7 +102,7 @@ def _results(checkpoint: Path, bundle: Path, watched: Watched) -> dict[str, Any]
         "bound_bytes": int(SHARD_FACTOR * max(shards) + OVER_BYTES),
         "peak_anonymous_bytes": watched.peak_bytes,
         "wall_s": round(watched.seconds, 1),
-        "part_s": made["seconds"],
+        "part_s": made.get("seconds", {}),
         "parity": parity,
     }
 

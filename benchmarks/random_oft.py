@@ -6,24 +6,21 @@ Random weights say nothing about accuracy; size, names and files are what a publ
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
-from torch import Tensor
 
+from benchmarks.random_weights import draw, write_shards
 from saccade.export.embodiment import Embodiment, write_embodiment
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.export.families.openvla_oft_config import OftConfig
 from saccade.export.families.openvla_oft_published import read_published
-from saccade.export.loading.shards import INDEX_NAME
 from saccade.export.models.action_head import ActionHead, MlpProjector
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec
 
@@ -87,40 +84,6 @@ def write_random_frames(path: Path, shape: Shape, frames: int) -> Path:
     return path
 
 
-def draw(name: str, shape: tuple[int, ...], rng: np.random.Generator, *, depth: int) -> Tensor:
-    """Draw a weight, uniform, so that activations neither vanish nor explode over ``depth`` layers; bfloat16."""
-    bits = np.frombuffer(bytearray(rng.bytes(2 * math.prod(shape))), dtype=np.int16)
-    drawn = torch.from_numpy(bits).to(torch.bfloat16).mul_(3**0.5 / 32768).reshape(shape)  # of deviation 1
-    if len(shape) == 1 and name.endswith("weight"):
-        return drawn.mul_(0.1).add_(1)  # a norm
-    if len(shape) == 1 or name.endswith(("pos_embed", "_token", "embed_tokens.weight")):
-        return drawn.mul_(0.02)
-    writes = name.endswith(("o_proj.weight", "down_proj.weight", "attn.proj.weight", "mlp.fc2.weight"))
-    return drawn.mul_((math.prod(shape[1:]) * (2 * depth if writes else 1)) ** -0.5)
-
-
-def write_shards(
-    folder: Path, weights: Iterable[tuple[str, tuple[int, ...]]], shard_bytes: int, rng: np.random.Generator
-) -> None:
-    """Write safetensors and their index.
-
-    Args:
-        folder: Of the checkpoint.
-        weights: Names and shapes.
-        shard_bytes: A shard is closed once it holds as much.
-        rng: Draws them.
-    """
-    files: dict[str, str] = {}
-    shard: dict[str, Tensor] = {}
-    for name, shape in weights:
-        shard[name] = draw(name, shape, rng, depth=32)
-        if sum(weight.nbytes for weight in shard.values()) >= shard_bytes:
-            _close(folder, shard, files)
-    if shard:
-        _close(folder, shard, files)
-    (folder / INDEX_NAME).write_text(json.dumps({"weight_map": files}))
-
-
 def weight_shapes(config: OftConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield names and shapes of a model's weights."""
     with torch.device("meta"):
@@ -132,13 +95,6 @@ def _published(config: OftConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Yield what lies in the safetensors: without the heads, and with a language-model head that nobody uses."""
     yield from (item for item in weight_shapes(config) if not item[0].startswith(HEADS))
     yield "language_model.lm_head.weight", (config.decoder.vocab_size, config.decoder.width)
-
-
-def _close(folder: Path, shard: dict[str, Tensor], files: dict[str, str]) -> None:
-    name = f"model-{len(set(files.values())) + 1:05}.safetensors"
-    save_file(shard, folder / name)
-    files |= dict.fromkeys(shard, name)
-    shard.clear()
 
 
 def _write_configuration(folder: Path, shape: Shape) -> None:

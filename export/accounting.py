@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
@@ -162,7 +162,8 @@ def compose_account(
     weights = {
         "vision_tower": sum(map(parameters, family.towers)),
         "projector": parameters(family.projector) + own_weights,
-        "decoder": sum(map(decoder_layer_weights, configs)) + parameters(family.decoder.norm),
+        "decoder": parameters(family.decoder.norm)
+        + sum(decoder_layer_weights(own, at.rows) for own, at in zip(configs, tokens, strict=True)),
     }
     macs = {
         "vision_tower": vision,
@@ -190,21 +191,26 @@ def _patches_by_block(step: ActingStep, tower: VisionConfig) -> list[int]:
 
 
 def count_macs(step: ActingStep, frame: Sequence[Tensor]) -> int:
-    """Let torch count the MACs of the module; nothing is computed.
+    """Let torch count the MACs of a control step; nothing is computed.
 
     Args:
         step: The module.
         frame: Host inputs; only their shapes matter.
     """
+    return count_module(step, (*frame, *initial_state(step)))
+
+
+def count_module(module: nn.Module, inputs: Sequence[Tensor]) -> int:
+    """Let torch count the MACs of a module; nothing is computed, and no mapped weight is read."""
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with (
         torch.no_grad(),
-        unread_weights(step, mode),
+        unread_weights(module, mode),
         mode,
         sdpa_kernel(SDPBackend.MATH),
         FlopCounterMode(display=False) as counter,
     ):
-        step(*(mode.from_tensor(x) for x in (*frame, *initial_state(step))))
+        module(*(mode.from_tensor(x) for x in inputs))
     return int(counter.get_total_flops()) // 2
 
 

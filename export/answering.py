@@ -58,6 +58,7 @@ class AnsweringRequest:
         max_new_tokens: Room for the answer.
         kv_policy: Registry name of the policy over cache entries.
         kv_options: Its options.
+        questions: On which both engines are compared, in each profile.
         license: SPDX identifier of the weights; None = what the checkpoint's model card says.
         overwrite: Replace a bundle at ``out``.
     """
@@ -76,6 +77,7 @@ class AnsweringRequest:
     max_new_tokens: int = 64
     kv_policy: str = "keep_all_kv"
     kv_options: Mapping[str, object] = field(default_factory=dict)
+    questions: int = 4
     license: str | None = None
     overwrite: bool = False
 
@@ -108,7 +110,7 @@ def export_answering(request: AnsweringRequest, say: Progress) -> Manifest:
             (writer.folder / name).mkdir()
         linted = _capture_all(writer.folder, prompted, plans, say)
         say("parity")
-        compared = check_answers(writer.folder, prompted, plans, say)
+        compared = check_answers(writer.folder, prompted, plans, say, request.questions)
         shutil.copyfile(request.checkpoint / TOKENIZER_NAME, writer.folder / TOKENIZER_NAME)
         say("accounting")
         accounts = account_answers(prompted, plans, request.max_new_tokens)

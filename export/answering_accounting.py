@@ -10,11 +10,8 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch._subclasses.fake_tensor import FakeTensorMode
-from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.utils.flop_counter import FlopCounterMode
 
+from saccade.export.accounting import count_module
 from saccade.export.answering_plan import AnsweringPlan, PromptGraph
 from saccade.export.families.prompts import Prompted
 from saccade.export.graph.selecting import initial_state
@@ -92,13 +89,6 @@ def _counted(prompted: Prompted, plan: AnsweringPlan, new_tokens: int) -> int:
     """MACs that torch counts in both modules: a prompt, and the passes that follow it."""
     prompt = PromptGraph(plan.prefill, plan.generation)
     token = torch.zeros(1, 1, dtype=torch.int64)
-    first = _count(prompt, (*prompted.example(), *initial_state(plan.prefill)))
-    each = _count(plan.generation, (token, token, *plan.generation.initial_carry().values()))
+    first = count_module(prompt, (*prompted.example(), *initial_state(plan.prefill)))
+    each = count_module(plan.generation, (token, token, *plan.generation.initial_carry().values()))
     return first - folded_macs(prompted.model) + (new_tokens - 1) * each
-
-
-def _count(module: nn.Module, inputs: tuple[Tensor, ...]) -> int:
-    mode = FakeTensorMode(allow_non_fake_inputs=True)
-    with torch.no_grad(), mode, sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        module(*(mode.from_tensor(x) for x in inputs))
-    return int(counter.get_total_flops()) // 2

@@ -84,6 +84,13 @@ def _image_size(
     "--kv-option", "kv_options", multiple=True, callback=policy_options, help="key=value, may be repeated."
 )
 @click.option(
+    "--questions",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="On which both engines are compared; a large model takes minutes for each.",
+)
+@click.option(
     "--license", "weights_license", help="SPDX identifier of the weights; default: what the model card says."
 )
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
@@ -103,6 +110,7 @@ def export_answering_command(
     max_new_tokens: int,
     kv_policy: str,
     kv_options: dict[str, object],
+    questions: int,
     weights_license: str | None,
     force: bool,
 ) -> None:
@@ -127,6 +135,7 @@ def export_answering_command(
         max_new_tokens=max_new_tokens,
         kv_policy=kv_policy,
         kv_options=kv_options,
+        questions=questions,
         license=weights_license,
         overwrite=force,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,7 +21,7 @@ from saccade.proto.errors import ReceiptError
 
 TOLERANCE = 1e-3
 """Largest error of a logit, relative to the spread of the logits."""
-QUESTIONS, TOKENS = 4, 4
+TOKENS = 4
 SAME = 1e-6
 LEAST_SAME = 0.5
 
@@ -46,26 +47,39 @@ class AnsweringParity:
     change: float
 
 
+class _Answer(NamedTuple):
+    """What PyTorch said: the logits of each token, and the visual tokens that it kept."""
+
+    logits: list[Tensor]
+    kept: Tensor
+
+
 def check_answers(
-    folder: Path, prompted: Prompted, plans: Sequence[AnsweringPlan], say: Progress
+    folder: Path, prompted: Prompted, plans: Sequence[AnsweringPlan], say: Progress, questions: int
 ) -> dict[str, AnsweringParity]:
     """Compare every profile.
 
     Args:
         folder: Of the graphs.
         prompted: The model.
-        plans: Of the profiles.
+        plans: Of the profiles, that with every token first.
         say: Told of each question.
+        questions: Compared in each profile.
 
     Raises:
         ReceiptError: A graph disagrees with PyTorch, or a policy that keeps fewer tokens changes nothing.
     """
-    full = next(plan for plan in plans if plan.prefill.counts is None)
+    unpruned: list[Tensor] = []
     return {
         plan.profile.name: _check(
-            folder, prompted, plan, full, counted(say, f"{plan.profile.name}: parity", "questions")
+            folder,
+            prompted,
+            plan,
+            questions,
+            unpruned,
+            counted(say, f"{plan.profile.name}: parity", "questions"),
         )
-        for plan in plans
+        for plan in sorted(plans, key=lambda plan: plan.prefill.counts is not None)
     }
 
 
@@ -73,44 +87,37 @@ def _check(
     folder: Path,
     prompted: Prompted,
     plan: AnsweringPlan,
-    full: AnsweringPlan,
+    questions: int,
+    unpruned: list[Tensor],
     tell: Callable[[int, int], None],
 ) -> AnsweringParity:
-    prompt, name = PromptGraph(plan.prefill, plan.generation), plan.profile.name
+    """Compare one profile; the full one leaves its first logits in ``unpruned``."""
     sessions = [open_graph(folder / path) for path in (plan.prompt_graph, plan.token_graph)]
+    name = plan.profile.name
     errors, tokens, kept, changes = [], [], [], []
-    for seed in range(QUESTIONS):
-        tell(seed, QUESTIONS)
-        words = 1 + seed * (prompted.deployment.max_text_tokens - 1) // QUESTIONS
-        inputs = (*prompted.example(words, seed), *initial_state(plan.prefill))
-        with torch.inference_mode():
-            ours = prompt(*inputs)
-            unpruned = full.prefill(*inputs[:3], *initial_state(full.prefill))[0]
-        changes.append(_relative(ours[0], unpruned))
-        theirs = _run(sessions[0], plan.prompt_ports, inputs)
-        is_same = torch.equal(ours[1], theirs[1])
-        kept.append(is_same)
-        if not is_same:
+    for seed in range(questions):
+        tell(seed, questions)
+        words = 1 + seed * (prompted.deployment.max_text_tokens - 1) // questions
+        ours = _torch_answer(prompted, plan, words, seed)
+        if plan.prefill.counts is None:
+            unpruned.append(ours.logits[0])
+        changes.append(_relative(ours.logits[0], unpruned[seed]))
+        theirs = _graph_answer(sessions, prompted, plan, words, seed, ours)
+        kept.append(theirs is not None)
+        if theirs is None:
             continue  # near ties were ordered differently: the two answer about other tokens
-        first = 2 + plan.prefill.tells_fate
-        states = [values[first : first + len(plan.caches)] for values in (ours, theirs)]
-        logits = (ours[0], theirs[0])
-        for number in range(TOKENS):
-            errors.append(_relative(logits[1], logits[0]))
-            token = logits[0].argmax(dim=-1, keepdim=True)
-            tokens.append(bool((logits[1].argmax(dim=-1, keepdim=True) == token).all()))
-            position = torch.tensor([[prompted.model.first_position + words + number]])
-            with torch.inference_mode():
-                mine = plan.generation(token, position, *states[0])
-            other = _run(sessions[1], plan.token_ports, (token, position, *states[1]))
-            logits, states = (mine[0], other[0]), [mine[1:], other[1:]]
+        errors += [_relative(found, wanted) for found, wanted in zip(theirs, ours.logits, strict=True)]
+        tokens += [
+            bool((found.argmax(dim=-1) == wanted.argmax(dim=-1)).all())
+            for found, wanted in zip(theirs, ours.logits, strict=True)
+        ]
     same_kept = float(np.mean(kept))
     if not same_kept >= LEAST_SAME:
         raise ReceiptError(
             f"{name}: expected the same visual tokens for {LEAST_SAME:.0%} of the questions, found {same_kept:.0%}."
         )
     receipt = AnsweringParity(
-        QUESTIONS,
+        questions,
         TOKENS,
         float(np.max(errors)),
         float(np.mean(tokens)),
@@ -127,6 +134,59 @@ def _check(
             f"{name}: expected a policy that drops tokens to change the answer, found a change of {receipt.change:.1g}."
         )
     return receipt
+
+
+def _torch_answer(prompted: Prompted, plan: AnsweringPlan, words: int, seed: int) -> _Answer:
+    """Let PyTorch read a question and say :data:`TOKENS` tokens; of two caches one is in memory at a time."""
+    with torch.inference_mode():
+        said = PromptGraph(plan.prefill, plan.generation)(*_question(prompted, plan, words, seed))
+        kept, logits, states = said[1], [said[0]], _states(plan, said)
+        del said
+        for number in range(TOKENS - 1):
+            said = plan.generation(*_next(prompted, words, number, logits[-1]), *states)
+            logits.append(said[0])
+            states = said[1:]
+            del said
+    return _Answer(logits, kept)
+
+
+def _graph_answer(
+    sessions: Sequence[GraphSession],
+    prompted: Prompted,
+    plan: AnsweringPlan,
+    words: int,
+    seed: int,
+    ours: _Answer,
+) -> list[Tensor] | None:
+    """Return the graphs' logits for what PyTorch said; None if they keep other visual tokens."""
+    said = _run(sessions[0], plan.prompt_ports, _question(prompted, plan, words, seed))
+    if not torch.equal(ours.kept, said[1]):
+        return None
+    logits, states = [said[0]], _states(plan, said)
+    del said
+    for number in range(TOKENS - 1):
+        inputs = (*_next(prompted, words, number, ours.logits[number]), *states)
+        said = _run(sessions[1], plan.token_ports, inputs)
+        logits.append(said[0])
+        states = said[1:]
+        del said, inputs
+    return logits
+
+
+def _question(prompted: Prompted, plan: AnsweringPlan, words: int, seed: int) -> tuple[Tensor, ...]:
+    return (*prompted.example(words, seed), *initial_state(plan.prefill))
+
+
+def _states(plan: AnsweringPlan, said: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    """Return the caches of a prompt's outputs."""
+    first = 2 + plan.prefill.tells_fate
+    return said[first : first + len(plan.caches)]
+
+
+def _next(prompted: Prompted, words: int, number: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the likeliest token and its position."""
+    position = torch.tensor([[prompted.model.first_position + words + number]])
+    return logits.argmax(dim=-1, keepdim=True), position
 
 
 def _relative(found: Tensor, wanted: Tensor) -> float:

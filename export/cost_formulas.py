@@ -89,12 +89,20 @@ def decoder_layer_macs(config: DecoderConfig, tokens: LayerTokens) -> int:
     return projections + attention + 3 * tokens.rows * config.width * config.mlp_dim
 
 
-def decoder_layer_weights(config: DecoderConfig) -> int:
-    """Return the number of parameters of one decoder layer."""
+def decoder_layer_weights(config: DecoderConfig, rows: int = 1) -> int:
+    """Return the number of parameters of one decoder layer that are read.
+
+    Args:
+        config: Of the layer.
+        rows: Tokens whose output is computed; with none, keys and values are all that is made.
+    """
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
-    biases = (queries + 2 * keys) * config.qkv_bias
-    norms = 2 * config.width + 2 * config.head_dim * config.qk_norm
-    return 2 * config.width * (queries + keys) + 3 * config.width * config.mlp_dim + biases + norms
+    bias, norm = int(config.qkv_bias), config.head_dim * config.qk_norm
+    made = 2 * config.width * keys + 2 * keys * bias + config.width + norm
+    if not rows:
+        return made
+    asked = 2 * config.width * queries + queries * bias + norm
+    return made + asked + config.width + 3 * config.width * config.mlp_dim
 
 
 def layer_kv_bytes(config: DecoderConfig, tokens: int, bytes_per_value: int) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from saccade.export.accounting import compose_account, visual_by_layer
 from saccade.export.cost_formulas import LayerTokens, StageAccount, StepAccount, parameters, products
 from saccade.export.families.flow_family import FlowFamily
@@ -14,6 +16,8 @@ from saccade.export.models.cross_expert import CrossLayer
 def account_flow_step(step: FlowStep) -> StepAccount:
     """Return what a control step of a flow-matching family costs.
 
+    ``decoder`` is the prefix, with what expert layers make of its keys and values once.
+
     Args:
         step: The model with the policy in it, after :meth:`FlowModel.fold`; only shapes are looked at.
     """
@@ -23,10 +27,12 @@ def account_flow_step(step: FlowStep) -> StepAccount:
     chunk, steps = family.flow.chunk, family.flow.steps
     suffix = len(family.suffix_order)
     expert = sum(_expert_layer_macs(family, index, layer.keys, suffix) for index, layer in enumerate(tokens))
-    hoisted = sum(_hoisted_macs(family, index, layer.keys) for index, layer in enumerate(tokens))
+    hoisted = _hoisted_products(family)
     heads = {
         "letterbox": StageAccount(family.grid.views * family.fit.macs, 0),
-        "expert": StageAccount(steps * expert + hoisted, value_bytes * parameters(family.expert), steps),
+        "expert": StageAccount(
+            steps * expert, value_bytes * (parameters(family.expert) - sum(hoisted)), steps
+        ),
         "action_projections": StageAccount(
             steps * chunk * sum(map(products, family.action_parts)),
             value_bytes * sum(map(parameters, family.action_parts)),
@@ -34,8 +40,15 @@ def account_flow_step(step: FlowStep) -> StepAccount:
         ),
     }
     state = family.state_part
-    own = 0 if state is None else state.out_features * family.sizes.state_dim
-    return compose_account(step, tokens, own_macs=own, own_weights=own, heads=heads)
+    columns = 0 if state is None else state.out_features * family.sizes.state_dim
+    biases = 0 if state is None else state.out_features
+    account = compose_account(step, tokens, own_macs=columns, own_weights=columns + biases, heads=heads)
+    decoder = account.stages["decoder"]
+    once = StageAccount(
+        decoder.macs + sum(each * layer.keys for each, layer in zip(hoisted, tokens, strict=True)),
+        decoder.weight_bytes + value_bytes * sum(hoisted),
+    )
+    return replace(account, stages={**account.stages, "decoder": once})
 
 
 def prefix_tokens(step: FlowStep) -> tuple[LayerTokens, ...]:
@@ -61,9 +74,11 @@ def _expert_layer_macs(family: FlowFamily, index: int, prefix: int, suffix: int)
     return attention + suffix * (projections + products(layer.get_submodule("mlp")))
 
 
-def _hoisted_macs(family: FlowFamily, index: int, prefix: int) -> int:
-    """MACs of what an expert layer makes of the prefix once."""
-    layer = family.expert.layers[index]
-    if not isinstance(layer, CrossLayer):
-        return 0
-    return prefix * (products(layer.self_attn.k_proj) + products(layer.self_attn.v_proj))
+def _hoisted_products(family: FlowFamily) -> list[int]:
+    """Weights of what each expert layer makes of the prefix, once for all Euler steps."""
+    return [
+        products(layer.self_attn.k_proj) + products(layer.self_attn.v_proj)
+        if isinstance(layer, CrossLayer)
+        else 0
+        for layer in family.expert.layers
+    ]

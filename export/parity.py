@@ -187,13 +187,14 @@ def open_graph(graph: Path) -> ort.InferenceSession:
     """Load a graph with ONNX Runtime on the CPU; it says errors only.
 
     ONNX Runtime maps the weights file, and then copies what it multiplies into an order of its own; of a large file it
-    is told not to. Its threads do not spin: PyTorch's want the same cores.
+    is told not to, nor to keep what a run has used. Its threads do not spin: PyTorch's want the same cores.
     """
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if stays_mapped(graph):
         options.add_session_config_entry("session.disable_prepacking", "1")
+        options.enable_cpu_mem_arena = False
     return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
 
 

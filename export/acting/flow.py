@@ -25,9 +25,9 @@ FamilyT = TypeVar("FamilyT", bound=FlowFamily)
 
 
 def load_flow_model(path: Path, build: Callable[[Any], FamilyT], config: Any, rules: KeyRules) -> FamilyT:
-    """Return a model with its weights, time folded into constants, in eval mode."""
+    """Return a model with its weights, large ones mapped, time folded into constants, in eval mode."""
     model = build(config)
-    load_weights(model, StoredWeights(path), rules)
+    load_weights(model, StoredWeights(path), rules, mapped=True)
     model.fold()
     return model.eval().requires_grad_(False)
 

@@ -23,6 +23,7 @@ from saccade.export.families.deployment import Deployment
 from saccade.export.families.pi import PiModel
 from saccade.export.families.pi_checkpoint import PiConfig, pi_key_rules, read_pi_config
 from saccade.export.loading.key_rules import KeyRules
+from saccade.export.models.expert import in_double
 
 MODEL_TYPE = "pi05"
 PROMPT_TOKENS = 200
@@ -58,8 +59,8 @@ class Pi05(PiModel):
 
     def fold_time(self, embeddings: Tensor) -> Tensor:
         """Return each step's modulations of every norm, ``(steps, norms, 3, expert_width)``."""
-        hidden = F.silu(self.time_mlp_in.double()(embeddings))
-        conditions = F.silu(self.time_mlp_out.double()(hidden))
+        hidden = F.silu(in_double(self.time_mlp_in, embeddings))
+        conditions = F.silu(in_double(self.time_mlp_out, hidden))
         del self.time_mlp_in, self.time_mlp_out
         return self.expert.fold(conditions)
 

@@ -10,7 +10,13 @@ from __future__ import annotations
 
 from typing import cast
 
-from saccade.export.cost_formulas import LayerTokens, decoder_layer_macs, parameters, products
+from saccade.export.cost_formulas import (
+    LayerTokens,
+    decoder_layer_macs,
+    decoder_layer_weights,
+    parameters,
+    products,
+)
 from saccade.export.families.flow import FlowModel
 from saccade.export.families.generating import GeneratingModel
 from saccade.export.families.openvla_oft import OpenVlaOft
@@ -25,7 +31,7 @@ from saccade.export.inspection.vision_parts import (
     vision_part,
 )
 from saccade.export.models.cross_expert import CrossLayer
-from saccade.export.models.decoder import Decoder, DecoderConfig, DecoderLayer
+from saccade.export.models.decoder import Decoder, DecoderConfig
 from saccade.export.models.expert import ActionTimeMlp, AdaptiveNorm
 from saccade.proto.roofline import (
     ACTION_HEAD,
@@ -111,7 +117,7 @@ def _single_pass_parts(model: OpenVlaOft, plan: CutPlan) -> tuple[Part, ...]:
 
 
 def _flow_parts(model: FlowModel, plan: CutPlan) -> tuple[Part, ...]:
-    decoder, config = model.decoder, model.decoder.config
+    config = model.decoder.config
     tokens = plan.layer_tokens(perceiving(model).layout, config.layers, last_rows=0)
     cross = [isinstance(layer, CrossLayer) for layer in model.expert.layers]
     projected = [
@@ -123,7 +129,8 @@ def _flow_parts(model: FlowModel, plan: CutPlan) -> tuple[Part, ...]:
     macs = _decoder_macs(config, plan, tokens) + sum(
         n * each for n, each in zip(kept, projected, strict=True)
     )
-    prefix = Part(PREFIX, macs, _prefix_weights(decoder) + sum(projected))
+    weights = sum(map(decoder_layer_weights, plan.layer_configs(config), (at.rows for at in tokens)))
+    prefix = Part(PREFIX, macs, weights + sum(projected))
     step = _step_macs(model, [at.keys for at in tokens], cross)
     steps = model.flow.steps
     read = steps * sum(at.keys for at in tokens) * _kv_values(config)
@@ -152,14 +159,6 @@ def _step_weights(model: FlowModel) -> int:
     if isinstance(getattr(model, "action_time", None), ActionTimeMlp):
         embed += width**2 + width**2 + width  # the first without its bias, which is in the time's constants
     return parameters(model.expert) - modulated + embed + parameters(model.action_out_proj)
-
-
-def _prefix_weights(decoder: Decoder) -> int:
-    """Parameters of every layer but the last, and of that what makes its keys and values."""
-    last = cast("DecoderLayer", decoder.layers[-1])
-    attention = last.self_attn
-    read = (last.input_layernorm, attention.k_proj, attention.v_proj, attention.k_norm)
-    return sum(map(parameters, decoder.layers[:-1])) + sum(map(parameters, read))
 
 
 def _layer_weights(decoder: Decoder) -> int:

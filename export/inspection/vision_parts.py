@@ -90,27 +90,30 @@ def projector_part(model: Family, plan: CutPlan) -> Part:
     """Return what brings visual tokens, and the robot's state, to the decoder's width."""
     tokens = perceiving(model).grid.tokens
     rows = plan.alive(tokens, Place.PROJECTOR)
-    macs, weights = 0, sum(map(parameters, _projectors(model)))
+    state = _state_values(model)
+    macs, weights = state.macs, state.weights + sum(map(parameters, _projectors(model)))
     if isinstance(model, LlavaOnevision) and model.config.resampling is not None:
-        macs, rows = _resampled(model, model.config.resampling)
+        resampled, rows = _resampled(model, model.config.resampling)
+        macs += resampled
     macs += rows * products(cast("nn.Module", model.projector))
     if isinstance(model, QwenVl):
         macs += rows * products(model.deep_projectors)
-    return Part(PROJECTOR, macs + _state_macs(model), weights)
+    return Part(PROJECTOR, macs, weights)
 
 
 def _projectors(model: Family) -> Iterator[nn.Module]:
-    names = ("projector", "deep_projectors", "proprio_projector", "state_proj")
+    names = ("projector", "deep_projectors")
     return (cast("nn.Module", getattr(model, name)) for name in names if hasattr(model, name))
 
 
-def _state_macs(model: Family) -> int:
-    """MACs of what reads proprioception."""
+def _state_values(model: Family) -> Part:
+    """Return what reads proprioception; columns of a weight that would meet zeros are cut off."""
     if isinstance(model, OpenVlaOft):
-        return products(model.proprio_projector)
-    if isinstance(model, SmolVla):
-        return model.config.state_dim * model.config.decoder.width  # the other columns would meet zeros
-    return products(model.state_proj) if isinstance(model, Pi0) else 0
+        return Part(PROJECTOR, products(model.proprio_projector), parameters(model.proprio_projector))
+    if isinstance(model, SmolVla | Pi0):
+        macs = model.config.state_dim * model.state_proj.out_features
+        return Part(PROJECTOR, macs, macs + model.state_proj.out_features)
+    return Part(PROJECTOR, 0, 0)
 
 
 def _resampled(model: LlavaOnevision, resampling: Resampling) -> tuple[int, int]:

@@ -77,7 +77,7 @@ class AdaptiveNorm(nn.Module):
 
     def fold(self, conditions: Tensor) -> Tensor:
         """Give up the linear layer for its modulations: float64 ``(steps, width)`` -> ``(steps, 3, width)``."""
-        scale, shift, gate = self.dense.double()(conditions).chunk(3, dim=-1)
+        scale, shift, gate = in_double(self.dense, conditions).chunk(3, dim=-1)
         del self.dense
         return torch.stack([1 + scale, shift, gate], dim=1).float()
 
@@ -193,6 +193,11 @@ class ActionTimeMlp(nn.Module):
         self.action_time_mlp_in = nn.Linear(width, width, bias=False, device="meta")
         self.action_time_mlp_in.weight = nn.Parameter(of_action.clone())
         return added.float()
+
+
+def in_double(linear: nn.Linear, x: Tensor) -> Tensor:
+    """Apply a layer in float64 to float64 ``(rows, in)``; the layer stays as it is, and mapped weights are read."""
+    return F.linear(x, linear.weight.double(), linear.bias.double())
 
 
 def expert_norm(config: DecoderConfig, *, adaptive: bool) -> nn.Module:

@@ -62,13 +62,18 @@ def tiny_model(seed: int = 0) -> OpenVlaOft:
     return initialise(OpenVlaOft(CONFIG), seed).eval().requires_grad_(False)
 
 
-def write_tiny_checkpoint(path: Path, model: OpenVlaOft | None = None) -> Path:
-    """Write the whole checkpoint folder."""
-    path.mkdir(parents=True, exist_ok=True)
+def write_tokenizer(folder: Path) -> None:
+    """Write a ``tokenizer.json`` of the eleven words."""
     vocabulary = {word: index for index, word in enumerate(WORDS)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token=WORDS[3]))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer.save(str(path / "tokenizer.json"))
+    tokenizer.save(str(folder / "tokenizer.json"))
+
+
+def write_tiny_checkpoint(path: Path, model: OpenVlaOft | None = None) -> Path:
+    """Write the whole checkpoint folder."""
+    path.mkdir(parents=True, exist_ok=True)
+    write_tokenizer(path)
     return save_checkpoint(
         model or tiny_model(),
         path,

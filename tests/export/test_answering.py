@@ -215,9 +215,12 @@ def test_the_commands_export_show_and_ask(folder: Path, tmp_path: Path) -> None:
     out, picture = tmp_path / "answers", tmp_path / "table.png"
     Image.fromarray(pictures(1, 33, 47)[0]).save(picture)
     options = ["--policy", "divprune", "--keep", "1.0,0.5", "--max-text-tokens", "8", "--max-new-tokens", "3"]
+    options += ["--questions", "2"]
     ran = CliRunner().invoke(export_answering_command, [str(folder), "--out", str(out), *options])
     assert ran.exit_code == 0, ran.output
     assert "llava-tiny -> " in ran.output and "full 16, keep50 8 of 16" in ran.output
+    compared = json.loads((out / "receipts" / "parity.json").read_text())["profiles"]
+    assert [receipt["questions"] for receipt in compared.values()] == [2, 2]
     shown = CliRunner().invoke(main, ["inspect", str(out)])
     assert shown.exit_code == 0 and "questions of at most 8 tokens with at most 3" in shown.output
     assert "One answer of 3 tokens: FLOPs" in shown.output and "lm head" in shown.output

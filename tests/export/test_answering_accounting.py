@@ -95,7 +95,7 @@ def test_a_policy_over_the_cache_multiplies_too(
 def test_formulas_that_do_not_fit_the_model_are_refused(
     prompted: Prompted, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(answering_accounting, "_count", lambda module, inputs: 7)
+    monkeypatch.setattr(answering_accounting, "count_module", lambda module, inputs: 7)
     with pytest.raises(
         ReceiptError, match=r"MACs more by formula than in the modules; the accounting is wrong"
     ):

@@ -6,38 +6,30 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from benchmarks.anonymous_memory import watch
-from benchmarks.random_oft import weight_shapes, write_shards
-from saccade.export.families.openvla_oft_config import write_config
-from saccade.export.loading.shards import WEIGHTS_NAME
+from saccade.export.families.registry import GENERATING
 from saccade.export.parity import MAPPED_FROM_BYTES
 from saccade.export.pipeline import ExportRequest, export_bundle
 from saccade.proto.manifest import read_manifest
-from tests.export.samples import CONFIG, write_tiny_checkpoint
+from tests.export.wide_checkpoints import WIDE
 
 SACCADE = str(Path(sys.executable).with_name("saccade"))
-WIDE = replace(
-    CONFIG, decoder=replace(CONFIG.decoder, width=2048, heads=16, kv_heads=16, head_dim=128, mlp_dim=5632)
-)
-SHARD_BYTES = 48_000_000
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="NOT CHECKED: reads /proc")
-def test_an_export_does_not_hold_the_model(tmp_path: Path) -> None:
-    checkpoint, out = write_tiny_checkpoint(tmp_path / "checkpoint"), tmp_path / "bundle"
-    (checkpoint / WEIGHTS_NAME).unlink()
-    write_config(WIDE, checkpoint)
-    write_shards(checkpoint, weight_shapes(WIDE), SHARD_BYTES, np.random.default_rng(0))
-    shards = [path.stat().st_size for path in checkpoint.glob("*.safetensors")]
-    command = [SACCADE, "export", str(checkpoint), "--out", str(out), "--policy", "keep_all", "--keep", "1.0"]
+@pytest.mark.parametrize("family", WIDE)
+def test_an_export_does_not_hold_the_model(tmp_path: Path, family: str) -> None:
+    checkpoint, out = tmp_path / "checkpoint", tmp_path / "bundle"
+    WIDE[family](checkpoint)
+    shards = [path.stat().st_size for path in checkpoint.glob("model*.safetensors")]
+    command = ["export-answering", "--questions", "1"] if family in GENERATING else ["export"]
+    options = ["--out", str(out), "--policy", "keep_all", "--keep", "1.0"]
     imported = watch([sys.executable, "-c", "import saccade.export.pipeline"], tmp_path / "log")
-    exported = watch(command, tmp_path / "log")
+    exported = watch([SACCADE, *command, str(checkpoint), *options], tmp_path / "log")
     assert exported.code == 0, exported.said
     weights = (out / "graphs" / "weights.bin").stat().st_size
     assert len(shards) > 4

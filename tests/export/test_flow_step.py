@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from saccade.export.graph.capture import capture
 from saccade.export.graph.flow_step import FlowStep
 from saccade.export.graph.placement_rules import model_shape
 from saccade.export.graph.selecting import initial_state
+from saccade.export.models.cross_expert import CrossLayer
 from saccade.export.models.decoder import repeat_heads
 from saccade.export.models.expert import ExpertOutput
 from saccade.export.step_kind import FLOW
@@ -25,7 +27,7 @@ from saccade.policies.base import Cut, Place
 from saccade.policies.registry import POLICIES, build_policy
 from saccade.policies.signals import AttentionAhead, AttentionReceived, Pixels, QueryRows
 from saccade.proto.errors import ExportError
-from tests.export.flow_models import observed, tiny_pi0, tiny_smolvla, unpruned
+from tests.export.flow_models import observed, tiny_pi0, tiny_pi05, tiny_smolvla, unpruned
 from tests.export.test_placement import KEPT, KeepThese, keep_before
 
 MODELS = {"pi0": tiny_pi0, "smolvla": tiny_smolvla}
@@ -159,6 +161,40 @@ def test_formulas_are_what_torch_counts(make: Make) -> None:
         assert account.visual_by_layer == (tokens,) * layer + (len(KEPT),) * (layers - layer)
     step = step_of(model, "vla_pruner", tokens // 2)
     assert count_macs(step, given) > account_flow_step(step).macs  # the expert's rows are the policy's own
+
+
+@pytest.mark.parametrize("make", [tiny_pi0, tiny_pi05, tiny_smolvla])
+@pytest.mark.parametrize("policy", ["keep_all", "vla_pruner"])
+def test_weights_are_counted_that_the_graph_holds(make: Make, policy: str) -> None:
+    """Every stage reads as many bytes as the graph's initialisers made of its weights; weights are all unlike."""
+    model = make()
+    step = step_of(model, policy, model.grid.tokens)
+    images, state, *rest = observed(model, lengths=(3,))
+    given = (images, *([state] if "proprio" in model.host_inputs else []), *rest)
+    graph = capture(step, (*given, *initial_state(step))).graph
+    stored = [value.const_value.numpy() for value in graph.initializers.values() if value.const_value]
+    crossing = [layer.self_attn for layer in model.expert.layers if isinstance(layer, CrossLayer)]
+    hoisted = [part for attention in crossing for part in (attention.k_proj, attention.v_proj)]
+    once = {id(weight) for part in hoisted for weight in part.parameters()}
+    parts = {
+        "vision_tower": [model.vision],
+        "projector": [model.projector, *([] if model.state_part is None else [model.state_part])],
+        "decoder": [model.decoder.layers, *hoisted],
+        "expert": [model.expert],
+        "action_projections": model.action_parts,
+    }
+    stages = account_flow_step(step).stages
+    for name, modules in parts.items():
+        weights = [
+            weight.numpy().ravel()
+            for module in modules
+            for weight in module.parameters()
+            if name != "expert" or id(weight) not in once
+        ]
+        known = np.concatenate(weights)
+        found = sum(array.nbytes for array in stored if array.size > 1 and np.isin(array, known).all())
+        assert stages[name].weight_bytes == found > 0, name
+    assert set(stages) == {*parts, "letterbox"}
 
 
 def test_what_there_is_not_before_the_expert_is_refused() -> None:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from saccade.export.families import pi_checkpoint
 from saccade.export.families.pi05 import Pi05, build, key_rules, read_config
+from saccade.export.loading.mapped_weight import MappedWeight
 from saccade.export.loading.shards import StoredWeights
-from saccade.export.loading.weights import load_weights
+from saccade.export.loading.weights import hold_weights, load_weights
 from saccade.proto.errors import CheckpointError
 from tests.export.families.pi05_reference import Pi05Reference
 from tests.export.families.pi_scenes import (
@@ -37,10 +39,10 @@ def kv_heads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     return int(request.param)
 
 
-def ours(folder: Path) -> Pi05:
+def ours(folder: Path, *, mapped: bool = False) -> Pi05:
     config = read_config(folder, DEPLOYMENT)
     model = build(config)
-    load_weights(model, StoredWeights(folder), key_rules(config))
+    load_weights(model, StoredWeights(folder), key_rules(config), mapped=mapped)
     model.fold()
     return model.eval()
 
@@ -98,6 +100,23 @@ def test_every_published_spelling_is_read(
     rename_weights(folder, changes)
     found = ours(folder).state_dict()
     assert all(torch.equal(found[name], expected[name]) for name in expected)
+
+
+def test_time_is_folded_out_of_weights_that_stay_in_their_file(
+    tmp_path: Path, kv_heads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Pi05Reference(kv_heads=kv_heads).save(tmp_path / "pi05")
+    path = folder / "model.safetensors"
+    save_file({name: value.to(torch.bfloat16) for name, value in load_file(path).items()}, path)
+    expected = ours(folder)
+    monkeypatch.setattr("saccade.export.loading.weights.MAPPED_BYTES", 0)
+    found = ours(folder, mapped=True)
+    assert any(isinstance(weight, MappedWeight) for weight in found.expert.parameters())
+    assert torch.equal(found.time_constants, expected.time_constants)
+    hold_weights(found)
+    held = found.state_dict()
+    assert not any(isinstance(weight, MappedWeight) for weight in found.parameters())
+    assert all(torch.equal(held[name], value) for name, value in expected.state_dict().items())
 
 
 def test_weights_of_pi0_are_refused(tmp_path: Path, kv_heads: int) -> None:

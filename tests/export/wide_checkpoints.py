@@ -1,0 +1,118 @@
+"""Checkpoints of random weights for every way a family is loaded: small but for a few wide layers of the decoder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from benchmarks.random_llava import write_random_llava
+from benchmarks.random_oft import weight_shapes
+from benchmarks.random_pi import write_random_pi
+from benchmarks.random_weights import write_shards
+from saccade.export.embodiment import write_embodiment
+from saccade.export.families import pi0, pi05, smolvla
+from saccade.export.families.deployment import Deployment
+from saccade.export.families.openvla_oft_config import write_config
+from saccade.export.loading.shards import WEIGHTS_NAME
+from tests.export.samples import CONFIG, EMBODIMENT, write_tiny_checkpoint, write_tokenizer
+
+SHARD_BYTES = 48_000_000
+WIDTH, MLP = 2048, 5632
+HEADS = {"num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 128}
+TEXT = {"hidden_size": WIDTH, "intermediate_size": MLP, "num_hidden_layers": 3, "vocab_size": 96, **HEADS}
+TOWER = {
+    "hidden_size": 32,
+    "intermediate_size": 40,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "image_size": 20,
+    "patch_size": 5,
+}
+
+
+def write_wide_oft(folder: Path) -> None:
+    sizes = replace(CONFIG.decoder, width=WIDTH, heads=16, kv_heads=16, head_dim=WIDTH // 16, mlp_dim=MLP)
+    wide = replace(CONFIG, decoder=sizes)
+    write_tiny_checkpoint(folder)
+    (folder / WEIGHTS_NAME).unlink()
+    write_config(wide, folder)
+    write_shards(folder, weight_shapes(wide), SHARD_BYTES, np.random.default_rng(0))
+
+
+def write_wide_pi(family: ModuleType, folder: Path) -> None:
+    gemma = {"model_type": "gemma", **TEXT, "intermediate_size": 6656}
+    config = {
+        "chunk_size": 4,
+        "num_inference_steps": 2,
+        "tokenizer_max_length": 32,
+        "vlm_config": {
+            "model_type": "paligemma",
+            "text_config": gemma,
+            "vision_config": {"model_type": "siglip_vision_model", **TOWER},
+        },
+        "dit_config": {**gemma, "hidden_size": 512, "intermediate_size": 1024},
+    }
+    write_random_pi(folder, family, config, views=1, shard_bytes=SHARD_BYTES)
+
+
+def write_wide_smolvla(folder: Path) -> None:
+    folder.mkdir()
+    action, state = (3,), (2,)
+    config = {
+        "type": "smolvla",
+        "input_features": {
+            "observation.images.scene": {"type": "VISUAL", "shape": [3, 20, 20]},
+            "observation.state": {"type": "STATE", "shape": state},
+        },
+        "output_features": {"action": {"type": "ACTION", "shape": action}},
+        "chunk_size": EMBODIMENT.action.chunk,
+        "num_steps": 2,
+        "resize_imgs_with_padding": [20, 20],
+        "expert_width_multiplier": 0.25,
+    }
+    backbone = {
+        "model_type": "smolvlm",
+        "vision_config": {"model_type": "smolvlm_vision", **TOWER},
+        "text_config": {"model_type": "llama", **TEXT},
+    }
+    _write(folder, "config", config)
+    _write(folder, "backbone_config", backbone)
+    for file, step, kind, vector, shape in (
+        ("policy_preprocessor", "normalizer_processor", "STATE", "observation.state", state),
+        ("policy_postprocessor", "unnormalizer_processor", "ACTION", "action", action),
+    ):
+        settings = {"norm_map": {kind: "MEAN_STD"}}
+        state_file = f"{file}.safetensors"
+        entry = {"registry_name": step, "config": settings, "state_file": state_file}
+        _write(folder, file, {"steps": [entry]})
+        scale = {f"{vector}.mean": torch.zeros(shape), f"{vector}.std": torch.ones(shape)}
+        save_file(scale, folder / state_file)
+    embodiment = replace(EMBODIMENT, views=("scene",), template="", statistics_key="")
+    write_embodiment(embodiment, folder)
+    write_tokenizer(folder)
+    model = smolvla.build(smolvla.read_config(folder, Deployment(views=1, max_text_tokens=8)))
+    shapes = ((name, tuple(weight.shape)) for name, weight in model.state_dict().items())
+    write_shards(folder, shapes, SHARD_BYTES, np.random.default_rng(0))
+
+
+WIDE: dict[str, Callable[[Path], object]] = {
+    "openvla_oft": write_wide_oft,
+    "pi0": partial(write_wide_pi, pi0),
+    "pi05": partial(write_wide_pi, pi05),
+    "smolvla": write_wide_smolvla,
+    "llava": partial(
+        write_random_llava, text=TEXT, tower={**TOWER, "num_hidden_layers": 3}, shard_bytes=SHARD_BYTES
+    ),
+}
+
+
+def _write(folder: Path, name: str, content: object) -> None:
+    (folder / f"{name}.json").write_text(json.dumps(content))
