@@ -15,20 +15,9 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import declared_operators  # noqa: F401
 import numpy as np
 import torch
-from torch import Tensor, nn
-
-try:
-    import torchvision  # noqa: F401
-except (
-    RuntimeError
-):  # Its compiled half wants another build of torch; what is missing is declared, and never called.
-    for name in ("nms", "qnms"):
-        torch.library.define(
-            f"torchvision::{name}", "(Tensor boxes, Tensor scores, float threshold) -> Tensor"
-        )
-
 import transformers
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.policies.pi05 import modeling_pi05
@@ -39,6 +28,7 @@ from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
 from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
 from lerobot.processor import NormalizerProcessorStep, PolicyProcessorPipeline, UnnormalizerProcessorStep
 from lerobot.utils.constants import ACTION, OBS_LANGUAGE_ATTENTION_MASK, OBS_LANGUAGE_TOKENS, OBS_STATE
+from torch import Tensor, nn
 
 BATCH, TEXT, STATE_DIM, ACTION_DIM = 3, 9, 5, 4
 LENGTHS = (9, 4, 1)
@@ -335,11 +325,10 @@ WRITERS = {"smolvla": write_smolvla, "pi05": write_pi05}
 
 def main() -> None:
     """Write what the command line asks for."""
-    from write_control import (
-        CONTROL_WRITERS,  # not above: it imports lerobot, which the top of this file makes possible
-    )
+    from write_control import CONTROL_WRITERS  # not above: both take from this file
+    from write_prismatic import write_prismatic
 
-    writers = {**WRITERS, **CONTROL_WRITERS}
+    writers = {**WRITERS, **CONTROL_WRITERS, "prismatic": write_prismatic}
     if len(sys.argv) != 3 or sys.argv[1] not in writers:
         sys.exit(f"usage: write_reference.py {'|'.join(writers)} FOLDER")
     torch.set_num_threads(1)

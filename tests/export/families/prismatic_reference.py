@@ -1,14 +1,16 @@
 """OpenVLA and OpenVLA-OFT have no class on PyPI: a reference composed of public ones, and the files as published.
 
 The towers are transformers' ``Dinov2WithRegistersModel`` and ``SiglipVisionModel``, the latter with exact GELU, as timm
-has it: timm itself wants torchvision, whose PyPI build does not go with a CPU build of torch. Their weights are written
-under timm's names, as the published checkpoints store them; the language model is ``LlamaForCausalLM``.
+has it. Their weights are written under timm's names, as the published checkpoints store them; the language model is
+``LlamaForCausalLM``. In ``tests/lerobot/write_prismatic.py`` timm's own towers take their place: timm wants torchvision,
+whose PyPI build does not go with a CPU build of torch.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -59,18 +61,66 @@ _SIGLIP_NAMES = (
 )
 
 
+class TransformersTower(nn.Module):
+    """A tower of transformers under timm's name for it.
+
+    Args:
+        name: timm's.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.has_prefix = name == DINOV2
+        self.model = _dinov2() if self.has_prefix else _siglip()
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        """What the block before the last makes of the patches, without CLS and registers."""
+        found: list[Tensor] = []
+        inner: Any = getattr(self.model, "vision_model", self.model)
+        blocks = inner.encoder.layer if self.has_prefix else inner.encoder.layers
+        keep = lambda _, __, out: found.append(out[0] if isinstance(out, tuple) else out)  # noqa: E731
+        hook = blocks[-2].register_forward_hook(keep)
+        self.model(pixels)
+        hook.remove()
+        return found[0][:, 5:] if self.has_prefix else found[0]
+
+    def published(self) -> dict[str, Tensor]:
+        """Every weight under timm's name."""
+        stored: dict[str, Tensor] = {}
+        for key, weight in self.model.state_dict().items():
+            timms = key
+            for pattern, replacement in _DINOV2_NAMES if self.has_prefix else _SIGLIP_NAMES:
+                timms = re.sub(pattern, replacement, timms)
+            stored[timms] = weight
+        stored.pop("embeddings.mask_token", None)
+        if self.has_prefix:  # timm adds the class token's position to the token, and stores none for it
+            positions = stored.pop("embeddings.position_embeddings")
+            stored["cls_token"] = stored["cls_token"] + positions[:, :1]
+            stored["pos_embed"] = positions[:, 1:]
+        else:
+            stored["pos_embed"] = stored.pop("embeddings.position_embedding.weight")[None]
+        parts = sorted(key for key in stored if ".attn.0." in key)
+        for first in parts:
+            whole = [stored.pop(first.replace(".attn.0.", f".attn.{part}.")) for part in range(3)]
+            stored[first.replace(".attn.0.", ".attn.qkv.")] = torch.cat(whole)
+        return stored
+
+
 class Reference(nn.Module):
     """Towers, projector and language model, tiny and random.
 
     Args:
         fused: Both towers; else SigLIP alone.
+        seed: Of the weights.
+        tower: Makes a tower by timm's name; called with pixels it gives patches; it tells its ``published`` weights.
     """
 
-    def __init__(self, *, fused: bool = True, seed: int = 0) -> None:
+    def __init__(
+        self, *, fused: bool = True, seed: int = 0, tower: Callable[[str], nn.Module] = TransformersTower
+    ) -> None:
         super().__init__()
         self.names = (DINOV2, SIGLIP) if fused else (SIGLIP,)
-        self.dinov2 = _dinov2() if fused else None
-        self.siglip = _siglip()
+        self.towers = nn.ModuleList(map(tower, self.names))
         channels = sum(int(OVERRIDES[name]["width"]) for name in self.names)
         widths = (channels, 4 * channels, WIDTH, WIDTH) if fused else (channels, WIDTH, WIDTH)
         self.projector = nn.ModuleList(map(nn.Linear, widths, widths[1:]))
@@ -83,10 +133,9 @@ class Reference(nn.Module):
     def visual(self, images: Any) -> Tensor:
         """uint8 ``(views, side, side, 3)`` to projected patches ``(1, views * patches, width)``."""
         features = []
-        for name in self.names:
+        for name, tower in zip(self.names, self.towers, strict=True):
             mean, std = APPLIED[name]
-            pixels = normalised(images, {"image_mean": mean, "image_std": std})
-            features.append(self._patches(name, pixels))
+            features.append(tower(normalised(images, {"image_mean": mean, "image_std": std})))
         x = torch.cat(features, dim=-1)
         for number, layer in enumerate(self.projector):
             x = layer(functional.gelu(x) if number else x)
@@ -102,43 +151,10 @@ class Reference(nn.Module):
         for number, layer in enumerate(self.projector, start=1):
             stored |= {f"projector.fc{number}.{name}": weight for name, weight in layer.state_dict().items()}
         places = ("featurizer", "fused_featurizer")
-        for place, name in zip(places, self.names, strict=False):
-            tower = self._timm_weights(name)
-            stored |= {f"vision_backbone.{place}.{key}": weight for key, weight in tower.items()}
+        for place, tower in zip(places, self.towers, strict=False):
+            published: dict[str, Tensor] = tower.published()  # type: ignore[operator]
+            stored |= {f"vision_backbone.{place}.{key}": weight for key, weight in published.items()}
         return {name: weight.detach().clone().contiguous() for name, weight in stored.items()}
-
-    def _patches(self, name: str, pixels: Tensor) -> Tensor:
-        """What the block before the last gives, without CLS and registers."""
-        found: list[Tensor] = []
-        tower: Any = self.dinov2 if name == DINOV2 else self.siglip
-        inner = getattr(tower, "vision_model", tower)
-        blocks = inner.encoder.layer if name == DINOV2 else inner.encoder.layers
-        keep = lambda _, __, out: found.append(out[0] if isinstance(out, tuple) else out)  # noqa: E731
-        hook = blocks[-2].register_forward_hook(keep)
-        tower(pixels)
-        hook.remove()
-        return found[0][:, 5:] if name == DINOV2 else found[0]
-
-    def _timm_weights(self, name: str) -> dict[str, Tensor]:
-        tower: Any = self.dinov2 if name == DINOV2 else self.siglip
-        stored: dict[str, Tensor] = {}
-        for key, weight in tower.state_dict().items():
-            timms = key
-            for pattern, replacement in _DINOV2_NAMES if name == DINOV2 else _SIGLIP_NAMES:
-                timms = re.sub(pattern, replacement, timms)
-            stored[timms] = weight
-        stored.pop("embeddings.mask_token", None)
-        if name == DINOV2:  # timm adds the class token's position to the token, and stores none for it
-            positions = stored.pop("embeddings.position_embeddings")
-            stored["cls_token"] = stored["cls_token"] + positions[:, :1]
-            stored["pos_embed"] = positions[:, 1:]
-        else:
-            stored["pos_embed"] = stored.pop("embeddings.position_embedding.weight")[None]
-        parts = sorted(key for key in stored if ".attn.0." in key)
-        for first in parts:
-            whole = [stored.pop(first.replace(".attn.0.", f".attn.{part}.")) for part in range(3)]
-            stored[first.replace(".attn.0.", ".attn.qkv.")] = torch.cat(whole)
-        return stored
 
 
 def config_json(model: Reference, **changes: Any) -> dict[str, Any]:

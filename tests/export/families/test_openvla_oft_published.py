@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
-from torch import Tensor, nn
-from torch.nn import functional
 
 from saccade.export.acting import openvla_oft
 from saccade.export.embodiment import Embodiment, write_embodiment
@@ -23,75 +19,14 @@ from saccade.export.families.openvla_oft_published import read_published
 from saccade.proto.errors import CheckpointError, StatisticsError
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec
 from saccade.proto.statistics import Statistics
-from tests.export.families.prismatic_reference import PATCHES, SIDE, WIDTH, Reference, statistics, write
-from tests.export.families.published import pictures, randomise
+from tests.export.families.oft_reference import ReferenceOft, save_head, write_published
+from tests.export.families.prismatic_reference import SIDE, statistics
+from tests.export.families.published import pictures
 from tests.export.loading.payload import Payload
 
 VIEWS, KEY = ("scene", "wrist"), "libero"
 LIBERO, ALOHA = (7, 8, 8), (14, 14, 25)
 """Dims of action and proprioception, and the chunk."""
-
-
-class ReferenceHead(nn.Module):
-    """The published head, as its module tree has it."""
-
-    def __init__(self, action_dim: int, blocks: int) -> None:
-        super().__init__()
-        self.model = nn.ModuleDict({
-            "layer_norm1": nn.LayerNorm(WIDTH * action_dim),
-            "fc1": nn.Linear(WIDTH * action_dim, WIDTH),
-            "mlp_resnet_blocks": nn.ModuleList(
-                nn.ModuleDict({"ffn": nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, WIDTH), nn.ReLU())})
-                for _ in range(blocks)
-            ),
-            "layer_norm2": nn.LayerNorm(WIDTH),
-            "fc2": nn.Linear(WIDTH, action_dim),
-        })  # fmt: skip
-
-    def forward(self, states: Tensor, chunk: int) -> Tensor:
-        x = states.reshape(1, chunk, -1)
-        x = functional.relu(self.model["fc1"](self.model["layer_norm1"](x)))
-        for block in self.model["mlp_resnet_blocks"]:  # type: ignore[attr-defined]
-            x = block["ffn"](x) + x
-        return self.model["fc2"](self.model["layer_norm2"](x))
-
-
-class ReferenceOft(Reference):
-    """The reference with head and proprioception; every token sees every token."""
-
-    def __init__(self, action_dim: int, proprio_dim: int, blocks: int = 2) -> None:
-        super().__init__(seed=5)
-        self.action_dim = action_dim
-        self.head = ReferenceHead(action_dim, blocks)
-        self.proprio = nn.ModuleDict({"fc1": nn.Linear(proprio_dim, WIDTH), "fc2": nn.Linear(WIDTH, WIDTH)})
-        randomise(self.head, 1)
-        randomise(self.proprio, 2)
-        self.eval()
-
-    def actions(self, images: Any, proprio: Tensor, prompt: list[int], chunk: int) -> Tensor:
-        """Normalised actions ``(1, chunk, action_dim)``: read from the last prompt token on."""
-        answer = chunk * self.action_dim
-        state = self.proprio["fc2"](functional.gelu(self.proprio["fc1"](proprio)))[:, None]
-        parts = [
-            self.embedded([1]),
-            self.visual(images),
-            state,
-            self.embedded(prompt),
-            torch.zeros(1, answer, WIDTH),
-            self.embedded([2]),
-        ]
-        embedded = torch.cat(parts, dim=1)
-        tokens = embedded.shape[1]
-        everything = torch.zeros(1, 1, tokens, tokens)
-        hidden = self.llama.model(inputs_embeds=embedded, attention_mask=everything).last_hidden_state
-        first = 1 + len(images) * PATCHES + 1 + len(prompt) - 1
-        return self.head(hidden[:, first : first + answer], chunk)
-
-
-def save_head(folder: Path, name: str, weights: Mapping[str, Tensor], *, step: str = "50000") -> Path:
-    path = folder / f"{name}--{step}_checkpoint.pt"
-    torch.save({f"module.{key}": weight for key, weight in weights.items()}, path)
-    return path
 
 
 def write_tokenizer(folder: Path) -> None:
@@ -123,10 +58,12 @@ def embodiment(action_dim: int, proprio_dim: int, chunk: int) -> Embodiment:
 
 def write_oft(theirs: ReferenceOft, folder: Path, dims: tuple[int, int, int]) -> Path:
     """Write the published folder, and what we ask for beside it."""
-    write(theirs, folder, {"pretraining": statistics(7, 7, seed=9)})
-    save_head(folder, "action_head", theirs.head.state_dict())
-    save_head(folder, "proprio_projector", theirs.proprio.state_dict())
-    (folder / "dataset_statistics.json").write_text(json.dumps({KEY: statistics(*dims[:2])}))
+    write_published(theirs, folder, {KEY: statistics(*dims[:2])})
+    return describe(folder, dims)
+
+
+def describe(folder: Path, dims: tuple[int, int, int]) -> Path:
+    """Write what we ask for beside a published folder."""
     write_tokenizer(folder)
     write_embodiment(embodiment(*dims), folder)
     return folder
@@ -219,7 +156,7 @@ def test_dims_that_disagree_are_named(folder: Path) -> None:
 
 def test_heads_are_of_one_step_and_several_need_a_choice(folder: Path) -> None:
     other = ReferenceOft(7, 8)
-    nn.init.zeros_(other.head.model["fc2"].bias)
+    torch.nn.init.zeros_(other.head.model["fc2"].bias)
     save_head(folder, "action_head", other.head.state_dict(), step="latest")
     with pytest.raises(CheckpointError, match="found steps 50000, latest; choose one"):
         openvla_oft.load(folder)
