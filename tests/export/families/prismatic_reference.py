@@ -2,8 +2,8 @@
 
 The towers are transformers' ``Dinov2WithRegistersModel`` and ``SiglipVisionModel``, the latter with exact GELU, as timm
 has it. Their weights are written under timm's names, as the published checkpoints store them; the language model is
-``LlamaForCausalLM``. In ``tests/lerobot/write_prismatic.py`` timm's own towers take their place; timm wants torchvision,
-whose PyPI build does not go with a CPU build of torch.
+``LlamaForCausalLM``. In ``tests/lerobot/write_prismatic.py`` timm's own towers take their place; timm wants
+torchvision, whose PyPI build does not go with a CPU build of torch.
 """
 
 from __future__ import annotations
