@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 import torch
@@ -54,6 +54,8 @@ def read_recording(path: Path, checkpoint: Checkpoint[ActingFamily]) -> Recordin
         ExportError: Not such a file, or it does not fit the checkpoint.
     """
     try:
+        if path.is_file() and not is_zipfile(path):
+            raise BadZipFile("another kind of file")
         with np.load(path, allow_pickle=False) as stored:
             missing = [field for field in FIELDS if field not in stored]
             if missing:

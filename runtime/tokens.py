@@ -80,7 +80,9 @@ class InstructionTokens:
             InstructionError: Empty, or more tokens than the graphs have room for.
         """
         if not instruction.strip():
-            raise InstructionError("expected an instruction such as 'push the red cube', found an empty one.")
+            raise InstructionError(
+                "expected an instruction such as 'push the red cube', or a question, found nothing."
+            )
         text = self._spec.prompt(instruction, state)
         if state:
             return self._encode(text)
@@ -97,7 +99,7 @@ class InstructionTokens:
         room = self._spec.max_tokens
         if not 1 <= len(ids) <= room:
             raise InstructionError(
-                f"expected an instruction of 1 to {room} tokens, found {len(ids)}: shorten it."
+                f"expected a prompt of 1 to {room} tokens, its template included, found {len(ids)}: say it in fewer words."
             )
         token_ids = np.full((1, room), self._spec.pad_id, np.int64)
         token_ids[0, : len(ids)] = ids

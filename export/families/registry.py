@@ -13,7 +13,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
-from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.loading.json_fields import read_object
 from saccade.export.loading.prismatic import MODEL_TYPE as PRISMATIC
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.torch_heads import head_steps
@@ -46,10 +46,11 @@ def generating_family(folder: Path) -> ModuleType:
     Raises:
         CheckpointError: There is no config.json, or it names no such family.
     """
-    kind = JsonFields(read_object(folder, "config.json"), "config.json").take("model_type", str)
-    if kind not in GENERATING:
+    kind = stated_kind(folder)
+    if kind is None or kind not in GENERATING:
         raise CheckpointError(
-            f"config.json: model_type: expected a family that answers ({', '.join(GENERATING)}), found {kind!r}."
+            f"config.json: model_type: expected a family that answers ({', '.join(GENERATING)}), found {kind!r}"
+            + ("; `saccade export` takes it." if kind in ACTING else ".")
         )
     return import_module(GENERATING[kind])
 
@@ -60,16 +61,16 @@ def acting_family(folder: Path) -> ModuleType:
     Raises:
         CheckpointError: There is no config.json, or it names no family that acts.
     """
-    kind = acting_kind(folder)
+    kind = stated_kind(folder)
     if kind is None or kind not in ACTING:
         raise CheckpointError(
-            f"config.json: model_type: expected a family that acts ({', '.join(ACTING)}), found {kind!r}; no other "
-            "family can be exported to act."
+            f"config.json: model_type: expected a family that acts ({', '.join(ACTING)}), found {kind!r}"
+            + ("; `saccade export-answering` takes it." if kind in GENERATING else ".")
         )
     return import_module(ACTING[kind])
 
 
-def acting_kind(folder: Path) -> str | None:
+def stated_kind(folder: Path) -> str | None:
     """Return what a checkpoint says it is, in the words of :data:`ACTING` where it is known.
 
     transformers writes ``model_type``, lerobot ``type``, openpi's conversion neither: weights tell π0 and π0.5 apart.

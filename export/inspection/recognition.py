@@ -18,7 +18,7 @@ from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.export.families.openvla_oft_config import FAMILY as OFT
 from saccade.export.families.openvla_oft_config import config_from_json
 from saccade.export.families.openvla_oft_published import read_published
-from saccade.export.families.registry import GENERATING, acting_kind
+from saccade.export.families.registry import GENERATING, stated_kind
 from saccade.export.inspection.vision_parts import Family
 from saccade.export.loading.json_fields import read_object
 from saccade.export.loading.key_rules import KeyRules
@@ -92,7 +92,7 @@ def recognise(folder: Path) -> str:
     Raises:
         CheckpointError: There is no ``config.json``, or it names no family that is known here.
     """
-    kind = acting_kind(folder)
+    kind = stated_kind(folder)
     if kind == OFT or kind in _MODULES:
         return str(kind)
     raise CheckpointError(

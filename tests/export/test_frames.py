@@ -53,7 +53,9 @@ def test_wrong_frames_are_named(
 def test_a_file_that_is_no_recording(checkpoint: Checkpoint, tmp_path: Path) -> None:
     (tmp_path / "frames.npz").write_text("not a zip")
     for name in ("frames.npz", "absent.npz"):
-        with pytest.raises(ExportError, match="expected recorded frames"):
+        with pytest.raises(
+            ExportError, match=r"expected recorded frames .* found: (another kind|.*No such file)"
+        ):
             read_recording(tmp_path / name, checkpoint)
 
 

@@ -103,9 +103,7 @@ def test_observing_before_reset_is_refused(session: Session) -> None:
 
 @pytest.mark.parametrize("instruction", ["", "  \n"])
 def test_an_empty_instruction_is_refused(session: Session, instruction: str) -> None:
-    with pytest.raises(
-        errors.InstructionError, match=r"expected an instruction such as .* found an empty one"
-    ):
+    with pytest.raises(errors.InstructionError, match=r"expected an instruction such as .* found nothing"):
         session.reset(instruction)
 
 
