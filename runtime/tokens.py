@@ -99,7 +99,8 @@ class InstructionTokens:
         room = self._spec.max_tokens
         if not 1 <= len(ids) <= room:
             raise InstructionError(
-                f"expected a prompt of 1 to {room} tokens, its template included, found {len(ids)}: say it in fewer words."
+                f"expected a prompt of 1 to {room} tokens, its template included, found {len(ids)}: "
+                "say it in fewer words."
             )
         token_ids = np.full((1, room), self._spec.pad_id, np.int64)
         token_ids[0, : len(ids)] = ids

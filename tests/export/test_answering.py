@@ -191,7 +191,7 @@ def test_what_cannot_be_answered_is_refused_before_anything_runs(answerer: Answe
     image = {"image0": pictures(1, 20, 20)[0]}
     with pytest.raises(InstructionError, match="found an empty one"):
         answerer.answer(" ", image)
-    with pytest.raises(InstructionError, match="1 to 12 tokens, found 41"):
+    with pytest.raises(InstructionError, match="1 to 12 tokens, its template included, found 41"):
         answerer.answer("w1 " * 40, image)
     with pytest.raises(ImageError, match="expected the pictures image0, found scene"):
         answerer.answer("w1", {"scene": image["image0"]})

@@ -108,7 +108,9 @@ def test_an_empty_instruction_is_refused(session: Session, instruction: str) -> 
 
 
 def test_a_long_instruction_is_refused(session: Session) -> None:
-    with pytest.raises(errors.InstructionError, match="1 to 6 tokens, found 7: shorten it"):
+    with pytest.raises(
+        errors.InstructionError, match="1 to 6 tokens, its template included, found 7: say it"
+    ):
         session.reset("push " * 7)
 
 

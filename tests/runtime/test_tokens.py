@@ -40,7 +40,7 @@ def test_braces_in_an_instruction_are_text(tiny: Path) -> None:
 
 def test_the_template_counts_too(tiny: Path) -> None:
     tokens = InstructionTokens(tiny / "tokenizer.json", SPEC, SEQUENCE)
-    with pytest.raises(InstructionError, match="1 to 4 tokens, found 5"):
+    with pytest.raises(InstructionError, match="1 to 4 tokens, its template included, found 5"):
         tokens.encode("push the red cube")
 
 
