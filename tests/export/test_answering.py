@@ -189,7 +189,7 @@ def test_sampling_is_seeded_and_bounded(answerer: Answerer) -> None:
 
 def test_what_cannot_be_answered_is_refused_before_anything_runs(answerer: Answerer) -> None:
     image = {"image0": pictures(1, 20, 20)[0]}
-    with pytest.raises(InstructionError, match="found an empty one"):
+    with pytest.raises(InstructionError, match="or a question, found nothing"):
         answerer.answer(" ", image)
     with pytest.raises(InstructionError, match="1 to 12 tokens, its template included, found 41"):
         answerer.answer("w1 " * 40, image)

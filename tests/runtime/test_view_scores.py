@@ -146,7 +146,7 @@ def test_scores_for_a_policy_that_reads_none_are_refused(tiny: Path) -> None:
 def test_an_instruction_that_the_scorer_cannot_read_is_refused_at_reset(client: Client) -> None:
     long = "push the red cube"  # and three words of the scorer's template
     with client.open() as session:
-        with pytest.raises(errors.InstructionError, match="1 to 6 tokens, found 7: shorten it"):
+        with pytest.raises(errors.InstructionError, match="1 to 6 tokens, its template included, found 7"):
             session.reset(long)
         session.reset(long, view_scores={"scene": 0, "wrist": 1})
         assert session.act(tiny_observation()).sequence == 1
