@@ -171,7 +171,7 @@ def _deployment(
     if size is None and not (family in _ONE_TILE_EACH and (views > 1 or request.frames)):
         size = usual.image_size
     if request.image_size is None and size is not None:
-        assumed.append(f"pictures of {size[0]} x {size[1]} (--image-size)")
+        assumed.append(f"pictures of {size[1]}x{size[0]} (--image-size)")
     data_set = request.data_set
     if data_set is None and family == "openvla":
         data_set = _first_data_set(folder)
