@@ -73,7 +73,7 @@ def test_decoder_formulas_are_exact(config: DecoderConfig) -> None:
     decoder, tokens = Decoder(config), 11
     mask, positions = torch.ones(1, tokens, dtype=torch.bool), torch.arange(tokens).unsqueeze(0)
     found = counted(decoder, torch.randn(1, tokens, config.width), mask, positions)
-    assert config.layers * decoder_layer_macs(config, LayerTokens.all_of(tokens)) == found
+    assert config.layers * decoder_layer_macs(config, LayerTokens(tokens, tokens, tokens)) == found
     parameters = sum(parameter.numel() for parameter in decoder.layers[0].parameters())
     assert decoder_layer_weights(config) == parameters
 
