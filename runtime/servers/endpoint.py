@@ -21,7 +21,6 @@ from saccade.proto.errors import (
     DeadlineError,
     DrainingError,
     InternalError,
-    QuestionError,
     SaccadeError,
     SupersededError,
 )
@@ -35,6 +34,7 @@ from saccade.runtime.counters import Counters
 from saccade.runtime.frame_slot import FrameSlot
 from saccade.runtime.observation import Observation
 from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.question import nobody_answers
 from saccade.runtime.servers.answers import AnswerEndpoint, WhenGone
 from saccade.runtime.servers.lease import Lease, Owner
 from saccade.runtime.servers.stop_latch import StopLatch
@@ -276,10 +276,7 @@ class Endpoint:
         """
         self._check_ready()
         if self._answers is None:
-            raise QuestionError(
-                "expected a daemon that answers questions, found one that only controls a robot: start it with "
-                "`saccade serve ... --answerer BUNDLE`."
-            )
+            raise nobody_answers()
         return self._answers.generate(request, when_gone)
 
     def close(self, request: wire.CloseRequest) -> wire.CloseReply:
