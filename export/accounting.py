@@ -29,52 +29,36 @@ from saccade.export.cost_formulas import (
     products,
     tower_macs,
 )
+from saccade.export.cut_plan import CutPlan
+from saccade.export.families.base import PerceivingFamily
 from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.export.families.sequence import ACTION
 from saccade.export.graph.acting import ActingStep
 from saccade.export.graph.autoregressive import AutoregressiveStep
-from saccade.export.graph.layer_signals import reads_only_action
 from saccade.export.graph.placement import SelectingStep
 from saccade.export.graph.selecting import initial_state
-from saccade.export.graph.signal_store import SignalStore
 from saccade.export.graph.unread_weights import unread_weights
-from saccade.export.models.decoder import DecoderConfig
 from saccade.export.models.vision_transformer import VisionConfig
-from saccade.policies.base import Behind, Place
-from saccade.policies.blocks.budgets import layer_mean
+from saccade.policies.base import Place
 from saccade.proto.errors import ReceiptError
 from saccade.proto.manifest_rules import FULL_PROFILE
 
 
-def layer_configs(step: ActingStep) -> tuple[DecoderConfig, ...]:
-    """Return the configuration of each decoder layer, without the heads that the policy removed from it."""
-    config = step.acting[0].decoder.config
-    removed = {} if step.counts is None else step.policy.removed_heads
-    group = config.heads // config.kv_heads
-    kept = [config.heads - len(set(removed.get(layer, ()))) for layer in range(config.layers)]
-    return tuple(replace(config, heads=heads, kv_heads=heads // group) for heads in kept)
+def cut_plan(step: ActingStep) -> CutPlan:
+    """Return where a control step drops visual tokens."""
+    return CutPlan.of(step.policy, step.counts, step.acting[0].decoder.config.layers)
 
 
-def visual_by_layer(step: ActingStep) -> tuple[int, ...]:
-    """Return how many visual tokens each decoder layer computes."""
-    return tuple(
-        alive_at(step, (Place.DECODER, layer)) for layer in range(step.acting[0].decoder.config.layers)
-    )
+def layer_tokens(step: ActingStep, last_rows: int | None = None) -> tuple[LayerTokens, ...]:
+    """Return the tokens of each decoder layer.
 
-
-def layer_tokens(step: ActingStep) -> tuple[LayerTokens, ...]:
-    """Return the tokens of each decoder layer."""
-    layout, cuts = step.acting[0].layout, () if step.counts is None else step.policy.cuts
-    remembered = any(cut.behind is Behind.LAST_STEP for cut in cuts)
-    tokens = []
-    for visual in visual_by_layer(step):
-        alive = layout.tokens - layout.visual + visual
-        tokens.append(LayerTokens(alive, alive, layout.tokens if remembered else alive))
-    signals = (request for cut in cuts for request in cut.signals)
-    stores = (SignalStore(signals), SignalStore(step.policy.update_signals))
-    if reads_only_action(stores, len(tokens) - 1):
-        tokens[-1] = tokens[-1]._replace(rows=layout.segments.get(ACTION, 1))
-    return tuple(tokens)
+    Args:
+        step: The module.
+        last_rows: Rows of the last layer that are read; None = those of actions, or the last.
+    """
+    family = step.acting[0]
+    rows = family.layout.segments.get(ACTION, 1) if last_rows is None else last_rows
+    return cut_plan(step).layer_tokens(family.layout, family.decoder.config.layers, rows)
 
 
 def account_step(step: SelectingStep) -> StepAccount:
@@ -108,7 +92,7 @@ def account_autoregressive(step: AutoregressiveStep) -> StepAccount:
     """
     decoder, head, passes = step.family.decoder, step.family.lm_head, step.action_dim
     value_bytes = decoder.embed_tokens.weight.element_size()
-    configs, tokens = layer_configs(step), layer_tokens(step)
+    configs, tokens = cut_plan(step).layer_configs(decoder.config), layer_tokens(step)
     layers = list(zip(configs, tokens, strict=True))
     further = [
         decoder_layer_macs(config, LayerTokens(1, 1, at.keys + number))
@@ -149,16 +133,18 @@ def compose_account(
     """
     family = step.acting[0]
     value_bytes = family.decoder.embed_tokens.weight.element_size()
-    configs, grid = layer_configs(step), family.grid
+    plan, grid = cut_plan(step), family.grid
+    configs = plan.layer_configs(family.decoder.config)
     vision = sum(
         tower_macs(
             tower.config,
             grid.views,
-            _patches_by_block(step, tower.config),
+            patches_by_block(family, tower.config, plan, grid.views),
         )
         for tower in family.towers
     )
-    mean = _mean_visual_tokens(step)
+    visual = plan.visual_by_layer(grid.tokens, family.decoder.config.layers)
+    mean = sum(visual) / len(visual)
     weights = {
         "vision_tower": sum(map(parameters, family.towers)),
         "projector": parameters(family.projector) + own_weights,
@@ -167,13 +153,13 @@ def compose_account(
     }
     macs = {
         "vision_tower": vision,
-        "projector": own_macs + products(family.projector) * alive_at(step, (Place.PROJECTOR, 0)),
+        "projector": own_macs + products(family.projector) * plan.alive(grid.tokens, Place.PROJECTOR),
         "decoder": sum(map(decoder_layer_macs, configs, tokens)),
     }
     stages = {name: StageAccount(macs[name], value_bytes * weights[name]) for name in macs}
     return StepAccount(
         stages={**stages, **heads},
-        visual_by_layer=visual_by_layer(step),
+        visual_by_layer=visual,
         mean_visual_tokens=mean,
         mean_keep_ratio=mean / grid.tokens,
         kv_bytes=sum(
@@ -182,12 +168,13 @@ def compose_account(
     )
 
 
-def _patches_by_block(step: ActingStep, tower: VisionConfig) -> list[int]:
-    """Patches of one view that each block sees; where they are pooled afterwards, no policy drops any there."""
-    family = step.acting[0]
+def patches_by_block(
+    family: PerceivingFamily, tower: VisionConfig, plan: CutPlan, pictures: int
+) -> list[int]:
+    """Patches of one picture that each block sees; where they are pooled afterwards, no policy drops any there."""
     if not family.keeps_patches:
         return [tower.tokens] * tower.blocks
-    return [alive_at(step, (Place.TOWER, block)) // family.grid.views for block in range(tower.blocks)]
+    return [plan.alive(family.grid.tokens, Place.TOWER, block) // pictures for block in range(tower.blocks)]
 
 
 def count_macs(step: ActingStep, frame: Sequence[Tensor]) -> int:
@@ -247,23 +234,3 @@ def _account_profile(
         "stages": {name: asdict(stage) for name, stage in stages.items()},
         "macs": counted,
     }
-
-
-def alive_at(step: ActingStep, place: tuple[Place, int]) -> int:
-    """Visual tokens of the whole observation that are alive there, behind the cuts that lie in front of it."""
-    alive = step.acting[0].grid.tokens
-    if step.counts is None:
-        return alive
-    order = list(Place).index(place[0]), place[1]
-    for cut, count in zip(step.policy.cuts, step.counts, strict=True):
-        if cut.order <= order:
-            alive = count
-    return alive
-
-
-def _mean_visual_tokens(step: ActingStep) -> float:
-    cuts = () if step.counts is None else step.policy.cuts
-    layers = [cut.index if cut.place is Place.DECODER else 0 for cut in cuts]
-    return layer_mean(
-        step.acting[0].grid.tokens, layers, step.counts or (), step.acting[0].decoder.config.layers
-    )

@@ -13,9 +13,9 @@ import torch
 
 from saccade.export.accounting import count_module
 from saccade.export.answering_plan import AnsweringPlan, PromptGraph
+from saccade.export.cut_plan import CutPlan
 from saccade.export.families.prompts import Prompted
 from saccade.export.graph.selecting import initial_state
-from saccade.export.inspection.cut_plan import CutPlan
 from saccade.export.inspection.parts import model_parts
 from saccade.export.inspection.vision_parts import folded_macs
 from saccade.policies.kv.base import QuerySelectionPolicy

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
 
 import click
@@ -12,7 +11,8 @@ from saccade.export.answering import AnsweringRequest, export_answering
 from saccade.export.cli import keep_ratio_list, policy_options
 from saccade.export.loading.license import UNKNOWN
 from saccade.export.progress import shown
-from saccade.proto.errors import SaccadeError
+from saccade.proto.errors import InputError, SaccadeError
+from saccade.proto.picture_fit import parse_picture_size
 
 _EXAMPLE = """\b
 Example:
@@ -27,16 +27,11 @@ Example:
 def _image_size(
     context: click.Context, parameter: click.Parameter, text: str | None
 ) -> tuple[int, int] | None:
-    """Parse width and height, as cameras name them, to height and width."""
     del context
-    if text is None:
-        return None
-    found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text)
-    if found is None:
-        raise click.BadParameter(
-            f"expected width and height in pixels, such as 640x480, found {text!r}", param=parameter
-        )
-    return int(found[2]), int(found[1])
+    try:
+        return None if text is None else parse_picture_size(text)
+    except InputError as error:
+        raise click.BadParameter(error.message, param=parameter) from error
 
 
 @click.command(name="export-answering", epilog=_EXAMPLE)

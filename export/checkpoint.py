@@ -108,9 +108,16 @@ def check_tokenizer(path: Path, vocab_size: int) -> Path:
 
 
 def check_embodiment(
-    embodiment: Embodiment, *, views: int, proprio_dim: int, chunk: int, action_dim: int
+    embodiment: Embodiment, *, proprio_dim: int, chunk: int, action_dim: int, views: int | None = None
 ) -> None:
     """Check what the embodiment says against the dimensions of the model.
+
+    Args:
+        embodiment: What it says.
+        proprio_dim: Numbers of proprioception.
+        chunk: Actions of one chunk.
+        action_dim: Numbers of an action.
+        views: Cameras; None = the checkpoint takes any number.
 
     Raises:
         CheckpointError: They disagree.
@@ -122,7 +129,7 @@ def check_embodiment(
         ("action.chunk", embodiment.action.chunk, chunk),
         ("limits", len(embodiment.limits.low), action_dim),
     ):
-        if found != expected:
+        if expected is not None and found != expected:
             raise CheckpointError(
                 f"embodiment.json: {what}: expected {expected} as in config.json, found {found}."
             )

@@ -32,11 +32,6 @@ class LayerTokens(NamedTuple):
     computed: int
     keys: int
 
-    @classmethod
-    def all_of(cls, tokens: int) -> LayerTokens:
-        """Every token asks and is asked."""
-        return cls(tokens, tokens, tokens)
-
 
 @dataclass(frozen=True)
 class StageAccount:

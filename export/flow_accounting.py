@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from saccade.export.accounting import compose_account, visual_by_layer
-from saccade.export.cost_formulas import LayerTokens, StageAccount, StepAccount, parameters, products
+from saccade.export.accounting import compose_account, layer_tokens
+from saccade.export.cost_formulas import StageAccount, StepAccount, parameters, products
 from saccade.export.families.flow_family import FlowFamily
 from saccade.export.graph.flow_step import FlowStep
-from saccade.export.graph.layer_signals import reads_only_action
-from saccade.export.graph.signal_store import SignalStore
 from saccade.export.models.cross_expert import CrossLayer
 
 
@@ -22,7 +20,7 @@ def account_flow_step(step: FlowStep) -> StepAccount:
         step: The model with the policy in it, after :meth:`FlowModel.fold`; only shapes are looked at.
     """
     family = step.family
-    tokens = prefix_tokens(step)
+    tokens = layer_tokens(step, last_rows=0)  # of the last, keys and values alone
     value_bytes = family.decoder.embed_tokens.weight.element_size()
     chunk, steps = family.flow.chunk, family.flow.steps
     suffix = len(family.suffix_order)
@@ -49,17 +47,6 @@ def account_flow_step(step: FlowStep) -> StepAccount:
         decoder.weight_bytes + value_bytes * sum(hoisted),
     )
     return replace(account, stages={**account.stages, "decoder": once})
-
-
-def prefix_tokens(step: FlowStep) -> tuple[LayerTokens, ...]:
-    """Return the tokens of each prefix layer; of the last, if nothing else is wanted, only keys and values."""
-    layout, cuts = step.family.layout, () if step.counts is None else step.policy.cuts
-    tokens = [LayerTokens.all_of(layout.tokens - layout.visual + visual) for visual in visual_by_layer(step)]
-    signals = (request for cut in cuts for request in cut.signals)
-    stores = (SignalStore(signals), SignalStore(step.policy.update_signals))
-    if reads_only_action(stores, len(tokens) - 1):
-        tokens[-1] = tokens[-1]._replace(rows=0)
-    return tuple(tokens)
 
 
 def _expert_layer_macs(family: FlowFamily, index: int, prefix: int, suffix: int) -> int:

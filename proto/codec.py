@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from saccade.proto.errors import MessageError, SaccadeError, TensorError, error_from_code
 from saccade.proto.v1 import control_pb2 as wire
 
-MAX_MESSAGE_BYTES = 64 << 20
+MAX_REPLY_BYTES = 64 << 20
+"""What a client accepts; a daemon accepts what its bundles need, see ``max_message_bytes``."""
 MAX_AXES = 8
 GRPC_ERROR_METADATA = "saccade-error-bin"
 """Trailing metadata that carries a serialised Error beside a gRPC status."""
@@ -56,7 +57,7 @@ def tensor_to_wire(array: NDArray[Any]) -> wire.Tensor:
 
 
 def tensor_from_wire(message: wire.Tensor) -> NDArray[Any]:
-    """View a message as an array; read-only, because the bytes belong to the message.
+    """Take an array out of a message; read-only. Protocol Buffers copies the bytes once, numpy does not.
 
     Raises:
         MessageError: Unknown dtype, too many axes, or a shape that does not fit the data.
@@ -82,10 +83,8 @@ def decode(kind: type[M], data: bytes) -> M:
     """Parse a serialised message.
 
     Raises:
-        MessageError: Too large, or not a message of that kind.
+        MessageError: Not a message of that kind.
     """
-    if len(data) > MAX_MESSAGE_BYTES:
-        raise MessageError(f"expected a message of at most {MAX_MESSAGE_BYTES} bytes, found {len(data)}.")
     try:
         message: M = kind.FromString(data)
     except DecodeError as error:

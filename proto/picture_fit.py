@@ -2,14 +2,35 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 
-from saccade.proto.errors import ManifestError
+from saccade.proto.errors import InputError, ManifestError
 from saccade.proto.tiling import Size, Tiling
 
 _RGB = 3
 _BYTE = 256
+
+
+def parse_picture_size(text: str) -> Size:
+    """Parse a size as cameras name it, width first.
+
+    Args:
+        text: ``WIDTHxHEIGHT``, pixels, four digits at most each.
+
+    Returns:
+        Height and width, pixels.
+
+    Raises:
+        InputError: It is none.
+    """
+    found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text)
+    if found is None:
+        raise InputError(
+            f"expected width and height of a picture in pixels, such as 640x480, found {text!r}."
+        )
+    return int(found[2]), int(found[1])
 
 
 class FitMethod(str, Enum):

@@ -25,7 +25,6 @@ from saccade.proto.codec import error_from_wire
 from saccade.proto.errors import (
     ImageError,
     LateChunkError,
-    QuestionError,
     SaccadeError,
     StaleObservationError,
     TensorError,
@@ -35,7 +34,7 @@ from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.versions import WIRE_VERSION, check_wire_version
 from saccade.runtime.clock import clock_id, monotonic_ns
 from saccade.runtime.observation import ActionChunk, Observation
-from saccade.runtime.question import Piece, Question
+from saccade.runtime.question import Piece, Question, nobody_answers
 from saccade.runtime.sampling import Sampling
 from saccade.runtime.wire_format import (
     chunk_from_wire,
@@ -182,10 +181,7 @@ class Client:
         """
         manifest = self.describe().answerer
         if manifest is None:
-            raise QuestionError(
-                "expected a daemon that answers questions, found one that only controls a robot: start it with "
-                "`saccade serve ... --answerer BUNDLE`."
-            )
+            raise nobody_answers()
         return RemoteAnswerer(self._transport, manifest, deadline_s)
 
     def stop(self, reason: str = "") -> None:

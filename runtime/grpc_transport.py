@@ -12,7 +12,7 @@ from saccade.proto.codec import (
     GRPC_ERROR_METADATA,
     GRPC_KEEPALIVE,
     GRPC_LARGE_FRAMES,
-    MAX_MESSAGE_BYTES,
+    MAX_REPLY_BYTES,
     decode,
     error_from_wire,
 )
@@ -31,8 +31,7 @@ class GrpcTransport:
         self._channel = grpc.insecure_channel(
             address,
             options=[
-                ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-                ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+                ("grpc.max_receive_message_length", MAX_REPLY_BYTES),
                 ("grpc.enable_http_proxy", 0),
                 *GRPC_LARGE_FRAMES,
                 *GRPC_KEEPALIVE,

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.proto.errors import QuestionError
 from saccade.proto.manifest import Manifest
 from saccade.runtime.sampling import Sampling
 
@@ -70,3 +71,11 @@ class Answers(Protocol):
     ) -> Iterator[Piece]:
         """Answer a question; whoever stops asking for pieces stops the answer."""
         ...
+
+
+def nobody_answers() -> QuestionError:
+    """Return what a daemon without an answerer, or its client, says to a question."""
+    return QuestionError(
+        "expected a daemon that answers questions, found one that only controls a robot: start it with "
+        "`saccade serve ... --answerer BUNDLE`."
+    )

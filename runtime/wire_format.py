@@ -30,7 +30,7 @@ def observation_to_wire(observation: Observation, *, token: str, profile: str) -
 
 
 def observation_from_wire(message: wire.Observation) -> Observation:
-    """Unpack an observation; the arrays are read-only views of the message's bytes.
+    """Unpack an observation; the arrays are read-only.
 
     Raises:
         ImageError: A view appears twice.
@@ -117,7 +117,7 @@ def question_to_wire(question: Question) -> wire.Question:
 
 
 def question_from_wire(message: wire.Question) -> Question:
-    """Unpack a question; the arrays are read-only views of the message's bytes.
+    """Unpack a question; the arrays are read-only.
 
     Raises:
         ImageError: A view appears twice.

@@ -12,7 +12,7 @@ from typing import TypeVar
 import zmq
 from google.protobuf.message import Message
 
-from saccade.proto.codec import MAX_MESSAGE_BYTES, decode, error_from_wire
+from saccade.proto.codec import MAX_REPLY_BYTES, decode, error_from_wire
 from saccade.proto.errors import DeadlineError, MessageError, TransportError, UnavailableError
 from saccade.proto.v1 import control_pb2 as wire
 
@@ -105,7 +105,7 @@ class ZmqTransport:
         dealer = self._context.socket(zmq.DEALER)
         dealer.setsockopt(zmq.LINGER, 0)
         dealer.setsockopt(zmq.IMMEDIATE, 1)  # nothing is kept for a daemon that is not there
-        dealer.setsockopt(zmq.MAXMSGSIZE, MAX_MESSAGE_BYTES)
+        dealer.setsockopt(zmq.MAXMSGSIZE, MAX_REPLY_BYTES)
         dealer.connect(f"tcp://{self._address}")
         return dealer
 

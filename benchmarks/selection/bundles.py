@@ -15,10 +15,17 @@ from saccade.export.scorer import export_scorer
 from saccade.proto.errors import SaccadeError
 
 FINGERPRINT = "exported_from.txt"
+MINI = Path(str(files("saccade.sim") / "saccade_mini"))
 
 
 def export_all(
-    contenders: Iterable[Contender], folder: Path, ratios: tuple[float, ...], say: Callable[[str], None]
+    contenders: Iterable[Contender],
+    folder: Path,
+    ratios: tuple[float, ...],
+    say: Callable[[str], None],
+    *,
+    checkpoint: Path = MINI / "checkpoint",
+    frames: Path | None = MINI / "frames.npz",
 ) -> dict[str, Path]:
     """Export what is missing or stale.
 
@@ -27,6 +34,8 @@ def export_all(
         folder: Of the bundles.
         ratios: Keep ratios, 1.0 among them.
         say: Told what happens.
+        checkpoint: What is exported.
+        frames: Recorded frames for the parity check; None draws synthetic ones.
 
     Returns:
         Label to bundle.
@@ -34,27 +43,26 @@ def export_all(
     Raises:
         SaccadeError: A policy does not fit the model; the message names the contender.
     """
-    package = Path(str(files("saccade.sim") / "saccade_mini"))
     bundles = {}
     for contender in contenders:
         out = folder / re.sub(r"[^a-z0-9.]+", "_", contender.label.lower())
         mark = folder / f"{out.name}.{FINGERPRINT}"
         tuned = _searches(contender, ratios)
         found = [path.read_text(encoding="utf-8") for path in tuned]
-        code = _code_digest(contender.policy)
+        code = _digest(contender.policy, checkpoint)
         wanted = json.dumps([contender.policy, dict(contender.options), ratios, code, *found], sort_keys=True)
         bundles[contender.label] = out
         if out.is_dir() and mark.is_file() and mark.read_text(encoding="utf-8") == wanted:
             continue
         say(f"export {contender.label}")
         request = ExportRequest(
-            checkpoint=package / "checkpoint",
+            checkpoint=checkpoint,
             out=out,
             policy=contender.policy,
             options=contender.options,
             tuned=tuned,
             keep_ratios=ratios,
-            frames=package / "frames.npz",
+            frames=frames,
             overwrite=True,
         )
         folder.mkdir(parents=True, exist_ok=True)
@@ -62,9 +70,9 @@ def export_all(
             export_bundle(request, lambda what: None)
             if contender.has_scorer:
                 export_scorer(
-                    package / "checkpoint",
+                    checkpoint,
                     out.with_name(f"{out.name}.scorer"),
-                    frames=package / "frames.npz",
+                    frames=frames,
                     overwrite=True,
                 )
         except SaccadeError as error:
@@ -80,7 +88,7 @@ def _searches(contender: Contender, ratios: tuple[float, ...]) -> list[Path]:
     return [TUNED / f"{contender.policy}-{ratio}.json" for ratio in ratios if ratio < 1]
 
 
-def _code_digest(policy: str) -> str:
+def _digest(policy: str, checkpoint: Path) -> str:
     """Digest of the code that decides what is in a bundle, other methods left out, and of the weights."""
     digest = hashlib.sha256()
     for package in ("saccade.export", "saccade.policies", "saccade.proto"):
@@ -89,7 +97,6 @@ def _code_digest(policy: str) -> str:
             if path.parent.name == "methods" and path.stem != policy:
                 continue
             digest.update(str(path.relative_to(root)).encode() + path.read_bytes())
-    checkpoint = Path(str(files("saccade.sim") / "saccade_mini" / "checkpoint"))
     for path in sorted(checkpoint.glob("*")):
         digest.update(path.read_bytes())
     return digest.hexdigest()[:16]

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import numpy as np
 from rich.console import Console
 
 from benchmarks.results_file import RESULTS, write_results
+from benchmarks.selection.bundles import MINI, export_all
 from benchmarks.selection.contenders import CONTENDERS, Contender
 from benchmarks.selection.latency import measure_latencies
 from saccade.export.acting import openvla_oft
@@ -28,12 +28,11 @@ from saccade.export.families.openvla_oft import OpenVlaOft, initialise
 from saccade.export.families.openvla_oft_config import OftConfig
 from saccade.export.models.decoder import DecoderConfig
 from saccade.export.models.vision_transformer import VisionConfig
-from saccade.export.pipeline import ExportRequest, export_bundle
 from saccade.proto.manifest import LimitsSpec
 from saccade.proto.statistics import STATISTICS_NAME
 from saccade.sim.provenance import provenance
 
-MINI = Path(str(files("saccade.sim") / "saccade_mini" / "checkpoint"))
+CHECKPOINT = MINI / "checkpoint"
 RATIOS = (1.0, 0.25)
 FIELD = ("vla_pruner", "fastv", "todre", "divprune", "centre crop", "centre crop at layer 2")
 
@@ -51,14 +50,13 @@ def main(work: Path, rounds: int, threads: int, out: Path) -> None:
     """Export both models with every policy, time them side by side, and write OUT."""
     console = Console()
     checkpoint, parameters = _checkpoint(work / "checkpoint")
-    models = {"saccade-mini": MINI, f"random, {parameters / 1e6:.0f} M parameters": checkpoint}
+    models = {"saccade-mini": CHECKPOINT, f"random, {parameters / 1e6:.0f} M parameters": checkpoint}
     field = [contender for contender in CONTENDERS if contender.label in FIELD]
     shares, entries = [], []
     for model, folder in models.items():
-        bundles = {
-            contender.label: _bundle(contender, folder, work / folder.parent.name, console)
-            for contender in field
-        }
+        bundles = export_all(
+            field, work / folder.parent.name, RATIOS, console.print, checkpoint=folder, frames=None
+        )
         found = measure_latencies(bundles, rounds=rounds, threads=threads)
         shares += [{"model": model, **share} for share in _shares(field, found)]
         entries += [{"model": model, **entry} for entry in found]
@@ -68,7 +66,7 @@ def main(work: Path, rounds: int, threads: int, out: Path) -> None:
 
 
 def _config() -> OftConfig:
-    mini = openvla_oft.load(MINI).model.config
+    mini = openvla_oft.load(CHECKPOINT).model.config
     tower = VisionConfig(
         image_size=224, patch_size=14, width=384, depth=12, heads=6, mlp_dim=1536, final_norm=True
     )
@@ -95,7 +93,7 @@ def _config() -> OftConfig:
 
 def _checkpoint(path: Path) -> tuple[Path, int]:
     """Write the random model with saccade-mini's embodiment; return its folder and its number of parameters."""
-    mini = openvla_oft.load(MINI)
+    mini = openvla_oft.load(CHECKPOINT)
     model = initialise(OpenVlaOft(_config()), seed=0)
     numbers = mini.embodiment.action.dim
     # Random weights act wildly, and the daemon's limiter would not have it.
@@ -104,26 +102,10 @@ def _checkpoint(path: Path) -> tuple[Path, int]:
         model,
         path,
         embodiment=replace(mini.embodiment, limits=limits),
-        statistics=json.loads((MINI / STATISTICS_NAME).read_text(encoding="utf-8")),
-        tokenizer=MINI / "tokenizer.json",
+        statistics=json.loads((CHECKPOINT / STATISTICS_NAME).read_text(encoding="utf-8")),
+        tokenizer=CHECKPOINT / "tokenizer.json",
     )
     return path, sum(parameter.numel() for parameter in model.parameters())
-
-
-def _bundle(contender: Contender, checkpoint: Path, work: Path, console: Console) -> Path:
-    out = work / contender.label.replace(" ", "_")
-    if not out.is_dir():
-        console.print(f"export {contender.label}")
-        out.parent.mkdir(parents=True, exist_ok=True)
-        request = ExportRequest(
-            checkpoint=checkpoint,
-            out=out,
-            policy=contender.policy,
-            options=contender.options,
-            keep_ratios=RATIOS,
-        )
-        export_bundle(request, lambda what: None)
-    return out
 
 
 def _shares(field: list[Contender], entries: list[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from tokenizers import Tokenizer
 
-from saccade.export.checkpoint import Checkpoint, check_embodiment
+from saccade.export.checkpoint import Checkpoint
 from saccade.export.embodiment import Embodiment
 from saccade.export.families.flow_family import FlowFamily
 from saccade.export.loading.key_rules import KeyRules
@@ -32,27 +32,18 @@ def load_flow_model(path: Path, build: Callable[[Any], FamilyT], config: Any, ru
     return model.eval().requires_grad_(False)
 
 
-def check_against_features(embodiment: Embodiment, features: LerobotFeatures, chunk: int) -> tuple[int, int]:
-    """Check an embodiment against what a lerobot policy was trained on; return height and width of the pictures.
+def picture_size(embodiment: Embodiment, features: LerobotFeatures) -> tuple[int, int]:
+    """Return height and width of the pictures, pixels: the embodiment's, or those that a lerobot policy was trained on.
 
     Raises:
-        CheckpointError: They disagree.
+        CheckpointError: The policy has no such cameras in this order, or no one size is said.
     """
-    own = features.camera_size(embodiment.views) if not embodiment.image_size else embodiment.image_size
-    if embodiment.image_size:
-        features_of_one_size = replace(features, cameras=dict.fromkeys(features.cameras, (1, 1)))
-        features_of_one_size.camera_size(embodiment.views)  # names and order
+    own = embodiment.image_size
+    if not own:
+        return features.camera_size(embodiment.views)
+    features.check_views(embodiment.views)
     if len(own) != 2 or min(own) < 1:
-        raise CheckpointError(
-            f"embodiment.json: image_size: expected height and width, found {list(embodiment.image_size)}."
-        )
-    check_embodiment(
-        embodiment,
-        views=len(embodiment.views),
-        proprio_dim=features.state_dim,
-        chunk=chunk,
-        action_dim=features.action_dim,
-    )
+        raise CheckpointError(f"embodiment.json: image_size: expected height and width, found {list(own)}.")
     return own[0], own[1]
 
 

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from tokenizers import Tokenizer
 
-from saccade.export.acting.flow import check_against_features, flow_checkpoint, load_flow_model, own_template
+from saccade.export.acting.flow import flow_checkpoint, load_flow_model, own_template, picture_size
 from saccade.export.checkpoint import TOKENIZER_NAME, Checkpoint, check_embodiment, check_tokenizer
 from saccade.export.embodiment import Embodiment, read_embodiment
 from saccade.export.families.deployment import Deployment
@@ -105,28 +105,26 @@ def load_pi(path: Path, family: ModuleType, prompt: PiPrompt) -> Checkpoint[Flow
 
 
 def _deployment(path: Path, embodiment: Embodiment, source: PiSource, tokens: int) -> Deployment:
-    """Return what the graphs fix: the embodiment's dimensions, and the prompt's room from the configuration."""
+    """Return what the graphs fix: dimensions, of the embodiment where only it has them, and the prompt's room."""
     size = embodiment.image_size
     camera = (size[0], size[1]) if len(size) == 2 else None
+    state_dim, action_dim = embodiment.proprio.dim, embodiment.action.dim
     if source.features is not None:
-        camera = check_against_features(embodiment, source.features, embodiment.action.chunk)
+        camera = picture_size(embodiment, source.features)
+        state_dim, action_dim = source.features.state_dim, source.features.action_dim
     fields = JsonFields(read_object(path, "config.json"), "config.json", {"tokenizer_max_length": tokens})
     return Deployment(
         views=len(embodiment.views),
         image_size=camera,
         max_text_tokens=fields.take("tokenizer_max_length", int),
-        state_dim=embodiment.proprio.dim,
-        action_dim=embodiment.action.dim,
+        state_dim=state_dim,
+        action_dim=action_dim,
     )
 
 
 def _check_fit(embodiment: Embodiment, config: PiConfig, source: PiSource) -> None:
     check_embodiment(
-        embodiment,
-        views=config.views,
-        proprio_dim=config.state_dim,
-        chunk=config.flow.chunk,
-        action_dim=config.action_dim,
+        embodiment, proprio_dim=config.state_dim, chunk=config.flow.chunk, action_dim=config.action_dim
     )
     side = config.tower.image_size
     is_transformers = source.features is None and not source.is_openpi

@@ -11,13 +11,13 @@ from pathlib import Path
 from tokenizers import Tokenizer
 
 from saccade.export.acting.flow import (
-    check_against_features,
     flow_checkpoint,
     load_flow_model,
     own_template,
+    picture_size,
     special_tokens_before,
 )
-from saccade.export.checkpoint import TOKENIZER_NAME, Checkpoint, check_tokenizer
+from saccade.export.checkpoint import TOKENIZER_NAME, Checkpoint, check_embodiment, check_tokenizer
 from saccade.export.embodiment import read_embodiment
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.flow_family import FlowFamily
@@ -40,12 +40,14 @@ def load(path: Path) -> Checkpoint[FlowFamily]:
     features = read_features(path)
     embodiment = read_embodiment(path, features.known)
     template = own_template(embodiment, TEMPLATE)
-    camera = check_against_features(embodiment, features, embodiment.action.chunk)
+    camera = picture_size(embodiment, features)
     config = read_config(
         path,
         Deployment(views=len(embodiment.views), image_size=camera, max_text_tokens=_ANY_LENGTH),
     )
-    check_against_features(embodiment, features, config.flow.chunk)
+    check_embodiment(
+        embodiment, proprio_dim=config.state_dim, chunk=config.flow.chunk, action_dim=config.action_dim
+    )
     statistics = read_statistics(path, state_dim=config.state_dim, action_dim=config.action_dim)
     tokenizer = check_tokenizer(path, config.decoder.vocab_size)
     before = special_tokens_before(Tokenizer.from_file(str(tokenizer)))

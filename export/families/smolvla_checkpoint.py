@@ -14,7 +14,7 @@ from saccade.export.families.deployment import Deployment
 from saccade.export.families.flow import FlowConfig
 from saccade.export.loading.json_fields import JsonFields, read_object
 from saccade.export.loading.key_rules import KeyRules, numbered
-from saccade.export.loading.lerobot_features import vector_dim
+from saccade.export.loading.lerobot_features import LerobotFeatures, read_features
 from saccade.export.loading.text_decoder import TextModel, read_text_model, text_fields
 from saccade.export.loading.vision_tower import SMOLVLM, read_tower, tower_fields, tower_renames, tower_unused
 from saccade.export.models.decoder import DecoderConfig
@@ -81,8 +81,6 @@ _ROPE_THETA = 1e4
 """In lerobot's code, whatever the backbone says."""
 _MLP_STEP = 256
 """The expert's MLP is as wide as the next multiple of this."""
-_ABSENT = ".empty_camera_"
-"""In the name of a camera that was never there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +176,8 @@ def read_config(folder: Path, deployment: Deployment) -> SmolVlaConfig:
     decoder = _prefix(fields, text.decoder)
     tower = read_tower(vision, read_block=-1, final_norm=True, mean=(0.5,) * 3, std=(0.5,) * 3)
     _check_pictures(fields, tower)
-    _check_deployment(deployment, stored)
+    features = read_features(folder)
+    _check_deployment(deployment, features)
     return SmolVlaConfig(
         tower=tower,
         shuffle=backbone.take("scale_factor", int),
@@ -196,9 +195,9 @@ def read_config(folder: Path, deployment: Deployment) -> SmolVlaConfig:
         is_tied=backbone.take("tie_word_embeddings", bool),
         views=deployment.views,
         max_text_tokens=min(deployment.max_text_tokens, fields.take("tokenizer_max_length", int)),
-        state_dim=vector_dim(fields, "input_features", "observation.state"),
+        state_dim=features.state_dim,
         state_width=fields.take("max_state_dim", int),
-        action_dim=vector_dim(fields, "output_features", "action"),
+        action_dim=features.action_dim,
         camera=deployment.image_size or (tower.image_size,) * 2,
     )
 
@@ -279,18 +278,13 @@ def _check_pictures(fields: JsonFields, tower: VisionConfig) -> None:
         )
 
 
-def _check_deployment(deployment: Deployment, stored: dict[str, Any]) -> None:
+def _check_deployment(deployment: Deployment, features: LerobotFeatures) -> None:
     if deployment.before or deployment.between:
         raise CheckpointError(
             f"{MODEL_TYPE}: expected no tokens before or between pictures, found {deployment.before} and "
             f"{deployment.between}; the task follows the pictures."
         )
-    features = stored.get("input_features")
-    cameras = [
-        name
-        for name, feature in (features.items() if isinstance(features, dict) else ())
-        if isinstance(feature, dict) and feature.get("type") == "VISUAL" and _ABSENT not in name
-    ]
+    cameras = features.cameras
     if not 1 <= deployment.views <= len(cameras):
         raise CheckpointError(
             f"config.json: input_features: expected at least {max(deployment.views, 1)} cameras, found {len(cameras)} "

@@ -17,11 +17,9 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 
-from saccade.export.graph.capture import StepPorts, to_graph
 from saccade.export.graph.kv_cache import LayerCache, cache_specs, stacked
 from saccade.export.models.decoder import MASKED_LOGIT, Decoder, DecoderConfig, DecoderLayer, Rotary
 from saccade.policies.base import Carry, CarrySpec
@@ -40,9 +38,6 @@ from saccade.policies.kv.base import (
 )
 from saccade.policies.kv.slots import slot_ranks, used, valid_slots
 from saccade.proto.errors import ExportError
-from saccade.proto.manifest_rules import CARRY_OUTPUT_SUFFIX
-
-EMBEDDINGS, POSITION_IDS, HIDDEN = "embeddings", "position_ids", "hidden"
 
 
 def kv_shape(config: DecoderConfig, capacity: int) -> KvShape:
@@ -284,25 +279,6 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> _Atten
     logits = scaled_logits(query, keys)
     weights = torch.softmax(logits + torch.where(valid.unsqueeze(2), 0.0, MASKED_LOGIT), dim=-1)
     return _Attention(weights.to(values.dtype) @ values, logits, weights)
-
-
-def decode_ports(step: DecodeStep) -> StepPorts:
-    """Return the names: embeddings, position_ids, carry; hidden, the next carry."""
-    carry = tuple(spec.name for spec in step.carry_specs)
-    following = tuple(name + CARRY_OUTPUT_SUFFIX for name in carry)
-    return StepPorts((EMBEDDINGS, POSITION_IDS, *carry), (HIDDEN, *following))
-
-
-def capture_decode(step: DecodeStep, batch: int = 1) -> ir.Model:
-    """Export one decode step for ``batch`` robots.
-
-    Raises:
-        ExportError: torch cannot export the module.
-    """
-    embeddings = step.decoder.embed_tokens(torch.zeros(batch, 1, dtype=torch.int64)).detach()
-    position_ids = torch.zeros(batch, 1, dtype=torch.int64)
-    example = (embeddings, position_ids, *step.initial_carry(batch).values())
-    return to_graph(step, example, decode_ports(step), f"decode step with KV policy {step.policy.name!r}")
 
 
 def _where_active(token: _Token, following: Tensor, last: Tensor) -> Tensor:

@@ -10,13 +10,11 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from saccade.policies.base import Carry, CarrySpec
-from saccade.policies.kv.base import EvictionPolicy, KvPolicy, KvShape
+from saccade.policies.kv.base import KvShape
 from saccade.policies.kv.slots import EMPTY, next_slot, write_position
-from saccade.proto.errors import ExportError
 
 KEYS, VALUES, POSITIONS = "carry.keys", "carry.values", "carry.slot_positions"
 
@@ -77,37 +75,4 @@ def stacked(layers: list[LayerCache]) -> Carry:
     names = (KEYS, VALUES, POSITIONS)
     return {
         name: torch.stack(side, dim=1) for name, side in zip(names, zip(*layers, strict=True), strict=True)
-    }
-
-
-def filled_cache(policy: KvPolicy, keys: Tensor, values: Tensor, positions: Tensor) -> Carry:
-    """Return a cache that holds a prompt, as a prefill computed it.
-
-    Args:
-        policy: That will act on it.
-        keys: ``(batch, layers, kv_heads, tokens, head_dim)``; rotated, unless the policy renumbers positions.
-        values: The same.
-        positions: int64 ``(batch, tokens)``, ``EMPTY`` where a shorter prompt is padded, on the right.
-
-    Raises:
-        ExportError: The prompt does not fit, or leaves no slot for the token to come though the policy needs one; feed
-            it through decode steps, token by token.
-    """
-    shape, tokens = policy.shape, keys.shape[3]
-    if bool(((positions[:, 1:] <= positions[:, :-1]) & (positions[:, 1:] != EMPTY)).any()):
-        raise ExportError(
-            f"expected rising positions, padded on the right with {EMPTY}, found {positions.tolist()}."
-        )
-    most = shape.capacity - isinstance(policy, EvictionPolicy)
-    if tokens > most:
-        raise ExportError(
-            f"expected a prompt of at most {most} tokens for a cache of {shape.capacity} slots, found {tokens}; "
-            "feed it through decode steps, or raise the capacity."
-        )
-    rest = shape.capacity - tokens
-    slots = F.pad(positions, (0, rest), value=EMPTY)[:, None, None]
-    return {
-        KEYS: F.pad(keys, (0, 0, 0, rest)),
-        VALUES: F.pad(values, (0, 0, 0, rest)),
-        POSITIONS: slots.expand(-1, shape.layers, shape.kv_heads, -1),
     }

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from saccade.export.cut_plan import CutPlan
 from saccade.export.families.openvla_oft_config import FAMILY as OFT
-from saccade.export.inspection.cut_plan import CutPlan
 from saccade.export.inspection.description import describe, dimensions
 from saccade.export.inspection.parts import model_parts, parameter_counts
 from saccade.export.inspection.policies import placed_policy, policy_fits, policy_plan

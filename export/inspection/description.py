@@ -70,7 +70,7 @@ def _tower(config: VisionConfig | QwenVisionConfig) -> str:
         height, width = config.picture_size
         side = config.patch_size * config.merge_size
         return (
-            f"{config.depth} blocks of width {config.width}, MLP {config.mlp_dim}; {height} x {width} px, patches of "
+            f"{config.depth} blocks of width {config.width}, MLP {config.mlp_dim}; {width}x{height} px, patches of "
             f"{config.patch_size} px, {side} px a visual token"
         )
     dropped = f" (of {config.depth})" if config.blocks < config.depth else ""

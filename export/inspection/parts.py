@@ -17,13 +17,13 @@ from saccade.export.cost_formulas import (
     parameters,
     products,
 )
+from saccade.export.cut_plan import CutPlan
 from saccade.export.families.flow import FlowModel
 from saccade.export.families.generating import GeneratingModel
 from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.export.families.pi import PiModel
 from saccade.export.families.sequence import ACTION
 from saccade.export.families.smolvla import SmolVla
-from saccade.export.inspection.cut_plan import CutPlan
 from saccade.export.inspection.vision_parts import (
     Family,
     perceiving,

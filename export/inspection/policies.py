@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from saccade.export.cut_plan import CutPlan
 from saccade.export.families.autoregressive import AutoregressiveModel
 from saccade.export.families.flow import FlowModel
 from saccade.export.families.generating import GeneratingModel
@@ -14,7 +15,6 @@ from saccade.export.graph.placement import SelectingStep
 from saccade.export.graph.placement_rules import check_schedule, model_shape
 from saccade.export.graph.prefill import PrefillStep
 from saccade.export.graph.selecting import SelectingModule
-from saccade.export.inspection.cut_plan import CutPlan
 from saccade.export.inspection.vision_parts import Family, perceiving
 from saccade.policies.base import Place, TokenPolicy
 from saccade.policies.methods.keep_all import KeepAll

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -22,6 +21,7 @@ from saccade.export.families.registry import GENERATING, stated_kind
 from saccade.export.inspection.vision_parts import Family
 from saccade.export.loading.json_fields import read_object
 from saccade.export.loading.key_rules import KeyRules
+from saccade.export.loading.lerobot_features import read_features
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.torch_heads import HeadedWeights
 from saccade.export.loading.weights import plan_weights
@@ -171,7 +171,7 @@ def _deployment(
     if size is None and not (family in _ONE_TILE_EACH and (views > 1 or request.frames)):
         size = usual.image_size
     if request.image_size is None and size is not None:
-        assumed.append(f"pictures of {size[0]} x {size[1]} (--image-size)")
+        assumed.append(f"pictures of {size[1]}x{size[0]} (--image-size)")
     data_set = request.data_set
     if data_set is None and family == "openvla":
         data_set = _first_data_set(folder)
@@ -189,18 +189,9 @@ def _views(folder: Path, family: str, usual: Usual) -> tuple[int, bool]:
     """Return how many views there are, and whether the checkpoint says so."""
     if family == OFT and (folder / EMBODIMENT_NAME).is_file():
         return len(read_embodiment(folder).views), True
-    features = read_object(folder, _CONFIG).get("input_features")
-    cameras = _cameras(features) if isinstance(features, Mapping) else ()
+    is_lerobot = "input_features" in read_object(folder, _CONFIG)
+    cameras = read_features(folder).cameras if is_lerobot else ()
     return (len(cameras), True) if cameras else (max(usual.views, 1), False)
-
-
-def _cameras(features: Mapping[str, Any]) -> Sequence[str]:
-    """Names of the cameras in lerobot's configuration; those that were never there are called so."""
-    return [
-        name
-        for name, feature in features.items()
-        if isinstance(feature, Mapping) and feature.get("type") == "VISUAL" and ".empty_camera_" not in name
-    ]
 
 
 def _first_data_set(folder: Path) -> str | None:

@@ -7,7 +7,9 @@ from typing import TypeAlias, cast
 
 from torch import nn
 
+from saccade.export.accounting import patches_by_block
 from saccade.export.cost_formulas import parameters, products, tower_macs
+from saccade.export.cut_plan import CutPlan
 from saccade.export.families.base import PerceivingFamily
 from saccade.export.families.flow import FlowModel
 from saccade.export.families.generating import GeneratingModel
@@ -18,7 +20,6 @@ from saccade.export.families.openvla_oft import OpenVlaOft
 from saccade.export.families.pi0 import Pi0
 from saccade.export.families.qwen_vl import QwenVl
 from saccade.export.families.smolvla import SmolVla
-from saccade.export.inspection.cut_plan import CutPlan
 from saccade.export.models.qwen_patches import QwenVisionConfig
 from saccade.export.models.qwen_vision import QwenVisionTower
 from saccade.export.models.vision_transformer import VisionConfig
@@ -50,16 +51,13 @@ def pictures(model: Family) -> int:
 def vision_part(model: Family, plan: CutPlan) -> Part:
     """Return what the towers do."""
     family = perceiving(model)
-    macs, views, tokens = 0, pictures(model), family.grid.tokens
+    macs, views = 0, pictures(model)
     for tower in family.towers:
         config = tower.config
         if isinstance(config, QwenVisionConfig):
             macs += qwen_tower_macs(cast("QwenVisionTower", tower), views)
         elif isinstance(config, VisionConfig):
-            alive = [config.tokens] * config.blocks
-            if family.keeps_patches:
-                alive = [plan.alive(tokens, Place.TOWER, block) // views for block in range(config.blocks)]
-            macs += tower_macs(config, views, alive)
+            macs += tower_macs(config, views, patches_by_block(family, config, plan, views))
     return Part(VISION, macs, sum(parameters(cast("nn.Module", tower)) for tower in family.towers))
 
 

@@ -40,11 +40,11 @@ class LerobotFeatures:
             f"proprioception and {self.action_dim} of an action."
         )
 
-    def camera_size(self, views: Sequence[str]) -> tuple[int, int]:
-        """Return the one size of the cameras ``views``.
+    def check_views(self, views: Sequence[str]) -> None:
+        """Check that ``views`` are some of the cameras.
 
         Raises:
-            CheckpointError: A name is unknown, they stand in another order, or their sizes differ.
+            CheckpointError: A name is unknown, or they stand in another order.
         """
         known = [name for name in self.cameras if name in views]
         if not views or [*views] != known:
@@ -52,6 +52,14 @@ class LerobotFeatures:
                 f"embodiment.json: views: expected some of the cameras {', '.join(self.cameras) or '(none)'}, in this "
                 f"order, as in config.json: input_features, found {', '.join(views) or 'none'}."
             )
+
+    def camera_size(self, views: Sequence[str]) -> tuple[int, int]:
+        """Return the one size of the cameras ``views``.
+
+        Raises:
+            CheckpointError: A name is unknown, they stand in another order, or their sizes differ.
+        """
+        self.check_views(views)
         sizes = {self.cameras[name] for name in views}
         if len(sizes) > 1:
             raise CheckpointError(
@@ -82,17 +90,13 @@ def read_features(folder: Path) -> LerobotFeatures:
             cameras[name.removeprefix(CAMERA_PREFIX)] = (shape[1], shape[2])
     return LerobotFeatures(
         cameras,
-        vector_dim(fields, "input_features", "observation.state"),
-        vector_dim(fields, "output_features", "action"),
+        _vector_dim(fields, "input_features", "observation.state"),
+        _vector_dim(fields, "output_features", "action"),
     )
 
 
-def vector_dim(fields: JsonFields, group: str, name: str) -> int:
-    """Return the length of a feature that is a vector.
-
-    Raises:
-        CheckpointError: It is missing, or no vector.
-    """
+def _vector_dim(fields: JsonFields, group: str, name: str) -> int:
+    """Return the length of a feature that is a vector."""
     shape = fields.child(group).child(name).items("shape", int)
     if len(shape) != 1:
         raise CheckpointError(

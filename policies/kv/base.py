@@ -58,10 +58,6 @@ class KvShape:
         """Query heads of one key-value head."""
         return self.heads // self.kv_heads
 
-    def cache_bytes(self, value_bits: int = 16) -> int:
-        """Return the size of keys and values of one robot: 2 * layers * kv_heads * head_dim * capacity values."""
-        return 2 * self.layers * self.kv_heads * self.head_dim * self.capacity * value_bits // 8
-
 
 @dataclass(frozen=True)
 class QueryHeads:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,6 +15,7 @@ from saccade.proto.bundle_layout import MANIFEST_NAME
 from saccade.proto.devices import DEVICES, find_device
 from saccade.proto.errors import BundleIntegrityError, InputError
 from saccade.proto.inspection import INSPECTORS, Inspection, InspectionRequest
+from saccade.proto.picture_fit import parse_picture_size
 from saccade.proto.roofline import NATIVE, PRECISIONS
 from saccade.proto.strict_json import to_json
 from saccade.runtime.bundle import Bundle
@@ -42,14 +42,10 @@ def _ratios(
 
 def _size(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, int] | None:
     del context
-    if value is None:
-        return None
-    found = re.fullmatch(r"([1-9]\d*)x([1-9]\d*)", value)
-    if found is None:
-        raise click.BadParameter(
-            f"expected height x width in pixels such as 480x640, found {value!r}", param=parameter
-        )
-    return int(found[1]), int(found[2])
+    try:
+        return None if value is None else parse_picture_size(value)
+    except InputError as error:
+        raise click.BadParameter(error.message, param=parameter) from error
 
 
 @click.command()
@@ -72,7 +68,7 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
 @click.option("--views", type=click.IntRange(1), help="Cameras, or pictures of one question (checkpoint).")
 @click.option("--frames", type=click.IntRange(0), default=0, help="Of a video (checkpoint).")
 @click.option(
-    "--image-size", callback=_size, help="Height x width of the pictures, e.g. 480x640 (checkpoint)."
+    "--image-size", metavar="WIDTHxHEIGHT", callback=_size, help="Pixels of the pictures (checkpoint)."
 )
 @click.option("--text-tokens", type=click.IntRange(1), help="Room for instruction or question (checkpoint).")
 @click.option("--new-tokens", type=click.IntRange(1), help="Length of an answer (checkpoint).")

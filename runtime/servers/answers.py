@@ -16,6 +16,8 @@ WhenGone = Callable[[Callable[[], None]], bool]
 """Takes what to call once the caller has gone; False = it has gone already, and nothing will be called."""
 
 _FULL_HD_BYTES = 1920 * 1080 * 3
+_MOST_UNFITTED_BYTES = 64 << 20
+"""Many frames of a video come fitted; room for all of them at full size would be a gift to whoever floods."""
 
 
 class AnswerEndpoint:
@@ -27,7 +29,7 @@ class AnswerEndpoint:
 
     Attributes:
         manifest_json: Of the answerer's bundle, verbatim.
-        question_bytes: Room for one question's pictures: fitted, or a full HD camera's for each view.
+        question_bytes: Room for one question's pictures: fitted, or full HD ones within 64 MiB.
     """
 
     def __init__(self, thread: AnswerThread, counters: Counters) -> None:
@@ -76,4 +78,4 @@ class AnswerEndpoint:
 
 def _picture_bytes(manifest: Manifest) -> int:
     fitted = sum(prod(spec.shape) for spec in manifest.tensors if spec.name == "images")
-    return max(fitted, len(manifest.views) * _FULL_HD_BYTES)
+    return max(fitted, min(len(manifest.views) * _FULL_HD_BYTES, _MOST_UNFITTED_BYTES))

@@ -16,13 +16,13 @@ from importlib.metadata import version
 
 from google.protobuf.message import Message
 
-from saccade.proto.codec import MAX_MESSAGE_BYTES, error_to_wire
+from saccade.proto.codec import error_to_wire
 from saccade.proto.errors import (
     DeadlineError,
     DrainingError,
     InternalError,
-    QuestionError,
     SaccadeError,
+    ServeError,
     SupersededError,
 )
 from saccade.proto.manifest import Manifest, manifest_to_json
@@ -35,6 +35,7 @@ from saccade.runtime.counters import Counters
 from saccade.runtime.frame_slot import FrameSlot
 from saccade.runtime.observation import Observation
 from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.question import nobody_answers
 from saccade.runtime.servers.answers import AnswerEndpoint, WhenGone
 from saccade.runtime.servers.lease import Lease, Owner
 from saccade.runtime.servers.stop_latch import StopLatch
@@ -44,6 +45,8 @@ from saccade.runtime.wire_format import chunk_to_wire, observation_from_wire
 
 _LOG = logging.getLogger(__name__)
 _MESSAGE_MARGIN_BYTES = 1 << 20
+_MOST_MESSAGE_BYTES = (1 << 31) - 1
+"""Protocol Buffers' own limit."""
 DEFAULT_LEASE_NS = 10_000_000_000
 DEFAULT_FROZEN_FRAMES = 10
 
@@ -87,6 +90,9 @@ class Endpoint:
         clock: Monotonic nanoseconds.
         scorer: See :class:`saccade.runtime.session.Session`.
         answers: Answers questions beside the robot's control steps; None = nobody does.
+
+    Raises:
+        ServeError: An observation or a question would be larger than a message can be.
     """
 
     def __init__(  # noqa: PLR0913
@@ -111,6 +117,9 @@ class Endpoint:
         self._clock = clock
         self._scorer = scorer
         self._answers = None if answers is None else AnswerEndpoint(answers, self.counters)
+        self._max_message_bytes = message_bytes(
+            observation_bytes(program.manifest), 0 if self._answers is None else self._answers.question_bytes
+        )
         self._lease = Lease(lease_ns, clock)
         self._latch = StopLatch()
         self._engine = threading.Lock()
@@ -132,9 +141,7 @@ class Endpoint:
     @property
     def max_message_bytes(self) -> int:
         """Largest message worth accepting: one observation or question, and a margin."""
-        robots = observation_bytes(self._program.manifest)
-        asked = 0 if self._answers is None else self._answers.question_bytes
-        return min(max(robots, asked) + _MESSAGE_MARGIN_BYTES, MAX_MESSAGE_BYTES)
+        return self._max_message_bytes
 
     def describe(self, _request: wire.DescribeRequest) -> wire.DescribeReply:
         """Say what is served."""
@@ -276,10 +283,7 @@ class Endpoint:
         """
         self._check_ready()
         if self._answers is None:
-            raise QuestionError(
-                "expected a daemon that answers questions, found one that only controls a robot: start it with "
-                "`saccade serve ... --answerer BUNDLE`."
-            )
+            raise nobody_answers()
         return self._answers.generate(request, when_gone)
 
     def close(self, request: wire.CloseRequest) -> wire.CloseReply:
@@ -346,6 +350,22 @@ class Endpoint:
 def observation_bytes(manifest: Manifest) -> int:
     """Return the size of one observation's raw data."""
     return sum(view.height * view.width * 3 for view in manifest.views) + 4 * manifest.proprio.dim
+
+
+def message_bytes(observation: int, question: int) -> int:
+    """Return the size of the largest message worth accepting, from those of raw data.
+
+    Raises:
+        ServeError: No message can be as large.
+    """
+    wanted = max(observation, question) + _MESSAGE_MARGIN_BYTES
+    if wanted > _MOST_MESSAGE_BYTES:
+        raise ServeError(
+            f"expected pictures of at most {_MOST_MESSAGE_BYTES - _MESSAGE_MARGIN_BYTES} bytes, the most that fits "
+            f"into a message, found {observation} in an observation and {question} in a question: export the bundle "
+            "for fewer or smaller ones."
+        )
+    return wanted
 
 
 def chunk_ns(manifest: Manifest) -> int:

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from benchmarks.selection.bundles import export_all
 from benchmarks.selection.contenders import ABLATIONS, CONTENDERS, KEEP_RATIOS, TUNED, Contender
 from benchmarks.selection.coverage import Shown, coverage, shown
 from benchmarks.selection.pareto import pareto_chart
@@ -19,6 +20,7 @@ from saccade.export.tuning.tuned import read_tuned
 from saccade.policies.registry import POLICIES
 from saccade.sim.scoring import SuccessRate
 from saccade.sim.tabletop.env import TabletopEnv
+from tests.export.samples import write_tiny_checkpoint
 
 
 def cell(label: str, task: str, profile: str, outcomes: str, *, told_wrong: bool = False) -> dict[str, Any]:
@@ -118,3 +120,19 @@ def test_the_sheet_is_an_image_with_a_row_for_each_bundle(tmp_path: Path) -> Non
     with Image.open(path) as read:
         assert read.size == sheet.size
     assert sheet.size[1] > 2 * 120
+
+
+def test_a_bundle_is_made_again_only_if_what_it_is_made_from_changed(tmp_path: Path) -> None:
+    checkpoint, told = write_tiny_checkpoint(tmp_path / "checkpoint"), list[str]()
+
+    def export() -> None:
+        field = [Contender("centre crop", "center_crop")]
+        export_all(field, tmp_path / "work", (1.0,), told.append, checkpoint=checkpoint, frames=None)
+
+    export()
+    export()
+    assert told == ["export centre crop"]
+    embodiment = checkpoint / "embodiment.json"
+    embodiment.write_text(embodiment.read_text() + "\n")
+    export()
+    assert told == ["export centre crop"] * 2

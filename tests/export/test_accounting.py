@@ -27,7 +27,7 @@ QWEN2_7B = DecoderConfig(width=3584, layers=28, heads=28, kv_heads=28, head_dim=
 
 def macs(config: DecoderConfig, tokens_by_layer: Sequence[float]) -> float:
     """MACs of a decoder whose layers see so many tokens each."""
-    return sum(decoder_layer_macs(config, LayerTokens.all_of(tokens)) for tokens in tokens_by_layer)
+    return sum(decoder_layer_macs(config, LayerTokens(tokens, tokens, tokens)) for tokens in tokens_by_layer)
 
 
 def tera(value: float) -> float:
@@ -43,7 +43,9 @@ def published_layer(tokens: float, config: DecoderConfig, *, mlp_matrices: int =
 @pytest.mark.parametrize("tokens", [1, 35, 291, 2880])
 def test_our_layer_formula_is_the_papers(tokens: int) -> None:
     for config in (LLAMA_7B, QWEN2_7B):
-        assert decoder_layer_macs(config, LayerTokens.all_of(tokens)) == published_layer(tokens, config)
+        assert decoder_layer_macs(config, LayerTokens(tokens, tokens, tokens)) == published_layer(
+            tokens, config
+        )
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,6 @@ from saccade.export.accounting import (
     account_step,
     count_macs,
     layer_tokens,
-    visual_by_layer,
 )
 from saccade.export.cost_formulas import LayerTokens, decoder_layer_macs, decoder_layer_weights, tower_macs
 from saccade.export.families.openvla_oft import OpenVlaOft, initialise
@@ -74,7 +73,7 @@ def test_decoder_formulas_are_exact(config: DecoderConfig) -> None:
     decoder, tokens = Decoder(config), 11
     mask, positions = torch.ones(1, tokens, dtype=torch.bool), torch.arange(tokens).unsqueeze(0)
     found = counted(decoder, torch.randn(1, tokens, config.width), mask, positions)
-    assert config.layers * decoder_layer_macs(config, LayerTokens.all_of(tokens)) == found
+    assert config.layers * decoder_layer_macs(config, LayerTokens(tokens, tokens, tokens)) == found
     parameters = sum(parameter.numel() for parameter in decoder.layers[0].parameters())
     assert decoder_layer_weights(config) == parameters
 
@@ -162,7 +161,7 @@ def test_cuts_anywhere_are_counted_exactly(
     step = SelectingStep(model, KeepFirst(cuts, counts, heads), 9)
     account = account_step(step)
     assert account.macs == count_macs(step, observation(model))
-    assert account.visual_by_layer == visual_by_layer(step) == by_layer
+    assert account.visual_by_layer == by_layer
     assert account.mean_visual_tokens == pytest.approx(sum(by_layer) / 5)
     assert account.mean_keep_ratio == pytest.approx(sum(by_layer) / 5 / 32)
     remembered = cuts[0].behind is Behind.LAST_STEP

@@ -12,11 +12,13 @@ import onnx_ir as ir
 import onnxruntime
 import pytest
 import torch
+import torch.nn.functional as F
 import transformers
 from torch import Tensor
 
-from saccade.export.graph.decode_step import DecodeStep, capture_decode, decode_ports, kv_shape
-from saccade.export.graph.kv_cache import KEYS, POSITIONS, VALUES, filled_cache
+from saccade.export.graph.capture import StepPorts, to_graph
+from saccade.export.graph.decode_step import DecodeStep, kv_shape
+from saccade.export.graph.kv_cache import KEYS, POSITIONS, VALUES
 from saccade.export.graph.lint import lint
 from saccade.export.models.decoder import Decoder, DecoderConfig
 from saccade.export.tensorrt_rtx import check_tensorrt_rtx
@@ -25,6 +27,7 @@ from saccade.policies.kv.base import KeyPositions, KvPolicy, SlotAttention, Slot
 from saccade.policies.kv.slots import EMPTY
 from saccade.policies.registry import KV_POLICIES, build_kv_policy
 from saccade.proto.errors import ExportError
+from saccade.proto.manifest_rules import CARRY_OUTPUT_SUFFIX
 from tests.export.decoding_by_hand import ByHand
 from tests.policies.oracles_kv import ScissorhandsHead, SpAttenHead, TokenSelectLayer
 
@@ -52,6 +55,29 @@ def decoder_of(config: DecoderConfig = CONFIG) -> Decoder:
 def step_of(name: str, capacity: int, config: DecoderConfig = CONFIG, **options: object) -> DecodeStep:
     policy = build_kv_policy(name, options, kv_shape(config, capacity))
     return DecodeStep(decoder_of(config), policy).eval()
+
+
+def filled(step: DecodeStep, keys: Tensor, values: Tensor) -> Carry:
+    """A cache that holds a prompt, as a prefill computed it."""
+    shape, tokens = step.policy.shape, keys.shape[3]
+    rest = shape.capacity - tokens
+    slots = F.pad(torch.arange(tokens), (0, rest), value=EMPTY)
+    return {
+        KEYS: F.pad(keys, (0, 0, 0, rest)),
+        VALUES: F.pad(values, (0, 0, 0, rest)),
+        POSITIONS: slots.expand(1, shape.layers, shape.kv_heads, -1),
+    }
+
+
+def ports_of(step: DecodeStep) -> StepPorts:
+    carry = tuple(spec.name for spec in step.carry_specs)
+    following = tuple(name + CARRY_OUTPUT_SUFFIX for name in carry)
+    return StepPorts(("embeddings", "position_ids", *carry), ("hidden", *following))
+
+
+def captured(step: DecodeStep) -> ir.Model:
+    example = tokens(1), torch.zeros(1, 1, dtype=torch.int64), *step.initial_carry().values()
+    return to_graph(step, example, ports_of(step), f"decode step with KV policy {step.policy.name!r}")
 
 
 def tokens(count: int, batch: int = 1, seed: int = 1) -> Tensor:
@@ -121,7 +147,7 @@ def test_a_prefilled_prompt_goes_on_as_if_it_had_been_decoded(name: str) -> None
     values = torch.stack([layer.values for layer in prompt.layers], dim=1)
     carry = {
         **step.initial_carry(),
-        **filled_cache(step.policy, keys, values, torch.arange(11)[None]),
+        **filled(step, keys, values),
     }
     found, after = decode(step, embeddings[:, 11:], carry, first=11)
     expected, expected_after = decode(step, embeddings)
@@ -191,13 +217,13 @@ def test_the_budget_is_felt(method: str) -> None:
 @pytest.mark.parametrize("method", list(METHODS))
 def test_the_graph_equals_pytorch_step_after_step(method: str) -> None:
     step = method_step(method)
-    model = capture_decode(step)
+    model = captured(step)
     receipt = lint(model, method)
     assert "Loop" not in receipt.ops and "ScatterElements" in receipt.ops
     session = onnxruntime.InferenceSession(
         ir.to_proto(model).SerializeToString(), providers=["CPUExecutionProvider"]
     )
-    ports = decode_ports(step)
+    ports = ports_of(step)
     assert [node.name for node in session.get_inputs()] == list(ports.inputs)
     carry, embeddings = step.initial_carry(), tokens(STEPS)
     state = [tensor.numpy() for tensor in carry.values()]
@@ -217,7 +243,7 @@ def test_the_graph_equals_pytorch_step_after_step(method: str) -> None:
 @pytest.mark.parametrize("method", ["scissorhands", "spatten_kv renumbered", "token_select renumbered"])
 def test_tensorrt_rtx_builds_the_graph(method: str, tmp_path: Path) -> None:
     graph = tmp_path / "decode.onnx"
-    ir.save(capture_decode(method_step(method)), graph)
+    ir.save(captured(method_step(method)), graph)
     receipt = check_tensorrt_rtx(graph, ["SM89"])
     assert set(receipt.plans) == {"SM89"} and receipt.layers > 100
 
@@ -247,7 +273,7 @@ def test_a_robot_without_a_token_waits(method: str) -> None:
 def test_a_waiting_robot_loses_nothing_even_beyond_its_budget() -> None:
     step = step_of("scissorhands", 16, budgets=[4, 8, 16], recent=2)
     cached = torch.ones(1, 3, 2, 10, 8)
-    prompt = filled_cache(step.policy, cached, cached, torch.arange(10)[None])
+    prompt = filled(step, cached, cached)
     before = {**step.initial_carry(), **prompt}
     _, waited = step.step(tokens(1), torch.tensor([[EMPTY]]), before)
     _, went_on = step.step(tokens(1), torch.tensor([[10]]), before)
@@ -295,13 +321,3 @@ def test_signals_that_do_not_exist_are_refused(
     policy.signals, policy.positions = (signal,), positions
     with pytest.raises(ExportError, match=message):
         DecodeStep(Decoder(CONFIG), policy)
-
-
-@pytest.mark.parametrize(("name", "most"), [("scissorhands", 31), ("token_select", 32)])
-def test_a_prompt_that_leaves_no_room_is_refused(name: str, most: int) -> None:
-    policy = build_kv_policy(name, {}, kv_shape(CONFIG, 32))
-    cached = torch.zeros(1, 3, 2, most, 8)
-    assert filled_cache(policy, cached, cached, torch.arange(most)[None])[KEYS].shape == (1, 3, 2, 32, 8)
-    longer = torch.zeros(1, 3, 2, most + 1, 8)
-    with pytest.raises(ExportError, match=f"at most {most} tokens for a cache of 32 slots, found {most + 1}"):
-        filled_cache(policy, longer, longer, torch.arange(most + 1)[None])

@@ -60,11 +60,6 @@ def test_wild_bytes_never_escape_as_another_error(data: bytes) -> None:
         decode(wire.Observation, data)
 
 
-def test_a_message_that_is_too_large_is_refused() -> None:
-    with pytest.raises(errors.MessageError, match="at most 67108864 bytes, found 67108865"):
-        decode(wire.Observation, bytes((64 << 20) + 1))
-
-
 def test_errors_survive_the_wire() -> None:
     found = error_from_wire(error_to_wire(errors.ImageError("expected, found, do"), sequence=3))
     assert type(found) is errors.ImageError

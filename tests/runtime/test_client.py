@@ -22,6 +22,7 @@ from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.client import Client, RemoteSession
 from saccade.runtime.daemon import Daemon, DaemonConfig
 from saccade.runtime.observation import ActionChunk, Observation
+from saccade.runtime.servers.endpoint import Endpoint
 from tests.tiny_bundle import (
     GRID,
     TinyOptions,
@@ -332,6 +333,23 @@ def test_an_oversize_observation_is_refused(daemon: Daemon) -> None:
         with pytest.raises(errors.MessageError, match="expected a message that the daemon accepts"):
             session.act(with_images(1024, np.uint8))
         assert isinstance(session.act(tiny_observation()), ActionChunk)
+
+
+@pytest.mark.parametrize("transport", ["grpc", "zmq"])
+def test_a_message_may_be_as_large_as_the_daemon_says(
+    tiny: Path, transport: Literal["grpc", "zmq"], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Endpoint, "max_message_bytes", 80 << 20)
+    config = DaemonConfig(tiny, bind="127.0.0.1:0", zmq_bind="127.0.0.1:0", threads=1, max_age_ns=0)
+    with Daemon(config) as daemon:
+        address = daemon.address if transport == "grpc" else daemon.zmq_address
+        assert address is not None
+        with Client(address, transport=transport) as client, client.open() as session:
+            session.reset(INSTRUCTION)
+            with pytest.raises(
+                errors.ImageError
+            ):  # it arrived: 70 MB, though of another size than the view's
+                session.act(with_images(3415, np.uint8))
 
 
 @pytest.mark.parametrize("transport", ["grpc", "zmq"])

@@ -169,8 +169,9 @@ def test_a_video_that_is_damaged_is_refused(tmp_path: Path, name: str) -> None:
 
 def test_what_is_no_video_is_refused(tmp_path: Path) -> None:
     def refused(path: Path, message: str) -> None:
-        with pytest.raises(VideoError, match=message):
+        with pytest.raises(VideoError, match=message) as found:
             read_video(path, spread(2))  # type: ignore[arg-type]
+        assert found.value.code == "input.video"
 
     refused(tmp_path / "none.mp4", "expected a video, found no file at")
     refused(tmp_path, "expected a video, found no file at")

@@ -20,6 +20,7 @@ from saccade.export.checkpoint import load_checkpoint
 from saccade.export.embodiment import Embodiment, write_embodiment
 from saccade.proto.errors import CheckpointError, SaccadeError
 from saccade.proto.instruction_spec import TextStep
+from saccade.proto.manifest import VectorSpec
 from saccade.proto.scales import MeanStdScale, RangeScale
 from saccade.proto.statistics import Statistics
 from tests.export.acting.control_steps import EMBODIMENT, read_steps
@@ -103,6 +104,28 @@ def test_what_does_not_fit_is_named(written: Written, tmp_path: Path, case: str)
     spoil, message = BROKEN[case]
     spoil(folder)
     with pytest.raises(SaccadeError, match=message):
+        load_checkpoint(folder)
+
+
+@pytest.mark.parametrize(
+    ("dims", "message"),
+    [
+        (
+            {"proprio": VectorSpec(("x", "y"), ("m", "m"))},
+            "proprio: expected 5 as in config.json, found 2",
+        ),
+        (
+            {"action": replace(EMBODIMENT.action, chunk=5)},
+            "action.chunk: expected 6 as in config.json, found 5",
+        ),
+    ],
+)
+def test_pi05_of_lerobot_fits_its_robot(
+    written: Written, tmp_path: Path, dims: dict[str, Any], message: str
+) -> None:
+    folder = shutil.copytree(written("pi05"), tmp_path / "pi05")
+    embodied(**dims)(folder)
+    with pytest.raises(CheckpointError, match=message):
         load_checkpoint(folder)
 
 

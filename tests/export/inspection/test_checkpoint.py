@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -110,7 +111,7 @@ def test_a_policy_is_counted_where_it_cuts(written: Written) -> None:
 def test_what_was_assumed_is_said(written: Written) -> None:
     notes = inspect_checkpoint(written("llava_next"), request_for("llava_next")).notes
     assert notes[0] == (
-        "Assumed: 1 view (--views), room for 64 tokens of text (--text-tokens), pictures of 480 x 640 (--image-size), "
+        "Assumed: 1 view (--views), room for 64 tokens of text (--text-tokens), pictures of 640x480 (--image-size), "
         "an answer of 64 tokens (--new-tokens)."
     )
     given = {"views": 2, "text_tokens": 9, "image_size": (40, 30), "new_tokens": 3}
@@ -248,6 +249,16 @@ def test_the_command_takes_a_checkpoint(written: Written) -> None:
     assert found["notes"][-1] == "The weight files were not looked at."
     refused = inspected(written("openvla"), "--views", "2")
     assert refused.exit_code == 1 and "expected 1 view" in refused.output
+
+
+def test_the_command_takes_a_size_as_cameras_name_it(written: Written) -> None:
+    options = ("--config-only", "--json", "--image-size", "57x27")
+    found = json.loads(inspected(written("qwen2_5_vl"), *options).output)
+    asked = inspect_checkpoint(
+        written("qwen2_5_vl"), request_for("qwen2_5_vl", image_size=(27, 57), reads_weights=False)
+    )
+    width, height = re.findall(r"(\d+)x(\d+) px", found["facts"]["vision"])[0]
+    assert int(width) > int(height) and found["facts"] == asked.facts
 
 
 @pytest.mark.parametrize("dtype", ["int4", "fp16"])

@@ -11,11 +11,11 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from saccade.export.cut_plan import CutPlan
 from saccade.export.families.generating import GeneratingModel
 from saccade.export.families.qwen_vl import QwenVl
 from saccade.export.graph.generation import GenerationStep
 from saccade.export.graph.prefill import CacheSpan
-from saccade.export.inspection.cut_plan import CutPlan
 from saccade.export.inspection.parts import model_parts, parameter_counts
 from saccade.export.inspection.recognition import open_checkpoint
 from saccade.export.inspection.vision_parts import folded_macs, perceiving, pictures

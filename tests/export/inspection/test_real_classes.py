@@ -16,7 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from saccade.export.cost_formulas import tower_macs
-from saccade.export.inspection.cut_plan import CutPlan
+from saccade.export.cut_plan import CutPlan
 from saccade.export.inspection.parts import model_parts
 from saccade.export.inspection.recognition import open_checkpoint
 from saccade.proto.inspection import InspectionRequest

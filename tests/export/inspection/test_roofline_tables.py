@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from saccade.export.cost_formulas import decoder_layer_weights
-from saccade.export.inspection.cut_plan import CutPlan
+from saccade.export.cut_plan import CutPlan
 from saccade.export.inspection.parts import model_parts
 from saccade.export.inspection.recognition import Opened, open_checkpoint
 from saccade.export.inspection.vision_parts import perceiving

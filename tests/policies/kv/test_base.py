@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -12,7 +11,6 @@ import pytest
 from saccade.policies import registry
 from saccade.policies.kv.base import KvShape, stacked_specs
 from saccade.policies.kv.dry_run import KV_SHAPE
-from saccade.policies.kv.scissorhands import Scissorhands
 from saccade.policies.registry import KV_POLICIES, build_kv_policy
 from saccade.proto.errors import PolicyError
 
@@ -54,16 +52,6 @@ def test_other_packages_have_a_group_of_their_own(monkeypatch: pytest.MonkeyPatc
     assert "mine" in registry.known_kv_policies() and "mine" not in registry.known_policies()
     with pytest.raises(PolicyError, match="expected a KvPolicy whose name is 'mine', found 'scissorhands'"):
         build_kv_policy("mine", {}, KV_SHAPE)
-
-
-def test_a_fifth_of_the_cache_is_a_fifth_of_the_bytes_and_four_bits_a_twentieth() -> None:
-    """Scissorhands: up to 5 times smaller, 20 times with 4-bit values."""
-    whole = OPT_6B.cache_bytes()
-    policy = build_kv_policy("scissorhands", {}, replace(OPT_6B, capacity=2048 // 5))
-    assert isinstance(policy, Scissorhands)
-    assert whole == 2 * 32 * 32 * 128 * 2048 * 2
-    assert whole / policy.shape.cache_bytes() == pytest.approx(5.0, rel=0.01)
-    assert whole / policy.shape.cache_bytes(value_bits=4) == pytest.approx(20.0, rel=0.01)
 
 
 def test_carry_is_stacked_behind_the_batch() -> None:

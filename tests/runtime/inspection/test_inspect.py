@@ -164,7 +164,11 @@ def test_a_damaged_bundle_is_refused(tiny: Path) -> None:
         (("--device", "orin"), 1, "found 'orin'; did you mean"),
         (("--dtype", "fp5"), 2, "'fp5' is not one of"),
         (("--keep", "many"), 2, "expected numbers such as 1.0,0.25, found 'many'"),
-        (("--image-size", "480"), 2, "expected height x width in pixels such as 480x640, found '480'"),
+        (
+            ("--image-size", "480"),
+            2,
+            "expected width and height of a picture in pixels, such as 640x480, found '480'.",
+        ),
     ],
 )
 def test_wrong_options_are_explained(tiny: Path, options: tuple[str, ...], code: int, message: str) -> None:
