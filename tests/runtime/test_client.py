@@ -153,7 +153,7 @@ def test_errors_arrive_as_what_they_are(client: Client) -> None:
     with client.open() as session:
         with pytest.raises(errors.SessionNotResetError, match="expected reset"):
             session.act(tiny_observation())
-        with pytest.raises(errors.InstructionError, match="found an empty one"):
+        with pytest.raises(errors.InstructionError, match="or a question, found nothing"):
             session.reset(" ")
         session.reset(INSTRUCTION)
         with pytest.raises(errors.ProprioError, match="check the sensor of 'x'"):

@@ -216,7 +216,7 @@ def test_what_cannot_be_answered_is_refused_as_in_process(
     def ask(question: str = QUESTION, images: object = IMAGES, **options: object) -> None:
         list(remote.answer(question, images, **options))  # type: ignore[arg-type]
 
-    with pytest.raises(errors.InstructionError, match="found an empty one"):
+    with pytest.raises(errors.InstructionError, match="or a question, found nothing"):
         ask(" ")
     with pytest.raises(errors.InstructionError, match="1 to 4 tokens, found 5"):
         ask("what is here what is")
@@ -355,7 +355,7 @@ def test_the_command_says_what_is_wrong(planner: Daemon, answerer_bundle: Path, 
     Image.fromarray(PICTURE).save(picture)
     at_daemon = ("ask", "--daemon", planner.address, "--image", picture)
     for arguments, code, message in (
-        ((*at_daemon, " "), 1, "found an empty one. [instruction]"),
+        ((*at_daemon, " "), 1, "or a question, found nothing. [instruction]"),
         ((*at_daemon, "forever", "--deadline-s", "0.2"), 1, "[transport.deadline]"),
         ((*at_daemon, QUESTION, "--image", picture), 1, "expected 1 pictures"),
         (("ask", "--daemon", "127.0.0.1:9", QUESTION, "--image", picture), 1, "[transport.unavailable]"),
