@@ -218,7 +218,7 @@ def test_what_cannot_be_answered_is_refused_as_in_process(
 
     with pytest.raises(errors.InstructionError, match="or a question, found nothing"):
         ask(" ")
-    with pytest.raises(errors.InstructionError, match="1 to 4 tokens, found 5"):
+    with pytest.raises(errors.InstructionError, match="1 to 4 tokens, its template included, found 5"):
         ask("what is here what is")
     with pytest.raises(errors.ImageError, match="expected the pictures image0, found none"):
         ask(images={})
