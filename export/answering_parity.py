@@ -15,7 +15,7 @@ from saccade.export.answering_plan import AnsweringPlan, PromptGraph
 from saccade.export.families.prompts import Prompted
 from saccade.export.graph.capture import StepPorts
 from saccade.export.graph.selecting import initial_state
-from saccade.export.parity import GraphSession, open_graph
+from saccade.export.parity import GraphSession, ParityTolerance, last, open_graph
 from saccade.export.progress import Progress, counted
 from saccade.proto.errors import ReceiptError
 
@@ -36,6 +36,9 @@ class AnsweringParity:
         max_error: Of a logit, relative to the largest, on questions for which both keep the same tokens.
         same_tokens: Share of tokens that both find likeliest.
         same_kept: Share of questions for which both keep exactly the same visual tokens.
+        fate_same_min: Worst share of visual tokens with the same fate, on questions with equal kept sets; 1 if none is
+            told.
+        carry_max_error: Over all tensors of the policy's next carry, on those questions.
         change: Largest change of a first logit against the unpruned model, relative; 0 in the full profile.
     """
 
@@ -44,14 +47,18 @@ class AnsweringParity:
     max_error: float
     same_tokens: float
     same_kept: float
+    fate_same_min: float
+    carry_max_error: float
     change: float
 
 
 class _Answer(NamedTuple):
-    """What PyTorch said: the logits of each token, and the visual tokens that it kept."""
+    """What one side said: the logits of each token, the visual tokens it kept, their fate if told, the next carry."""
 
     logits: list[Tensor]
     kept: Tensor
+    fate: Tensor | None
+    carry: tuple[Tensor, ...]
 
 
 def check_answers(
@@ -94,7 +101,7 @@ def _check(
     """Compare one profile; the full one leaves its first logits in ``unpruned``."""
     sessions = [open_graph(folder / path) for path in (plan.prompt_graph, plan.token_graph)]
     name = plan.profile.name
-    errors, tokens, kept, changes = [], [], [], []
+    errors, tokens, kept, fates, carries, changes = [], [], [], [], [], []
     for seed in range(questions):
         tell(seed, questions)
         words = 1 + seed * (prompted.deployment.max_text_tokens - 1) // questions
@@ -106,10 +113,14 @@ def _check(
         kept.append(theirs is not None)
         if theirs is None:
             continue  # near ties were ordered differently: the two answer about other tokens
-        errors += [_relative(found, wanted) for found, wanted in zip(theirs, ours.logits, strict=True)]
-        tokens += [
-            bool((found.argmax(dim=-1) == wanted.argmax(dim=-1)).all())
-            for found, wanted in zip(theirs, ours.logits, strict=True)
+        pairs = list(zip(theirs.logits, ours.logits, strict=True))
+        errors += [_relative(found, wanted) for found, wanted in pairs]
+        tokens += [bool((found.argmax(dim=-1) == wanted.argmax(dim=-1)).all()) for found, wanted in pairs]
+        fates.append(_same_fate(theirs, ours))
+        carries += [
+            float((found - wanted).abs().max())
+            for found, wanted in zip(theirs.carry, ours.carry, strict=True)
+            if wanted.numel()
         ]
     same_kept = float(np.mean(kept))
     if not same_kept >= LEAST_SAME:
@@ -122,32 +133,54 @@ def _check(
         float(np.max(errors)),
         float(np.mean(tokens)),
         same_kept,
+        min(fates),
+        float(np.max(carries, initial=0.0)),  # NaN stays NaN
         float(np.max(changes)),
     )
-    if not receipt.max_error <= TOLERANCE:
-        raise ReceiptError(
-            f"{name}: ONNX Runtime and PyTorch disagree: expected logits within {TOLERANCE}, found "
-            f"{receipt.max_error:.3g}."
-        )
-    if plan.prefill.counts is not None and not receipt.change > SAME:
+    _judge(name, receipt, prunes=plan.prefill.counts is not None)
+    return receipt
+
+
+def _judge(name: str, receipt: AnsweringParity, *, prunes: bool) -> None:
+    for what, found, fine, expected in (
+        ("logits", receipt.max_error, receipt.max_error <= TOLERANCE, f"within {TOLERANCE}"),
+        (
+            "a share of visual tokens with the same fate",
+            receipt.fate_same_min,
+            receipt.fate_same_min >= ParityTolerance.fate,
+            f">= {ParityTolerance.fate}",
+        ),
+        (
+            "an error of a carry tensor",
+            receipt.carry_max_error,
+            receipt.carry_max_error <= ParityTolerance.carry,
+            f"<= {ParityTolerance.carry}",
+        ),
+    ):
+        if not fine:
+            raise ReceiptError(
+                f"{name}: ONNX Runtime and PyTorch disagree: expected {what} {expected}, found {found:.3g}; do not "
+                "ship this graph."
+            )
+    if prunes and not receipt.change > SAME:
         raise ReceiptError(
             f"{name}: expected a policy that drops tokens to change the answer, found a change of {receipt.change:.1g}."
         )
-    return receipt
 
 
 def _torch_answer(prompted: Prompted, plan: AnsweringPlan, words: int, seed: int) -> _Answer:
     """Let PyTorch read a question and say :data:`TOKENS` tokens; of two caches one is in memory at a time."""
     with torch.inference_mode():
         said = PromptGraph(plan.prefill, plan.generation)(*_question(prompted, plan, words, seed))
-        kept, logits, states = said[1], [said[0]], _states(plan, said)
+        first, states = _first(plan, said), _states(plan, said)
+        logits = first.logits
         del said
         for number in range(TOKENS - 1):
             said = plan.generation(*_next(prompted, words, number, logits[-1]), *states)
             logits.append(said[0])
             states = said[1:]
             del said
-    return _Answer(logits, kept)
+    return first
 
 
 def _graph_answer(
@@ -157,24 +190,37 @@ def _graph_answer(
     words: int,
     seed: int,
     ours: _Answer,
-) -> list[Tensor] | None:
-    """Return the graphs' logits for what PyTorch said; None if they keep other visual tokens."""
+) -> _Answer | None:
+    """Return what the graphs answer to what PyTorch said; None if they keep other visual tokens."""
     said = _run(sessions[0], plan.prompt_ports, _question(prompted, plan, words, seed))
     if not torch.equal(ours.kept, said[1]):
         return None
-    logits, states = [said[0]], _states(plan, said)
+    first, states = _first(plan, said), _states(plan, said)
     del said
     for number in range(TOKENS - 1):
         inputs = (*_next(prompted, words, number, ours.logits[number]), *states)
         said = _run(sessions[1], plan.token_ports, inputs)
-        logits.append(said[0])
+        first.logits.append(said[0])
         states = said[1:]
         del said, inputs
-    return logits
+    return first
 
 
 def _question(prompted: Prompted, plan: AnsweringPlan, words: int, seed: int) -> tuple[Tensor, ...]:
     return (*prompted.example(words, seed), *initial_state(plan.prefill))
+
+
+def _first(plan: AnsweringPlan, said: tuple[Tensor, ...]) -> _Answer:
+    """Return what a prompt's outputs say, caches aside."""
+    prefill = plan.prefill
+    fate = said[2] if prefill.tells_fate else None
+    return _Answer([said[0]], said[1], fate, tuple(last(said, len(prefill.carry_specs))))
+
+
+def _same_fate(found: _Answer, wanted: _Answer) -> float:
+    if found.fate is None or wanted.fate is None:
+        return 1.0
+    return float((found.fate == wanted.fate).float().mean())
 
 
 def _states(plan: AnsweringPlan, said: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,6 +18,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from saccade.export import answering_parity
 from saccade.export.answering import AnsweringRequest, export_answering
 from saccade.export.answering_cli import export_answering_command
+from saccade.export.graph.capture import StepPorts
+from saccade.export.parity import GraphSession
 from saccade.proto.errors import (
     BundleError,
     CheckpointError,
@@ -172,6 +175,53 @@ def test_a_graph_that_answers_otherwise_is_not_written(
         with pytest.raises(ReceiptError, match="ONNX Runtime and PyTorch disagree"):
             export_answering(request, lambda what: None)
         assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("policy", "options", "output", "message"),
+    [
+        (
+            "sparsevlm",
+            {"recycle": True},
+            "fate",
+            "expected a share of visual tokens with the same fate >= 0.9, found 0",
+        ),
+        ("random_keep", {}, "carry.", "expected an error of a carry tensor <= 0.0001, found 1;"),
+    ],
+)
+def test_a_graph_of_another_fate_or_carry_is_not_written(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    policy: str,
+    options: dict[str, bool],
+    output: str,
+    message: str,
+) -> None:
+    """The answer itself is as it was: only what the prompt's graph says beside it is off by one."""
+    run = answering_parity._run
+
+    def broken(
+        session: GraphSession, ports: StepPorts, inputs: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, ...]:
+        found = run(session, ports, inputs)
+        return tuple(
+            tensor + name.startswith(output) for name, tensor in zip(ports.outputs, found, strict=True)
+        )
+
+    monkeypatch.setattr(answering_parity, "_run", broken)
+    request = AnsweringRequest(
+        checkpoint=folder,
+        out=tmp_path / "b",
+        policy=policy,
+        options=options,
+        keep_ratios=(1.0, 0.5),
+        max_text_tokens=8,
+        max_new_tokens=4,
+    )
+    with pytest.raises(ReceiptError, match=re.escape(message)):
+        export_answering(request, lambda what: None)
+    assert not (tmp_path / "b").exists()
 
 
 def test_sampling_is_seeded_and_bounded(answerer: Answerer) -> None:
