@@ -12,7 +12,7 @@ from torch import Tensor
 
 from saccade.export.accounting import count_macs
 from saccade.export.calibration import PolicyBuilder
-from saccade.export.families.flow import LayerMemory
+from saccade.export.families.flow import LayerMemory, Observed
 from saccade.export.families.flow_family import FlowFamily
 from saccade.export.flow_accounting import account_flow_step
 from saccade.export.graph.capture import capture
@@ -41,7 +41,12 @@ def step_of(model: FlowFamily, policy: str, keep: int, **options: object) -> Flo
 
 def masked(model: FlowFamily, given: tuple[Tensor, ...], layer: int) -> Tensor:
     """Actions where nobody sees dropped visual tokens from a layer on, though they are all there."""
-    images, state, token_ids, mask, positions, noise = given
+    return model.read_actions(model.sample(given[-1], masked_memory(model, given, layer)))
+
+
+def masked_memory(model: FlowFamily, given: tuple[Tensor, ...], layer: int) -> Observed:
+    """What the expert reads there."""
+    images, state, token_ids, mask, positions, _ = given
     tokens = model.layout.tokens
     whole = model.perceive(images, token_ids, mask[:, :tokens], positions[:, :tokens], state)
     kept = torch.zeros(len(images), model.layout.visual, dtype=torch.bool)
@@ -54,8 +59,7 @@ def masked(model: FlowFamily, given: tuple[Tensor, ...], layer: int) -> Tensor:
         output = block(hidden, model.decoder.rotary(whole.positions), bias)
         memory.append(LayerMemory(output.attention.key, output.attention.value, seen))
         hidden = output.hidden
-    prepared = model.observe(memory, positions[:, tokens:], model.embed_lead(state))
-    return model.read_actions(model.sample(noise, prepared))
+    return model.observe(memory, positions[:, tokens:], model.embed_lead(state))
 
 
 @ANY_MODEL
@@ -100,20 +104,7 @@ def test_action_rows_are_those_of_the_expert(make: Make, layers: tuple[int, ...]
 
 def rows_by_hand(model: FlowFamily, given: tuple[Tensor, ...], layers: tuple[int, ...]) -> Tensor:
     """Attention of the actions to all visual tokens; those that were dropped before layer 1 are masked behind it."""
-    images, state, token_ids, mask, positions, noise = given
-    tokens, total = model.layout.tokens, torch.zeros(len(images), model.grid.tokens)
-    whole = model.perceive(images, token_ids, mask[:, :tokens], positions[:, :tokens], state)
-    kept = torch.zeros(len(images), model.layout.visual, dtype=torch.bool)
-    kept[:, KEPT] = True
-    alive = whole.mask & model.layout.replace_visual(torch.ones_like(whole.mask), kept)
-    memory, hidden = [], whole.hidden
-    for index, block in enumerate(model.decoder.layers):
-        seen = alive if index >= 1 else whole.mask
-        bias = model.decoder.attention_bias(seen, whole.order, whole.order)
-        output = block(hidden, model.decoder.rotary(whole.positions), bias)
-        memory.append(LayerMemory(output.attention.key, output.attention.value, seen))
-        hidden = output.hidden
-    prepared = model.observe(memory, positions[:, tokens:], model.embed_lead(state))
+    total, prepared = torch.zeros(len(given[0]), model.grid.tokens), masked_memory(model, given, 1)
 
     def watch(index: int, output: ExpertOutput) -> None:
         if index in layers:
@@ -124,7 +115,7 @@ def rows_by_hand(model: FlowFamily, given: tuple[Tensor, ...], layers: tuple[int
             weights = (logits + (bias[:, :, lead:] if bias.shape[2] > 1 else bias)).softmax(dim=-1)
             total.add_(weights.mean(dim=(1, 2))[:, : model.grid.tokens])
 
-    model.integrate(noise, prepared, watch)
+    model.integrate(given[-1], prepared, watch)
     return total / (len(layers) * model.flow.steps)
 
 
