@@ -17,7 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from saccade.export.choice_logits import telling_logits
 from saccade.export.graph.acting import ActingStep
+from saccade.export.graph.autoregressive import AutoregressiveStep
 from saccade.export.graph.capture import step_ports
 from saccade.export.graph.selecting import initial_state
 from saccade.export.graph.shared_weights import WEIGHTS_NAME
@@ -48,6 +50,7 @@ class ParityTolerance:
         overlap: Smallest share of kept tokens that both have, on every frame. Two backends may order near ties
             differently.
         same_kept: Smallest share of frames on which both keep exactly the same tokens.
+        logits: Largest error of a logit by which an action token is chosen, relative to the largest, on those frames.
     """
 
     actions: float = 1e-4
@@ -56,6 +59,7 @@ class ParityTolerance:
     fate: float = 0.9
     overlap: float = 0.9
     same_kept: float = 0.5
+    logits: float = 1e-3
 
 
 @dataclass(frozen=True)
@@ -71,6 +75,7 @@ class ParityReceipt:
         actions_mean_error: Normalised.
         actions_max_error_otherwise: Normalised, on frames with different kept sets; 0 if there are none.
         actions_max_error_physical: For each action dimension, in its unit.
+        logits_max_error: Relative to the largest, of those by which action tokens are chosen; 0 where none are.
         carry_max_error: Over all carry tensors.
         fate_same_min: Worst share of visual tokens with the same fate, on frames with equal kept sets; 1 if none is
             told.
@@ -89,6 +94,7 @@ class ParityReceipt:
     actions_mean_error: float
     actions_max_error_otherwise: float
     actions_max_error_physical: list[float]
+    logits_max_error: float
     carry_max_error: float
     fate_same_min: float
     kept_overlap_min: float
@@ -108,6 +114,7 @@ class _Frame:
     kept_onnx: NDArray[np.int64]
     carry_error: float
     fate_same: float
+    logits_error: float = 0.0
 
     @property
     def action_error(self) -> NDArray[np.float32]:
@@ -172,6 +179,7 @@ def check_parity(  # noqa: PLR0913
         actions_mean_error=float(errors.mean()),
         actions_max_error_otherwise=float(np.max(otherwise)) if otherwise else 0.0,
         actions_max_error_physical=[float(x) for x in errors.max(axis=(0, 1)) * physical_per_unit],
+        logits_max_error=float(np.max([frame.logits_error for frame in same])) if same else float("inf"),
         carry_max_error=float(np.max([frame.carry_error for frame in same])) if same else float("inf"),
         fate_same_min=min((frame.fate_same for frame in same), default=1.0),
         kept_overlap_min=min(frame.overlap for frame in compared),
@@ -183,11 +191,15 @@ def check_parity(  # noqa: PLR0913
     return receipt
 
 
-def open_graph(graph: Path) -> ort.InferenceSession:
+def open_graph(graph: Path, model: bytes | None = None) -> ort.InferenceSession:
     """Load a graph with ONNX Runtime on the CPU; it says errors only.
 
     ONNX Runtime maps the weights file, and then copies what it multiplies into an order of its own; of a large file it
     is told not to, nor to keep what a run has used. Its threads do not spin: PyTorch's want the same cores.
+
+    Args:
+        graph: The ONNX file, its weights beside it.
+        model: What to run in its place, on the same weights.
     """
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
@@ -195,7 +207,10 @@ def open_graph(graph: Path) -> ort.InferenceSession:
     if stays_mapped(graph):
         options.add_session_config_entry("session.disable_prepacking", "1")
         options.enable_cpu_mem_arena = False
-    return ort.InferenceSession(str(graph), options, providers=["CPUExecutionProvider"])
+    if model is not None:
+        folder = "session.model_external_initializers_file_folder_path"
+        options.add_session_config_entry(folder, str(graph.parent))
+    return ort.InferenceSession(model or str(graph), options, providers=["CPUExecutionProvider"])
 
 
 def memory_of_check(model: nn.Module, graph: Path) -> dict[str, Any]:
@@ -226,7 +241,8 @@ def _run(
     warmup: int,
     tell: Callable[[int, int], None],
 ) -> list[_Frame]:
-    session = open_graph(graph)
+    chooser = step if isinstance(step, AutoregressiveStep) else None
+    session = _open_choosing(graph, chooser) if chooser is not None else open_graph(graph)
     names = step_ports(step).inputs
     tasks, carried = len(step.task_inputs), len(step.carry_specs)
     state = initial_state(step)
@@ -234,14 +250,40 @@ def _run(
     for index, frame in enumerate(frames):
         inputs = (*frame, *state)
         with torch.inference_mode():
-            whole = full(*inputs)
-            ours = whole if index < warmup or step is full else step(*inputs)
+            whole = full.outputs(inputs)
+            out = whole if index < warmup or step is full else step.outputs(inputs)
+            ours, logits = step.flat(out), chooser.choice_logits(out) if chooser is not None else None
         if index >= warmup:
-            theirs = session.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})
-            compared.append(_compare(ours, theirs, whole, carried, tells_fate=step.tells_fate))
+            told = session.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})
+            theirs, chosen_by = told[: len(ours)], told[len(ours) :]
+            error = 0.0 if logits is None else _logits_error(logits[0].numpy(), chosen_by)
+            compared.append(
+                _compare(ours, theirs, full.flat(whole), carried, error, tells_fate=step.tells_fate)
+            )
         state = (*state[:tasks], *(tensor.clone() for tensor in last(ours, carried)))
         tell(index + 1, len(frames))
     return compared
+
+
+def _open_choosing(graph: Path, step: AutoregressiveStep) -> ort.InferenceSession:
+    """Load a graph that also tells the logits it chooses action tokens by."""
+    model, found = telling_logits(graph, step.family.decoder.config.vocab_size)
+    if found != step.action_dim:
+        raise ReceiptError(
+            f"expected {step.action_dim} choices of an action token in {graph.name}, found {found}; the parity check "
+            "could not run."
+        )
+    return open_graph(graph, model.SerializeToString())
+
+
+def _logits_error(ours: NDArray[np.float32], theirs: Sequence[NDArray[np.float32]]) -> float:
+    """Return the largest error, relative to the largest logit, up to the first token that the two choose otherwise."""
+    errors = []
+    for wanted, found in zip(ours, (row[0] for row in theirs), strict=True):
+        errors.append(np.abs(wanted - found).max() / np.abs(wanted).max())
+        if wanted.argmax() != found.argmax():
+            break  # what follows was read after another token
+    return float(np.max(errors))  # NaN stays NaN
 
 
 def _compare(
@@ -249,6 +291,7 @@ def _compare(
     theirs: Sequence[NDArray[Any]],
     whole: tuple[Tensor, ...],
     carried: int,
+    logits_error: float,
     *,
     tells_fate: bool,
 ) -> _Frame:
@@ -265,6 +308,7 @@ def _compare(
         kept_onnx=theirs[1][0].astype(np.int64),
         carry_error=float(np.max(carry_errors, initial=0.0)),  # NaN stays NaN
         fate_same=float((ours[2].numpy() == theirs[2]).mean()) if tells_fate else 1.0,
+        logits_error=logits_error,
     )
 
 
@@ -311,6 +355,12 @@ def _judge(
             receipt.actions_max_error_otherwise,
             receipt.actions_max_error_otherwise <= tolerance.actions_otherwise,
             f"<= {tolerance.actions_otherwise}",
+        ),
+        (
+            "error of a logit, relative to the largest,",
+            receipt.logits_max_error,
+            receipt.logits_max_error <= tolerance.logits,
+            f"<= {tolerance.logits}",
         ),
         (
             "error of a carry tensor",

@@ -57,8 +57,15 @@ class ActingStep(SelectingModule, ABC):
         Returns:
             actions, kept, fate if it is told, and the next carry.
         """
+        return self.flat(self.outputs(inputs))
+
+    def outputs(self, inputs: tuple[Tensor, ...]) -> StepOutputs:
+        """Run one control step on flat tensors, in the order of :meth:`forward`."""
         host = len(self.host_inputs)
-        out = self.step(inputs[:host], self.named(inputs[host:]))
+        return self.step(inputs[:host], self.named(inputs[host:]))
+
+    def flat(self, out: StepOutputs) -> tuple[Tensor, ...]:
+        """Return what the graph gives, in its order."""
         fate = (out.fate,) if self.tells_fate else ()
         return out.actions, out.kept, *fate, *(out.carry[spec.name] for spec in self.carry_specs)
 

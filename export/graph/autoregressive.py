@@ -70,6 +70,11 @@ class AutoregressiveStep(PromptStep, ActingStep):
         assert isinstance(values, Tensor)  # noqa: S101 - buffers have no type
         return StepOutputs(values[out.tokens].unsqueeze(1), out.kept, out.fate, out.carry, out.states)
 
+    def choice_logits(self, out: StepOutputs) -> Tensor:
+        """Return what a control step chose its tokens by, ``(batch, action_dim, vocab_size)``."""
+        logits: Tensor = self.family.logits(out.action_states)
+        return logits
+
     def decode(self, observed: tuple[Tensor, ...], named: Named) -> ActionTokenOutputs:
         """Run one control step up to its action tokens; arguments as :meth:`step`."""
         family = self.family

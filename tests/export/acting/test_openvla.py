@@ -20,7 +20,11 @@ from numpy.typing import NDArray
 from saccade.export.checkpoint import load_checkpoint
 from saccade.export.cli import export
 from saccade.export.embodiment import Embodiment, write_embodiment
-from saccade.proto.errors import CheckpointError, SaccadeError
+from saccade.export.frames import host_inputs, synthetic_recording
+from saccade.export.graph.placement_rules import model_shape
+from saccade.export.parity import ParityReceipt, ParityTolerance, check_parity
+from saccade.policies.registry import build_policy
+from saccade.proto.errors import CheckpointError, ReceiptError, SaccadeError
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec, read_manifest
 from saccade.runtime.client import Client
 from saccade.runtime.daemon import Daemon, DaemonConfig
@@ -166,6 +170,27 @@ def test_the_bundle_says_what_it_is(exported: Export) -> None:
     parity = json.loads((bundle / "receipts/parity.json").read_text())["profiles"]
     assert all(profile["actions_max_error"] < 1e-6 for profile in parity.values())
     assert parity["keep25"]["carry_max_error"] < 1e-5
+    assert all(0 < profile["logits_max_error"] < 1e-5 for profile in parity.values())
+
+
+def test_a_drift_that_turns_no_token_is_found(exported: Export, published: Path) -> None:
+    graph, checkpoint = exported("keep_all", "1.0") / "graphs/step.full.onnx", load_checkpoint(published)
+    frames = list(host_inputs(synthetic_recording(checkpoint, 2), checkpoint))
+    keep_all = build_policy("keep_all", {}, model_shape(checkpoint.model))
+    step = checkpoint.kind.build(checkpoint.model, keep_all, PATCHES, tells_fate=False).eval()
+    units, tolerance = checkpoint.statistics.action.physical_per_unit, ParityTolerance()
+
+    def check() -> ParityReceipt:
+        sides = {"profile": "full", "source": "synthetic"}
+        return check_parity(graph, step, step, frames, **sides, physical_per_unit=units, tolerance=tolerance)
+
+    assert check().logits_max_error < 1e-5
+    with torch.no_grad():
+        checkpoint.module.lm_head.weight.mul_(1.002)  # type: ignore[operator, union-attr]
+    with pytest.raises(
+        ReceiptError, match=r"error of a logit, relative to the largest, <= 0\.001, found 0\.002"
+    ):
+        check()
 
 
 def test_what_a_step_costs_is_the_formula_by_hand(exported: Export) -> None:
