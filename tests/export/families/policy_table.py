@@ -26,10 +26,10 @@ LEAD = """# Policies by family
 Made by `python -m tests.export.families.policy_table`; a test makes it again and compares.
 
 *yes*: with its default options the policy ran in the module that is exported, on a tiny model of the family with random
-weights; half of the visual tokens were dropped, as many as should be were kept, in their order, and the answer changed.
-That says that a policy *works* there, nothing of what it is worth. Every export compares its own graphs with that
-module. A number: refused, for the reason below. LLaVA-NeXT and LLaVA-OneVision see one tiled picture here, LLaVA-Video
-four frames, Qwen one picture.
+weights; half of the visual tokens were dropped, as many as should be were kept, in their order, and the answer changed;
+with every token kept it was the unpruned model's answer, bit for bit. That says that a policy *works* there, nothing of
+what it is worth. Every export compares its own graphs with that module. A number: refused, for the reason below.
+LLaVA-NeXT and LLaVA-OneVision see one tiled picture here, LLaVA-Video four frames, Qwen one picture.
 
 """
 
@@ -46,24 +46,27 @@ def outcome(family: str, policy: str) -> str:
     # A cut inside a tower keeps equally many of each view.
     keep = grid.tokens // 2 // grid.views * grid.views
     try:
-        step = found.build(build_policy(policy, {}, model_shape(found.model)), keep).eval()
+        built = build_policy(policy, {}, model_shape(found.model))
+        step = found.build(built, keep).eval()
     except (ExportError, PolicyError) as error:
         return error.message.splitlines()[-1].strip()
-    _check(found, step)
+    _check(found, step, found.build(built, grid.tokens).eval())
     return ""
 
 
 @torch.no_grad()
-def _check(found: Subject, step: SelectingModule) -> None:
+def _check(found: Subject, step: SelectingModule, whole: SelectingModule) -> None:
     answer, kept, *_ = step(*found.given, *initial_state(step))
-    everything = found.build(build_policy("keep_all", {}, model_shape(found.model)), found.model.grid.tokens)
+    keep_all = build_policy("keep_all", {}, model_shape(found.model))
+    everything = found.build(keep_all, found.model.grid.tokens).eval()(*found.given)[0]
+    assert torch.equal(whole(*found.given, *initial_state(whole))[0], everything)
     assert kept.shape == (1, step.survivors)
     assert step.survivors < found.model.grid.tokens
     assert (kept.diff() > 0).all()
     assert kept.min() >= 0
     assert kept.max() < found.model.grid.tokens
     assert torch.isfinite(answer).all()
-    assert not torch.allclose(answer, everything.eval()(*found.given)[0], atol=1e-6)
+    assert not torch.allclose(answer, everything, atol=1e-6)
 
 
 def document(outcomes: Outcomes) -> str:
