@@ -24,12 +24,12 @@ from torch import Tensor
 
 from benchmarks.frames import recorded_observations
 from benchmarks.results_file import RESULTS, latency_summary, write_results
-from saccade.export.acting import openvla_oft
-from saccade.export.checkpoint import Checkpoint
-from saccade.export.families.openvla_oft import OpenVlaOft
-from saccade.export.frames import Recording, host_inputs
-from saccade.export.graph.placement import SelectingStep
-from saccade.export.graph.placement_rules import model_shape
+from saccade.export.control.frames import Recording, host_inputs
+from saccade.export.families.checkpoint import Checkpoint
+from saccade.export.families.openvla_oft import checkpoint as openvla_oft
+from saccade.export.families.openvla_oft.model import OpenVlaOft
+from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.single_pass_step import SelectingStep
 from saccade.policies.registry import build_policy
 from saccade.proto.manifest import Manifest
 from saccade.runtime.bundle import Bundle

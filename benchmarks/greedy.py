@@ -21,9 +21,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.results_file import RESULTS, latency_summary, write_results
-from saccade.export.graph.capture import StepPorts, to_graph
-from saccade.export.graph.greedy_rolling import roll_greedy_loops
-from saccade.export.tensorrt_rtx import check_tensorrt_rtx
+from saccade.export.bundle.tensorrt_rtx import check_tensorrt_rtx
+from saccade.export.lowering.capture import StepPorts, to_graph
+from saccade.export.lowering.greedy_rolling import roll_greedy_loops
 from saccade.policies.blocks.diversity import max_min_diversity
 from saccade.policies.blocks.selection import ascending
 from saccade.proto.errors import SaccadeError

@@ -14,8 +14,8 @@ import click
 from benchmarks.charts import CHARTS
 from saccade.sim.connection import connect
 from saccade.sim.evaluation import Plan, Unwatched, evaluate
-from saccade.sim.moving_picture import write_moving_picture
 from saccade.sim.recorder import ClipRecorder
+from saccade.sim.report.moving_picture import write_moving_picture
 from saccade.sim.seeds import held_out_seeds
 from saccade.sim.tabletop.tasks import TEMPLATES
 

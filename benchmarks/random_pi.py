@@ -12,8 +12,8 @@ import numpy as np
 from tokenizers import Tokenizer, models, pre_tokenizers
 
 from benchmarks.random_weights import write_shards
-from saccade.export.embodiment import Embodiment, write_embodiment
 from saccade.export.families.deployment import Deployment
+from saccade.export.families.embodiment import Embodiment, write_embodiment
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec
 
 STATE = 8

@@ -14,7 +14,7 @@ MAX_GATE_CHUNKS = 1000
 class GateSpec:
     """The motion gate: the arm's recent speed decides between the asked profile and ``full``.
 
-    The rule is in :mod:`saccade.runtime.motion_gate`.
+    The rule is in :mod:`saccade.runtime.guards.motion_gate`.
 
     Args:
         window: Action chunks whose displacements are added up.

@@ -32,11 +32,11 @@ from saccade.proto.errors import (
 from saccade.proto.manifest import Manifest, manifest_from_json
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.versions import WIRE_VERSION, check_wire_version
+from saccade.runtime.answering.question import Piece, Question, nobody_answers
+from saccade.runtime.answering.sampling import Sampling
 from saccade.runtime.clock import clock_id, monotonic_ns
 from saccade.runtime.observation import ActionChunk, Observation
-from saccade.runtime.question import Piece, Question, nobody_answers
-from saccade.runtime.sampling import Sampling
-from saccade.runtime.wire_format import (
+from saccade.runtime.transports.wire_format import (
     chunk_from_wire,
     observation_to_wire,
     piece_from_wire,
@@ -69,8 +69,8 @@ class Transport(Protocol):
 
 
 _TRANSPORTS = {
-    "grpc": ("saccade.runtime.grpc_transport", "GrpcTransport"),
-    "zmq": ("saccade.runtime.zmq_transport", "ZmqTransport"),
+    "grpc": ("saccade.runtime.transports.grpc_transport", "GrpcTransport"),
+    "zmq": ("saccade.runtime.transports.zmq_transport", "ZmqTransport"),
 }
 """Imported when asked for, so that a robot needs only one of the two libraries."""
 
@@ -350,7 +350,7 @@ class RemoteAnswerer:
         Args:
             question: Text.
             images: By the view's name, uint8 ``(height, width, 3)`` RGB of any size, or fitted already; see
-                :meth:`saccade.runtime.answerer.Answerer.answer`.
+                :meth:`saccade.runtime.answering.answerer.Answerer.answer`.
             profile: None = ``full``.
             max_new_tokens: At most so many; None = as many as the bundle has room for.
             sampling: None = greedy.

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from saccade.proto.errors import AddressInUseError, InsecureBindError, ServeError
-from saccade.runtime.answer_thread import AnswerThread
+from saccade.runtime.answering.answer_thread import AnswerThread
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.program import ProgramExecutor

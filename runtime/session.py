@@ -32,9 +32,9 @@ from saccade.proto.manifest_rules import (
 )
 from saccade.proto.state_words import state_words
 from saccade.runtime.clock import Clock, monotonic_ns
-from saccade.runtime.frozen_camera import FrozenCameraDetector
-from saccade.runtime.limiter import Limiter
-from saccade.runtime.motion_gate import MotionGate
+from saccade.runtime.guards.frozen_camera import FrozenCameraDetector
+from saccade.runtime.guards.limiter import Limiter
+from saccade.runtime.guards.motion_gate import MotionGate
 from saccade.runtime.noise import draw_noise
 from saccade.runtime.observation import ActionChunk, Observation, Telemetry
 from saccade.runtime.program import ProgramExecutor

@@ -135,8 +135,8 @@ def run(
     from saccade.sim.connection import connect, profiles_for  # noqa: PLC0415
     from saccade.sim.display import LiveProgress, score_table  # noqa: PLC0415
     from saccade.sim.evaluation import Plan, check_tasks, evaluate, results_to_json  # noqa: PLC0415
-    from saccade.sim.moving_picture import write_moving_picture  # noqa: PLC0415
     from saccade.sim.recorder import ClipRecorder  # noqa: PLC0415
+    from saccade.sim.report.moving_picture import write_moving_picture  # noqa: PLC0415
 
     check_tasks(tasks)
     seeds = held_out_seeds(seed0, episodes)

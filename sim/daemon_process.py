@@ -59,7 +59,12 @@ class DaemonProcess:
         answerer: Path | None = None,
         answerer_threads: int = 1,
     ) -> None:
-        self._command = [sys.executable, "-c", "from saccade.runtime.cli import main; main()", "serve"]
+        self._command = [
+            sys.executable,
+            "-c",
+            "from saccade.runtime.commands.main import main; main()",
+            "serve",
+        ]
         self._command += [str(bundle), "--bind", "127.0.0.1:0", "--threads", str(threads), "--json"]
         # A simulated world stands still while it waits, and its cameras have no noise.
         self._command += ["--max-age-ms", "0", "--max-frozen-frames", "0"]

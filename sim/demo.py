@@ -9,8 +9,8 @@ from rich.console import Console
 from saccade.sim.connection import Connection, connect, profiles_for
 from saccade.sim.display import LiveProgress, score_table
 from saccade.sim.evaluation import Plan, evaluate
-from saccade.sim.html_report import Report, render_report
 from saccade.sim.recorder import ClipRecorder
+from saccade.sim.report.html_report import Report, render_report
 
 
 def run_demo(

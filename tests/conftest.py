@@ -12,7 +12,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # Helpers that assert outside test files still show both sides of a failed comparison.
 pytest.register_assert_rewrite(
-    "tests.contracts", "saccade.policies.conformance", "saccade.policies.kv.conformance"
+    "tests.contracts", "saccade.policies.testing.conformance", "saccade.policies.testing.kv_conformance"
 )
 
 # No deadline: a slow machine is not a failure. Derandomised: a red run is red again.

@@ -52,7 +52,9 @@ def test_generated_code_is_fresh() -> None:
     assert found.returncode == 0, found.stdout + found.stderr
 
 
-@pytest.mark.parametrize("module", ["saccade.runtime.cli", "saccade.runtime.client", "saccade.sim.cli"])
+@pytest.mark.parametrize(
+    "module", ["saccade.runtime.commands.main", "saccade.runtime.client", "saccade.sim.cli"]
+)
 def test_the_robot_side_starts_without_torch(module: str) -> None:
     """Not only the import graph: the module really loads on a machine that has no torch."""
     forbid = "import sys; sys.modules.update(torch=None, onnx=None, onnxscript=None, jaxtyping=None)"

@@ -10,8 +10,8 @@ from importlib.resources import files
 from pathlib import Path
 
 from benchmarks.selection.contenders import TUNED, Contender
-from saccade.export.pipeline import ExportRequest, export_bundle
-from saccade.export.scorer import export_scorer
+from saccade.export.control.pipeline import ExportRequest, export_bundle
+from saccade.export.scorer.pipeline import export_scorer
 from saccade.proto.errors import SaccadeError
 
 FINGERPRINT = "exported_from.txt"

@@ -15,7 +15,7 @@ from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.session import Session
-from saccade.sim.overlay import overlaid
+from saccade.sim.report.overlay import overlaid
 
 _SEEDS = range(3000, 3001)
 _MOMENTS = (0.6, 0.95)

@@ -1,1 +1,1 @@
-"""One file per model family."""
+"""The model families, a folder each: model, configuration, checkpoint; beside them what they share."""

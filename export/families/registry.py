@@ -13,31 +13,34 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
+from saccade.export.families.base import ActingFamily
+from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.loading.json_fields import read_object
 from saccade.export.loading.prismatic import MODEL_TYPE as PRISMATIC
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.torch_heads import head_steps
+from saccade.export.loading.weights import hold_weights
 from saccade.proto.errors import CheckpointError
 
 GENERATING: Mapping[str, str] = {
-    "llava": "saccade.export.families.llava",
-    "llava_next": "saccade.export.families.llava_next",
-    "llava_onevision": "saccade.export.families.llava_onevision",
-    "llava_qwen": "saccade.export.families.llava_video",
-    "qwen2_5_vl": "saccade.export.families.qwen2_5_vl",
-    "qwen3_vl": "saccade.export.families.qwen3_vl",
+    "llava": "saccade.export.families.llava.llava",
+    "llava_next": "saccade.export.families.llava.next",
+    "llava_onevision": "saccade.export.families.llava.onevision",
+    "llava_qwen": "saccade.export.families.llava.video",
+    "qwen2_5_vl": "saccade.export.families.qwen_vl.qwen2_5",
+    "qwen3_vl": "saccade.export.families.qwen_vl.qwen3",
 }
 """Families that answer in text: ``model_type`` to the module that reads it."""
 
 ACTING: Mapping[str, str] = {
-    "openvla": "saccade.export.acting.openvla",
-    "openvla_oft": "saccade.export.acting.openvla_oft",
-    "pi0": "saccade.export.acting.pi0",
-    "pi05": "saccade.export.acting.pi05",
-    "smolvla": "saccade.export.acting.smolvla",
+    "openvla": "saccade.export.families.openvla.checkpoint",
+    "openvla_oft": "saccade.export.families.openvla_oft.checkpoint",
+    "pi0": "saccade.export.families.pi.acting_pi0",
+    "pi05": "saccade.export.families.pi.acting_pi05",
+    "smolvla": "saccade.export.families.smolvla.checkpoint",
 }
 """Families that act: name to the module whose ``load`` reads a folder into a
-:class:`saccade.export.checkpoint.Checkpoint`."""
+:class:`saccade.export.families.checkpoint.Checkpoint`."""
 
 
 def generating_family(folder: Path) -> ModuleType:
@@ -84,3 +87,22 @@ def stated_kind(folder: Path) -> str | None:
     if kind == PRISMATIC:
         return "openvla_oft" if head_steps(folder, "action_head") else "openvla"
     return kind if isinstance(kind, str) else None
+
+
+def load_checkpoint(path: Path, *, mapped: bool = False) -> Checkpoint[ActingFamily]:
+    """Read a checkpoint of whatever family it is.
+
+    Args:
+        path: Its folder.
+        mapped: Large weights may stay in the files, as in :func:`load_weights`; for what neither trains nor hurries.
+
+    Raises:
+        CheckpointError: A file, key or shape is missing, left over or wrong, or no family that acts is like it.
+        StatisticsError: The statistics lack the data set, or are broken.
+    """
+    if not path.is_dir():
+        raise CheckpointError(f"expected a checkpoint folder, found none at {path}.")
+    checkpoint: Checkpoint[ActingFamily] = acting_family(path).load(path)
+    if not mapped:
+        hold_weights(checkpoint.module)
+    return checkpoint

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from saccade.export.cut_plan import CutPlan
-from saccade.export.families.openvla_oft_config import FAMILY as OFT
+from saccade.export.cost.cut_plan import CutPlan
+from saccade.export.cost.parts import model_parts, parameter_counts
+from saccade.export.cost.vision_parts import perceiving
+from saccade.export.families.openvla_oft.config import FAMILY as OFT
 from saccade.export.inspection.description import describe, dimensions
-from saccade.export.inspection.parts import model_parts, parameter_counts
 from saccade.export.inspection.policies import placed_policy, policy_fits, policy_plan
 from saccade.export.inspection.recognition import Opened, open_checkpoint
-from saccade.export.inspection.vision_parts import perceiving
 from saccade.proto.errors import ExportError
 from saccade.proto.inspection import Budget, Inspection, InspectionRequest, budget_name
 

@@ -6,11 +6,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
+from saccade.export.cost.parts import expert_config
+from saccade.export.cost.vision_parts import Family, perceiving, pictures
 from saccade.export.families.flow import FlowModel
-from saccade.export.families.openvla_oft import OpenVlaOft
-from saccade.export.inspection.parts import expert_config
+from saccade.export.families.openvla_oft.model import OpenVlaOft
 from saccade.export.inspection.recognition import Opened
-from saccade.export.inspection.vision_parts import Family, perceiving, pictures
 from saccade.export.loading.shards import INDEX_NAME, WEIGHTS_NAME, StoredWeights
 from saccade.export.models.decoder import DecoderConfig
 from saccade.export.models.qwen_patches import QwenVisionConfig

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 
-from saccade.export.cut_plan import CutPlan
+from saccade.export.cost.cut_plan import CutPlan
+from saccade.export.cost.vision_parts import Family, perceiving
 from saccade.export.families.autoregressive import AutoregressiveModel
 from saccade.export.families.flow import FlowModel
 from saccade.export.families.generating import GeneratingModel
-from saccade.export.families.openvla_oft import OpenVlaOft
-from saccade.export.graph.autoregressive import AutoregressiveStep
-from saccade.export.graph.flow_step import FlowStep
-from saccade.export.graph.placement import SelectingStep
-from saccade.export.graph.placement_rules import check_schedule, model_shape
-from saccade.export.graph.prefill import PrefillStep
-from saccade.export.graph.selecting import SelectingModule
-from saccade.export.inspection.vision_parts import Family, perceiving
+from saccade.export.families.openvla_oft.model import OpenVlaOft
+from saccade.export.steps.autoregressive_step import AutoregressiveStep
+from saccade.export.steps.flow_step import FlowStep
+from saccade.export.steps.placement_rules import check_schedule, model_shape
+from saccade.export.steps.prefill_step import PrefillStep
+from saccade.export.steps.selecting_module import SelectingModule
+from saccade.export.steps.single_pass_step import SelectingStep
 from saccade.policies.base import Place, TokenPolicy
 from saccade.policies.methods.keep_all import KeepAll
 from saccade.policies.registry import build_policy, known_policies

@@ -10,15 +10,15 @@ from pathlib import Path
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from saccade.export.embodiment import EMBODIMENT_NAME, read_embodiment
-from saccade.export.families import openvla_oft_keys
+from saccade.export.cost.vision_parts import Family
 from saccade.export.families.deployment import Deployment
-from saccade.export.families.openvla_oft import OpenVlaOft
-from saccade.export.families.openvla_oft_config import FAMILY as OFT
-from saccade.export.families.openvla_oft_config import config_from_json
-from saccade.export.families.openvla_oft_published import read_published
+from saccade.export.families.embodiment import EMBODIMENT_NAME, read_embodiment
+from saccade.export.families.openvla_oft import keys as openvla_oft_keys
+from saccade.export.families.openvla_oft.config import FAMILY as OFT
+from saccade.export.families.openvla_oft.config import config_from_json
+from saccade.export.families.openvla_oft.model import OpenVlaOft
+from saccade.export.families.openvla_oft.published import read_published
 from saccade.export.families.registry import GENERATING, stated_kind
-from saccade.export.inspection.vision_parts import Family
 from saccade.export.loading.json_fields import read_object
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.loading.lerobot_features import read_features

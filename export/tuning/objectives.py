@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from saccade.export.graph.acting import ActingStep, StepOutputs
-from saccade.export.graph.selecting import Named, initial_state
+from saccade.export.steps.acting_step import ActingStep, StepOutputs
+from saccade.export.steps.selecting_module import Named, initial_state
 from saccade.policies.base import Carry
 
 

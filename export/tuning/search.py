@@ -22,14 +22,15 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 from torch import Tensor
 
-from saccade.export.calibration import PolicyBuilder
-from saccade.export.checkpoint import Checkpoint, load_checkpoint
+from saccade.export.control.calibration import PolicyBuilder
+from saccade.export.control.frames import host_inputs, read_recording
+from saccade.export.control.tuned import Tuned
 from saccade.export.families.base import ActingFamily
-from saccade.export.frames import host_inputs, read_recording
-from saccade.export.graph.acting import ActingStep, StepOutputs
-from saccade.export.step_kind import FLOW
+from saccade.export.families.checkpoint import Checkpoint
+from saccade.export.families.registry import load_checkpoint
+from saccade.export.steps.acting_step import ActingStep, StepOutputs
+from saccade.export.steps.step_of import FLOW
 from saccade.export.tuning.objectives import OBJECTIVES, discrepancy, unpruned
-from saccade.export.tuning.tuned import Tuned
 from saccade.policies.base import TokenPolicy
 from saccade.policies.config import Tunable, search_space
 from saccade.policies.registry import build_policy, policy_class

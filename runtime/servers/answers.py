@@ -7,10 +7,10 @@ from math import prod
 
 from saccade.proto.manifest import Manifest, manifest_to_json
 from saccade.proto.v1 import control_pb2 as wire
-from saccade.runtime.answer_thread import AnswerThread
-from saccade.runtime.counters import Counters
-from saccade.runtime.question import Piece
-from saccade.runtime.wire_format import piece_to_wire, question_from_wire
+from saccade.runtime.answering.answer_thread import AnswerThread
+from saccade.runtime.answering.question import Piece
+from saccade.runtime.servers.counters import Counters
+from saccade.runtime.transports.wire_format import piece_to_wire, question_from_wire
 
 WhenGone = Callable[[Callable[[], None]], bool]
 """Takes what to call once the caller has gone; False = it has gone already, and nothing will be called."""
@@ -48,7 +48,7 @@ class AnswerEndpoint:
         Raises:
             AnswererBusyError: Another question is being answered.
             DrainingError: The daemon is shutting down.
-            SaccadeError: Whatever :meth:`saccade.runtime.answerer.Answerer.answer` raises.
+            SaccadeError: Whatever :meth:`saccade.runtime.answering.answerer.Answerer.answer` raises.
         """
         running = self._thread.ask(question_from_wire(request))
         self._counters.count("questions")

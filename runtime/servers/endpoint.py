@@ -29,19 +29,19 @@ from saccade.proto.manifest import Manifest, manifest_to_json
 from saccade.proto.manifest_rules import FULL_PROFILE
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.versions import WIRE_VERSION, check_wire_version
-from saccade.runtime.answer_thread import AnswerThread
+from saccade.runtime.answering.answer_thread import AnswerThread
+from saccade.runtime.answering.question import nobody_answers
 from saccade.runtime.clock import Clock, clock_id, monotonic_ns
-from saccade.runtime.counters import Counters
-from saccade.runtime.frame_slot import FrameSlot
 from saccade.runtime.observation import Observation
 from saccade.runtime.program import ProgramExecutor
-from saccade.runtime.question import nobody_answers
 from saccade.runtime.servers.answers import AnswerEndpoint, WhenGone
+from saccade.runtime.servers.counters import Counters
+from saccade.runtime.servers.frame_slot import FrameSlot
 from saccade.runtime.servers.lease import Lease, Owner
 from saccade.runtime.servers.stop_latch import StopLatch
 from saccade.runtime.session import Session
+from saccade.runtime.transports.wire_format import chunk_to_wire, observation_from_wire
 from saccade.runtime.view_scores import ViewScorer
-from saccade.runtime.wire_format import chunk_to_wire, observation_from_wire
 
 _LOG = logging.getLogger(__name__)
 _MESSAGE_MARGIN_BYTES = 1 << 20

@@ -9,8 +9,8 @@ import click
 from rich.console import Console
 from rich.progress import track
 
-from saccade.export.acting import openvla_oft
-from saccade.export.families.openvla_oft import OpenVlaOft
+from saccade.export.families.openvla_oft import checkpoint as openvla_oft
+from saccade.export.families.openvla_oft.model import OpenVlaOft
 from saccade.sim.seeds import FIRST_DEVELOPMENT_SEED, FIRST_TRAINING_SEED
 from saccade.sim.tabletop.tasks import TEMPLATES
 from saccade.sim.training.cloning import Cloning

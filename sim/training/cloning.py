@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from saccade.export.families.openvla_oft import OpenVlaOft
+from saccade.export.families.openvla_oft.model import OpenVlaOft
 from saccade.proto.statistics import Statistics
 from saccade.sim.tabletop.cameras import SLOTS
 from saccade.sim.training.mini import MAX_TEXT_TOKENS

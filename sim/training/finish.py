@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from saccade.export.acting.openvla_oft import save_checkpoint
-from saccade.export.embodiment import Embodiment
-from saccade.export.families.openvla_oft import OpenVlaOft
+from saccade.export.families.embodiment import Embodiment
+from saccade.export.families.openvla_oft.checkpoint import save_checkpoint
+from saccade.export.families.openvla_oft.model import OpenVlaOft
 from saccade.proto.errors import CheckpointError
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec
 from saccade.proto.statistics import STATISTICS_NAME, Statistics

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
-from saccade.export.families.openvla_oft_config import OftConfig
+from saccade.export.families.openvla_oft.config import OftConfig
 from saccade.export.models.decoder import DecoderConfig
 from saccade.export.models.vision_transformer import VisionConfig
 from saccade.sim.tabletop import palette

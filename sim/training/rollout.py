@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 
-from saccade.export.families.openvla_oft import OpenVlaOft
+from saccade.export.families.openvla_oft.model import OpenVlaOft
 from saccade.proto.statistics import Statistics
 from saccade.sim.tabletop.cameras import VIEWS, Cameras
 from saccade.sim.tabletop.tasks import instruction

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from saccade.export.acting import openvla_oft
-from saccade.export.families.openvla_oft import OpenVlaOft, initialise
+from saccade.export.families.openvla_oft import checkpoint as openvla_oft
+from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.sim.training.cloning import Cloning, CloningStage
 from saccade.sim.training.loop import STATE, load_weights
 from saccade.sim.training.mini import build_config, build_tokenizer

@@ -16,7 +16,7 @@ from benchmarks.selection.contenders import ABLATIONS, CONTENDERS, KEEP_RATIOS, 
 from benchmarks.selection.coverage import Shown, coverage, shown
 from benchmarks.selection.pareto import pareto_chart
 from benchmarks.selection.table import Row, markdown, rows, summary
-from saccade.export.tuning.tuned import read_tuned
+from saccade.export.control.tuned import read_tuned
 from saccade.policies.registry import POLICIES
 from saccade.sim.scoring import SuccessRate
 from saccade.sim.tabletop.env import TabletopEnv

@@ -1,17 +1,20 @@
-"""One tiny checkpoint and one bundle for each policy, made once a run; torch on one thread."""
+"""Tiny checkpoints of every family and one bundle for each policy, made once a run; torch on one thread."""
 
 from __future__ import annotations
 
 import importlib.util
 import platform
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 
-from saccade.export.checkpoint import Checkpoint, load_checkpoint
-from saccade.export.pipeline import ExportReport, ExportRequest, export_bundle
+from saccade.export.control.pipeline import ExportReport, ExportRequest, export_bundle
+from saccade.export.families.checkpoint import Checkpoint
+from saccade.export.families.registry import load_checkpoint
+from tests.export.inspection.tiny_checkpoints import WRITERS, know_tiny_variants
 from tests.export.samples import write_tiny_checkpoint
 
 RATIOS = {"vla_pruner": (1.0, 0.5, 0.25), "random_keep": (1.0, 0.5), "keep_all": (1.0,)}
@@ -45,6 +48,27 @@ def exported(
         lambda what: None,
     )
     return out, report
+
+
+@pytest.fixture(scope="session")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Give the folder of a family's checkpoint; do not change what is in it."""
+    folders: dict[str, Path] = {}
+
+    def give(family: str) -> Path:
+        if family not in folders:
+            folder = tmp_path_factory.mktemp("inspected") / family.replace(", ", "-")
+            WRITERS[family](folder)
+            folders[family] = folder
+        return folders[family]
+
+    return give
+
+
+@pytest.fixture
+def tiny_variants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Names of variants mean tiny models."""
+    know_tiny_variants(monkeypatch)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

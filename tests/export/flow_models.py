@@ -7,11 +7,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from saccade.export.families import pi0, pi05, smolvla
 from saccade.export.families.flow import FlowConfig
 from saccade.export.families.flow_family import FlowFamily
-from saccade.export.families.pi_checkpoint import PiConfig
-from saccade.export.families.smolvla_checkpoint import SmolVlaConfig
+from saccade.export.families.pi import pi0, pi05
+from saccade.export.families.pi.config import PiConfig
+from saccade.export.families.smolvla import model as smolvla
+from saccade.export.families.smolvla.config import SmolVlaConfig
 from saccade.export.models.decoder import DecoderConfig
 from saccade.export.models.vision_transformer import VisionConfig
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import onnx_ir as ir
 
-from saccade.export.families.openvla_oft import OpenVlaOft, initialise
-from saccade.export.graph.capture import capture
-from saccade.export.graph.placement import SelectingStep
-from saccade.export.graph.placement_rules import model_shape
-from saccade.export.graph.selecting import initial_state
+from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
+from saccade.export.lowering.capture import capture
+from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.selecting_module import initial_state
+from saccade.export.steps.single_pass_step import SelectingStep
 from saccade.policies.registry import build_policy
 from tests.export.samples import CONFIG, observation
 

@@ -8,10 +8,10 @@ import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import Tensor
 
-from saccade.export.acting.openvla_oft import save_checkpoint
-from saccade.export.embodiment import Embodiment
-from saccade.export.families.openvla_oft import OpenVlaOft, initialise
-from saccade.export.families.openvla_oft_config import OftConfig
+from saccade.export.families.embodiment import Embodiment
+from saccade.export.families.openvla_oft.checkpoint import save_checkpoint
+from saccade.export.families.openvla_oft.config import OftConfig
+from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.export.models.decoder import DecoderConfig
 from saccade.export.models.vision_transformer import VisionConfig
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec

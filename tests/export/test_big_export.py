@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.anonymous_memory import watch
+from saccade.export.bundle.graph_session import MAPPED_FROM_BYTES
+from saccade.export.control.pipeline import ExportRequest, export_bundle
 from saccade.export.families.registry import GENERATING
-from saccade.export.parity import MAPPED_FROM_BYTES
-from saccade.export.pipeline import ExportRequest, export_bundle
 from saccade.proto.manifest import read_manifest
 from tests.export.wide_checkpoints import WIDE
 
@@ -28,7 +28,7 @@ def test_an_export_does_not_hold_the_model(tmp_path: Path, family: str) -> None:
     shards = [path.stat().st_size for path in checkpoint.glob("model*.safetensors")]
     command = ["export-answering", "--questions", "1"] if family in GENERATING else ["export"]
     options = ["--out", str(out), "--policy", "keep_all", "--keep", "1.0"]
-    imported = watch([sys.executable, "-c", "import saccade.export.pipeline"], tmp_path / "log")
+    imported = watch([sys.executable, "-c", "import saccade.export.control.pipeline"], tmp_path / "log")
     exported = watch([SACCADE, *command, str(checkpoint), *options], tmp_path / "log")
     assert exported.code == 0, exported.said
     weights = (out / "graphs" / "weights.bin").stat().st_size

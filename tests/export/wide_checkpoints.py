@@ -17,10 +17,11 @@ from benchmarks.random_llava import write_random_llava
 from benchmarks.random_oft import weight_shapes
 from benchmarks.random_pi import write_random_pi
 from benchmarks.random_weights import write_shards
-from saccade.export.embodiment import write_embodiment
-from saccade.export.families import pi0, pi05, smolvla
 from saccade.export.families.deployment import Deployment
-from saccade.export.families.openvla_oft_config import write_config
+from saccade.export.families.embodiment import write_embodiment
+from saccade.export.families.openvla_oft.config import write_config
+from saccade.export.families.pi import pi0, pi05
+from saccade.export.families.smolvla import model as smolvla
 from saccade.export.loading.shards import WEIGHTS_NAME
 from tests.export.samples import CONFIG, EMBODIMENT, write_tiny_checkpoint, write_tokenizer
 

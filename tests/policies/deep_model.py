@@ -7,12 +7,12 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from saccade.export.families.openvla_oft import OpenVlaOft, initialise
-from saccade.export.families.openvla_oft_config import OftConfig
-from saccade.export.graph.acting import StepOutputs
-from saccade.export.graph.placement import SelectingStep
-from saccade.export.graph.selecting import Named
+from saccade.export.families.openvla_oft.config import OftConfig
+from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.export.models.vision_transformer import VisionConfig, VisionTransformer
+from saccade.export.steps.acting_step import StepOutputs
+from saccade.export.steps.selecting_module import Named
+from saccade.export.steps.single_pass_step import SelectingStep
 from saccade.policies.base import SelectionInputs, TokenPolicy
 from tests.export.samples import CONFIG
 

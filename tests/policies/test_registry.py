@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from saccade.policies.dry_run import SHAPE
 from saccade.policies.registry import POLICIES, build_policy
+from saccade.policies.testing.dry_run import SHAPE
 from saccade.proto.errors import PolicyError
 
 

@@ -20,7 +20,16 @@ from saccade.runtime.servers.grpc_server import GrpcServer
 
 
 def serve(bundle: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "saccade.runtime.cli", "serve", str(bundle), "--json", "--threads", "1"]
+    command = [
+        sys.executable,
+        "-m",
+        "saccade.runtime.commands.main",
+        "serve",
+        str(bundle),
+        "--json",
+        "--threads",
+        "1",
+    ]
     return subprocess.Popen(
         [*command, "--bind", "127.0.0.1:0", *options],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

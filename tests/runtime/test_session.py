@@ -11,7 +11,7 @@ from saccade.proto.policy_spec import GateSpec
 from saccade.proto.scales import MeanStdScale
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.ort import OrtBackend
-from saccade.runtime.motion_gate import MotionGate
+from saccade.runtime.guards.motion_gate import MotionGate
 from saccade.runtime.observation import ActionChunk, Observation
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.session import Session

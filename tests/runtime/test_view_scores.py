@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from saccade.proto import errors
 from saccade.proto.manifest import Manifest
 from saccade.runtime.bundle import Bundle
-from saccade.runtime.cli import main
 from saccade.runtime.client import Client
+from saccade.runtime.commands.main import main
 from saccade.runtime.daemon import Daemon, DaemonConfig
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.program import ProgramExecutor

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageSequence
 
-from saccade.runtime.cli import main
+from saccade.runtime.commands.main import main
 from saccade.sim import seeds
 from saccade.sim.cli import bundled_mini, sim
 
@@ -22,7 +22,7 @@ from saccade.sim.cli import bundled_mini, sim
 def saccade(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run the program in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-W", "error::UserWarning", "-c", "from saccade.runtime.cli import main; main()"]
+        [sys.executable, "-W", "error::UserWarning", "-c", "from saccade.runtime.commands.main import main; main()"]
         + [str(argument) for argument in arguments],
         env={**os.environ, "COLUMNS": "100", **environment},
         cwd=cwd,

@@ -22,7 +22,8 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
     LlavaOnevisionImageProcessorPil,
 )
 
-from tests.export.families import test_llava_next, test_llava_onevision
+from tests.export.families.llava import test_next as test_llava_next
+from tests.export.families.llava import test_onevision as test_llava_onevision
 from tests.export.families.published import normalised, save
 
 Pictures = Sequence[NDArray[np.uint8]]

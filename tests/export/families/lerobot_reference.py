@@ -13,7 +13,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from saccade.export.families import pi_checkpoint
+from saccade.export.families.pi import config as pi_checkpoint
 from saccade.export.loading.vision_tower import SIGLIP
 
 ROOT = Path(__file__).parents[3]

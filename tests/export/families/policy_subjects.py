@@ -15,15 +15,19 @@ from torch import Tensor
 from saccade.export.families.base import PerceivingFamily
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.prompts import read_prompted
-from saccade.export.graph.prefill import PrefillStep
-from saccade.export.graph.selecting import SelectingModule
-from saccade.export.step_kind import AUTOREGRESSIVE, FLOW, SINGLE_PASS, StepKind
+from saccade.export.steps.prefill_step import PrefillStep
+from saccade.export.steps.selecting_module import SelectingModule
+from saccade.export.steps.step_of import AUTOREGRESSIVE, FLOW, SINGLE_PASS, StepKind
 from saccade.policies.base import TokenPolicy
-from tests.export import flow_models, test_answering
-from tests.export.families import chat_checkpoints, qwen_published, test_llava, test_qwen2_5_vl, test_qwen3_vl
+from tests.export import flow_models
+from tests.export.answer import test_pipeline as test_answering
+from tests.export.families import chat_checkpoints, qwen_published
+from tests.export.families.llava import test_llava
+from tests.export.families.openvla.test_model import BRIDGE, TEXT, ours
 from tests.export.families.prismatic_reference import SIDE, Reference, write
 from tests.export.families.published import pictures, save
-from tests.export.families.test_openvla import BRIDGE, TEXT, ours
+from tests.export.families.qwen_vl import test_qwen2_5 as test_qwen2_5_vl
+from tests.export.families.qwen_vl import test_qwen3 as test_qwen3_vl
 from tests.export.policy_graphs import deep_model
 from tests.export.samples import observation
 

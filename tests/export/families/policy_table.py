@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from saccade.export.graph.placement_rules import model_shape
-from saccade.export.graph.selecting import SelectingModule, initial_state
+from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.selecting_module import SelectingModule, initial_state
 from saccade.policies.registry import POLICIES, build_policy
 from saccade.proto.errors import ExportError, PolicyError
 from tests.export.families.policy_subjects import SUBJECTS, Subject, subject

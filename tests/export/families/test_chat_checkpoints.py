@@ -18,7 +18,8 @@ from saccade.proto.manifest import InstructionSpec, SegmentSpec
 from saccade.proto.picture_fit import FitMethod
 from saccade.proto.video_spec import FrameSampling, VideoSpec
 from saccade.runtime.tokens import InstructionTokens
-from tests.export.families import chat_checkpoints, test_llava_next
+from tests.export.families import chat_checkpoints
+from tests.export.families.llava import test_next as test_llava_next
 from tests.export.families.published import pictures
 
 QUESTION = "What is on the table?"

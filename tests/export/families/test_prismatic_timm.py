@@ -8,14 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from saccade.export.acting import openvla_oft
 from saccade.export.families.deployment import Deployment
-from saccade.export.families.openvla import build, key_rules, read_config
+from saccade.export.families.openvla.model import build, key_rules, read_config
+from saccade.export.families.openvla_oft import checkpoint as openvla_oft
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
 from tests.export.families.lerobot_reference import oracle
 from tests.export.families.lerobot_reference import write as write_reference
-from tests.export.families.test_openvla_oft_published import LIBERO, describe
+from tests.export.families.openvla_oft.test_published import LIBERO, describe
 
 QUESTIONS = range(3)
 

@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from saccade.export.families.generating import generate
-from saccade.export.families.llava_tiled import TiledConfig, TiledLlava
-from saccade.export.graph.capture import StepPorts, to_graph
-from saccade.export.graph.lint import lint
+from saccade.export.families.llava.tiled import TiledConfig, TiledLlava
+from saccade.export.lowering.capture import StepPorts, to_graph
+from saccade.export.lowering.lint import lint
 from saccade.proto.manifest import ViewSpec
-from saccade.runtime.pictures import fit_picture
+from saccade.runtime.answering.pictures import fit_picture
 
 
 def prepared(

@@ -19,7 +19,7 @@ from saccade.export.inspection.recognition import open_checkpoint, recognise
 from saccade.export.loading.shards import StoredWeights
 from saccade.proto.errors import CheckpointError, ExportError, PolicyError
 from saccade.proto.inspection import Act, InspectionRequest
-from saccade.runtime.cli import main
+from saccade.runtime.commands.main import main
 from tests.export.inspection import full_size
 from tests.export.inspection.tiny_checkpoints import WRITERS, edit
 

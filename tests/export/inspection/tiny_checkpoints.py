@@ -9,20 +9,17 @@ from typing import Any
 
 import pytest
 
-from saccade.export.families import pi_checkpoint
-from tests.export.families import (
-    pi_scenes,
-    prismatic_reference,
-    test_llava,
-    test_llava_next,
-    test_llava_onevision,
-    test_openvla_oft_published,
-    test_pi0,
-    test_qwen2_5_vl,
-    test_qwen3_vl,
-)
+from saccade.export.families.pi import config as pi_checkpoint
+from tests.export.families import pi_scenes, prismatic_reference
+from tests.export.families.llava import test_llava
+from tests.export.families.llava import test_next as test_llava_next
+from tests.export.families.llava import test_onevision as test_llava_onevision
+from tests.export.families.openvla_oft import test_published as test_openvla_oft_published
+from tests.export.families.pi import test_pi0
 from tests.export.families.pi05_reference import Pi05Reference
 from tests.export.families.published import save
+from tests.export.families.qwen_vl import test_qwen2_5 as test_qwen2_5_vl
+from tests.export.families.qwen_vl import test_qwen3 as test_qwen3_vl
 from tests.export.samples import write_tiny_checkpoint
 
 

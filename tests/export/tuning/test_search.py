@@ -11,15 +11,15 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from saccade.export.checkpoint import Checkpoint
-from saccade.export.frames import host_inputs, synthetic_recording
-from saccade.export.graph.placement import SelectingStep
-from saccade.export.graph.selecting import Named, initial_state
-from saccade.export.pipeline import ExportRequest, export_bundle
-from saccade.export.tuning.cli import tune as tune_command
+from saccade.export.commands.tune import tune as tune_command
+from saccade.export.control.frames import host_inputs, synthetic_recording
+from saccade.export.control.pipeline import ExportRequest, export_bundle
+from saccade.export.control.tuned import read_tuned
+from saccade.export.families.checkpoint import Checkpoint
+from saccade.export.steps.selecting_module import Named, initial_state
+from saccade.export.steps.single_pass_step import SelectingStep
 from saccade.export.tuning.objectives import OBJECTIVES
 from saccade.export.tuning.search import TuneRequest, tune
-from saccade.export.tuning.tuned import read_tuned
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import ExportError
 from saccade.runtime.bundle import Bundle
@@ -78,7 +78,7 @@ def by_hand(checkpoint: Checkpoint, options: dict[str, object]) -> float:
 
 
 def _shape(checkpoint: Checkpoint) -> object:
-    from saccade.export.graph.placement_rules import model_shape
+    from saccade.export.steps.placement_rules import model_shape
 
     return model_shape(checkpoint.model)
 

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from saccade.policies.base import Grid, ModelShape
 from saccade.policies.blocks.budgets import layer_mean
 from saccade.policies.blocks.layer_mean_budget import LayerSpans, counts_for, resolved_ratios
-from saccade.policies.dry_run import SHAPE
 from saccade.policies.methods.vflowopt import VFlowOpt
 from saccade.policies.registry import build_policy
+from saccade.policies.testing.dry_run import SHAPE
 from saccade.proto.errors import PolicyError
 
 DEEP = replace(SHAPE, layers=28, grid=Grid(1, 27, 27))

@@ -10,8 +10,8 @@ import pytest
 
 from saccade.policies import registry
 from saccade.policies.kv.base import KvShape, stacked_specs
-from saccade.policies.kv.dry_run import KV_SHAPE
 from saccade.policies.registry import KV_POLICIES, build_kv_policy
+from saccade.policies.testing.kv_dry_run import KV_SHAPE
 from saccade.proto.errors import PolicyError
 
 OPT_6B = KvShape(layers=32, heads=32, kv_heads=32, head_dim=128, capacity=2048)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
+from saccade.policies.conformance import KvPolicyConformance
 from saccade.policies.kv.base import KvInputs, KvShape
-from saccade.policies.kv.conformance import KvPolicyConformance
 from saccade.policies.kv.slots import EMPTY
 from saccade.policies.registry import build_kv_policy
 

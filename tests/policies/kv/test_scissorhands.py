@@ -7,12 +7,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from saccade.policies.conformance import KvPolicyConformance
 from saccade.policies.kv.base import KvInputs, KvShape
-from saccade.policies.kv.conformance import KvPolicyConformance
-from saccade.policies.kv.dry_run import KV_SHAPE, empty_slots, initial_kv_carry, play_kv
 from saccade.policies.kv.scissorhands import BLOCKS, Scissorhands, ScissorhandsConfig
 from saccade.policies.kv.slots import EMPTY
 from saccade.policies.registry import build_kv_policy
+from saccade.policies.testing.kv_dry_run import KV_SHAPE, empty_slots, initial_kv_carry, play_kv
 from saccade.proto.errors import PolicyError
 from tests.policies.oracles_kv import ScissorhandsHead, votes_against
 

@@ -9,12 +9,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from saccade.policies.conformance import KvPolicyConformance
 from saccade.policies.kv.base import KeyPositions, KvInputs, KvShape, SlotAttention, SlotLogits
-from saccade.policies.kv.conformance import KvPolicyConformance
-from saccade.policies.kv.dry_run import KV_SHAPE, play_kv
 from saccade.policies.kv.slots import EMPTY
 from saccade.policies.kv.spatten_kv import RECEIVED, SEEN, SpAttenKv
 from saccade.policies.registry import build_kv_policy
+from saccade.policies.testing.kv_dry_run import KV_SHAPE, play_kv
 from saccade.proto.errors import PolicyError
 from tests.policies.oracles_kv import SpAttenHead
 

@@ -10,12 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
+from saccade.policies.conformance import KvPolicyConformance
 from saccade.policies.kv.base import Attended, KeyPositions, KvInputs, KvShape, QueryHeads, SlotLogits
-from saccade.policies.kv.conformance import KvPolicyConformance
-from saccade.policies.kv.dry_run import KV_SHAPE, initial_kv_carry, play_kv
 from saccade.policies.kv.slots import EMPTY
 from saccade.policies.kv.token_select import QUERY, TokenSelect
 from saccade.policies.registry import build_kv_policy
+from saccade.policies.testing.kv_dry_run import KV_SHAPE, initial_kv_carry, play_kv
 from saccade.proto.errors import PolicyError
 from tests.policies.oracles_kv import TokenSelectLayer
 

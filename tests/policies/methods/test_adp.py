@@ -10,14 +10,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.export.graph.placement import SelectingStep
-from saccade.export.graph.placement_rules import model_shape
+from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.single_pass_step import SelectingStep
 from saccade.policies.base import Grid, ModelShape, MotionGate, Selection, SelectionInputs
 from saccade.policies.blocks.budgets import split_by_weight
 from saccade.policies.conformance import TokenPolicyConformance
-from saccade.policies.dry_run import GRID, SHAPE, draw_scene, play
 from saccade.policies.methods.adp import Adp
 from saccade.policies.registry import build_policy
+from saccade.policies.testing.dry_run import GRID, SHAPE, draw_scene, play
 from saccade.proto.errors import PolicyError
 from tests.export.samples import CONFIG, observation, tiny_model
 from tests.policies import oracles_adp
@@ -134,7 +134,7 @@ def test_in_a_model_it_sees_the_first_layers_raw_logits(kv_heads: int) -> None:
 
 
 def _grouped() -> torch.nn.Module:
-    from saccade.export.families.openvla_oft import OpenVlaOft, initialise
+    from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 
     config = replace(CONFIG, decoder=replace(CONFIG.decoder, kv_heads=1))
     return initialise(OpenVlaOft(config), 3).eval().requires_grad_(False)

@@ -7,11 +7,11 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.export.graph.placement_rules import model_shape
+from saccade.export.steps.placement_rules import model_shape
 from saccade.policies.base import Grid, Place
 from saccade.policies.conformance import TokenPolicyConformance
-from saccade.policies.dry_run import GRID, SHAPE, draw_scene, play
 from saccade.policies.registry import build_policy
+from saccade.policies.testing.dry_run import GRID, SHAPE, draw_scene, play
 from tests.export.samples import observation
 from tests.policies import oracles
 from tests.policies.deep_model import Recorded, deep_model

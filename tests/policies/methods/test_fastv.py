@@ -8,13 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from saccade.export.families.openvla_oft import OpenVlaOft
-from saccade.export.graph.placement_rules import model_shape
+from saccade.export.families.openvla_oft.model import OpenVlaOft
+from saccade.export.steps.placement_rules import model_shape
 from saccade.policies.base import ModelShape, Place
 from saccade.policies.conformance import TokenPolicyConformance
-from saccade.policies.dry_run import GRID, SHAPE, draw_scene, play
 from saccade.policies.registry import build_policy
 from saccade.policies.signals import AttentionReceived, QueryRows
+from saccade.policies.testing.dry_run import GRID, SHAPE, draw_scene, play
 from saccade.proto.errors import PolicyError
 from tests.export.samples import observation
 from tests.policies import oracles

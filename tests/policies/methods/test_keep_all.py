@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from saccade.policies.conformance import TokenPolicyConformance
-from saccade.policies.dry_run import GRID, SHAPE
 from saccade.policies.registry import build_policy
+from saccade.policies.testing.dry_run import GRID, SHAPE
 from saccade.proto.errors import PolicyError
 
 

@@ -12,18 +12,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.export.families.openvla_oft import OpenVlaOft, initialise
-from saccade.export.graph.placement import SelectingStep
-from saccade.export.graph.placement_rules import model_shape
-from saccade.export.graph.selecting import initial_state
+from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.export.models.attention_rows import attention_received
+from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.selecting_module import initial_state
+from saccade.export.steps.single_pass_step import SelectingStep
 from saccade.policies.base import Carry, Grid, Selection, SelectionInputs
 from saccade.policies.blocks.view_budgets import level_sizes, view_shares
 from saccade.policies.conformance import TokenPolicyConformance
-from saccade.policies.dry_run import GRID, SHAPE, Scene, draw_scene, play
 from saccade.policies.methods.quota import Quota, QuotaConfig, shares_of
 from saccade.policies.registry import build_policy
 from saccade.policies.signals import AttentionAhead, QueryRows, ViewScores, VisionAttention, VisionRows
+from saccade.policies.testing.dry_run import GRID, SHAPE, Scene, draw_scene, play
 from saccade.proto.errors import PolicyError
 from tests.export.samples import CONFIG, observation
 from tests.policies import oracles_quota as oracles

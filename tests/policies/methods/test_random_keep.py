@@ -7,9 +7,9 @@ from torch import Tensor
 
 from saccade.policies.base import UpdateInputs
 from saccade.policies.conformance import TokenPolicyConformance
-from saccade.policies.dry_run import GRID, SHAPE, draw_scene, initial_carry, play
 from saccade.policies.methods.random_keep import TABLE_STEPS
 from saccade.policies.registry import build_policy
+from saccade.policies.testing.dry_run import GRID, SHAPE, draw_scene, initial_carry, play
 
 
 class TestRandomKeep(TokenPolicyConformance):

@@ -8,15 +8,15 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.export.graph.acting import StepOutputs
-from saccade.export.graph.placement_rules import model_shape
+from saccade.export.steps.acting_step import StepOutputs
+from saccade.export.steps.placement_rules import model_shape
 from saccade.policies.base import Cut, Grid, ModelShape, Place, SelectionInputs
 from saccade.policies.blocks.budgets import layer_mean
 from saccade.policies.conformance import TokenPolicyConformance
-from saccade.policies.dry_run import GRID, SHAPE, Played, Scene, draw_scene, play
 from saccade.policies.methods.sparsevlm import SparseVlm, SparseVlmConfig, clusters_in, pooled
 from saccade.policies.registry import build_policy
 from saccade.policies.signals import AttentionByRow
+from saccade.policies.testing.dry_run import GRID, SHAPE, Played, Scene, draw_scene, play
 from saccade.proto.errors import PolicyError
 from tests.export.samples import observation
 from tests.policies import oracles

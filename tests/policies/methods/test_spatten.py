@@ -11,17 +11,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.export.calibration import measure
-from saccade.export.families.openvla_oft import OpenVlaOft, initialise
-from saccade.export.graph.placement import SelectingStep
-from saccade.export.graph.placement_rules import model_shape
+from saccade.export.control.calibration import measure
+from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.export.models.attention_rows import attention_weights
+from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.single_pass_step import SelectingStep
 from saccade.policies.base import Carry, Grid, ModelShape, Selection, SelectionInputs
 from saccade.policies.conformance import TokenPolicyConformance
-from saccade.policies.dry_run import GRID, SHAPE, draw_scene, play
 from saccade.policies.measurements import Measurements
 from saccade.policies.methods.spatten import IMPORTANCE, SpAtten, heads_to_remove
 from saccade.policies.registry import build_policy
+from saccade.policies.testing.dry_run import GRID, SHAPE, draw_scene, play
 from saccade.proto.errors import ExportError, PolicyError
 from tests.export.samples import CONFIG, observation
 from tests.policies import oracles_spatten

@@ -11,18 +11,18 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.export.families.openvla_oft import OpenVlaOft, initialise
-from saccade.export.graph.placement import SelectingStep
-from saccade.export.graph.placement_rules import model_shape
+from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.export.models.attention_rows import attention_weights
+from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.single_pass_step import SelectingStep
 from saccade.policies.base import Carry, Grid, ModelShape, Place, Selection, SelectionInputs, TowerShape
 from saccade.policies.blocks.diversity import farthest_first, max_sum_diversity
 from saccade.policies.conformance import TokenPolicyConformance
-from saccade.policies.dry_run import GRID, SHAPE, draw_scene, initial_carry, play
 from saccade.policies.measurements import Measurements
 from saccade.policies.methods.todre import ToDre, stage2_is_safe
 from saccade.policies.registry import build_policy
 from saccade.policies.signals import VisionAttention, VisionRows
+from saccade.policies.testing.dry_run import GRID, SHAPE, draw_scene, initial_carry, play
 from saccade.proto.errors import PolicyError
 from tests.export.samples import CONFIG, observation
 from tests.policies import oracles_todre as oracles

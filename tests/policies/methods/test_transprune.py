@@ -10,9 +10,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.export.families.openvla_oft import OpenVlaOft, initialise
-from saccade.export.graph.placement import SelectingStep
-from saccade.export.graph.placement_rules import model_shape
+from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
+from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.single_pass_step import SelectingStep
 from saccade.policies.base import (
     Carry,
     Cut,
@@ -24,10 +24,10 @@ from saccade.policies.base import (
     TokenPolicy,
 )
 from saccade.policies.conformance import TokenPolicyConformance
-from saccade.policies.dry_run import GRID, SHAPE, draw_scene, play
 from saccade.policies.methods.transprune import TRANSITION, TransPrune
 from saccade.policies.registry import build_policy
 from saccade.policies.signals import AttentionAhead, QueryRows, Transition
+from saccade.policies.testing.dry_run import GRID, SHAPE, draw_scene, play
 from saccade.proto.errors import PolicyError
 from tests.export.samples import CONFIG, observation
 from tests.policies import oracles_transprune

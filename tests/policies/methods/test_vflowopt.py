@@ -12,19 +12,19 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from saccade.export.families.openvla_oft import OpenVlaOft, initialise
-from saccade.export.graph.placement import SelectingStep
-from saccade.export.graph.placement_rules import model_shape
+from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.export.models.attention_rows import attention_weights
+from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.single_pass_step import SelectingStep
 from saccade.policies.base import Carry, Grid, ModelShape, Place, Selection, SelectionInputs
 from saccade.policies.blocks.patches import patch_entropy
 from saccade.policies.blocks.recycling import cells_of, keep_and_recycle
 from saccade.policies.config import Tunable, search_space
 from saccade.policies.conformance import TokenPolicyConformance
-from saccade.policies.dry_run import GRID, SHAPE, Scene, draw_scene, play
 from saccade.policies.methods.vflowopt import IMPORTANCE, VFlowOpt, VFlowOptConfig
 from saccade.policies.registry import build_policy
 from saccade.policies.signals import Pixels, VisionMap
+from saccade.policies.testing.dry_run import GRID, SHAPE, Scene, draw_scene, play
 from saccade.proto.errors import PolicyError
 from tests.export.samples import CONFIG, observation
 from tests.policies import oracles_vflowopt as oracles

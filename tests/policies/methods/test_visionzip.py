@@ -8,14 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.export.graph.placement_rules import model_shape
-from saccade.export.graph.survivors import take_survivors
+from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.survivors import take_survivors
 from saccade.policies.base import Grid, ModelShape, Selection, TowerShape
 from saccade.policies.conformance import TokenPolicyConformance
-from saccade.policies.dry_run import GRID, ONE_TOWER, SHAPE, Scene, draw_scene, play
 from saccade.policies.methods.visionzip import VisionZip, every_nth
 from saccade.policies.registry import build_policy
 from saccade.policies.signals import VisionAttention, VisionKeys, VisionRows
+from saccade.policies.testing.dry_run import GRID, ONE_TOWER, SHAPE, Scene, draw_scene, play
 from saccade.proto.errors import PolicyError
 from tests.export.samples import observation
 from tests.policies import oracles

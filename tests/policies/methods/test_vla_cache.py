@@ -8,14 +8,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.export.graph.placement import SelectingStep
-from saccade.export.graph.placement_rules import model_shape
-from saccade.export.graph.selecting import initial_state
-from saccade.export.graph.visual_memory import KEYS, VALUES
+from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.selecting_module import initial_state
+from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.visual_memory import KEYS, VALUES
 from saccade.policies.conformance import TokenPolicyConformance
-from saccade.policies.dry_run import GRID, SHAPE, draw_scene, lived_in_carry, play
 from saccade.policies.methods.vla_cache import PATCHES, RELEVANCE
 from saccade.policies.registry import build_policy
+from saccade.policies.testing.dry_run import GRID, SHAPE, draw_scene, lived_in_carry, play
 from saccade.proto.errors import PolicyError
 from tests.export.samples import CONFIG, observation, tiny_model
 

@@ -10,10 +10,18 @@ from hypothesis import strategies as st
 
 from saccade.policies.base import Grid, ModelShape, UpdateInputs
 from saccade.policies.conformance import TokenPolicyConformance
-from saccade.policies.dry_run import GRID, SHAPE, Scene, draw_scene, initial_carry, lived_in_carry, play
 from saccade.policies.methods.vla_pruner import AGE, HISTORY, VlaPruner, VlaPrunerConfig
 from saccade.policies.registry import build_policy
 from saccade.policies.signals import AttentionReceived, QueryRows
+from saccade.policies.testing.dry_run import (
+    GRID,
+    SHAPE,
+    Scene,
+    draw_scene,
+    initial_carry,
+    lived_in_carry,
+    play,
+)
 from saccade.proto.errors import PolicyError
 from tests.policies import oracles
 

@@ -7,13 +7,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.export.graph.placement_rules import model_shape
+from saccade.export.steps.placement_rules import model_shape
 from saccade.policies.base import Grid, ModelShape, TowerShape
 from saccade.policies.conformance import TokenPolicyConformance
-from saccade.policies.dry_run import GRID, ONE_TOWER, SHAPE, draw_scene, play
 from saccade.policies.methods.vtc_cls import VtcCls
 from saccade.policies.registry import build_policy
 from saccade.policies.signals import VisionAttention, VisionRows
+from saccade.policies.testing.dry_run import GRID, ONE_TOWER, SHAPE, draw_scene, play
 from saccade.proto.errors import PolicyError
 from tests.export.samples import observation
 from tests.policies import oracles

@@ -12,12 +12,10 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from saccade.export.families.openvla_oft import OpenVlaOft, initialise
-from saccade.export.graph.placement import SelectingStep
-from saccade.export.graph.placement_rules import check_placement, model_shape
+from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
+from saccade.export.steps.placement_rules import check_placement, model_shape
+from saccade.export.steps.single_pass_step import SelectingStep
 from saccade.policies.base import Carry, Grid, ModelShape, Place, Selection, SelectionInputs, TowerShape
-from saccade.policies.conformance import TokenPolicyConformance, export_to_onnx
-from saccade.policies.dry_run import GRID, HEADS, ONE_TOWER, SHAPE, WIDTH, PolicyStep, draw_scene, play
 from saccade.policies.methods.zero_tprune import (
     STEPS,
     ZeroTPrune,
@@ -27,6 +25,17 @@ from saccade.policies.methods.zero_tprune import (
 )
 from saccade.policies.registry import build_policy
 from saccade.policies.signals import VisionKeys, VisionMap
+from saccade.policies.testing.conformance import TokenPolicyConformance, export_to_onnx
+from saccade.policies.testing.dry_run import (
+    GRID,
+    HEADS,
+    ONE_TOWER,
+    SHAPE,
+    WIDTH,
+    PolicyStep,
+    draw_scene,
+    play,
+)
 from saccade.proto.errors import PolicyError
 from tests.export.samples import CONFIG, observation
 from tests.policies import oracles_zero_tprune as oracles

@@ -1,0 +1,1 @@
+"""What every recipe writes a bundle with: files, receipts, profiles, what the engine says of a graph."""

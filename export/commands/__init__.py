@@ -1,0 +1,1 @@
+"""The command lines of the build machine: click, and nothing else."""

@@ -1,0 +1,149 @@
+"""``saccade export-answering``: a checkpoint of a family that generates text becomes a bundle that answers."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+
+import click
+
+from saccade.export.answer.pipeline import AnsweringRequest, export_answering
+from saccade.export.bundle.progress import shown
+from saccade.export.commands.options import keep_ratio_list, policy_options
+from saccade.export.loading.license import UNKNOWN
+from saccade.proto.errors import InputError, SaccadeError
+from saccade.proto.picture_fit import parse_picture_size
+
+_EXAMPLE = """\b
+Example:
+  saccade export-answering llava-1.5-7b-hf --policy divprune --keep 1.0,0.25 --out llava
+  saccade ask llava "What is on the table?" --image table.jpg
+  saccade export-answering llava-v1.6-mistral-7b-hf --image-size 640x480 --policy fastv --keep 1.0,0.25 --out next
+  saccade export-answering LLaVA-Video-7B-Qwen2 --frames 32 --policy quota --keep 1.0,0.25 --out video
+  saccade ask video "What happens?" --video kitchen.mp4
+"""
+
+
+def _image_size(
+    context: click.Context, parameter: click.Parameter, text: str | None
+) -> tuple[int, int] | None:
+    del context
+    try:
+        return None if text is None else parse_picture_size(text)
+    except InputError as error:
+        raise click.BadParameter(error.message, param=parameter) from error
+
+
+@click.command(name="export-answering", epilog=_EXAMPLE)
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Bundle folder to write.")
+@click.option("--policy", default="keep_all", show_default=True, help="Token-selection policy.")
+@click.option(
+    "--policy-option", "options", multiple=True, callback=policy_options, help="key=value, may be repeated."
+)
+@click.option(
+    "--keep",
+    "keep_ratios",
+    default="1.0",
+    show_default=True,
+    callback=keep_ratio_list,
+    help="One profile each.",
+)
+@click.option(
+    "--prompt",
+    help="Text with <image> for each picture and {instruction} once; default: the checkpoint's chat template, or the "
+    "family's.",
+)
+@click.option("--views", default=1, show_default=True, help="Pictures, or videos, of one question.")
+@click.option(
+    "--frames", default=0, show_default=True, help="Frames taken of each video; 0 = still pictures."
+)
+@click.option(
+    "--frames-per-second",
+    type=click.FloatRange(0, min_open=True),
+    default=2.0,
+    show_default=True,
+    help="Of those frames, where the family tells the model their times (Qwen-VL).",
+)
+@click.option(
+    "--image-size",
+    metavar="WIDTHxHEIGHT",
+    callback=_image_size,
+    help="Pixels of the pictures that will be asked about, where the family tiles by aspect, or resizes near it "
+    "(Qwen-VL needs it); default: one tile.",
+)
+@click.option("--max-text-tokens", default=64, show_default=True, help="Room for the question.")
+@click.option("--max-new-tokens", default=64, show_default=True, help="Room for the answer.")
+@click.option("--kv-policy", default="keep_all_kv", show_default=True, help="Policy over cache entries.")
+@click.option(
+    "--kv-option", "kv_options", multiple=True, callback=policy_options, help="key=value, may be repeated."
+)
+@click.option(
+    "--questions",
+    type=click.IntRange(1),
+    default=4,
+    show_default=True,
+    help="On which both engines are compared; a large model takes minutes for each.",
+)
+@click.option(
+    "--license", "weights_license", help="SPDX identifier of the weights; default: what the model card says."
+)
+@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
+def export_answering_command(
+    *,
+    checkpoint: Path,
+    out: Path,
+    policy: str,
+    options: dict[str, object],
+    keep_ratios: tuple[float, ...],
+    prompt: str | None,
+    views: int,
+    frames: int,
+    frames_per_second: float,
+    image_size: tuple[int, int] | None,
+    max_text_tokens: int,
+    max_new_tokens: int,
+    kv_policy: str,
+    kv_options: dict[str, object],
+    questions: int,
+    weights_license: str | None,
+    force: bool,
+) -> None:
+    """Export CHECKPOINT to a bundle that answers questions about pictures, without torch.
+
+    Writes nothing unless every check passed: the operators TensorRT takes, ONNX Runtime against PyTorch token by token
+    on every profile, and that the policy changes something.
+    """
+    logging.getLogger("torch").setLevel(logging.ERROR)
+    request = AnsweringRequest(
+        checkpoint=checkpoint,
+        out=out,
+        policy=policy,
+        options=options,
+        keep_ratios=keep_ratios,
+        prompt=prompt,
+        views=views,
+        frames=frames,
+        frames_per_second=frames_per_second,
+        image_size=image_size,
+        max_text_tokens=max_text_tokens,
+        max_new_tokens=max_new_tokens,
+        kv_policy=kv_policy,
+        kv_options=kv_options,
+        questions=questions,
+        license=weights_license,
+        overwrite=force,
+    )
+    try:
+        with shown() as progress:
+            manifest = export_answering(request, progress)
+    except SaccadeError as error:
+        raise click.ClickException(error.message) from error
+    kept = ", ".join(f"{profile.name} {profile.keep}" for profile in manifest.profiles)
+    click.echo(f"{manifest.name} -> {out}: visual tokens {kept} of {manifest.grid.tokens}")
+    if manifest.license == UNKNOWN:
+        click.echo(
+            "license of the weights: unknown, for the checkpoint has no model card (README.md) that says it; give "
+            "--license.",
+            err=True,
+        )

@@ -1,0 +1,165 @@
+"""Recorded frames, and how they become the inputs of a step graph.
+
+A recording is an ``.npz`` of consecutive control steps of one stream: ``images`` uint8 ``(frames, views, height,
+width, 3)`` RGB, ``proprio`` float32 ``(frames, proprio_dim)`` in physical units, ``instruction`` text ``(frames,)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile, is_zipfile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from saccade.export.families.base import ActingFamily
+from saccade.export.families.checkpoint import Checkpoint
+from saccade.export.families.sequence import SequenceLayout
+from saccade.proto.errors import ExportError
+from saccade.proto.manifest_rules import NOISE
+from saccade.proto.state_words import state_words
+
+FIELDS = ("images", "proprio", "instruction")
+
+
+@dataclass(frozen=True)
+class Recording:
+    """Consecutive frames.
+
+    Args:
+        images: uint8 ``(frames, views, height, width, 3)``.
+        proprio: float32 ``(frames, proprio_dim)``, physical units.
+        instruction: One text for each frame.
+        source: ``recorded`` or ``synthetic``.
+    """
+
+    images: NDArray[np.uint8]
+    proprio: NDArray[np.float32]
+    instruction: tuple[str, ...]
+    source: str
+
+    def __len__(self) -> int:
+        return len(self.instruction)
+
+
+def read_recording(path: Path, checkpoint: Checkpoint[ActingFamily]) -> Recording:
+    """Read recorded frames.
+
+    Raises:
+        ExportError: Not such a file, or it does not fit the checkpoint.
+    """
+    try:
+        if path.is_file() and not is_zipfile(path):
+            raise BadZipFile("another kind of file")
+        with np.load(path, allow_pickle=False) as stored:
+            missing = [field for field in FIELDS if field not in stored]
+            if missing:
+                raise ExportError(
+                    f"{path.name}: expected the arrays {', '.join(FIELDS)}, found no {missing}."
+                )
+            images, proprio, instruction = (stored[field] for field in FIELDS)
+    except (OSError, ValueError, BadZipFile) as error:
+        raise ExportError(
+            f"{path.name}: expected recorded frames (.npz without pickles), found: {error}."
+        ) from error
+    embodiment, frames = checkpoint.embodiment, len(instruction)
+    image = (frames, len(embodiment.views), *checkpoint.model.image_size, 3)
+    if frames == 0 or images.dtype != np.uint8 or images.shape != image:
+        raise ExportError(
+            f"{path.name}: images: expected uint8{list(image)}, at least 1 frame, found {images.dtype}"
+            f"{list(images.shape)}."
+        )
+    if proprio.shape != (frames, embodiment.proprio.dim):
+        raise ExportError(
+            f"{path.name}: proprio: expected {[frames, embodiment.proprio.dim]}, found {list(proprio.shape)}."
+        )
+    texts = tuple(map(str, instruction.tolist()))
+    return Recording(images, proprio.astype(np.float32), texts, "recorded")
+
+
+def synthetic_recording(checkpoint: Checkpoint[ActingFamily], frames: int, seed: int = 0) -> Recording:
+    """Draw a slowly changing random scene, for exports without recorded frames."""
+    embodiment, rng = checkpoint.embodiment, np.random.default_rng(seed)
+    (height, width), scale = checkpoint.model.image_size, checkpoint.statistics.proprio
+    coarse = rng.integers(0, 256, (len(embodiment.views), -(-height // 8), -(-width // 8), 3))
+    scene = coarse.repeat(8, axis=1).repeat(8, axis=2)[:, :height, :width]
+    images = np.stack([np.roll(scene, 3 * frame, axis=2) for frame in range(frames)]).astype(np.uint8)
+    proprio = rng.uniform(*scale.bounds, (frames, embodiment.proprio.dim)).astype(np.float32)
+    return Recording(images, proprio, _random_texts(checkpoint, frames, rng), "synthetic")
+
+
+def _random_texts(
+    checkpoint: Checkpoint[ActingFamily], frames: int, rng: np.random.Generator
+) -> tuple[str, ...]:
+    """Instructions of one word up to as many as fit, so that no token, mask or position is the same in all frames."""
+    tokenizer, most = _tokenizer(checkpoint), checkpoint.instruction.max_tokens
+    pieces = (tokenizer.decode([index]).strip() for index in sorted(tokenizer.get_vocab().values()))
+    state = _longest_state(checkpoint)
+    words = sorted({piece for piece in pieces if piece.isalpha()}) or ["a"]
+    texts = []
+    for frame in range(frames):
+        chosen = [str(rng.choice(words))]
+        while len(chosen) <= frame % most:
+            longer = [*chosen, str(rng.choice(words))]
+            if len(_prompt_ids(tokenizer, checkpoint, " ".join(longer), state)[1]) > most:
+                break
+            chosen = longer
+        texts.append(" ".join(chosen))
+    return tuple(texts)
+
+
+def _longest_state(checkpoint: Checkpoint[ActingFamily]) -> str:
+    """Return a state in words that takes as much room as any, if the prompt tells one."""
+    spec, dim = checkpoint.instruction, checkpoint.embodiment.proprio.dim
+    return state_words(np.full(dim, 2.0), spec.state_bins) if spec.state_bins else ""
+
+
+def host_inputs(recording: Recording, checkpoint: Checkpoint[ActingFamily]) -> Iterator[tuple[Tensor, ...]]:
+    """Yield what the graph takes from the host for each frame, batch 1, in the order of the family's ``host_inputs``.
+
+    Raises:
+        ExportError: A prompt is too long for the model.
+    """
+    tokenizer, spec, model = _tokenizer(checkpoint), checkpoint.instruction, checkpoint.model
+    layout, noise = SequenceLayout(model.segments), torch.Generator().manual_seed(0)
+    for index, text in enumerate(recording.instruction):
+        proprio = checkpoint.statistics.proprio.normalise(recording.proprio[index : index + 1])
+        state = state_words(proprio[0], spec.state_bins) if spec.state_bins else ""
+        prompt, ids = _prompt_ids(tokenizer, checkpoint, text, state)
+        if not 1 <= len(ids) <= spec.max_tokens:
+            raise ExportError(
+                f"frame {index}: expected a prompt of 1 to {spec.max_tokens} tokens, found {len(ids)}: {prompt!r}."
+            )
+        mask, positions = layout.host_inputs(torch.tensor([len(ids)]))
+        filled = {
+            "images": torch.from_numpy(np.ascontiguousarray(recording.images[index : index + 1])),
+            "proprio": torch.from_numpy(proprio),
+            "token_ids": torch.tensor([ids + [spec.pad_id] * (spec.max_tokens - len(ids))]),
+            "attention_mask": mask,
+            "position_ids": positions,
+            NOISE: torch.randn(1, model.action_shape[0], model.noise_dim, generator=noise),
+        }
+        yield tuple(filled[name] for name in model.host_inputs)
+
+
+def _tokenizer(checkpoint: Checkpoint[ActingFamily]) -> Tokenizer:
+    tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    return tokenizer
+
+
+def _prompt_ids(
+    tokenizer: Tokenizer, checkpoint: Checkpoint[ActingFamily], text: str, state: str = ""
+) -> tuple[str, list[int]]:
+    """Return the prompt of an instruction, and of a state in words, and its tokens."""
+    prompt = checkpoint.instruction.prompt(text, state)
+    return prompt, [
+        *checkpoint.instruction.before,
+        *tokenizer.encode(prompt, add_special_tokens=False).ids,
+    ]

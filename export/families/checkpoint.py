@@ -1,0 +1,114 @@
+"""A checkpoint of a family that acts, read and found whole: what does not fit is an error that names it.
+
+Which files it has is the family's matter, see :mod:`saccade.export.families.registry`; ``embodiment.json`` beside them
+says what its numbers mean.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Generic, TypeVar, cast
+
+from tokenizers import Tokenizer
+from torch import nn
+
+from saccade.export.families.base import ActingFamily
+from saccade.export.families.embodiment import Embodiment
+from saccade.export.steps.step_of import StepKind
+from saccade.proto.errors import CheckpointError
+from saccade.proto.instruction_spec import InstructionSpec
+from saccade.proto.statistics import Statistics
+
+TOKENIZER_NAME = "tokenizer.json"
+FamilyT_co = TypeVar("FamilyT_co", bound=ActingFamily, covariant=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint(Generic[FamilyT_co]):
+    """A checkpoint, and everything that the exporter needs to know of its family.
+
+    Args:
+        path: Its folder.
+        family: Name of the family, as the manifest says it.
+        model: The model with its weights, float32, in eval mode; large ones may be mapped.
+        kind: How a control step of it is built, accounted and measured.
+        embodiment: What its numbers mean.
+        statistics: Normalisation of its data set.
+        tokenizer: Path of ``tokenizer.json``.
+        instruction: How an instruction becomes tokens.
+    """
+
+    path: Path
+    family: str
+    model: FamilyT_co
+    kind: StepKind
+    embodiment: Embodiment
+    statistics: Statistics
+    tokenizer: Path
+    instruction: InstructionSpec
+
+    @property
+    def module(self) -> nn.Module:
+        """The model as torch knows it."""
+        return cast(nn.Module, self.model)
+
+    def write_statistics(self, file: Path) -> None:
+        """Write the ``statistics.json`` of a bundle: those that were read, wherever the family keeps them."""
+        content = self.statistics.to_json(self.embodiment.statistics_key)
+        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def check_tokenizer(path: Path, vocab_size: int) -> Path:
+    """Return the path of a checkpoint's tokenizer.
+
+    Args:
+        path: Folder of the checkpoint.
+        vocab_size: Rows of the embedding table.
+
+    Raises:
+        CheckpointError: It is missing, broken, or has tokens that the model does not know.
+    """
+    tokenizer = path / TOKENIZER_NAME
+    if not tokenizer.is_file():
+        raise CheckpointError(
+            f"expected {TOKENIZER_NAME} in {path.name}/, found none; save it with tokenizers' Tokenizer.save."
+        )
+    try:
+        last = max(Tokenizer.from_file(str(tokenizer)).get_vocab().values(), default=-1)
+    except Exception as error:
+        raise CheckpointError(f"{TOKENIZER_NAME}: expected a tokenizer file, found: {error}.") from error
+    if last >= vocab_size:
+        raise CheckpointError(
+            f"{TOKENIZER_NAME}: expected token ids below {vocab_size} (rows of the embedding table), found {last}."
+        )
+    return tokenizer
+
+
+def check_embodiment(
+    embodiment: Embodiment, *, proprio_dim: int, chunk: int, action_dim: int, views: int | None = None
+) -> None:
+    """Check what the embodiment says against the dimensions of the model.
+
+    Args:
+        embodiment: What it says.
+        proprio_dim: Numbers of proprioception.
+        chunk: Actions of one chunk.
+        action_dim: Numbers of an action.
+        views: Cameras; None = the checkpoint takes any number.
+
+    Raises:
+        CheckpointError: They disagree.
+    """
+    for what, found, expected in (
+        ("views", len(embodiment.views), views),
+        ("proprio", embodiment.proprio.dim, proprio_dim),
+        ("action", embodiment.action.dim, action_dim),
+        ("action.chunk", embodiment.action.chunk, chunk),
+        ("limits", len(embodiment.limits.low), action_dim),
+    ):
+        if expected is not None and found != expected:
+            raise CheckpointError(
+                f"embodiment.json: {what}: expected {expected} as in config.json, found {found}."
+            )

@@ -1,0 +1,73 @@
+"""The robot that a checkpoint was trained for: what its numbers mean. ``embodiment.json`` beside ``config.json``.
+
+Published checkpoints leave these facts to evaluation scripts; here they are written down once, checked against the
+model's dimensions, and travel into the bundle.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from saccade.proto.errors import CheckpointError, ManifestError
+from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec
+from saccade.proto.strict_json import dump_json, from_json, parse_json
+
+EMBODIMENT_NAME = "embodiment.json"
+
+
+@dataclass(frozen=True)
+class Embodiment:
+    """What the numbers of a checkpoint mean.
+
+    Args:
+        name: Model name, e.g. ``saccade-mini``.
+        license: SPDX identifier of the weights.
+        views: Camera names in the order the model sees them.
+        proprio: Names and units of proprioception.
+        action: Names, units, chunk length, rate and convention of actions.
+        limits: Bounds for the limiter, physical units.
+        template: Prompt with ``{instruction}`` once; empty where the family has one of its own.
+        statistics_key: Data set within the checkpoint's statistics; empty = the only one.
+        image_size: Height and width of the pictures as cameras give them, pixels, where that is not what the checkpoint
+            says; for families whose graph resizes.
+    """
+
+    name: str
+    license: str
+    views: tuple[str, ...]
+    proprio: VectorSpec
+    action: ActionSpec
+    limits: LimitsSpec
+    template: str = ""
+    statistics_key: str = ""
+    image_size: tuple[int, ...] = ()
+
+
+def read_embodiment(checkpoint: Path, known: str = "") -> Embodiment:
+    """Read ``embodiment.json``.
+
+    Args:
+        checkpoint: Its folder.
+        known: What the checkpoint says of its robot, for the message where there is no such file.
+
+    Raises:
+        CheckpointError: It is missing, or a key is unknown, missing or wrong.
+    """
+    path = checkpoint / EMBODIMENT_NAME
+    if not path.is_file():
+        raise CheckpointError(
+            f"expected {EMBODIMENT_NAME} in {checkpoint.name}/, found none; write down views, units, limits and "
+            f"prompt of the robot there, see saccade.export.families.embodiment.{known}"
+        )
+    try:
+        return from_json(Embodiment, parse_json(path.read_text(encoding="utf-8")))
+    except ManifestError as error:
+        raise CheckpointError(f"{EMBODIMENT_NAME}: {error}") from error
+
+
+def write_embodiment(embodiment: Embodiment, checkpoint: Path) -> Path:
+    """Write ``embodiment.json`` and return its path."""
+    path = checkpoint / EMBODIMENT_NAME
+    path.write_text(dump_json(embodiment), encoding="utf-8")
+    return path

@@ -1,0 +1,119 @@
+"""LLaVA-1.5: CLIP patches through an MLP into a Llama that answers in text.
+
+    [BOS and what precedes the image] [visual: patches] [question, padded on its right]
+
+Source:
+    LLaVA-1.5 (2310.03744) as in transformers' ``LlavaForConditionalGeneration``. Images are what its checkpoint's image
+    processor makes of them: shortest edge, then the middle. Fixed here: the number of pictures and the prompt frame.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from saccade.export.families.deployment import Deployment
+from saccade.export.families.llava.tiled import (
+    TiledConfig,
+    TiledLlava,
+    fit_frame,
+    read_tower_and_text,
+    still_pictures,
+    tiled_key_rules,
+)
+from saccade.export.families.prompt_frame import IMAGE, PromptFrame, frame_prompt, grid_items
+from saccade.export.loading.image_processor import read_image_processor
+from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.loading.vision_tower import CLIP
+from saccade.proto.errors import ExportError
+from saccade.proto.picture_fit import FitMethod, PictureFit, Resample
+
+MODEL_TYPE = "llava"
+PLACEHOLDERS = ("<video>",)
+"""What chat templates write for a picture or video, beside ``<image>``."""
+_DEFAULTS: dict[str, object] = {
+    "vision_feature_layer": -2,
+    "vision_feature_select_strategy": "default",
+    "projector_hidden_act": "gelu",
+    "tie_word_embeddings": False,
+}
+_TOWER = {
+    "model_type": CLIP,
+    "intermediate_size": 4096,
+    "hidden_size": 1024,
+    "patch_size": 14,
+    "image_size": 336,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 16,
+}
+"""What transformers' ``LlavaConfig`` assumes where ``vision_config`` is missing."""
+
+
+def read_config(folder: Path, deployment: Deployment) -> TiledConfig:
+    """Read the configuration of a checkpoint.
+
+    Args:
+        folder: Of the checkpoint.
+        deployment: How it will be used.
+
+    Raises:
+        CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
+        ExportError: The deployment asks for video, or for pictures of one size.
+    """
+    still_pictures(deployment, "LLaVA-1.5")
+    if deployment.image_size is not None:
+        height, width = deployment.image_size
+        raise ExportError(
+            f"expected no image size, found {width}x{height}: LLaVA-1.5 takes pictures of any size."
+        )
+    fields = JsonFields(read_object(folder, "config.json"), "config.json", _DEFAULTS)
+    fields.expect("model_type", (MODEL_TYPE,))
+    tower, text = read_tower_and_text(fields, read_image_processor(folder), _TOWER, "llama")
+    images = [grid_items(tower.side, tower.side, newline=False)] * deployment.views
+    prompt = frame_prompt(deployment.before, images, deployment.between)
+    frame = fit_frame(PromptFrame(prompt, deployment.max_text_tokens), text)
+    return TiledConfig(
+        tower=tower, text=text, blocks=((tower.side, tower.side),) * deployment.views, frame=frame
+    )
+
+
+key_rules = tiled_key_rules
+
+
+class Llava(TiledLlava):
+    """The model: one tile for each picture, every patch a visual token."""
+
+    has_newline = False
+
+    @property
+    def keeps_patches(self) -> bool:
+        """They do."""
+        return True
+
+    def arrange_signal(self, signal: Tensor) -> Tensor:
+        """Return the signal: visual tokens are patches."""
+        return signal
+
+
+def prompt(views: int) -> str:
+    """Return the text around ``views`` pictures that the published checkpoints were trained with."""
+    return "USER: " + "\n".join([IMAGE] * views) + "\n{instruction} ASSISTANT:"
+
+
+def picture_size(config: TiledConfig) -> tuple[int, int]:
+    """Return height and width of the pictures that the graph takes, pixels."""
+    return config.tower.image_size, config.tower.image_size
+
+
+def picture_fit(config: TiledConfig) -> PictureFit:
+    """Return how its image processor makes pictures fit: shortest side, then the middle."""
+    del config
+    return PictureFit(FitMethod.CROP, Resample.BICUBIC)
+
+
+def build(config: TiledConfig) -> Llava:
+    """Return the model without its weights, on the meta device."""
+    with torch.device("meta"):
+        return Llava(config)

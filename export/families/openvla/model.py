@@ -1,0 +1,158 @@
+"""OpenVLA: two towers' patches through an MLP into a causal Llama that says one action, a token for each dimension.
+
+    [BOS] [visual: patches] [In: What action should the robot take to <task>? Out:, padded on its right] -> tokens
+
+Source:
+    OpenVLA (2406.09246), openvla/openvla c8f03f4. Greedy over the whole vocabulary, as there. Pictures come in as
+    squares of the towers' size, which the published processor makes of any picture (bicubic, its aspect disregarded).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from saccade.export.families.autoregressive import AutoregressiveModel
+from saccade.export.families.deployment import Deployment
+from saccade.export.families.openvla.action_tokens import ActionTokens
+from saccade.export.families.prompt_frame import PromptFrame, frame_prompt, grid_items
+from saccade.export.loading import prismatic
+from saccade.export.loading.data_sets import Bounds, read_data_set
+from saccade.export.loading.key_rules import KeyRules
+from saccade.export.loading.text_decoder import TextModel
+from saccade.export.loading.torch_heads import head_steps
+from saccade.export.models.vision_backbone import VisionBackbone, vision_projector
+from saccade.export.models.vision_transformer import VisionConfig, VisionTransformer
+from saccade.policies.base import Grid
+from saccade.proto.errors import CheckpointError
+
+MODEL_TYPE = prismatic.MODEL_TYPE
+PROMPT = "In: What action should the robot take to {instruction}?\nOut: "
+"""The published one; the space at its end becomes the lone space."""
+
+
+@dataclass(frozen=True)
+class OpenVlaConfig:
+    """Everything that shapes weights and graph, and what the answer means.
+
+    Args:
+        towers: One, or two of one token count.
+        text: The language model.
+        frame: The prompt.
+        tokens: Which token ids are actions.
+        bounds: Of the data set whose actions are asked for.
+        pad_id: Fills a prompt on its right.
+    """
+
+    towers: tuple[VisionConfig, ...]
+    text: TextModel
+    frame: PromptFrame
+    tokens: ActionTokens
+    bounds: Bounds
+    pad_id: int
+
+    @property
+    def grid(self) -> Grid:
+        """How visual tokens tile the one picture."""
+        return Grid(1, self.towers[0].side, self.towers[0].side)
+
+    @property
+    def action_dim(self) -> int:
+        """Numbers in an action, and tokens of an answer."""
+        return len(self.bounds.low)
+
+
+def read_config(folder: Path, deployment: Deployment) -> OpenVlaConfig:
+    """Read the configuration of a checkpoint.
+
+    Args:
+        folder: Of the checkpoint.
+        deployment: How it will be used; one view, and nothing but BOS before it.
+
+    Raises:
+        CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
+    """
+    if head_steps(folder, "action_head"):
+        raise CheckpointError(
+            f"{folder.name}: expected no action head beside an OpenVLA model, found one: this is OpenVLA-OFT; read it "
+            "as openvla_oft."
+        )
+    model = prismatic.read_prismatic(folder, causal=True)
+    if deployment.views != 1 or deployment.before not in {(), (model.bos_id,)} or deployment.between:
+        raise CheckpointError(
+            f"openvla: expected 1 view with BOS ({model.bos_id}) before it, found {deployment.views} views, "
+            f"{list(deployment.before)} before and {list(deployment.between)} between them."
+        )
+    bounds = read_data_set(folder, deployment.statistics_key).bounds("action", "q01", "q99")
+    side = model.towers[0].side
+    items = frame_prompt((model.bos_id,), [grid_items(side, side, newline=False)], ())
+    return OpenVlaConfig(
+        model.towers,
+        model.text,
+        PromptFrame(items, deployment.max_text_tokens),
+        ActionTokens(model.action_end, model.action_edges),
+        bounds,
+        model.pad_id,
+    )
+
+
+def key_rules(config: OpenVlaConfig) -> KeyRules:
+    """Return how stored weights come to our names."""
+    rules = KeyRules(
+        rename=((r"^language_model\.model\.", "decoder."), (r"^language_model\.lm_head\.", "lm_head.")),
+        ties={"lm_head.weight": "decoder.embed_tokens.weight"} if config.text.is_tied else {},
+    )
+    return prismatic.key_rules(config.towers, rules)
+
+
+class OpenVla(AutoregressiveModel):
+    """The model."""
+
+    def __init__(self, config: OpenVlaConfig) -> None:
+        super().__init__(config.text.decoder, config.frame)
+        self.config = config
+        self.vision_backbone = VisionBackbone(config.towers)
+        self.projector = vision_projector(config.towers, config.text.decoder.width)
+
+    @property
+    def towers(self) -> tuple[VisionTransformer, ...]:
+        """The towers, in the order of their channels."""
+        return self.vision_backbone.towers
+
+    @property
+    def grid(self) -> Grid:
+        """How visual tokens tile the picture."""
+        return self.config.grid
+
+    @property
+    def action_dim(self) -> int:
+        """Numbers in an action, and tokens of an answer."""
+        return self.config.action_dim
+
+    @property
+    def token_values(self) -> NDArray[np.float32]:
+        """Centre of the bin of each token, float32 ``(vocab_size,)``; see :meth:`ActionTokens.normalised`."""
+        return self.config.tokens.normalised(np.arange(self.config.text.decoder.vocab_size)).astype(
+            np.float32
+        )
+
+    def visual_tokens(self, images: Tensor) -> Tensor:
+        """uint8 ``(batch, 1, height, width, 3)`` -> tower features ``(batch, visual, vision_width)``."""
+        features: Tensor = self.vision_backbone(images.float().flatten(0, 1))
+        return features.reshape(images.shape[0], -1, features.shape[-1])
+
+    def embed_visual(self, tower_tokens: Tensor) -> Tensor:
+        """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``."""
+        embedded: Tensor = self.projector(tower_tokens)
+        return embedded
+
+
+def build(config: OpenVlaConfig) -> OpenVla:
+    """Return the model without its weights, on the meta device."""
+    with torch.device("meta"):
+        return OpenVla(config)

@@ -1,0 +1,1 @@
+"""OpenVLA-OFT, as published and as saccade-mini has it."""

@@ -1,0 +1,81 @@
+"""π0: PaliGemma sees and reads, an expert draws a chunk of actions out of noise; the robot's state is an expert token.
+
+    prefix: [visual: views * patches] [BOS, task, newline, padded on the right]
+    suffix: [state] [actions]     the state sees the prefix and itself, actions see everything
+
+Source:
+    π0 (2410.24164) as in transformers' ``PI0ForConditionalGeneration`` and lerobot's ``PI0Policy``. Pictures are
+    resized with their aspect kept and centred on black. State and actions are normalised and padded with zeros to the
+    model's width. Fixed here: the number of cameras; absent ones are masked.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from saccade.export.families.deployment import Deployment
+from saccade.export.families.flow_family import as_state
+from saccade.export.families.pi.config import PiConfig, pi_key_rules, read_pi_config
+from saccade.export.families.pi.model import PiModel
+from saccade.export.loading.key_rules import KeyRules
+from saccade.export.models.expert import ActionTimeMlp
+
+MODEL_TYPE = "pi0"
+PROMPT_TOKENS = 48
+"""To which the published processors pad the prompt."""
+
+
+def read_config(folder: Path, deployment: Deployment) -> PiConfig:
+    """Read the configuration of a checkpoint; as :func:`read_pi_config`."""
+    return read_pi_config(folder, deployment, MODEL_TYPE)
+
+
+def key_rules(config: PiConfig) -> KeyRules:
+    """Return how stored weights come to our names."""
+    rules = pi_key_rules(config)
+    into_mlp = (r"^(action_in_proj|action_time_mlp_in|action_time_mlp_out)\.", r"action_time.\1.")
+    return replace(rules, rename=(*rules.rename, into_mlp))
+
+
+class Pi0(PiModel):
+    """The model."""
+
+    def __init__(self, config: PiConfig) -> None:
+        super().__init__(config, adaptive=False, suffix_order=(0, *[1] * config.flow.chunk))
+        width = config.expert.width
+        self.state_proj = nn.Linear(config.state_width, width)
+        self.action_time = ActionTimeMlp(config.flow.action_dim, width)
+
+    @property
+    def action_parts(self) -> tuple[nn.Module, ...]:
+        """What embeds noisy actions, and what reads velocities."""
+        return self.action_time, self.action_out_proj
+
+    @property
+    def state_part(self) -> nn.Linear:
+        """What embeds the robot's state."""
+        return self.state_proj
+
+    def fold_time(self, embeddings: Tensor) -> Tensor:
+        """Return what each step's time adds inside the MLP that embeds actions, ``(steps, expert_width)``."""
+        return self.action_time.fold(embeddings)
+
+    def embed_actions(self, x: Tensor, time: Tensor) -> Tensor:
+        """(batch, chunk, action_dim) -> (batch, chunk, expert_width)."""
+        tokens: Tensor = self.action_time(x, time)
+        return tokens
+
+    def embed_lead(self, state: Tensor | None) -> Tensor | None:
+        """Normalised state, float32 ``(batch, state_dim)`` -> the suffix's first token ``(batch, 1, expert_width)``."""
+        assert state is not None  # noqa: S101 - the host gives it
+        return as_state(self.state_proj, state)
+
+
+def build(config: PiConfig) -> Pi0:
+    """Return the model without its weights, on the meta device."""
+    with torch.device("meta"):
+        return Pi0(config)

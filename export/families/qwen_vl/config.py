@@ -1,0 +1,290 @@
+"""Reading what Qwen2.5-VL and Qwen3-VL share of a checkpoint: processor, tower, language model, prompt."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import isqrt
+from pathlib import Path
+from typing import Any
+
+from saccade.export.families.deployment import Deployment
+from saccade.export.families.prompt_frame import Item, PromptFrame, frame_prompt, grid_items
+from saccade.export.families.qwen_vl.model import QwenVlConfig, VisualRun
+from saccade.export.loading.image_processor import NAMES, ImageProcessor, read_image_processor
+from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.loading.text_decoder import TextModel, read_text_model
+from saccade.export.models.qwen_patches import QwenVisionConfig
+from saccade.proto.errors import CheckpointError, ExportError
+from saccade.proto.picture_fit import Resample
+
+MARKS: Mapping[str, object] = {"vision_start_token_id": 151652, "vision_end_token_id": 151653}
+"""Tokens around every picture; the defaults of both configuration classes."""
+PIXELS: Mapping[str, object] = {"shortest_edge": 56 * 56, "longest_edge": 28 * 28 * 1280}
+"""Pixels of a picture, at least and at most: the defaults of the image processor's class."""
+_VIDEO_NAMES = ("video_preprocessor_config.json", *NAMES)
+_ACTIVATIONS = {"silu": "silu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
+_CHANNELS = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class QwenFiles:
+    """A checkpoint's files, opened.
+
+    Args:
+        deployment: How it will be used.
+        fields: Of ``config.json``.
+        vision: Its object ``vision_config``.
+        processor: Of pictures, or of videos.
+        camera: Height and width of the pictures as they come, pixels.
+        side: Of a visual token, pixels.
+        budget: The fewest and the most pixels after resizing, as :func:`smart_resize` takes them.
+    """
+
+    deployment: Deployment
+    fields: JsonFields
+    vision: JsonFields
+    processor: ImageProcessor
+    camera: tuple[int, int]
+    side: int
+    budget: Mapping[str, int]
+
+
+def open_files(
+    folder: Path,
+    deployment: Deployment,
+    *,
+    model_type: str,
+    defaults: Mapping[str, object],
+    tower: Mapping[str, object],
+    video_pixels: Mapping[str, object],
+) -> QwenFiles:
+    """Open a checkpoint's files.
+
+    Args:
+        folder: Of the checkpoint.
+        deployment: How it will be used.
+        model_type: That ``config.json`` must name.
+        defaults: What the family's configuration class assumes.
+        tower: What its vision configuration assumes.
+        video_pixels: What its video processor assumes.
+
+    Raises:
+        CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
+        ExportError: The deployment leaves the size of pictures open.
+    """
+    fields = JsonFields(read_object(folder, "config.json"), "config.json", defaults)
+    fields.expect("model_type", (model_type,))
+    vision = fields.child("vision_config", tower)
+    processor = _read_processor(folder, deployment)
+    return QwenFiles(
+        deployment=deployment,
+        fields=fields,
+        vision=vision,
+        processor=processor,
+        camera=_camera(deployment),
+        side=_token_side(vision, processor),
+        budget=_pixel_budget(processor, video_pixels if deployment.frames else PIXELS),
+    )
+
+
+def position_side(fields: JsonFields) -> int:
+    """Return the side of the learned position table.
+
+    Raises:
+        CheckpointError: It is no square.
+    """
+    places = fields.take("num_position_embeddings", int)
+    if isqrt(places) ** 2 != places:
+        raise CheckpointError(f"num_position_embeddings: expected a square number, found {places}.")
+    return isqrt(places)
+
+
+def read_tower(
+    files: QwenFiles,
+    size: tuple[int, int],
+    **switches: Any,
+) -> QwenVisionConfig:
+    """Read a tower's configuration.
+
+    Args:
+        files: The checkpoint's.
+        size: Height and width of the pictures after resizing.
+        switches: Of the family.
+
+    Raises:
+        CheckpointError: A field is of the wrong kind, or asks for what is not known here.
+    """
+    fields, processor = files.vision, files.processor
+    for name in ("in_channels", "in_chans"):
+        fields.expect(name, (_CHANNELS,))
+    kind = fields.take("hidden_act", str)
+    if kind not in _ACTIVATIONS:
+        raise CheckpointError(f"hidden_act: expected one of {', '.join(_ACTIVATIONS)}, found {kind!r}.")
+    width, heads = fields.take("hidden_size", int), fields.take("num_heads", int)
+    if width % (4 * heads):
+        raise CheckpointError(
+            f"vision_config: hidden_size: expected a multiple of 4 times num_heads = {heads}, found {width}."
+        )
+    rope = fields.child("rope_parameters", {"rope_theta": 1e4})
+    rope.expect("rope_type", ("axial",))
+    patch = fields.take("patch_size", int)
+    return QwenVisionConfig(
+        rows=size[0] // patch,
+        columns=size[1] // patch,
+        frames=files.deployment.frames,
+        patch_size=patch,
+        patch_frames=fields.take("temporal_patch_size", int),
+        merge_size=fields.take("spatial_merge_size", int),
+        width=width,
+        depth=fields.take("depth", int),
+        heads=heads,
+        mlp_dim=fields.take("intermediate_size", int),
+        out_width=fields.take("out_hidden_size", int),
+        activation=_ACTIVATIONS[kind],
+        rope_theta=rope.take("rope_theta", float),
+        pixel_mean=processor.mean,
+        pixel_std=processor.std,
+        **switches,
+    )
+
+
+def read_text(
+    fields: JsonFields, model_type: str, *, sections: tuple[int, ...], interleaved: bool
+) -> TextModel:
+    """Read the language model with positions in three axes.
+
+    Args:
+        fields: Of the text model.
+        model_type: As in :func:`read_text_model`.
+        sections: What the class assumes where the file names no sections.
+        interleaved: How the family's axes share the frequencies.
+
+    Raises:
+        CheckpointError: As :func:`read_text_model`; or sections do not fit.
+    """
+    text = read_text_model(fields, model_type)
+    name = "rope_parameters" if fields.has("rope_parameters") else "rope_scaling"
+    rope = fields.child(name, {"mrope_section": sections})
+    rope.expect("mrope_interleaved", (interleaved,))
+    found, half = rope.items("mrope_section", int), text.decoder.head_dim // 2
+    if len(found) != 3 or sum(found) != half:
+        raise CheckpointError(
+            f"{name}: mrope_section: expected three numbers that add up to {half}, half of a head's channels, found "
+            f"{list(found)}."
+        )
+    return replace(text, decoder=replace(text.decoder, rope_sections=found, rope_interleaved=interleaved))
+
+
+def assemble(
+    files: QwenFiles,
+    tower: QwenVisionConfig,
+    text: TextModel,
+    runs: Sequence[VisualRun],
+) -> QwenVlConfig:
+    """Put a configuration together.
+
+    Args:
+        files: The checkpoint's.
+        tower: Its tower.
+        text: Its language model.
+        runs: Of one picture or video.
+
+    Raises:
+        CheckpointError: The parts do not fit.
+    """
+    fields, deployment = files.fields, files.deployment
+    if tower.out_width != text.decoder.width:
+        raise CheckpointError(
+            f"vision_config: out_hidden_size: expected {text.decoder.width} as the language model's hidden_size, found "
+            f"{tower.out_width}."
+        )
+    begin, end = (fields.take(name, int) for name in MARKS)
+    picture: list[Item] = []
+    for run in runs:
+        visual = grid_items(len(run.times) * tower.token_rows, tower.token_columns, newline=False)
+        picture += [*run.before, begin, *visual, end]
+    prompt = frame_prompt(deployment.before, [picture] * deployment.views, deployment.between)
+    frame = PromptFrame(prompt, deployment.max_text_tokens)
+    tokens = sum(frame.segments.values())
+    if text.most_tokens is not None and tokens > text.most_tokens:
+        raise CheckpointError(
+            f"sliding_window: expected room for the {tokens} tokens of this deployment, found {text.most_tokens}; use "
+            "fewer pictures, smaller ones, or a checkpoint without a window."
+        )
+    tied = text.is_tied or fields.take("tie_word_embeddings", bool)
+    return QwenVlConfig(
+        tower=tower,
+        text=replace(text, is_tied=tied),
+        views=deployment.views,
+        times=runs[0].times,
+        frame=frame,
+        camera=files.camera,
+        resample=files.processor.resample(Resample.BICUBIC),
+        frames_per_second=deployment.frames_per_second,
+    )
+
+
+def _read_processor(folder: Path, deployment: Deployment) -> ImageProcessor:
+    """Read how pictures, or the frames of a video, are prepared.
+
+    Raises:
+        CheckpointError: It is missing, or asks for what is not known here.
+    """
+    if deployment.frames:
+        processor = read_image_processor(folder, _VIDEO_NAMES, "video_processor")
+    else:
+        processor = read_image_processor(folder)
+    if len(processor.mean) != _CHANNELS or len(processor.std) != _CHANNELS:
+        raise CheckpointError(
+            f"expected image mean and std of three channels, found {processor.mean} and {processor.std}."
+        )
+    for name, accepted in (
+        ("do_resize", (True,)),
+        ("rescale_factor", (1 / 255,)),
+        ("cap_pixels_per_frame", (False,)),
+    ):
+        processor.fields.expect(name, accepted)
+    return processor
+
+
+def _pixel_budget(processor: ImageProcessor, defaults: Mapping[str, object]) -> dict[str, int]:
+    """Return the fewest and the most pixels after resizing; older files have names of their own for them."""
+    size = processor.fields.child("size", defaults)
+    return {
+        ours: processor.fields.take(old, int) if processor.fields.has(old) else size.take(new, int)
+        for ours, old, new in (
+            ("least", "min_pixels", "shortest_edge"),
+            ("most", "max_pixels", "longest_edge"),
+        )
+    }
+
+
+def _camera(deployment: Deployment) -> tuple[int, int]:
+    """Return height and width of the pictures as they come.
+
+    Raises:
+        ExportError: The deployment leaves them open.
+    """
+    if deployment.image_size is None:
+        raise ExportError(
+            "expected the size of the pictures, found none: this family takes pictures of any size, but a graph has "
+            "one; give the camera's, such as --image-size 640x480 (width x height)."
+        )
+    return deployment.image_size
+
+
+def _token_side(fields: JsonFields, processor: ImageProcessor) -> int:
+    """Return the side of a visual token, pixels.
+
+    Raises:
+        CheckpointError: Tower and image processor cut pictures differently.
+    """
+    patch, merge = fields.take("patch_size", int), fields.take("spatial_merge_size", int)
+    for name, accepted in (
+        ("patch_size", patch),
+        ("merge_size", merge),
+        ("temporal_patch_size", fields.take("temporal_patch_size", int)),
+    ):
+        processor.fields.expect(name, (accepted,))
+    return patch * merge

@@ -1,1 +1,0 @@
-"""Placing a policy, capturing and checking the graph."""

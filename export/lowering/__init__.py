@@ -1,0 +1,1 @@
+"""ONNX in, ONNX out: capture and rewriting of graphs; knows no family and no step."""

@@ -1,0 +1,85 @@
+"""Passes over a captured graph that change no result: fewer nodes, nothing but mathematics left in the file."""
+
+from __future__ import annotations
+
+import onnx_ir as ir
+import onnx_ir.passes.common as common_passes
+from onnxscript import optimizer
+
+from saccade.export.lowering.row_gathers import gather_whole_rows
+from saccade.export.lowering.vector_products import make_vectors_rows
+from saccade.export.lowering.weight_tensors import permute_weights
+
+FOLD_LIMIT = 1 << 31
+"""Constants of any size are folded: weights are permuted once here, not at every control step."""
+
+
+_MERGES = (
+    common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0),
+    common_passes.DeduplicateInitializersPass(),
+    common_passes.CommonSubexpressionEliminationPass(),
+    common_passes.IdentityEliminationPass(),
+    common_passes.RemoveUnusedNodesPass(),
+)
+"""Merge what is equal as it comes. The optimiser, which looks at every node with every rule, then has half to do; and a
+weight that several steps use is permuted once, not once for each of them."""
+
+
+def make_lean(model: ir.Model) -> ir.Model:
+    """Fold constants, gather whole rows, make vectors rows, merge equal nodes, drop provenance notes."""
+    permute_weights(model)
+    make_vectors_rows(model)
+    for merge in _MERGES:
+        merge(model)
+    optimizer.optimize_ir(model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
+    gather_whole_rows(model)
+    sort_top_k(model)
+    for clean in (
+        common_passes.CommonSubexpressionEliminationPass(),
+        common_passes.IdentityEliminationPass(),
+        common_passes.LiftConstantsToInitializersPass(),
+        common_passes.DeduplicateInitializersPass(),
+        common_passes.RemoveUnusedNodesPass(),
+        common_passes.OutputFixPass(),
+        common_passes.RemoveUnusedOpsetsPass(),
+        common_passes.TopologicalSortPass(),
+    ):
+        clean(model)
+    compute_outputs(model)
+    _drop_notes(model)
+    return model
+
+
+def sort_top_k(model: ir.Model) -> None:
+    """Ask every TopK for sorted results: TensorRT knows no other, and sorted is also legal where unsorted was."""
+    for node in model.graph:
+        if node.op_type == "TopK":
+            node.attributes["sorted"] = ir.AttrInt64("sorted", 1)
+
+
+def compute_outputs(model: ir.Model) -> None:
+    """Give constant outputs (the kept set of a full profile) a node: some parsers refuse outputs without one."""
+    for position, value in enumerate(model.graph.outputs):
+        if value.producer() is not None or value.is_graph_input():
+            continue
+        name = value.name or f"output_{position}"
+        constant = model.graph.initializers.pop(name)
+        constant.name = f"{name}.constant"
+        identity = ir.node("Identity", [constant])
+        output = identity.outputs[0]
+        output.name, output.type, output.shape = name, constant.type, constant.shape
+        model.graph.outputs[position] = output
+        model.graph.register_initializer(constant)
+        model.graph.append(identity)
+
+
+def _drop_notes(model: ir.Model) -> None:
+    """Remove stack traces, module paths and symbolic notes: they name files of the exporting machine."""
+    common_passes.ClearMetadataAndDocStringPass()(model)
+    model.metadata_props.clear()
+    model.producer_name, model.producer_version = "saccade", ""
+    for node in model.graph:
+        for value in (*node.outputs, *(item for item in node.inputs if item is not None)):
+            value.metadata_props.clear()
+    for value in (*model.graph.inputs, *model.graph.outputs):
+        value.metadata_props.clear()

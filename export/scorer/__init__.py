@@ -1,0 +1,1 @@
+"""A checkpoint of a family that acts becomes a bundle that scores views."""

@@ -1,0 +1,1 @@
+"""One control step, prompt or further token as a torch module with a policy inside."""

@@ -1,0 +1,79 @@
+"""A control step with a token-selection policy in it, as one exportable module: what all families that act share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import NamedTuple
+
+from torch import Tensor
+
+from saccade.export.families.base import ActingFamily
+from saccade.export.steps.selecting_module import Named, SelectingModule
+from saccade.policies.base import Carry, TokenPolicy
+
+
+class StepOutputs(NamedTuple):
+    """What one control step gives.
+
+    Args:
+        actions: ``(batch, chunk, action_dim)``, normalised.
+        kept: int64 ``(batch, keep)``, original visual indices, ascending: what survived the last cut that kept any.
+        fate: int64 ``(batch, tokens)``: for each visual token the original index of the survivor that carries it
+            (itself if it was kept), -1 if it was dropped. Follows merges only if the policy merges.
+        carry: For the next control step.
+        action_states: Final states that the actions were read from, ``(batch, rows, width)``.
+    """
+
+    actions: Tensor
+    kept: Tensor
+    fate: Tensor
+    carry: Carry
+    action_states: Tensor
+
+
+class ActingStep(SelectingModule, ABC):
+    """One control step at a fixed budget; arguments as :class:`SelectingModule`.
+
+    What a kind of family adds is :meth:`step`: how an observation becomes actions, with the policy's cuts in between.
+    """
+
+    def __init__(
+        self, family: ActingFamily, policy: TokenPolicy, keep: int, *, tells_fate: bool | None = None
+    ) -> None:
+        super().__init__(family, policy, keep, tells_fate=tells_fate)
+        self.acting = (family,)  # a tuple: the subclass registers it as a submodule, once
+
+    @property
+    def host_inputs(self) -> tuple[str, ...]:
+        """Names of what the host fills, in the graph's order."""
+        return self.acting[0].host_inputs
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Run one control step on flat tensors, as the graph does.
+
+        Args:
+            inputs: What the host fills, in the order of :attr:`host_inputs`; ``task_inputs``; the carry.
+
+        Returns:
+            actions, kept, fate if it is told, and the next carry.
+        """
+        return self.flat(self.outputs(inputs))
+
+    def outputs(self, inputs: tuple[Tensor, ...]) -> StepOutputs:
+        """Run one control step on flat tensors, in the order of :meth:`forward`."""
+        host = len(self.host_inputs)
+        return self.step(inputs[:host], self.named(inputs[host:]))
+
+    def flat(self, out: StepOutputs) -> tuple[Tensor, ...]:
+        """Return what the graph gives, in its order."""
+        fate = (out.fate,) if self.tells_fate else ()
+        return out.actions, out.kept, *fate, *(out.carry[spec.name] for spec in self.carry_specs)
+
+    @abstractmethod
+    def step(self, observed: tuple[Tensor, ...], named: Named) -> StepOutputs:
+        """Run one control step.
+
+        Args:
+            observed: What the host fills, in the order of :attr:`host_inputs`.
+            named: Task tensors and carry, by name.
+        """

@@ -1,0 +1,175 @@
+"""The decoder with a policy in it: signals observed layer by layer, cuts made between layers."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import NamedTuple, cast
+
+from torch import Tensor, nn
+
+from saccade.export.families.base import PerceivingFamily
+from saccade.export.families.sequence import VISUAL, Sequence
+from saccade.export.models.decoder import Decoder, DecoderLayer, Rotary
+from saccade.export.models.head_removal import without_heads
+from saccade.export.steps.layer_signals import observe_ahead, observe_layer, reads_only_action
+from saccade.export.steps.survivors import Survivors, take_survivors
+from saccade.export.steps.visual_memory import VisualMemory
+from saccade.policies.base import Behind, Place, TokenPolicy
+
+
+class _Tables(NamedTuple):
+    """What follows from mask and positions alone.
+
+    Args:
+        rotary: Of the rows.
+        bias: Of rows over keys.
+        keys: Whose tokens the keys are.
+    """
+
+    rotary: Rotary
+    bias: Tensor
+    keys: Sequence
+
+
+class LayerKeys(NamedTuple):
+    """Keys and values of one decoder layer, for a cache.
+
+    Args:
+        keys: After rotary, ``(batch, kv_heads, tokens, head_dim)``.
+        values: The same shape.
+        sequence: Whose tokens they are: mask, positions and layout count.
+        origin: int64 ``(batch, visual)``: which visual tokens of the whole observation are among them.
+    """
+
+    keys: Tensor
+    values: Tensor
+    sequence: Sequence
+    origin: Tensor
+
+
+class DecoderPass(nn.Module):
+    """The decoder's layers, cuts between them.
+
+    Args:
+        family: The model.
+        policy: The policy.
+        selects: False: every token and every head is kept.
+        is_prefix: Actions come from an expert that reads keys and values, so that they are all that is computed of the
+            last layer, and action rows are the expert's.
+    """
+
+    def __init__(
+        self, family: PerceivingFamily, policy: TokenPolicy, *, selects: bool, is_prefix: bool = False
+    ) -> None:
+        super().__init__()
+        self._is_prefix = is_prefix
+        self._family, self._policy = (family,), policy  # a tuple: not a submodule for a second time
+        removed = policy.removed_heads if selects else {}
+        self._thinned = nn.ModuleDict(
+            {
+                str(layer): without_heads(cast(DecoderLayer, family.decoder.layers[layer]), heads)
+                for layer, heads in removed.items()
+                if heads
+            }
+        )
+
+    def run(
+        self,
+        sequence: Sequence,
+        survivors: Survivors,
+        memory: VisualMemory,
+        cached: list[LayerKeys] | None = None,
+    ) -> Tensor:
+        """Run every layer.
+
+        Args:
+            sequence: With every visual token that is alive at the entry.
+            survivors: Makes the cuts and collects the signals.
+            memory: Of the last control step, where a policy reuses it.
+            cached: Gets the keys and values of each layer.
+
+        Returns:
+            Final states of the rows that the answer is read from, ``(batch, rows, width)``; of a prefix nobody reads
+            them.
+        """
+        decoder = self._family[0].decoder
+        embeddings = sequence.layout.take(sequence.hidden, VISUAL)
+        keys = sequence  # whose mask and positions the keys have
+        tables = self._tables(sequence, keys)
+        for index in range(decoder.config.layers):
+            layer = self.layer(index)
+            for number in survivors.cuts_at(Place.DECODER, index):
+                observe_ahead(survivors.signals, layer, sequence, tables.rotary, tables.bias)
+                selection = survivors.cut(number, embeddings)
+                if selection is None:
+                    sequence = sequence.without_visual()
+                else:
+                    embeddings = take_survivors(embeddings, selection)
+                    hidden = take_survivors(sequence.layout.take(sequence.hidden, VISUAL), selection)
+                    sequence = sequence.with_visual(hidden, selection.kept)
+                if self._policy.cuts[number].behind is Behind.LAST_STEP:
+                    memory.compute_only(survivors.origin)
+                else:
+                    keys = sequence
+                tables = self._tables(sequence, keys)
+            sequence = self._run_layer(index, layer, sequence, tables, survivors, memory, cached)
+            if index < min(len(survivors.deep), decoder.config.layers - 1):
+                # Of the last layer nobody reads visual rows.
+                sequence = sequence.add_visual(survivors.deep[index])
+        return sequence.hidden
+
+    def _run_layer(
+        self,
+        index: int,
+        layer: DecoderLayer,
+        sequence: Sequence,
+        tables: _Tables,
+        survivors: Survivors,
+        memory: VisualMemory,
+        cached: list[LayerKeys] | None,
+    ) -> Sequence:
+        """Run one layer; of the decoder's last one, only the rows that are read come back."""
+        stores = (survivors.signals, survivors.updates)
+        take = partial(sequence.layout.answer_states, attention_mask=sequence.mask)
+        last = index == self._family[0].decoder.config.layers - 1
+        short = last and reads_only_action(stores, index)
+        if short and self._is_prefix and cached is not None:
+            normed = layer.input_layernorm(sequence.hidden)
+            key, value = tables.rotary.apply(layer.self_attn.keys(normed)), layer.self_attn.values(normed)
+            cached.append(LayerKeys(key, value, sequence, survivors.origin))
+            return sequence
+        extend = memory.extend if memory.is_used else None
+        output = layer(sequence.hidden, tables.rotary, tables.bias, take if short else None, extend)
+        observe_layer(
+            stores,
+            index,
+            output,
+            sequence,
+            tables.bias,
+            only_action_rows=short,
+            has_action_rows=not self._is_prefix,
+        )
+        if cached is not None:
+            origin = survivors.origin
+            cached.append(LayerKeys(output.attention.key, output.attention.value, tables.keys, origin))
+        return sequence._replace(hidden=take(output.hidden) if last and not short else output.hidden)
+
+    @property
+    def decoder(self) -> Decoder:
+        """The decoder whose layers run."""
+        return self._family[0].decoder
+
+    def layer(self, index: int) -> DecoderLayer:
+        """Return a layer as it runs: without the heads that the policy removed."""
+        key = str(index)
+        layers = self._family[0].decoder.layers
+        return cast(DecoderLayer, self._thinned[key] if key in self._thinned else layers[index])
+
+    def _tables(self, sequence: Sequence, keys: Sequence) -> _Tables:
+        """Rotary tables of the rows, and the bias of rows over keys."""
+        decoder = self._family[0].decoder
+        rows, columns = sequence.order, keys.order
+        if keys is not sequence and rows is None:
+            rows, columns = sequence.positions, keys.positions
+        bias = decoder.attention_bias(keys.mask, rows, columns)
+        return _Tables(decoder.rotary(sequence.positions), bias, keys)

@@ -1,0 +1,151 @@
+"""What every graph with a token-selection policy in it shares: budget, cuts before the decoder, carry, task tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from saccade.export.families.base import PerceivingFamily
+from saccade.export.steps.decoder_pass import DecoderPass
+from saccade.export.steps.placement_rules import check_placement, check_schedule
+from saccade.export.steps.survivors import Survivors, take_survivors
+from saccade.export.steps.tower_pass import run_towers
+from saccade.export.steps.visual_memory import memory_specs
+from saccade.policies.base import Carry, CarrySpec, Place, TokenPolicy
+from saccade.policies.signals import ViewScores
+from saccade.proto.manifest_rules import VIEW_SCORES
+
+
+class Named(NamedTuple):
+    """The tensors that a graph takes beside the observation, by name.
+
+    Args:
+        task: What the host sets once per task.
+        carry: What the last step handed over.
+    """
+
+    task: Mapping[str, Tensor]
+    carry: Carry
+
+
+class SelectingModule(nn.Module):
+    """A family and a policy at a fixed budget.
+
+    What lies before a cut sees every token that is alive there, what lies behind it the survivors, at their original
+    positions. With a budget of all tokens no cut is made: the result is the unpruned model's, and the policy only
+    observes. The last decoder layer computes only the rows that are read, since nobody reads the others.
+
+    Args:
+        family: The model.
+        policy: The policy.
+        keep: The budget: visual tokens of the profile.
+        tells_fate: Say for every token what carries it; None = if the policy merges.
+
+    Raises:
+        ExportError: The policy asks for something that cannot be had where it acts.
+    """
+
+    is_prefix: ClassVar[bool] = False
+    """The decoder's keys and values are read by an expert that acts, see :class:`DecoderPass`."""
+
+    def __init__(
+        self, family: PerceivingFamily, policy: TokenPolicy, keep: int, *, tells_fate: bool | None = None
+    ) -> None:
+        super().__init__()
+        self.check_policy(policy, family)
+        self.perceiving = (family,)  # a tuple: the subclass registers it as a submodule, once
+        self.policy = policy
+        self.keep = keep
+        self.tells_fate = policy.merges if tells_fate is None else tells_fate
+        self.counts = None if keep >= family.grid.tokens else policy.schedule(keep)
+        if self.counts is not None:
+            check_schedule(policy, self.counts, family.grid)
+        self.decoder_pass = DecoderPass(
+            family, policy, selects=self.counts is not None, is_prefix=self.is_prefix
+        )
+
+    @classmethod
+    def check_policy(cls, policy: TokenPolicy, family: PerceivingFamily) -> None:
+        """Check that a policy can act in a model that is run as this module runs it.
+
+        Raises:
+            ExportError: It asks for something that cannot be had; every problem of one kind at once.
+        """
+        check_placement(policy, family)
+
+    @property
+    def survivors(self) -> int:
+        """Length of the kept set: what survives the last cut that keeps any token."""
+        counts = [count for count in self.counts or () if count > 0]
+        return counts[-1] if counts else self.perceiving[0].grid.tokens
+
+    @property
+    def task_inputs(self) -> tuple[str, ...]:
+        """Names of the tensors that the host sets once per task."""
+        wanted = {type(signal) for cut in self.policy.cuts for signal in cut.signals}
+        return (VIEW_SCORES,) if ViewScores in wanted else ()
+
+    @property
+    def carry_specs(self) -> tuple[CarrySpec, ...]:
+        """The carry tensors, in the order of the graph's inputs and outputs."""
+        family = self.perceiving[0]
+        return (*self.policy.carry_specs(family.grid), *memory_specs(self.policy, family))
+
+    def named(self, others: tuple[Tensor, ...]) -> Named:
+        """Name the tensors that follow the host's: ``task_inputs``, then the carry."""
+        tasks = len(self.task_inputs)
+        names = [spec.name for spec in self.carry_specs]
+        return Named(
+            dict(zip(self.task_inputs, others[:tasks], strict=True)),
+            dict(zip(names, others[tasks:], strict=True)),
+        )
+
+    def watch(self, named: Named, text: Tensor, text_mask: Tensor) -> Survivors:
+        """Begin: every token is alive.
+
+        Args:
+            named: From :meth:`named`.
+            text: Decoder input embeddings of the instruction, ``(batch, text, width)``.
+            text_mask: bool ``(batch, text)``.
+        """
+        grid = self.perceiving[0].grid
+        survivors = Survivors(
+            self.policy, self.counts, grid, named.carry, text, text_mask, tells_fate=self.tells_fate
+        )
+        if VIEW_SCORES in named.task:
+            survivors.signals.add(ViewScores(), named.task[VIEW_SCORES])
+        return survivors
+
+    def look(self, images: Tensor, survivors: Survivors) -> Tensor:
+        """Run the towers and make the cuts that lie before the decoder.
+
+        Args:
+            images: uint8 ``(batch, views, height, width, 3)``, RGB.
+            survivors: From :meth:`watch`.
+
+        Returns:
+            Features of the tokens that are alive, ``(batch, alive, vision_width)``.
+        """
+        family = self.perceiving[0]
+        features = run_towers(family, images, survivors)
+        if not family.keeps_patches:
+            features = family.arrange(features)
+            for store in (survivors.signals, survivors.updates):
+                store.arrange(family.arrange_signal)
+        for number in survivors.cuts_at(Place.PROJECTOR, 0):
+            selection = survivors.cut(number, features)
+            if selection is not None:
+                features = take_survivors(features, selection)
+        return features
+
+
+def initial_state(step: SelectingModule) -> tuple[Tensor, ...]:
+    """Return task tensors and carry after a reset, in graph order."""
+    tasks = tuple(torch.ones(1, step.perceiving[0].grid.views) for _ in step.task_inputs)
+    carry = tuple(
+        torch.full(spec.shape, spec.initial, dtype=getattr(torch, spec.dtype)) for spec in step.carry_specs
+    )
+    return (*tasks, *carry)

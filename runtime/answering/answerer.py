@@ -1,0 +1,168 @@
+"""Questions about pictures, answered in text, token by token."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.proto.answer_spec import AnswerSpec
+from saccade.proto.errors import BundleError, EngineError, ImageError, QuestionError
+from saccade.proto.manifest import Manifest, ViewSpec
+from saccade.proto.manifest_rules import FULL_PROFILE, LOGITS
+from saccade.runtime.answering.pictures import fit_picture
+from saccade.runtime.answering.question import Piece
+from saccade.runtime.answering.sampling import Sampler, Sampling
+from saccade.runtime.program import ProgramExecutor
+
+_FITTED_AXES = 4
+
+Shown = TypeVar("Shown")
+
+
+class Answerer:
+    """Answers one question at a time.
+
+    Args:
+        program: Of a bundle that answers; used by nobody else.
+        profile: Used where a question names none.
+
+    Raises:
+        BundleError: The bundle does not answer.
+        UnknownProfileError: The bundle has no such profile.
+    """
+
+    def __init__(self, program: ProgramExecutor, *, profile: str = FULL_PROFILE) -> None:
+        self.manifest = program.manifest
+        self._spec = answer_spec(self.manifest)
+        self._program = program
+        self._profile = self.manifest.profile(profile).name
+        self._turn = 0
+
+    def answer(
+        self,
+        question: str,
+        images: Mapping[str, NDArray[np.uint8]],
+        *,
+        profile: str | None = None,
+        max_new_tokens: int | None = None,
+        sampling: Sampling | None = None,
+    ) -> Iterator[Piece]:
+        """Answer a question; whoever stops asking for pieces stops the answer, and so does the next question.
+
+        Args:
+            question: Text.
+            images: By the view's name, uint8 ``(height, width, 3)`` RGB of any size: they are fitted as the manifest
+                says; or what :func:`.fit_picture` made of it. The frames of a video are views too, see
+                :func:`by_view`.
+            profile: Overrides the answerer's.
+            max_new_tokens: At most so many; None = as many as the bundle has room for.
+            sampling: None = greedy.
+
+        Raises:
+            InstructionError: The question is empty or too long.
+            ImageError: A picture is missing, unknown, of another dtype, or cannot be fitted.
+            QuestionError: More tokens are asked for than there is room for, or none.
+            EngineError: The engine failed, or gave logits that are not finite.
+
+        The iterator raises QuestionError if another question was asked meanwhile: the caches are that one's.
+        """
+        chosen = self.manifest.profile(profile or self._profile).name
+        limit = self._limit(max_new_tokens)
+        tokens = self._program.tokens.encode(question)
+        fitted = self._fit(images)
+        self._turn += 1
+        self._program.reset()
+        self._program.set_instruction(question)
+        self._program.set_images(fitted)
+        return self._pieces(chosen, limit, tokens.count, Sampler(sampling or Sampling()))
+
+    def _pieces(self, profile: str, limit: int, text_tokens: int, sampler: Sampler) -> Iterator[Piece]:
+        words, turn = self._program.tokens.words(), self._turn
+        timings_ns: dict[str, int] = {}
+        logits = self._program.step(profile, timings_ns)[LOGITS][0]
+        for number in range(limit):
+            token = sampler.choose(_finite(logits))
+            ends = token in self._spec.end_ids
+            is_last = ends or number == limit - 1
+            yield Piece(token, "" if ends else words.add(token), is_last, timings_ns)
+            if is_last:
+                return
+            if turn != self._turn:
+                raise QuestionError(
+                    "expected one question at a time, found another asked before this answer ended."
+                )
+            timings_ns = {}
+            started = time.monotonic_ns()
+            position = self._spec.first_position + text_tokens + number
+            logits = self._program.next_token(profile, token, position, timings_ns)
+            timings_ns["token"] = time.monotonic_ns() - started
+
+    def _limit(self, wanted: int | None) -> int:
+        room = self._spec.max_new_tokens
+        if wanted is not None and not 1 <= wanted <= room:
+            raise QuestionError(
+                f"expected 1 to {room} new tokens, the room of this bundle, found {wanted}; ask for fewer, or export "
+                "with a larger --max-new-tokens."
+            )
+        return room if wanted is None else wanted
+
+    def _fit(self, images: Mapping[str, NDArray[np.uint8]]) -> dict[str, NDArray[np.uint8]]:
+        names = [view.name for view in self.manifest.views]
+        if sorted(images) != sorted(names):
+            raise ImageError(
+                f"expected the pictures {', '.join(names)}, found {', '.join(images) or 'none'}."
+            )
+        return {view.name: self._fitted(images[view.name], view) for view in self.manifest.views}
+
+    def _fitted(self, picture: NDArray[np.uint8], view: ViewSpec) -> NDArray[np.uint8]:
+        fit = self._spec.picture_fit
+        if picture.ndim != _FITTED_AXES:
+            return fit_picture(picture, view, fit)
+        shape = (*fit.arrays((view.height, view.width)), 3)
+        if picture.dtype != np.uint8 or picture.shape != shape:
+            raise ImageError(
+                f"picture {view.name!r}: expected uint8 {list(shape)} of one that is fitted already, found "
+                f"{picture.dtype} {list(picture.shape)}; or send it as it is, (height, width, 3)."
+            )
+        return picture
+
+
+def by_view(manifest: Manifest, pictures: Sequence[Shown]) -> dict[str, Shown]:
+    """Name the pictures of a question, or all frames of its videos, or their files, in order.
+
+    Raises:
+        ImageError: More or fewer than the bundle was exported for.
+    """
+    views = manifest.views
+    if len(pictures) != len(views):
+        what = "pictures" if manifest.answer is None or manifest.answer.video is None else "frames"
+        raise ImageError(
+            f"expected {len(views)} {what}, as {manifest.name!r} was exported for, found {len(pictures)}."
+        )
+    return {view.name: picture for view, picture in zip(views, pictures, strict=True)}
+
+
+def answer_spec(manifest: Manifest) -> AnswerSpec:
+    """Return how the bundle answers.
+
+    Raises:
+        BundleError: It does not.
+    """
+    if manifest.answer is None:
+        raise BundleError(
+            f"expected a bundle that answers questions, found {manifest.name!r}, which is of kind "
+            f"{manifest.kind.value!r}; export a family that generates text."
+        )
+    return manifest.answer
+
+
+def _finite(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+    if not np.isfinite(logits).all():
+        raise EngineError(
+            "expected finite logits, found NaN or infinity; compare the bundle's parity receipt."
+        )
+    return logits

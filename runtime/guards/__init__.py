@@ -1,0 +1,1 @@
+"""What stands between sensors, model and arm: they refuse, clamp or hold."""

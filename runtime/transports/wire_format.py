@@ -1,0 +1,173 @@
+"""Observations and action chunks, questions and answers to wire messages and back; used by both ends."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.proto.codec import tensor_from_wire, tensor_to_wire
+from saccade.proto.errors import ImageError, QuestionError
+from saccade.proto.v1 import control_pb2 as wire
+from saccade.runtime.answering.question import Piece, Question
+from saccade.runtime.answering.sampling import Sampling
+from saccade.runtime.observation import ActionChunk, Observation, Telemetry
+
+
+def observation_to_wire(observation: Observation, *, token: str, profile: str) -> wire.Observation:
+    """Pack an observation; images travel as raw bytes."""
+    return wire.Observation(
+        session_token=token,
+        sequence=observation.sequence,
+        captured_monotonic_ns=observation.captured_ns,
+        images=_images_to_wire(observation.images),
+        proprio=tensor_to_wire(np.asarray(observation.proprio)),
+        profile=profile,
+        wants_telemetry=observation.wants_telemetry,
+    )
+
+
+def observation_from_wire(message: wire.Observation) -> Observation:
+    """Unpack an observation; the arrays are read-only.
+
+    Raises:
+        ImageError: A view appears twice.
+        MessageError: A tensor whose shape and data do not fit.
+    """
+    return Observation(
+        images=_images_from_wire(message.images),
+        proprio=tensor_from_wire(message.proprio),
+        captured_ns=message.captured_monotonic_ns,
+        sequence=message.sequence,
+        wants_telemetry=message.wants_telemetry,
+    )
+
+
+def chunk_to_wire(chunk: ActionChunk) -> wire.ActionChunk:
+    """Pack an action chunk."""
+    return wire.ActionChunk(
+        sequence=chunk.sequence,
+        actions=tensor_to_wire(chunk.actions),
+        profile=chunk.profile,
+        clamped=chunk.clamped,
+        timings_ns=chunk.timings_ns,
+        captured_monotonic_ns=chunk.captured_ns,
+        telemetry=None if chunk.telemetry is None else telemetry_to_wire(chunk.telemetry),
+    )
+
+
+def telemetry_to_wire(telemetry: Telemetry) -> wire.Telemetry:
+    """Pack telemetry."""
+    return wire.Telemetry(kept=tensor_to_wire(telemetry.kept), fate=tensor_to_wire(telemetry.fate))
+
+
+def telemetry_from_wire(message: wire.Telemetry) -> Telemetry:
+    """Unpack telemetry.
+
+    Raises:
+        MessageError: A tensor whose shape and data do not fit.
+    """
+    return Telemetry(kept=tensor_from_wire(message.kept), fate=tensor_from_wire(message.fate))
+
+
+def chunk_from_wire(message: wire.ActionChunk) -> ActionChunk:
+    """Unpack an action chunk.
+
+    Raises:
+        MessageError: A tensor whose shape and data do not fit.
+    """
+    return ActionChunk(
+        actions=tensor_from_wire(message.actions),
+        profile=message.profile,
+        clamped=message.clamped,
+        sequence=message.sequence,
+        captured_ns=message.captured_monotonic_ns,
+        timings_ns=dict(message.timings_ns),
+        telemetry=telemetry_from_wire(message.telemetry) if message.HasField("telemetry") else None,
+    )
+
+
+def question_to_wire(question: Question) -> wire.Question:
+    """Pack a question; images travel as raw bytes.
+
+    Raises:
+        TensorError: A dtype that the wire does not have.
+        QuestionError: A number that the wire does not have.
+    """
+    sampling = question.sampling
+    try:
+        return wire.Question(
+            text=question.text,
+            images=_images_to_wire(question.images),
+            profile=question.profile or "",
+            max_new_tokens=_wanted_tokens(question.max_new_tokens),
+            sampling=wire.Sampling(
+                temperature=sampling.temperature,
+                top_k=sampling.top_k,
+                top_p=sampling.top_p,
+                seed=sampling.seed,
+            ),
+        )
+    except ValueError as error:
+        raise QuestionError(
+            f"expected max_new_tokens and top_k below 2^32 and a seed below 2^64: {error}."
+        ) from error
+
+
+def question_from_wire(message: wire.Question) -> Question:
+    """Unpack a question; the arrays are read-only.
+
+    Raises:
+        ImageError: A view appears twice.
+        MessageError: A tensor whose shape and data do not fit.
+        QuestionError: Sampling out of range.
+    """
+    sampling = message.sampling
+    return Question(
+        text=message.text,
+        images=_images_from_wire(message.images),
+        profile=message.profile or None,
+        max_new_tokens=message.max_new_tokens or None,
+        sampling=Sampling(
+            temperature=sampling.temperature,
+            top_k=sampling.top_k,
+            top_p=sampling.top_p if sampling.HasField("top_p") else 1.0,
+            seed=sampling.seed,
+        ),
+    )
+
+
+def piece_to_wire(piece: Piece) -> wire.AnswerPiece:
+    """Pack a piece of an answer."""
+    return wire.AnswerPiece(
+        token=piece.token, text=piece.text, is_last=piece.is_last, timings_ns=piece.timings_ns
+    )
+
+
+def piece_from_wire(message: wire.AnswerPiece) -> Piece:
+    """Unpack a piece of an answer."""
+    return Piece(message.token, message.text, message.is_last, dict(message.timings_ns))
+
+
+def _wanted_tokens(wanted: int | None) -> int:
+    """On the wire 0 stands for none named; whoever names 0 is told what is wrong with it, as in process."""
+    if wanted is None:
+        return 0
+    if wanted < 1:
+        raise QuestionError(f"expected 1 new token or more, found {wanted}.")
+    return wanted
+
+
+def _images_to_wire(images: Mapping[str, NDArray[np.uint8]]) -> list[wire.Image]:
+    return [
+        wire.Image(view=view, pixels=tensor_to_wire(np.asarray(pixels))) for view, pixels in images.items()
+    ]
+
+
+def _images_from_wire(messages: Sequence[wire.Image]) -> dict[str, NDArray[Any]]:
+    images = {message.view: tensor_from_wire(message.pixels) for message in messages}
+    if len(images) != len(messages):
+        raise ImageError(f"expected each view once, found {[message.view for message in messages]}.")
+    return images

@@ -1,0 +1,1 @@
+"""What makes the report: page, charts, pictures."""

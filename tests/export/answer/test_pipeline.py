@@ -1,0 +1,335 @@
+"""A generating checkpoint to a bundle to an answer: the runtime against transformers' own generate."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+from tokenizers import Tokenizer, models, pre_tokenizers
+
+from saccade.export.answer import parity as answering_parity
+from saccade.export.answer.pipeline import AnsweringRequest, export_answering
+from saccade.export.bundle.graph_session import GraphSession
+from saccade.export.commands.export_answering import export_answering_command
+from saccade.export.lowering.capture import StepPorts
+from saccade.proto.errors import (
+    BundleError,
+    CheckpointError,
+    ImageError,
+    InstructionError,
+    PolicyError,
+    QuestionError,
+    ReceiptError,
+)
+from saccade.proto.inspection import Act
+from saccade.runtime.answering.answerer import Answerer
+from saccade.runtime.answering.sampling import Sampling
+from saccade.runtime.bundle import Bundle
+from saccade.runtime.client import Client
+from saccade.runtime.commands.main import main
+from saccade.runtime.daemon import Daemon, DaemonConfig
+from saccade.runtime.engines.ort import OrtBackend
+from saccade.runtime.inspection.bundle import inspect_bundle
+from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.session import Session
+from tests.export.families.llava.test_llava import IMAGE_ID, PROCESSOR, reference
+from tests.export.families.published import normalised, pictures, save
+from tests.tiny_bundle import GRID, tiny_observation, tiny_step, write_tiny_bundle
+
+WORDS = ["<pad>", "<s>", "</s>", "USER:", "ASSISTANT:", *(f"w{number}" for number in range(85)), "<image>"]
+QUESTIONS = ("w3 w4 w80", "w9", "w1 w2 w3 w4 w5 w6")
+
+
+def write_tokenizer(folder: Path) -> Tokenizer:
+    """One token for each word, spaces between: enough to see where text and pictures meet."""
+    tokenizer = Tokenizer(
+        models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token=WORDS[0])
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.add_special_tokens(["<pad>", "<s>", "</s>", "<image>"])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return tokenizer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = save(reference(), tmp_path_factory.mktemp("published") / "llava-tiny", PROCESSOR)
+    write_tokenizer(path)
+    (path / "generation_config.json").write_text(json.dumps({"eos_token_id": 2, "pad_token_id": 0}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
+    out = tmp_path_factory.mktemp("bundles") / "answers"
+    request = AnsweringRequest(
+        checkpoint=folder,
+        out=out,
+        policy="center_crop",
+        options={"insertion_layer": 1},
+        keep_ratios=(1.0, 0.25),
+        max_text_tokens=12,
+        max_new_tokens=6,
+    )
+    export_answering(request, lambda what: None)
+    return Bundle.open(out)
+
+
+@pytest.fixture
+def answerer(bundle: Bundle) -> Iterator[Answerer]:
+    with OrtBackend(threads=1) as backend:
+        yield Answerer(ProgramExecutor(bundle, backend))
+
+
+def test_greedy_answers_are_those_of_the_published_class(folder: Path, answerer: Answerer) -> None:
+    theirs = reference()
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    for seed, question in enumerate(QUESTIONS):
+        image = pictures(1, 20, 20, seed)
+        before = tokenizer.encode("USER: ").ids
+        behind = tokenizer.encode(f"\n{question} ASSISTANT:").ids
+        ids = torch.tensor([[*before, *[IMAGE_ID] * 16, *behind]])
+        with torch.no_grad():
+            expected = theirs.generate(
+                input_ids=ids,
+                pixel_values=normalised(image, PROCESSOR),
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=6,
+                do_sample=False,
+                eos_token_id=2,
+                pad_token_id=0,
+            )[0, ids.shape[1] :].tolist()
+        pieces = list(answerer.answer(question, {"image0": image[0]}))
+        assert [piece.token for piece in pieces] == expected
+        assert [piece.is_last for piece in pieces] == [False] * (len(expected) - 1) + [True]
+        shown = [token for token in expected if token != 2]
+        assert "".join(piece.text for piece in pieces).split() == tokenizer.decode(shown).split()
+
+
+def test_a_pruned_profile_answers_and_an_answer_leaves_nothing_behind(answerer: Answerer) -> None:
+    image = {"image0": pictures(1, 20, 20)[0]}
+    once = [piece.token for piece in answerer.answer(QUESTIONS[0], image, profile="keep25")]
+    list(answerer.answer(QUESTIONS[2], image))
+    next(answerer.answer(QUESTIONS[1], image))  # broken off
+    again = list(answerer.answer(QUESTIONS[0], image, profile="keep25"))
+    assert [piece.token for piece in again] == once
+    assert set(again[0].timings_ns) == {"stage.prompt"} and set(again[-1].timings_ns) == {
+        "stage.token",
+        "token",
+    }
+
+
+def test_a_new_question_ends_the_old_answer(answerer: Answerer) -> None:
+    image = {"image0": pictures(1, 20, 20)[0]}
+    old = answerer.answer(QUESTIONS[0], image)
+    next(old)
+    new = [piece.token for piece in answerer.answer(QUESTIONS[1], image)]
+    with pytest.raises(QuestionError, match="found another asked before this answer ended"):
+        next(old)
+    assert [piece.token for piece in answerer.answer(QUESTIONS[1], image)] == new
+
+
+def test_a_daemon_answers_as_it_moves_a_robot(bundle: Bundle, answerer: Answerer, tmp_path: Path) -> None:
+    """A published family's bundle beside one that acts: what each says is what it says alone."""
+    robot = write_tiny_bundle(tmp_path / "robot")
+    config = DaemonConfig(robot, bind="127.0.0.1:0", threads=1, max_age_ns=0, answerer=bundle.root)
+    image = {"image0": pictures(1, 20, 20)[0]}
+    with Daemon(config) as daemon, Client(daemon.address) as client, client.open() as session:
+        session.reset("push the red cube")
+        carry, counted = np.zeros(GRID.tokens, np.float32), itertools.count(1)
+        for number, profile in enumerate(("full", "keep25") * 4):
+            for sampling in (Sampling(), Sampling(temperature=2.0, top_k=20, top_p=0.9, seed=number)):
+                asked = (QUESTIONS[number % 3], image)
+                expected = [
+                    piece.token for piece in answerer.answer(*asked, profile=profile, sampling=sampling)
+                ]
+                said = client.answerer().answer(*asked, profile=profile, sampling=sampling)
+                found = [next(said).token]
+                observation = tiny_observation(number, sequence=next(counted))
+                actions, _, carry = tiny_step(observation, carry, GRID.tokens, 4)
+                np.testing.assert_allclose(session.act(observation).actions, actions, atol=1e-6)
+                assert found + [piece.token for piece in said] == expected
+
+
+def test_a_graph_that_answers_otherwise_is_not_written(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Logits that are no numbers, and logits that are others, fail the check."""
+    run = answering_parity._run
+    for spoil in (lambda logits: logits * float("nan"), lambda logits: logits + 1.0):
+
+        def broken(*args: object, spoil: object = spoil) -> tuple[torch.Tensor, ...]:
+            logits, *others = run(*args)  # type: ignore[arg-type]
+            return spoil(logits), *others  # type: ignore[operator]
+
+        monkeypatch.setattr(answering_parity, "_run", broken)
+        request = AnsweringRequest(checkpoint=folder, out=tmp_path / "b", max_text_tokens=8, max_new_tokens=4)
+        with pytest.raises(ReceiptError, match="ONNX Runtime and PyTorch disagree"):
+            export_answering(request, lambda what: None)
+        assert not (tmp_path / "b").exists()
+
+
+@pytest.mark.parametrize(
+    ("policy", "options", "output", "message"),
+    [
+        (
+            "sparsevlm",
+            {"recycle": True},
+            "fate",
+            "expected a share of visual tokens with the same fate >= 0.9, found 0",
+        ),
+        ("random_keep", {}, "carry.", "expected an error of a carry tensor <= 0.0001, found 1;"),
+    ],
+)
+def test_a_graph_of_another_fate_or_carry_is_not_written(
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    policy: str,
+    options: dict[str, bool],
+    output: str,
+    message: str,
+) -> None:
+    """The answer itself is as it was: only what the prompt's graph says beside it is off by one."""
+    run = answering_parity._run
+
+    def broken(
+        session: GraphSession, ports: StepPorts, inputs: tuple[torch.Tensor, ...]
+    ) -> tuple[torch.Tensor, ...]:
+        found = run(session, ports, inputs)
+        return tuple(
+            tensor + name.startswith(output) for name, tensor in zip(ports.outputs, found, strict=True)
+        )
+
+    monkeypatch.setattr(answering_parity, "_run", broken)
+    request = AnsweringRequest(
+        checkpoint=folder,
+        out=tmp_path / "b",
+        policy=policy,
+        options=options,
+        keep_ratios=(1.0, 0.5),
+        max_text_tokens=8,
+        max_new_tokens=4,
+    )
+    with pytest.raises(ReceiptError, match=re.escape(message)):
+        export_answering(request, lambda what: None)
+    assert not (tmp_path / "b").exists()
+
+
+def test_sampling_is_seeded_and_bounded(answerer: Answerer) -> None:
+    image = {"image0": pictures(1, 20, 20)[0]}
+
+    def tokens(**options: float) -> list[int]:
+        sampling = Sampling(**options)  # type: ignore[arg-type]
+        return [piece.token for piece in answerer.answer(QUESTIONS[0], image, sampling=sampling)]
+
+    assert tokens(temperature=3.0, seed=1) == tokens(temperature=3.0, seed=1)
+    assert len({tuple(tokens(temperature=3.0, seed=seed)) for seed in range(6)}) > 1
+    assert tokens(temperature=3.0, top_k=1, seed=4) == tokens()
+    assert len([*answerer.answer(QUESTIONS[0], image, max_new_tokens=2)]) == 2
+
+
+def test_what_cannot_be_answered_is_refused_before_anything_runs(answerer: Answerer) -> None:
+    image = {"image0": pictures(1, 20, 20)[0]}
+    with pytest.raises(InstructionError, match="or a question, found nothing"):
+        answerer.answer(" ", image)
+    with pytest.raises(InstructionError, match="1 to 12 tokens, its template included, found 41"):
+        answerer.answer("w1 " * 40, image)
+    with pytest.raises(ImageError, match="expected the pictures image0, found scene"):
+        answerer.answer("w1", {"scene": image["image0"]})
+    with pytest.raises(ImageError, match=r"uint8 \(height, width, 3\), found float32 \[20, 20, 3\]"):
+        answerer.answer("w1", {"image0": np.zeros((20, 20, 3), np.float32)})  # type: ignore[dict-item]
+    with pytest.raises(QuestionError, match=r"expected 1 to 6 new tokens, .* found 7"):
+        answerer.answer("w1", image, max_new_tokens=7)
+    with pytest.raises(QuestionError, match="expected a temperature, top_k and seed of 0 or more"):
+        Sampling(temperature=-1.0)
+
+
+def test_an_answering_bundle_moves_no_arm_and_a_robot_answers_no_question(bundle: Bundle) -> None:
+    with (
+        OrtBackend(threads=1) as backend,
+        pytest.raises(BundleError, match="expected a bundle that controls a robot"),
+    ):
+        Session(ProgramExecutor(bundle, backend))
+
+
+def test_the_commands_export_show_and_ask(folder: Path, tmp_path: Path) -> None:
+    out, picture = tmp_path / "answers", tmp_path / "table.png"
+    Image.fromarray(pictures(1, 33, 47)[0]).save(picture)
+    options = ["--policy", "divprune", "--keep", "1.0,0.5", "--max-text-tokens", "8", "--max-new-tokens", "3"]
+    options += ["--questions", "2"]
+    ran = CliRunner().invoke(export_answering_command, [str(folder), "--out", str(out), *options])
+    assert ran.exit_code == 0, ran.output
+    assert "llava-tiny -> " in ran.output and "full 16, keep50 8 of 16" in ran.output
+    compared = json.loads((out / "receipts" / "parity.json").read_text())["profiles"]
+    assert [receipt["questions"] for receipt in compared.values()] == [2, 2]
+    shown = CliRunner().invoke(main, ["inspect", str(out)])
+    assert shown.exit_code == 0 and "questions of at most 8 tokens with at most 3" in shown.output
+    assert "One answer of 3 tokens: FLOPs" in shown.output and "lm head" in shown.output
+    question = ["ask", str(out), "w1 w2", "--image", str(picture), "--profile", "keep50"]
+    asked = CliRunner().invoke(main, [*question, "--json"])
+    assert asked.exit_code == 0, asked.output
+    found = json.loads(asked.output)
+    assert 1 <= len(found["tokens"]) <= 3 and found["total_ms"] >= found["prompt_ms"] > 0
+    plain = CliRunner().invoke(main, question)
+    assert plain.output.strip() == found["answer"].strip()
+    for wrong, message in (
+        (
+            ["--image", str(picture), "--image", str(picture)],
+            "expected 1 pictures, as 'llava-tiny' was exported for",
+        ),
+        (["--image", str(tmp_path / "none.png")], "expected a picture, found no file"),
+        (["--image", str(picture), "--profile", "keep10"], "expected a profile of this bundle"),
+        (["--image", str(picture), "--max-new-tokens", "4"], "expected 1 to 3 new tokens"),
+    ):
+        refused = CliRunner().invoke(main, ["ask", str(out), "w1", *wrong])
+        assert refused.exit_code == 1 and message in refused.output
+
+
+def test_receipts_say_what_was_compared(bundle: Bundle) -> None:
+    parity = json.loads(bundle.file("receipts/parity.json").read_text())["profiles"]
+    assert set(parity) == {"full", "keep25"}
+    assert all(receipt["max_error"] < 1e-3 and receipt["same_tokens"] == 1.0 for receipt in parity.values())
+    assert parity["full"]["change"] == 0.0 < parity["keep25"]["change"]
+    costs = {budget.name: budget for budget in inspect_bundle(bundle).budgets}
+    assert set(costs) == {"full", "keep25"}
+    prefill = {name: budget.parts[2] for name, budget in costs.items()}
+    assert prefill["full"].name == "prefill" and prefill["full"].macs > prefill["keep25"].macs
+    assert costs["keep25"].visual_by_layer == (16, 4, 4)
+    assert inspect_bundle(bundle).policies[0].acts == (Act("decoder", 1),)
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"prompt": "<image> and <image> {instruction}"}, CheckpointError, "<image> 1 times"),
+        ({"prompt": "<image> what?"}, CheckpointError, "{instruction} once"),
+        ({"policy": "vla_cash"}, PolicyError, "did you mean 'vla_cache'"),
+        ({"views": 0}, CheckpointError, "expected at least one picture, .* found views = 0"),
+    ],
+)
+def test_requests_that_cannot_be_are_refused(
+    folder: Path, tmp_path: Path, change: dict[str, object], error: type[Exception], message: str
+) -> None:
+    wanted: dict[str, object] = {"checkpoint": folder, "out": tmp_path / "b", **change}
+    with pytest.raises(error, match=message):
+        export_answering(AnsweringRequest(**wanted), lambda what: None)  # type: ignore[arg-type]
+    assert not (tmp_path / "b").exists()
+
+
+def test_files_that_are_missing_are_named(folder: Path, tmp_path: Path) -> None:
+    import shutil
+
+    for name in ("tokenizer.json", "config.json", "preprocessor_config.json"):
+        copy = shutil.copytree(folder, tmp_path / name.removesuffix(".json"))
+        (copy / name).unlink()
+        with pytest.raises(CheckpointError, match=f"expected {name}"):
+            export_answering(AnsweringRequest(checkpoint=copy, out=tmp_path / "b"), lambda what: None)
