@@ -23,7 +23,7 @@ from saccade.policies.registry import POLICIES
 from saccade.proto.errors import ReceiptError
 from tests.export.policy_graphs import policy_graph
 
-BUNDLE = Path(__file__).parents[2] / "sim/saccade_mini/bundle"
+BUNDLE = Path(__file__).parents[3] / "sim/saccade_mini/bundle"
 
 
 @pytest.mark.tensorrt_rtx

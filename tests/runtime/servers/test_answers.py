@@ -199,7 +199,7 @@ for piece in Client(sys.argv[1]).answerer().answer("what is here", {"image0": ti
 
 
 def test_a_client_that_vanishes_ends_its_answer(planner: Daemon, client: Client) -> None:
-    root = Path(__file__).parents[2]
+    root = Path(__file__).parents[3]
     command = [sys.executable, "-c", ASKING_CLIENT, planner.address]
     with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root) as process:
         assert process.stdout is not None
