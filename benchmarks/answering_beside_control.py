@@ -24,7 +24,7 @@ from rich.table import Table
 
 from benchmarks.frames import recorded_observations
 from benchmarks.results_file import RESULTS, latency_summary, write_results
-from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.proto.profile_names import FULL_PROFILE
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.client import Client
 from saccade.runtime.observation import Observation, Robot

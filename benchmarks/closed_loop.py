@@ -23,7 +23,7 @@ from rich.console import Console
 
 from benchmarks.results_file import RESULTS, read_results, write_results
 from saccade.proto.manifest import read_manifest
-from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.proto.profile_names import FULL_PROFILE
 from saccade.sim.connection import connect
 from saccade.sim.display import score_table
 from saccade.sim.evaluation import Plan, Unwatched, cell_to_json, evaluate, score_to_json

@@ -117,8 +117,3 @@ class Inspection:
     budgets: tuple[Budget, ...]
     policies: tuple[PolicyFit, ...] = ()
     notes: tuple[str, ...] = ()
-
-
-def budget_name(ratio: float) -> str:
-    """Return what a profile of this keep ratio is called."""
-    return "full" if ratio == 1.0 else f"keep{100 * ratio:g}"

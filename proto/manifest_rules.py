@@ -11,22 +11,30 @@ from typing import TYPE_CHECKING
 from saccade.proto.bundle_kind import BundleKind
 from saccade.proto.bundle_layout import MANIFEST_NAME, bundle_path
 from saccade.proto.errors import ManifestError
+from saccade.proto.profile_names import FULL_PROFILE
+from saccade.proto.tensor_names import (
+    ACTIONS,
+    ATTENTION_MASK,
+    CARRY_OUTPUT_SUFFIX,
+    FATE,
+    IMAGES,
+    KEPT,
+    LOGITS,
+    NOISE,
+    POSITION_IDS,
+    PROPRIO,
+    SCORED_VIEWS,
+    TOKEN,
+    TOKEN_IDS,
+    TOKEN_POSITION,
+    VIEW_SCORES,
+)
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 
 if TYPE_CHECKING:
     from saccade.proto.manifest import ActionSpec, Manifest, ProfileSpec, StageSpec
 
-FULL_PROFILE = "full"
-ACTIONS = "actions"
-KEPT = "kept"
-FATE = "fate"
-VIEW_SCORES = "task.view_scores"
-SCORED_VIEWS = "view_scores"
-LOGITS = "logits"
-NOISE = "noise"
-TOKEN, TOKEN_POSITION = "token", "token_position"
 TRANSLATION_UNIT = "m"
-CARRY_OUTPUT_SUFFIX = ".next"
 MAX_TENSOR_BYTES = 1 << 30
 
 
@@ -58,11 +66,11 @@ def host_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
     """
     positions = sum(segment.tokens for segment in manifest.sequence)
     return {
-        "images": ("uint8", (1, *_images(manifest), 3)),
-        "proprio": ("float32", (1, manifest.proprio.dim)),
-        "token_ids": ("int64", (1, manifest.instruction.max_tokens)),
-        "attention_mask": ("bool", (1, positions)),
-        "position_ids": ("int64", (1, positions)),
+        IMAGES: ("uint8", (1, *_images(manifest), 3)),
+        PROPRIO: ("float32", (1, manifest.proprio.dim)),
+        TOKEN_IDS: ("int64", (1, manifest.instruction.max_tokens)),
+        ATTENTION_MASK: ("bool", (1, positions)),
+        POSITION_IDS: ("int64", (1, positions)),
         **({NOISE: _noise(manifest)} if manifest.noise_dim else {}),
         **({} if manifest.answer is None else dict.fromkeys((TOKEN, TOKEN_POSITION), ("int64", (1, 1)))),
     }

@@ -19,8 +19,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from saccade.proto.errors import BundleError, EngineError
 from saccade.proto.manifest import Manifest, ProfileSpec, StageSpec
-from saccade.proto.manifest_rules import LOGITS, TOKEN, TOKEN_POSITION
 from saccade.proto.statistics import Statistics
+from saccade.proto.tensor_names import LOGITS, TOKEN, TOKEN_POSITION
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.base import Backend, Buffer, Engine, Run

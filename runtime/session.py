@@ -20,17 +20,10 @@ from saccade.proto.errors import (
     StaleObservationError,
 )
 from saccade.proto.manifest import Manifest
-from saccade.proto.manifest_rules import (
-    ACTIONS,
-    FATE,
-    FULL_PROFILE,
-    KEPT,
-    NOISE,
-    VIEW_SCORES,
-    answers,
-    is_scorer,
-)
+from saccade.proto.manifest_rules import answers, is_scorer
+from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.state_words import state_words
+from saccade.proto.tensor_names import ACTIONS, FATE, KEPT, NOISE, VIEW_SCORES
 from saccade.runtime.clock import Clock, monotonic_ns
 from saccade.runtime.guards.frozen_camera import FrozenCameraDetector
 from saccade.runtime.guards.limiter import Limiter

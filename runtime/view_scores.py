@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from saccade.proto.errors import BundleError, EngineError, ViewScoresError
 from saccade.proto.manifest import Manifest
-from saccade.proto.manifest_rules import FULL_PROFILE, SCORED_VIEWS, VIEW_SCORES, is_scorer
+from saccade.proto.manifest_rules import is_scorer
+from saccade.proto.profile_names import FULL_PROFILE
+from saccade.proto.tensor_names import SCORED_VIEWS, VIEW_SCORES
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.base import Backend
 from saccade.runtime.program import ProgramExecutor

@@ -37,8 +37,8 @@ from saccade.proto.manifest import (
     ViewSpec,
     write_manifest,
 )
-from saccade.proto.manifest_rules import FATE, VIEW_SCORES
 from saccade.proto.policy_spec import GateSpec, PolicySpec
+from saccade.proto.tensor_names import FATE, VIEW_SCORES
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 from saccade.runtime.observation import Observation
 

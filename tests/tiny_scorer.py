@@ -20,8 +20,8 @@ from saccade.proto.manifest import (
     ViewSpec,
     write_manifest,
 )
-from saccade.proto.manifest_rules import SCORED_VIEWS
 from saccade.proto.policy_spec import PolicySpec
+from saccade.proto.tensor_names import SCORED_VIEWS
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 from saccade.runtime.observation import Observation
 from tests.tiny_bundle import GRID, SIDE, TEXT, VIEWS, file_specs, write_tokenizer

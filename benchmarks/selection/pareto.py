@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from benchmarks.drawing import legend, svg, text
 from benchmarks.selection.table import Row
-from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.proto.profile_names import FULL_PROFILE
 
 _LEFT, _TOP, _WIDTH, _HEIGHT = 56, 68, 560, 300
 _NAME_WIDTH, _LINE = 130, 13

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from benchmarks.closed_loop import scorer_beside
 from benchmarks.selection.coverage import Shown, coverage, shown
-from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.proto.profile_names import FULL_PROFILE
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.observation import Observation

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.selection.contenders import Contender
-from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.proto.profile_names import FULL_PROFILE
 from saccade.sim.scoring import SuccessRate
 from saccade.sim.tabletop.phases import Phase
 

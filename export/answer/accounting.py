@@ -20,7 +20,7 @@ from saccade.export.families.prompts import Prompted
 from saccade.export.steps.selecting_module import initial_state
 from saccade.policies.kv.base import QuerySelectionPolicy
 from saccade.proto.errors import ReceiptError
-from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.roofline import DECODE, SELECTION, Part
 
 _VALUE_BYTES = 4

@@ -22,7 +22,7 @@ from saccade.proto.manifest import (
     VectorSpec,
     ViewSpec,
 )
-from saccade.proto.manifest_rules import CARRY_OUTPUT_SUFFIX, FATE, KEPT, LOGITS, TOKEN, TOKEN_POSITION
+from saccade.proto.tensor_names import CARRY_OUTPUT_SUFFIX, FATE, KEPT, LOGITS, TOKEN, TOKEN_POSITION
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 from saccade.proto.versions import BUNDLE_FORMAT_VERSION
 

@@ -10,7 +10,7 @@ from saccade.export.bundle.profile_plan import ProfilePlan
 from saccade.export.lowering.capture import StepPorts
 from saccade.export.steps.generation_step import GenerationStep
 from saccade.export.steps.prefill_step import PrefillStep
-from saccade.proto.manifest_rules import CARRY_OUTPUT_SUFFIX, FATE, KEPT, LOGITS, TOKEN, TOKEN_POSITION
+from saccade.proto.tensor_names import CARRY_OUTPUT_SUFFIX, FATE, KEPT, LOGITS, TOKEN, TOKEN_POSITION
 
 _PROMPT_INPUTS = ("images", "token_ids", "attention_mask")
 

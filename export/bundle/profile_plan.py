@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from saccade.proto.errors import ExportError
-from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.proto.profile_names import FULL_PROFILE, profile_name
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,5 @@ def _plan(ratio: float, tokens: int) -> ProfilePlan:
     if not 0 < ratio <= 1:
         raise ExportError(f"expected keep ratios above 0 and at most 1, found {ratio}.")
     budget = max(1, round(ratio * tokens))
-    if budget == tokens:
-        return ProfilePlan(FULL_PROFILE, 1.0, budget)
-    return ProfilePlan(f"keep{100 * ratio:g}", ratio, budget)
+    share = 1.0 if budget == tokens else ratio
+    return ProfilePlan(profile_name(share), share, budget)

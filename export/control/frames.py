@@ -21,8 +21,8 @@ from saccade.export.families.base import ActingFamily
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.sequence import SequenceLayout
 from saccade.proto.errors import ExportError
-from saccade.proto.manifest_rules import NOISE
 from saccade.proto.state_words import state_words
+from saccade.proto.tensor_names import NOISE
 
 FIELDS = ("images", "proprio", "instruction")
 

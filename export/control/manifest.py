@@ -22,8 +22,9 @@ from saccade.proto.manifest import (
     StageSpec,
     ViewSpec,
 )
-from saccade.proto.manifest_rules import ACTIONS, CARRY_OUTPUT_SUFFIX, FATE, FULL_PROFILE, KEPT, NOISE
+from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.statistics import STATISTICS_NAME
+from saccade.proto.tensor_names import ACTIONS, CARRY_OUTPUT_SUFFIX, FATE, KEPT, NOISE
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 from saccade.proto.versions import BUNDLE_FORMAT_VERSION
 

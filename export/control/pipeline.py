@@ -37,7 +37,7 @@ from saccade.export.steps.selecting_module import initial_state
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import ExportError
 from saccade.proto.manifest import Manifest
-from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.statistics import STATISTICS_NAME
 
 SYNTHETIC_FRAMES = 8

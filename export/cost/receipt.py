@@ -15,7 +15,7 @@ from saccade.export.cost.formulas import (
 )
 from saccade.export.steps.acting_step import ActingStep
 from saccade.proto.errors import ReceiptError
-from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.proto.profile_names import FULL_PROFILE
 
 
 def account_profiles(

@@ -12,7 +12,8 @@ from saccade.export.inspection.description import describe, dimensions
 from saccade.export.inspection.policies import placed_policy, policy_fits, policy_plan
 from saccade.export.inspection.recognition import Opened, open_checkpoint
 from saccade.proto.errors import ExportError
-from saccade.proto.inspection import Budget, Inspection, InspectionRequest, budget_name
+from saccade.proto.inspection import Budget, Inspection, InspectionRequest
+from saccade.proto.profile_names import profile_name
 
 
 def inspect_checkpoint(folder: Path, request: InspectionRequest) -> Inspection:
@@ -58,7 +59,7 @@ def _budgets(opened: Opened, request: InspectionRequest) -> tuple[Budget, ...]:
         else:
             plan = CutPlan() if keep == tokens else CutPlan.at_entry(keep)
         parts = model_parts(model, plan, opened.new_tokens)
-        budget = Budget(budget_name(ratio), keep, ratio, parts, plan.visual_by_layer(tokens, layers))
+        budget = Budget(profile_name(ratio), keep, ratio, parts, plan.visual_by_layer(tokens, layers))
         budgets.setdefault(keep, budget)
     return tuple(budgets.values())
 

@@ -22,7 +22,7 @@ from saccade.export.lowering.weight_tensors import attach_weights
 from saccade.export.steps.acting_step import ActingStep
 from saccade.policies.blocks.greedy import ONNX_FORMS
 from saccade.proto.errors import ExportError
-from saccade.proto.manifest_rules import ACTIONS, CARRY_OUTPUT_SUFFIX, FATE, KEPT
+from saccade.proto.tensor_names import ACTIONS, CARRY_OUTPUT_SUFFIX, FATE, KEPT
 
 OPSET = 20
 _CHATTY_LOGGERS = ("torch.onnx._internal.exporter._registration", "onnx_ir", "onnxscript")

@@ -37,8 +37,9 @@ from saccade.proto.manifest import (
     VectorSpec,
     ViewSpec,
 )
-from saccade.proto.manifest_rules import FULL_PROFILE, SCORED_VIEWS
 from saccade.proto.policy_spec import PolicySpec
+from saccade.proto.profile_names import FULL_PROFILE
+from saccade.proto.tensor_names import SCORED_VIEWS
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 from saccade.proto.versions import BUNDLE_FORMAT_VERSION
 

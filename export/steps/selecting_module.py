@@ -16,7 +16,7 @@ from saccade.export.steps.tower_pass import run_towers
 from saccade.export.steps.visual_memory import memory_specs
 from saccade.policies.base import Carry, CarrySpec, Place, TokenPolicy
 from saccade.policies.signals import ViewScores
-from saccade.proto.manifest_rules import VIEW_SCORES
+from saccade.proto.tensor_names import VIEW_SCORES
 
 
 class Named(NamedTuple):

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from saccade.proto.answer_spec import AnswerSpec
 from saccade.proto.errors import BundleError, EngineError, ImageError, QuestionError
 from saccade.proto.manifest import Manifest, ViewSpec
-from saccade.proto.manifest_rules import FULL_PROFILE, LOGITS
+from saccade.proto.profile_names import FULL_PROFILE
+from saccade.proto.tensor_names import LOGITS
 from saccade.runtime.answering.pictures import fit_picture
 from saccade.runtime.answering.question import Piece
 from saccade.runtime.answering.sampling import Sampler, Sampling

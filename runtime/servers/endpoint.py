@@ -26,7 +26,7 @@ from saccade.proto.errors import (
     SupersededError,
 )
 from saccade.proto.manifest import Manifest, manifest_to_json
-from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.versions import WIRE_VERSION, check_wire_version
 from saccade.runtime.answering.answer_thread import AnswerThread

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from saccade.proto.manifest import GridSpec, Manifest
-from saccade.proto.manifest_rules import FULL_PROFILE
+from saccade.proto.profile_names import FULL_PROFILE
 from saccade.runtime.observation import Telemetry
 from saccade.sim.evaluation import ALL_TASKS, Results
 from saccade.sim.provenance import machine, versions

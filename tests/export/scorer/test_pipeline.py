@@ -16,7 +16,7 @@ from saccade.export.control.frames import host_inputs, synthetic_recording
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.steps.scoring_step import ScoringStep
 from saccade.proto.bundle_kind import BundleKind
-from saccade.proto.manifest_rules import SCORED_VIEWS
+from saccade.proto.tensor_names import SCORED_VIEWS
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.program import ProgramExecutor

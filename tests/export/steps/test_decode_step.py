@@ -27,7 +27,7 @@ from saccade.policies.kv.base import KeyPositions, KvPolicy, SlotAttention, Slot
 from saccade.policies.kv.slots import EMPTY
 from saccade.policies.registry import KV_POLICIES, build_kv_policy
 from saccade.proto.errors import ExportError
-from saccade.proto.manifest_rules import CARRY_OUTPUT_SUFFIX
+from saccade.proto.tensor_names import CARRY_OUTPUT_SUFFIX
 from tests.export.decoding_by_hand import ByHand
 from tests.policies.oracles_kv import ScissorhandsHead, SpAttenHead, TokenSelectLayer
 
