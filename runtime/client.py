@@ -5,7 +5,7 @@ with Client("127.0.0.1:7447") as client, client.open(profile="keep25") as sessio
     chunk = session.act(observation)
 
 with Client("127.0.0.1:7447") as client:
-    for piece in client.answerer().answer("what is on the table?", {"image0": picture}):
+    for piece in client.answerer().answer(Question("what is on the table?", {"image0": picture})):
         print(piece.text, end="", flush=True)
 """
 
@@ -17,9 +17,7 @@ from importlib import import_module
 from types import TracebackType
 from typing import Literal, Protocol, TypeVar
 
-import numpy as np
 from google.protobuf.message import Message
-from numpy.typing import NDArray
 
 from saccade.proto.codec import error_from_wire
 from saccade.proto.errors import (
@@ -33,7 +31,6 @@ from saccade.proto.manifest import Manifest, manifest_from_json
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.versions import WIRE_VERSION, check_wire_version
 from saccade.runtime.answering.question import Piece, Question, nobody_answers
-from saccade.runtime.answering.sampling import Sampling
 from saccade.runtime.clock import clock_id, monotonic_ns
 from saccade.runtime.observation import ActionChunk, Observation
 from saccade.runtime.transports.wire_format import (
@@ -336,24 +333,11 @@ class RemoteAnswerer:
         self._transport = transport
         self._deadline_s = deadline_s
 
-    def answer(
-        self,
-        question: str,
-        images: Mapping[str, NDArray[np.uint8]],
-        *,
-        profile: str | None = None,
-        max_new_tokens: int | None = None,
-        sampling: Sampling | None = None,
-    ) -> Iterator[Piece]:
+    def answer(self, question: Question) -> Iterator[Piece]:
         """Ask when the first piece is asked for, and yield the pieces as they come; whoever leaves ends the answer.
 
         Args:
-            question: Text.
-            images: By the view's name, uint8 ``(height, width, 3)`` RGB of any size, or fitted already; see
-                :meth:`saccade.runtime.answering.answerer.Answerer.answer`.
-            profile: None = ``full``.
-            max_new_tokens: At most so many; None = as many as the bundle has room for.
-            sampling: None = greedy.
+            question: Text, pictures, and how the answer is generated.
 
         Raises:
             AnswererBusyError: Another question is being answered.
@@ -363,9 +347,8 @@ class RemoteAnswerer:
             DeadlineError: The answer took too long.
             SaccadeError: What else the daemon raised, or a :class:`TransportError`.
         """
-        asked = Question(question, images, profile, max_new_tokens, sampling or Sampling())
         try:
-            request = question_to_wire(asked)
+            request = question_to_wire(question)
         except TensorError as error:
             raise ImageError(f"expected uint8 pictures: {error}") from error
         for piece in self._transport.generate(request, deadline_s=self._deadline_s):

@@ -82,7 +82,7 @@ class RunningAnswer:
             self._backend.resume()
             self._is_running = True
         try:
-            for piece in _answered(answerer, self.question):
+            for piece in answerer.answer(self.question):
                 self._items.put(piece)
         except Exception as error:  # noqa: BLE001 - raised again where the pieces are read
             self._items.put(
@@ -177,16 +177,6 @@ class AnswerThread:
             running.run(answerer)
             self._running = running = None  # its pictures may be large
             self._busy.release()
-
-
-def _answered(answerer: Answerer, question: Question) -> Iterator[Piece]:
-    return answerer.answer(
-        question.text,
-        question.images,
-        profile=question.profile,
-        max_new_tokens=question.max_new_tokens,
-        sampling=question.sampling,
-    )
 
 
 def _give_way() -> None:

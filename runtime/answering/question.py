@@ -16,15 +16,16 @@ from saccade.runtime.answering.sampling import Sampling
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked.
+    """A question about pictures, and how it is to be answered.
 
     Args:
-        text: The question.
-        images: By the view's name, uint8 ``(height, width, 3)`` RGB of any size, or fitted already; see
-            :meth:`saccade.runtime.answering.answerer.Answerer.answer`.
-        profile: None = the answerer's.
-        max_new_tokens: At most so many; None = as many as the bundle has room for.
-        sampling: How each token is chosen.
+        text: The question in words.
+        images: Pictures by the name of their view, uint8 ``(height, width, 3)`` RGB of any size, which the answerer
+            fits as its manifest says; or what :func:`saccade.runtime.answering.pictures.fit_picture` made of them.
+            The frames of a video are views too, see :func:`saccade.runtime.answering.answerer.by_view`.
+        profile: Name of the profile that runs; None = the answerer's own, which is ``full`` in a daemon.
+        max_new_tokens: Most tokens of the answer; None = as many as the bundle has room for.
+        sampling: How each token is chosen; greedy by default.
     """
 
     text: str
@@ -60,15 +61,7 @@ class Answers(Protocol):
 
     manifest: Manifest
 
-    def answer(
-        self,
-        question: str,
-        images: Mapping[str, NDArray[np.uint8]],
-        *,
-        profile: str | None = None,
-        max_new_tokens: int | None = None,
-        sampling: Sampling | None = None,
-    ) -> Iterator[Piece]:
+    def answer(self, question: Question) -> Iterator[Piece]:
         """Answer a question; whoever stops asking for pieces stops the answer."""
         ...
 
