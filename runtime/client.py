@@ -20,18 +20,13 @@ from typing import Literal, Protocol, TypeVar
 from google.protobuf.message import Message
 
 from saccade.proto.codec import error_from_wire
-from saccade.proto.errors import (
-    ImageError,
-    LateChunkError,
-    SaccadeError,
-    StaleObservationError,
-    TensorError,
-)
+from saccade.proto.errors import ImageError, LateChunkError, SaccadeError, TensorError
 from saccade.proto.manifest import Manifest, manifest_from_json
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.versions import WIRE_VERSION, check_wire_version
 from saccade.runtime.answering.question import Piece, Question, nobody_answers
 from saccade.runtime.clock import clock_id, monotonic_ns
+from saccade.runtime.guards.staleness import check_age, check_in_time
 from saccade.runtime.observation import ActionChunk, Observation
 from saccade.runtime.transports.wire_format import (
     chunk_from_wire,
@@ -250,12 +245,7 @@ class RemoteSession:
             LateChunkError: The chunk arrived too late to act upon.
             SaccadeError: What the daemon raised, or a :class:`TransportError`.
         """
-        age_ns = monotonic_ns() - observation.captured_ns
-        if self.max_age_ns and not 0 <= age_ns <= self.max_age_ns:
-            raise StaleObservationError(
-                f"expected an observation captured 0 to {self.max_age_ns / 1e6:.1f} ms ago, found {age_ns / 1e6:.1f} "
-                f"ms: send a newer one, and take its time from time.monotonic_ns() on this machine."
-            )
+        check_age(monotonic_ns() - observation.captured_ns, self.max_age_ns or None)
         reply = self._call("Act", self._pack(observation, profile), wire.ActionChunk)
         return self._in_time(chunk_from_wire(reply))
 
@@ -303,12 +293,7 @@ class RemoteSession:
 
     def _in_time(self, chunk: ActionChunk) -> ActionChunk:
         """Both times are this client's own, so this holds across hosts too. A time ahead of ours proves nothing."""
-        age_ns = monotonic_ns() - chunk.captured_ns
-        if self.max_age_ns and not 0 <= age_ns <= self.max_age_ns:
-            raise LateChunkError(
-                f"expected the chunk within {self.max_age_ns / 1e6:.1f} ms of its observation, found it arrived after "
-                f"{age_ns / 1e6:.1f} ms: it is dropped, hold the arm; is the network or the daemon overloaded?"
-            )
+        check_in_time(monotonic_ns() - chunk.captured_ns, self.max_age_ns or None, "arrived")
         return chunk
 
     def _pack(self, observation: Observation, profile: str | None) -> wire.Observation:

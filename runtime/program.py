@@ -20,7 +20,15 @@ from numpy.typing import ArrayLike, NDArray
 from saccade.proto.errors import BundleError, EngineError
 from saccade.proto.manifest import Manifest, ProfileSpec, StageSpec
 from saccade.proto.statistics import Statistics
-from saccade.proto.tensor_names import LOGITS, TOKEN, TOKEN_POSITION
+from saccade.proto.tensor_names import (
+    ATTENTION_MASK,
+    IMAGES,
+    LOGITS,
+    POSITION_IDS,
+    TOKEN,
+    TOKEN_IDS,
+    TOKEN_POSITION,
+)
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.base import Backend, Buffer, Engine, Run
@@ -131,7 +139,7 @@ class ProgramExecutor:
             InstructionError: Empty, or too long.
         """
         tokens = self.tokens.encode(instruction, state)
-        for name in ("token_ids", "attention_mask", "position_ids"):
+        for name in (TOKEN_IDS, ATTENTION_MASK, POSITION_IDS):
             if name in self.inputs:
                 self.inputs[name][...] = getattr(tokens, name)
 
@@ -142,8 +150,8 @@ class ProgramExecutor:
             images: By the view's name, uint8 ``(height, width, 3)``, or several for one view
                 ``(pictures, height, width, 3)``, of the tensor's size.
         """
-        if "images" in self.inputs:
-            taken = self.inputs["images"][0]
+        if IMAGES in self.inputs:
+            taken = self.inputs[IMAGES][0]
             each = len(taken) // len(self.manifest.views)
             for index, view in enumerate(self.manifest.views):
                 taken[index * each : (index + 1) * each] = images[view.name]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from math import prod
 
 from saccade.proto.manifest import Manifest, manifest_to_json
+from saccade.proto.tensor_names import IMAGES
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.answering.answer_thread import AnswerThread
 from saccade.runtime.answering.question import Piece
@@ -77,5 +78,5 @@ class AnswerEndpoint:
 
 
 def _picture_bytes(manifest: Manifest) -> int:
-    fitted = sum(prod(spec.shape) for spec in manifest.tensors if spec.name == "images")
+    fitted = sum(prod(spec.shape) for spec in manifest.tensors if spec.name == IMAGES)
     return max(fitted, min(len(manifest.views) * _FULL_HD_BYTES, _MOST_UNFITTED_BYTES))
