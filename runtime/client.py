@@ -13,9 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from types import TracebackType
-from typing import Literal, Protocol, TypeVar
 
 from google.protobuf.message import Message
 
@@ -28,6 +26,7 @@ from saccade.runtime.answering.question import Piece, Question, nobody_answers
 from saccade.runtime.clock import clock_id, monotonic_ns
 from saccade.runtime.guards.staleness import check_age, check_in_time
 from saccade.runtime.observation import ActionChunk, Observation
+from saccade.runtime.transports.base import Reply, Transport, TransportName, connect
 from saccade.runtime.transports.wire_format import (
     chunk_from_wire,
     observation_to_wire,
@@ -37,34 +36,6 @@ from saccade.runtime.transports.wire_format import (
 
 DEFAULT_DEADLINE_S = 10.0
 DEFAULT_ANSWER_DEADLINE_S = 120.0
-
-Reply = TypeVar("Reply", bound=Message)
-
-
-class Transport(Protocol):
-    """Moves messages to the daemon and back."""
-
-    def call(self, method: str, request: Message, reply: type[Reply], *, deadline_s: float) -> Reply:
-        """Call ``method`` and return its reply."""
-        ...
-
-    def stream(self, requests: Iterator[wire.Observation]) -> Iterator[wire.StreamReply]:
-        """Send ``requests`` as they come and yield one reply for each."""
-        ...
-
-    def generate(self, request: wire.Question, *, deadline_s: float) -> Iterator[wire.AnswerPiece]:
-        """Ask, and yield the pieces of the answer as they come."""
-        ...
-
-    def close(self) -> None:
-        """Hang up."""
-
-
-_TRANSPORTS = {
-    "grpc": ("saccade.runtime.transports.grpc_transport", "GrpcTransport"),
-    "zmq": ("saccade.runtime.transports.zmq_transport", "ZmqTransport"),
-}
-"""Imported when asked for, so that a robot needs only one of the two libraries."""
 
 
 @dataclass(frozen=True)
@@ -108,12 +79,11 @@ class Client:
         self,
         address: str = "127.0.0.1:7447",
         *,
-        transport: Literal["grpc", "zmq"] = "grpc",
+        transport: TransportName = "grpc",
         deadline_s: float = DEFAULT_DEADLINE_S,
         name: str = "saccade client",
     ) -> None:
-        module, kind = _TRANSPORTS[transport]
-        self._transport: Transport = getattr(import_module(module), kind)(address)
+        self._transport = connect(transport, address)
         self._deadline_s = deadline_s
         self._name = name
 

@@ -21,7 +21,7 @@ from saccade.sim.daemon_process import DaemonProcess
 from saccade.sim.tabletop.cameras import VIEWS
 from saccade.sim.tabletop.world import ACTION_NAMES, PROPRIO_NAMES
 
-Transport = Literal["grpc", "zmq", "in-process"]
+TransportChoice = Literal["grpc", "zmq", "in-process"]
 
 
 @dataclass(frozen=True)
@@ -38,12 +38,12 @@ class Connection:
     robot: Robot
     manifest: Manifest
     engine: str
-    transport: Transport
+    transport: TransportChoice
 
 
 @contextmanager
 def connect(
-    bundle: Path, *, transport: Transport = "grpc", threads: int = 0, view_scorer: Path | None = None
+    bundle: Path, *, transport: TransportChoice = "grpc", threads: int = 0, view_scorer: Path | None = None
 ) -> Iterator[Connection]:
     """Start what is needed to drive ``bundle``, and stop it afterwards.
 

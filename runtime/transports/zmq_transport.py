@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from typing import TypeVar
 
 import zmq
 from google.protobuf.message import Message
@@ -15,12 +14,11 @@ from google.protobuf.message import Message
 from saccade.proto.codec import MAX_REPLY_BYTES, decode, error_from_wire
 from saccade.proto.errors import DeadlineError, MessageError, TransportError, UnavailableError
 from saccade.proto.v1 import control_pb2 as wire
+from saccade.runtime.transports.base import Reply
 
 _OK = b"ok"
 _REPLY_FRAMES = 3
 _STREAM_SILENCE_S = 10.0
-
-Reply = TypeVar("Reply", bound=Message)
 
 
 class ZmqTransport:
@@ -33,11 +31,7 @@ class ZmqTransport:
         self._calls = 0
 
     def call(self, method: str, request: Message, reply: type[Reply], *, deadline_s: float) -> Reply:
-        """Call ``method`` and return its reply.
-
-        Raises:
-            SaccadeError: What the daemon raised, or a :class:`TransportError`.
-        """
+        """See :meth:`saccade.runtime.transports.base.Transport.call`."""
         self._calls += 1
         request_id = str(self._calls).encode()
         deadline = time.monotonic() + deadline_s
@@ -53,12 +47,7 @@ class ZmqTransport:
             raise
 
     def stream(self, requests: Iterator[wire.Observation]) -> Iterator[wire.StreamReply]:
-        """Send ``requests`` as they come and yield one reply for each.
-
-        Raises:
-            Exception: Whatever ``requests`` raised.
-            TransportError: The stream broke.
-        """
+        """See :meth:`saccade.runtime.transports.base.Transport.stream`."""
         dealer = self._connect()
         inbox = _Inbox(requests)
         try:
