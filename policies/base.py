@@ -4,7 +4,7 @@ A policy names its *cuts*, the places where it drops visual tokens, and *which* 
 computes only those, beside the fused attention, and wires them in. Nothing is hidden in module state, so a policy can
 be tested without a model and exported without tricks.
 
-Shapes use these words: ``batch`` robots, ``tokens`` visual tokens of the whole observation (all views, in
+Names of axes: ``batch`` robots, ``tokens`` visual tokens of the whole observation (all views, in
 (view, row, column) order), ``alive`` those that no earlier cut dropped, ``keep`` those that survive a cut, ``dim``
 channels of a token.
 """
@@ -123,7 +123,7 @@ class CarrySpec:
         shape: Shape of one session, batch first (``batch`` is 1 on the robot).
         dtype: ``float32`` or ``int64``.
         initial: Value that ``reset`` fills the tensor with.
-        dims: A word for each axis.
+        dims: Name of each axis.
     """
 
     name: str
@@ -319,12 +319,12 @@ class TokenPolicy(ABC):
 
 
 def decoder_cut(layer: int, *signals: Signal) -> tuple[Cut, ...]:
-    """Return the cuts of a policy that acts once, before decoder ``layer`` (0 = the entry)."""
+    """Return the cuts of a policy that cuts once, before decoder ``layer`` (0 = the entry)."""
     return (Cut(Place.DECODER, layer, signals),)
 
 
 def projector_cut(*signals: Signal) -> tuple[Cut, ...]:
-    """Return the cuts of a policy that acts once, between tower and projector."""
+    """Return the cuts of a policy that cuts once, between tower and projector."""
     return (Cut(Place.PROJECTOR, 0, signals),)
 
 

@@ -102,7 +102,7 @@ def require(holds: bool, option: str, expected: str, found: object) -> None:
 
 
 def resolve_insertion_layer(option: int | None, layers: int, published: int = 3) -> int:
-    """Return the decoder layer before which a mid-decoder policy acts.
+    """Return the decoder layer before which a mid-decoder policy cuts.
 
     Args:
         option: The configured layer, or None for the published one, scaled to the depth of this decoder and at least 1
@@ -142,15 +142,15 @@ def _checked(policy: str, name: str, value: object, hint: Any) -> object:
             return float(value)
         elif type(value) is allowed:
             return value
-    raise PolicyError(f"option {name!r} of policy {policy!r} must be {_words(hint)}, found {value!r}")
+    raise PolicyError(f"option {name!r} of policy {policy!r} must be {_described(hint)}, found {value!r}")
 
 
-def _words(hint: Any) -> str:
+def _described(hint: Any) -> str:
     """Name a type for people: ``int``, ``int or null``, ``one of 'joint', 'per_view'``."""
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(repr(choice) for choice in get_args(hint))
     if get_origin(hint) is tuple:
-        return f"a list, each {_words(get_args(hint)[0])}"
+        return f"a list, each {_described(get_args(hint)[0])}"
     if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(_words(part) for part in get_args(hint))
+        return " or ".join(_described(part) for part in get_args(hint))
     return "null" if hint is types.NoneType else str(hint.__name__)

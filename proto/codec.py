@@ -28,7 +28,7 @@ _DTYPES = {
 }
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
-GRPC_LARGE_FRAMES = (("grpc.http2.max_frame_size", 1 << 24), ("grpc.http2.lookahead_bytes", 1 << 24))
+GRPC_HTTP2_FRAMES = (("grpc.http2.max_frame_size", 1 << 24), ("grpc.http2.lookahead_bytes", 1 << 24))
 """Channel options for both ends: an observation goes out in one HTTP/2 frame instead of dozens."""
 
 GRPC_KEEPALIVE = (

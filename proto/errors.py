@@ -15,7 +15,7 @@
     │   │   ├── ImageError              an image is missing, unknown, of wrong size or dtype
     │   │   ├── ProprioError            proprioception has the wrong width or is not finite
     │   │   ├── StaleObservationError   the observation is too old to act upon
-    │   │   ├── FrozenCameraError       a camera delivers the same frame again and again
+    │   │   ├── FrozenCameraError       a camera delivers the same image again and again
     │   │   └── SupersededError         a newer observation arrived before this one was used
     │   ├── InstructionError            the instruction is empty or too long
     │   ├── ViewScoresError             the view scores are not what the bundle can use
@@ -152,7 +152,7 @@ class StaleObservationError(ObservationError):
 
 
 class FrozenCameraError(ObservationError):
-    """A camera delivers the same frame again and again."""
+    """A camera delivers the same image again and again."""
 
     code = "observation.frozen"
 

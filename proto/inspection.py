@@ -59,8 +59,8 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Act:
-    """A place where a policy drops visual tokens.
+class CutPlace:
+    """A cut: a place in the model where a policy drops visual tokens.
 
     Args:
         place: ``tower``, ``projector`` or ``decoder``.
@@ -73,18 +73,18 @@ class Act:
 
 @dataclass(frozen=True)
 class PolicyFit:
-    """Whether a token-selection policy can act in a model, with its default options.
+    """Whether a token-selection policy can make its cuts in a model, with its default options.
 
     Args:
         name: Of the policy.
         fits: It can.
-        acts: Where it drops tokens, in order; none = it keeps every token.
+        acts: Its cuts, in order; none = it keeps every token.
         reason: Why it does not fit.
     """
 
     name: str
     fits: bool
-    acts: tuple[Act, ...] = ()
+    acts: tuple[CutPlace, ...] = ()
     reason: str = ""
 
 

@@ -9,7 +9,7 @@ from enum import Enum
 from saccade.proto.errors import ManifestError
 
 INSTRUCTION, STATE = "{instruction}", "{state}"
-"""What stands in a template for the instruction, and for the robot's state in words."""
+"""What stands in a template for the instruction, and for the robot's state as text."""
 
 
 class TextStep(str, Enum):
@@ -63,7 +63,8 @@ class InstructionSpec:
 
         Args:
             instruction: What to do, as it was given.
-            state: The robot's state in words.
+            state: The robot's state as text, see :func:`saccade.proto.state_text.state_text`; empty where the template
+                tells none.
         """
         text = instruction.strip()
         for step in self.steps:

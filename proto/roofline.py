@@ -5,8 +5,8 @@ bytes at the bandwidth of the memory. One MAC is two FLOPs. Weights are read onc
 activations, launches and preprocessing are left out, so that a real engine is slower: a well-tuned one reaches about
 half of the compute peak and three quarters of the bandwidth.
 
-Quantised weights are those of language model and expert; vision, projector and action head stay in the device's own
-float, and so do keys, values and what a policy computes.
+Quantised weights are those of language model and action expert; vision, projector and action head stay in the device's
+own float, and so do keys, values and what a policy computes.
 
 Source:
     Williams, Waterman, Patterson: Roofline (CACM 2009).

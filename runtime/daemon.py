@@ -162,7 +162,7 @@ def run(config: DaemonConfig, *, on_ready: Callable[[Daemon], None]) -> None:
     """
     received: list[int] = []
 
-    def stop(number: int, _frame: FrameType | None) -> None:
+    def stop(number: int, _stack: FrameType | None) -> None:
         received.append(number)
         _LOG.info("%s: draining", signal.Signals(number).name)
         for each in (signal.SIGTERM, signal.SIGINT):

@@ -41,7 +41,7 @@ _UNTIL_SET = 1
 
 
 @dataclass(frozen=True)
-class _Program:
+class _LoadedProfile:
     """A profile, loaded.
 
     Args:
@@ -95,7 +95,7 @@ class ProgramExecutor:
         self.statistics = _statistics(bundle)
         self._backend = backend
         self._side = self._cache_side = 0
-        self._ran: _Program | None = None
+        self._ran: _LoadedProfile | None = None
         self._buffers: dict[tuple[str, tuple[int, ...], int], Buffer] = {}
         self._programs = {profile.name: self._load(profile) for profile in self.manifest.profiles}
         self.inputs: dict[str, NDArray[Any]] = {
@@ -133,7 +133,7 @@ class ProgramExecutor:
 
         Args:
             instruction: What to do.
-            state: The robot's state in words, where the prompt tells it.
+            state: The robot's state as text, where the prompt tells it; else empty.
 
         Raises:
             InstructionError: Empty, or too long.
@@ -227,7 +227,7 @@ class ProgramExecutor:
                 if self._programs[name].token_runs[0]:
                     self.next_token(name, 0, 0, {})
 
-    def _load(self, profile: ProfileSpec) -> _Program:
+    def _load(self, profile: ProfileSpec) -> _LoadedProfile:
         engines = {
             stage.graph: self._backend.load(self.bundle.file(stage.graph))
             for stage in (*profile.stages, *profile.token_stages)
@@ -248,7 +248,9 @@ class ProgramExecutor:
             for spec in written
             if spec.role is TensorRole.RESULT
         }
-        return _Program(runs, token_runs, results, any(spec.role is TensorRole.CARRY for spec in written))
+        return _LoadedProfile(
+            runs, token_runs, results, any(spec.role is TensorRole.CARRY for spec in written)
+        )
 
     def _bind(self, engine: Engine, stage: StageSpec, keep: int, sides: _Sides) -> Run:
         def buffers(wiring: dict[str, str], carry_side: int, cache_side: int) -> dict[str, Buffer]:

@@ -14,7 +14,7 @@ from saccade.proto.errors import BundleError, ProprioError, SessionNotResetError
 from saccade.proto.manifest import Manifest
 from saccade.proto.manifest_rules import answers, is_scorer
 from saccade.proto.profile_names import FULL_PROFILE
-from saccade.proto.state_words import state_words
+from saccade.proto.state_text import state_text
 from saccade.proto.tensor_names import ACTIONS, FATE, KEPT, NOISE, PROPRIO, VIEW_SCORES
 from saccade.runtime.clock import Clock, monotonic_ns
 from saccade.runtime.guards.frozen_camera import FrozenCameraDetector
@@ -226,7 +226,7 @@ class Session:
     def _set_instruction(self, instruction: str, state: NDArray[np.float32]) -> None:
         """Write the prompt; where it tells the state, every control step writes another."""
         bins = self._manifest.instruction.state_bins
-        self._program.set_instruction(instruction, state_words(state, bins) if bins else "")
+        self._program.set_instruction(instruction, state_text(state, bins) if bins else "")
 
     def _physical(self, normalised: NDArray[np.float32], observation: Observation) -> NDArray[np.float32]:
         """Bring actions to physical units, and relative ones to absolute."""

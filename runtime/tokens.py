@@ -65,16 +65,16 @@ class InstructionTokens:
         self._capacity = capacity
         self._cache: OrderedDict[str, TokenizedInstruction] = OrderedDict()
 
-    def words(self) -> Words:
+    def detokenizer(self) -> Detokenizer:
         """Return what turns the tokens of one answer into text."""
-        return Words(self._tokenizer)
+        return Detokenizer(self._tokenizer)
 
     def encode(self, instruction: str, state: str = "") -> TokenizedInstruction:
         """Return tokens, mask and positions of ``instruction``; cached, unless the prompt tells a state.
 
         Args:
             instruction: What to do.
-            state: The robot's state in words, where the prompt tells it.
+            state: The robot's state as text, where the prompt tells it; else empty.
 
         Raises:
             InstructionError: Empty, or more tokens than the graphs have room for.
@@ -109,7 +109,7 @@ class InstructionTokens:
         return TokenizedInstruction(token_ids, mask, position_ids, len(ids))
 
 
-class Words:
+class Detokenizer:
     """The text of an answer, token by token.
 
     Args:

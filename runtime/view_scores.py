@@ -1,7 +1,7 @@
 """How much each view matters in a task: told by the client, or by a second bundle that looks once and scores.
 
 A policy that reads view scores gives more visual tokens to views that matter more (QuoTA). Scores change with the task
-and not with the frame, so they are worked out once, from the first observation after a reset, and kept.
+and not with what is seen, so they are worked out once, from the first observation after a reset, and kept.
 """
 
 from __future__ import annotations

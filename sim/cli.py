@@ -28,7 +28,7 @@ class RunByDefault(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Take a first word that is no command for a bundle."""
+        """Take a first argument that is no command for a bundle."""
         if args and args[0] not in self.commands:
             args = ["run", *args]
         return super().resolve_command(ctx, args)
@@ -74,7 +74,7 @@ class OutputPath(click.Path):
 
 
 _OUTPUT = OutputPath()
-_WORDS = CommaSeparated(str, "a,b")
+_NAMES = CommaSeparated(str, "a,b")
 _RATIOS = CommaSeparated(float, "1.0,0.25")
 
 
@@ -85,10 +85,10 @@ def sim() -> None:
 
 @sim.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--tasks", type=_WORDS, default=_TASKS, show_default=True, help="Task templates.")
+@click.option("--tasks", type=_NAMES, default=_TASKS, show_default=True, help="Task templates.")
 @click.option("--episodes", default=100, show_default=True, help="For each task and profile.")
 @click.option("--keep", type=_RATIOS, default="1.0,0.25", show_default=True, help="Keep ratios to run.")
-@click.option("--profile", "profiles", type=_WORDS, help="Profiles by name; replaces --keep.")
+@click.option("--profile", "profiles", type=_NAMES, help="Profiles by name; replaces --keep.")
 @click.option("--execute", default=4, show_default=True, help="Actions executed from each chunk.")
 @click.option("--seed0", default=0, show_default=True, help="Seed of the first episode.")
 @click.option("--wrong-instruction", is_flag=True, help="Control: tell the model another task.")
@@ -134,7 +134,7 @@ def run(
     check_graphics()
     from saccade.sim.connection import connect, profiles_for  # noqa: PLC0415
     from saccade.sim.display import LiveProgress, score_table  # noqa: PLC0415
-    from saccade.sim.evaluation import Plan, check_tasks, evaluate, results_to_json  # noqa: PLC0415
+    from saccade.sim.evaluation import EvaluationPlan, check_tasks, evaluate, results_to_json  # noqa: PLC0415
     from saccade.sim.recorder import ClipRecorder  # noqa: PLC0415
     from saccade.sim.report.moving_picture import write_moving_picture  # noqa: PLC0415
 
@@ -145,7 +145,7 @@ def run(
     with connect(bundle, transport=way, threads=threads, view_scorer=view_scorer) as connection:
         manifest = connection.manifest
         names = tuple(manifest.profile(name).name for name in profiles or profiles_for(manifest, keep))
-        plan = Plan(tasks, names, seeds, execute, wrong_instruction)
+        plan = EvaluationPlan(tasks, names, seeds, execute, wrong_instruction)
         with LiveProgress(plan, console) as progress:
             recorder = ClipRecorder.of_smallest(manifest, names, progress)
             results = evaluate(connection, plan, progress if record is None else recorder)
@@ -168,7 +168,7 @@ def run(
 )
 @click.option("--out", type=_OUTPUT, default=Path("saccade-demo.html"), show_default=True)
 @click.option("--episodes", default=DEMO_EPISODES, show_default=True, help="For each task and profile.")
-@click.option("--tasks", type=_WORDS, default=_TASKS, show_default=True, help="Task templates.")
+@click.option("--tasks", type=_NAMES, default=_TASKS, show_default=True, help="Task templates.")
 @click.option("--keep", type=_RATIOS, default="1.0,0.25", show_default=True, help="Keep ratios to compare.")
 def demo(
     bundle: Path | None, out: Path, episodes: int, tasks: tuple[str, ...], keep: tuple[float, ...]
@@ -193,7 +193,7 @@ def demo(
 
 
 @sim.command()
-@click.option("--tasks", type=_WORDS, default=_TASKS, show_default=True, help="Task templates.")
+@click.option("--tasks", type=_NAMES, default=_TASKS, show_default=True, help="Task templates.")
 @click.option("--episodes", default=100, show_default=True, help="For each task.")
 @click.option("--seed0", default=0, show_default=True, help="Seed of the first episode.")
 def expert(tasks: tuple[str, ...], episodes: int, seed0: int) -> None:
@@ -205,11 +205,11 @@ def expert(tasks: tuple[str, ...], episodes: int, seed0: int) -> None:
     """
     check_graphics()
     from saccade.sim.evaluation import check_tasks  # noqa: PLC0415
-    from saccade.sim.experts import expert_rate  # noqa: PLC0415
+    from saccade.sim.scripted_success import scripted_success_rate  # noqa: PLC0415
 
     check_tasks(tasks)
     for template in tasks:
-        rate = expert_rate(template, held_out_seeds(seed0, episodes))
+        rate = scripted_success_rate(template, held_out_seeds(seed0, episodes))
         low, high = rate.interval
         click.echo(
             f"{template:<6} {rate.successes}/{rate.episodes}  {rate.rate:.1%}  (95 %: {low:.1%} to {high:.1%})"

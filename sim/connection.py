@@ -103,7 +103,7 @@ def check_robot(manifest: Manifest) -> None:
 
 
 def image_px(manifest: Manifest) -> int:
-    """Return the side of the frames that the bundle wants."""
+    """Return the side of the square images that the bundle wants, in pixels."""
     return manifest.views[0].height
 
 

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from saccade.sim.connection import Connection, connect, profiles_for
 from saccade.sim.display import LiveProgress, score_table
-from saccade.sim.evaluation import Plan, evaluate
+from saccade.sim.evaluation import EvaluationPlan, evaluate
 from saccade.sim.recorder import ClipRecorder
 from saccade.sim.report.html_report import Report, render_report
 
@@ -41,7 +41,7 @@ def _run(
         f"[bold]{manifest.name}[/] ({manifest.family}, {manifest.policy.name}) behind a real daemon over "
         f"{connection.transport}, {connection.engine}: {len(seeds)} held-out episodes a cell"
     )
-    plan = Plan(tasks, profiles, seeds)
+    plan = EvaluationPlan(tasks, profiles, seeds)
     with LiveProgress(plan, console) as progress:
         recorder = ClipRecorder.of_smallest(manifest, profiles, progress)
         results = evaluate(connection, plan, recorder)

@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from saccade.sim.closed_loop import Episode, Moment
-from saccade.sim.evaluation import ALL_TASKS, Plan
+from saccade.sim.evaluation import ALL_TASKS, EvaluationPlan
 from saccade.sim.scoring import Score
 
 
@@ -24,7 +24,7 @@ class LiveProgress:
         console: Where to draw.
     """
 
-    def __init__(self, plan: Plan, console: Console) -> None:
+    def __init__(self, plan: EvaluationPlan, console: Console) -> None:
         self._progress = Progress(
             TextColumn("  {task.fields[template]:<6}[dim]{task.fields[profile]:<9}[/]"),
             BarColumn(28, complete_style="cyan", finished_style="green"),

@@ -19,7 +19,7 @@ ALL_TASKS = "all"
 
 
 @dataclass(frozen=True)
-class Plan:
+class EvaluationPlan:
     """What to run.
 
     Args:
@@ -80,7 +80,7 @@ class Results:
         keeps: Visual tokens that survive in each profile of the bundle.
     """
 
-    plan: Plan
+    plan: EvaluationPlan
     episodes: tuple[Episode, ...]
     keeps: Mapping[str, int]
 
@@ -123,7 +123,7 @@ def check_tasks(templates: tuple[str, ...]) -> None:
         )
 
 
-def evaluate(connection: Connection, plan: Plan, watcher: Watcher) -> Results:
+def evaluate(connection: Connection, plan: EvaluationPlan, watcher: Watcher) -> Results:
     """Run a plan; profiles alternate from episode to episode, so that a slow minute slows all of them.
 
     Raises:

@@ -8,7 +8,7 @@ Such a policy belongs to a model that *generates*: each step adds one token to a
 A policy names the signals it wants and the decode step computes only those. What a policy remembers is declared as
 carry of one layer; the graph stacks the layers.
 
-Shapes use these words: ``batch`` robots, ``kv_heads`` key-value heads, ``group`` query heads that share one of them
+Names of axes: ``batch`` robots, ``kv_heads`` key-value heads, ``group`` query heads that share one of them
 (query head h belongs to key-value head h // group), ``capacity`` slots of the cache. Slots are explained in
 :mod:`saccade.policies.kv.slots`.
 """

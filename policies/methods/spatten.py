@@ -23,7 +23,7 @@ What is confirmed, and what is our reading:
   the same fraction of what is alive there.
 - Heads: the first 30 % of the layers keep all of them, then their number falls along a line to what ``share`` asks for
   in the last layer. The 15 % and the 30 % are from memory of the paper.
-- Only visual tokens are dropped; the paper drops words.
+- Only visual tokens are dropped; the paper drops text tokens too.
 - Local value pruning and progressive quantisation need hardware that computes with parts of a tensor; they are not
   here.
 - Original positions are kept.

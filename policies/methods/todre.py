@@ -19,8 +19,8 @@ Deviations and readings:
 - A tower without a class token: the pivot is the patch that received most attention from all patches (the paper
   draws it at random and reports 0.2 to 0.3 % of difference). ``pivot="first"`` is the first patch.
 - Several views: attention is normalised in each view, so that the largest value of all views is the paper's rule for
-  video (best of each frame, then best of all). ``budget="per_view"`` runs stage 1 in each view with its share of k.
-  There is no thumbnail here that AnyRes' pivot could be confined to.
+  video (best of each video frame, then best of all). ``budget="per_view"`` runs stage 1 in each view with its share of
+  k. There is no thumbnail here that AnyRes' pivot could be confined to.
 - Line-break tokens (``Grid.newline``) are no candidates. They survive only where the budget exceeds the patches.
 - Distances are rounded so that ties fall the same way everywhere, see :mod:`saccade.policies.blocks.diversity`; v1's
   rule is reconstructed as the usual greedy for k centres.
@@ -142,7 +142,7 @@ def stage2_is_safe(
     threshold: float = THRESHOLD,
     share: float = SHARE,
 ) -> bool:
-    """Say whether text and vision exchange nothing any more in the layer where stage 2 would act.
+    """Say whether text and vision exchange nothing any more in the layer where stage 2 would cut.
 
     Args:
         text_to_visual: Of each calibration sample, the share of the text rows' attention that goes to visual tokens.
@@ -195,7 +195,7 @@ FORMS = {"max_sum": max_sum_diversity, "k_centre": farthest_first}
 
 
 def _stage2_layer(config: ToDreConfig, shape: ModelShape) -> int:
-    """Return the decoder layer before which stage 2 acts."""
+    """Return the decoder layer before which stage 2 cuts."""
     layer = max(1, 7 * shape.layers // 8) if config.stage2_layer is None else config.stage2_layer
     if config.stage2 != "off" or config.stage2_layer is not None:
         last = shape.layers - 1

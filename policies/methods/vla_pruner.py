@@ -4,9 +4,9 @@ Paper: "VLA-Pruner" (arXiv 2511.16449); code MINT-SJTU/VLA-Pruner, read at fa5bf
 
 One drop of visual tokens in front of decoder layer K, in four moves (M visual tokens, k survive):
 
-1. *Semantic score*: attention that each token receives in layer K-1 of this frame.
+1. *Semantic score*: attention that each token receives in layer K-1 of this control step.
 2. *Action score*: attention that each token received from the action queries over the latter half of the layers,
-   smoothed over the last w frames: ``sum_{i=1..w} g^i row(t-i) / sum g^i``.
+   smoothed over the last w control steps: ``sum_{i=1..w} g^i row(t-i) / sum g^i``.
 3. *Relevance*: the union C of the two top-k sets, so k <= |C| <= 2k.
 4. *Redundancy*: max-min diversity on the decoder's input embeddings thins C to exactly k. Order and positions of
    the survivors stay the original ones.
@@ -23,7 +23,7 @@ Deviations from the paper, and from its code:
   full control step now and then, and ``action_layers="full"`` reads the action rows before the cut, where nothing is
   absent.
 - Other ``relevance`` values and ``history="frozen"`` are the paper's ablations, not for use.
-- Each frame's row is normalised over visual tokens before it enters the history, so that pruned frames, which
+- Each control step's row is normalised over visual tokens before it enters the history, so that pruned steps, which
   spread the softmax over fewer tokens, do not outweigh full ones.
 - ``budget="per_view"`` gives every camera its share of k; the paper selects jointly.
 - The redundancy filter compares rounded distances, see :mod:`saccade.policies.blocks.diversity`.
@@ -76,8 +76,8 @@ class VlaPrunerConfig(PolicyConfig):
             to shallower decoders and at least 1.
         rows: Query rows of the semantic score: ``text`` (instruction tokens), ``last`` (one row, for causal
             decoders), ``all`` (the paper; each column is averaged over the rows that can see it).
-        window: w, frames in the history; also the number of full control steps after a reset.
-        decay: Gamma in (0, 1]: a frame one step older weighs this much less.
+        window: w, control steps in the history; also the number of full control steps after a reset.
+        decay: Gamma in (0, 1]: each control step weighs this much less than the next.
         action_layers: Where action rows are read: the ``latter_half`` of the decoder (the paper), or the latter half of
             the ``full`` layers before the cut.
         absent: What the history records for a pruned token: its smoothed estimate (``presence``) or 0 (``zero``).
@@ -123,7 +123,7 @@ class VlaPruner(TokenPolicy):
         self.refresh_every = config.refresh_every
 
     def carry_specs(self, grid: Grid) -> tuple[CarrySpec, ...]:
-        """Return the history of action attention, float32 ``(batch, window, tokens)``, oldest frame first."""
+        """Return the history of action attention, float32 ``(batch, window, tokens)``, oldest control step first."""
         shape = (1, self.config.window, grid.tokens)
         history = CarrySpec(HISTORY, shape, "float32", initial=0.0, dims=("batch", "window", "tokens"))
         if self.config.history == "live":
@@ -141,7 +141,7 @@ class VlaPruner(TokenPolicy):
         return Selection(choose(scored, keep))
 
     def update(self, inputs: UpdateInputs, carry: Carry) -> Carry:
-        """Push this frame's action attention, as a distribution over all visual tokens, into the history."""
+        """Push this step's action attention, as a distribution over all visual tokens, into the history."""
         (attention,) = inputs.signals
         history = carry[HISTORY]
         if self.config.absent == "presence":

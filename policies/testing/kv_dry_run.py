@@ -66,7 +66,7 @@ def initial_kv_carry(policy: KvPolicy, batch: int = 1) -> Carry:
 def advance(
     policy: KvPolicy, layer: int, now: Tensor, positions: Tensor, signals: tuple[Tensor, ...], carry: Carry
 ) -> KvRecord:
-    """Write the token ``now`` into the cache and let the policy act."""
+    """Write the token ``now`` into the cache and let the policy choose."""
     positions = write_position(positions, next_slot(positions), now)
     inputs = KvInputs(layer, signals, positions, now)
     if isinstance(policy, EvictionPolicy):

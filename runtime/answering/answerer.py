@@ -68,14 +68,14 @@ class Answerer:
         return self._pieces(profile, limit, tokens.count, Sampler(question.sampling))
 
     def _pieces(self, profile: str, limit: int, text_tokens: int, sampler: Sampler) -> Iterator[Piece]:
-        words, turn = self._program.tokens.words(), self._turn
+        detokenizer, turn = self._program.tokens.detokenizer(), self._turn
         timings_ns: dict[str, int] = {}
         logits = self._program.step(profile, timings_ns)[LOGITS][0]
         for number in range(limit):
             token = sampler.choose(_finite(logits))
             ends = token in self._spec.end_ids
             is_last = ends or number == limit - 1
-            yield Piece(token, "" if ends else words.add(token), is_last, timings_ns)
+            yield Piece(token, "" if ends else detokenizer.add(token), is_last, timings_ns)
             if is_last:
                 return
             if turn != self._turn:

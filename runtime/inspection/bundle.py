@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from saccade.proto.errors import BundleIntegrityError, UnknownProfileError
-from saccade.proto.inspection import Act, Budget, Inspection, PolicyFit
+from saccade.proto.inspection import Budget, CutPlace, Inspection, PolicyFit
 from saccade.proto.manifest import Manifest, ProfileSpec
 from saccade.proto.manifest_rules import is_scorer
 from saccade.proto.roofline import ACTION_HEAD, DENOISE, PROJECTOR, VISION, Part
@@ -51,7 +51,9 @@ def inspect_bundle(bundle: Bundle, keep_ratios: tuple[float, ...] | None = None)
         parameters={part.name: part.weights for part in budgets[0].parts if part.weights} if budgets else {},
         budgets=budgets,
         policies=(
-            PolicyFit(manifest.policy.name, fits=True, acts=tuple(_acts(budgets, manifest.grid.tokens))),
+            PolicyFit(
+                manifest.policy.name, fits=True, acts=tuple(_cut_places(budgets, manifest.grid.tokens))
+            ),
         ),
         notes=tuple(_notes(receipt)),
     )
@@ -103,7 +105,7 @@ def _part(name: str, stage: Mapping[str, Any]) -> Part:
     )
 
 
-def _acts(budgets: Sequence[Budget], tokens: int) -> Iterator[Act]:
+def _cut_places(budgets: Sequence[Budget], tokens: int) -> Iterator[CutPlace]:
     """Where tokens are dropped at the smallest budget, as far as the costs tell."""
     if len(budgets) < 2:
         return
@@ -111,11 +113,11 @@ def _acts(budgets: Sequence[Budget], tokens: int) -> Iterator[Act]:
     before = tokens
     for layer, alive in enumerate(budgets[-1].visual_by_layer):
         if alive < before and layer == 0 and small[VISION] < full[VISION]:
-            yield Act("tower")
+            yield CutPlace("tower")
         elif alive < before and layer == 0 and small[PROJECTOR] < full[PROJECTOR]:
-            yield Act("projector")
+            yield CutPlace("projector")
         elif alive < before:
-            yield Act("decoder", layer)
+            yield CutPlace("decoder", layer)
         before = alive
 
 

@@ -1,8 +1,8 @@
 """The daemon's behaviour, without a transport: request message in, reply message or error out.
 
-Two locks. That of the lease is held for microseconds; ``_engine`` is held for a whole control step. Only Reset and Act
-take the second; Stop takes neither, so it never waits for the engine, nor does Generate: it has an engine and a thread
-of its own.
+Two locks. That of the lease is held for microseconds; ``_engine_lock`` is held for a whole control step. Only Reset and
+Act take the second; Stop takes neither, so it never waits for the engine, nor does Generate: it has an engine and a
+thread of its own.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ from saccade.runtime.observation import Observation
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.servers.answers import AnswerEndpoint, WhenGone
 from saccade.runtime.servers.counters import Counters
-from saccade.runtime.servers.frame_slot import FrameSlot
 from saccade.runtime.servers.lease import Lease, Owner
+from saccade.runtime.servers.newest_slot import NewestSlot
 from saccade.runtime.servers.stop_latch import StopLatch
 from saccade.runtime.session import Session
 from saccade.runtime.transports.wire_format import chunk_to_wire, observation_from_wire
@@ -122,8 +122,8 @@ class Endpoint:
         )
         self._lease = Lease(lease_ns, clock)
         self._latch = StopLatch()
-        self._engine = threading.Lock()
-        self._slot: FrameSlot[_Pending] = FrameSlot()
+        self._engine_lock = threading.Lock()
+        self._slot: NewestSlot[_Pending] = NewestSlot()
         self._streamer = threading.Thread(target=self._run_stream, name="saccade-stream", daemon=True)
         self._streamer.start()
 
@@ -197,7 +197,7 @@ class Endpoint:
             DrainingError: The daemon is shutting down.
         """
         mark = self._latch.mark()
-        with self._engine:
+        with self._engine_lock:
             self._check_wanted(is_wanted)
             owner = self._lease.renew(request.session_token, self._clock())
             if not request.release_stop:
@@ -227,7 +227,7 @@ class Endpoint:
         """
         arrived_ns = self._clock() if arrived_ns is None else arrived_ns
         self.counters.count("observations")
-        with self._engine:
+        with self._engine_lock:
             self._check_wanted(is_wanted)
             owner = self._lease.renew(request.session_token, arrived_ns)
             if arrived_ns < owner.reset_ns:

@@ -16,7 +16,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from saccade.proto import errors
-from saccade.proto.codec import GRPC_ERROR_METADATA, GRPC_KEEPALIVE, GRPC_LARGE_FRAMES, error_to_wire
+from saccade.proto.codec import GRPC_ERROR_METADATA, GRPC_HTTP2_FRAMES, GRPC_KEEPALIVE, error_to_wire
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.servers.endpoint import Endpoint, Method
 
@@ -67,7 +67,7 @@ class GrpcServer:
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", limit),
                 ("grpc.max_send_message_length", limit),
-                *GRPC_LARGE_FRAMES,
+                *GRPC_HTTP2_FRAMES,
                 *GRPC_KEEPALIVE,
             ],
         )

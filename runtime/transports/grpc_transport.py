@@ -9,8 +9,8 @@ from google.protobuf.message import Message
 
 from saccade.proto.codec import (
     GRPC_ERROR_METADATA,
+    GRPC_HTTP2_FRAMES,
     GRPC_KEEPALIVE,
-    GRPC_LARGE_FRAMES,
     MAX_REPLY_BYTES,
     decode,
     error_from_wire,
@@ -31,7 +31,7 @@ class GrpcTransport:
             options=[
                 ("grpc.max_receive_message_length", MAX_REPLY_BYTES),
                 ("grpc.enable_http_proxy", 0),
-                *GRPC_LARGE_FRAMES,
+                *GRPC_HTTP2_FRAMES,
                 *GRPC_KEEPALIVE,
             ],
         )

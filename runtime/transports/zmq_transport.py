@@ -17,7 +17,7 @@ from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.transports.base import Reply
 
 _OK = b"ok"
-_REPLY_FRAMES = 3
+_REPLY_PARTS = 3
 _STREAM_SILENCE_S = 10.0
 
 
@@ -98,21 +98,21 @@ class ZmqTransport:
         dealer.connect(f"tcp://{self._address}")
         return dealer
 
-    def _send(self, dealer: zmq.Socket[bytes], frames: list[bytes], deadline_s: float) -> None:
+    def _send(self, dealer: zmq.Socket[bytes], parts: list[bytes], deadline_s: float) -> None:
         if not dealer.poll(round(deadline_s * 1e3), zmq.POLLOUT):
             raise UnavailableError(
                 f"expected a saccade daemon at {self._address}, found nobody: start it with "
                 f"`saccade serve --zmq-bind {self._address}`."
             )
-        dealer.send_multipart(frames)
+        dealer.send_multipart(parts)
 
     def _receive(self, dealer: zmq.Socket[bytes], remaining_s: float, deadline_s: float) -> list[bytes]:
         if not dealer.poll(max(0, round(remaining_s * 1e3))):
             raise self._silence(deadline_s)
-        frames = dealer.recv_multipart()
-        if len(frames) != _REPLY_FRAMES:
-            raise MessageError(f"expected a reply of {_REPLY_FRAMES} frames, found {len(frames)}.")
-        return frames
+        parts = dealer.recv_multipart()
+        if len(parts) != _REPLY_PARTS:
+            raise MessageError(f"expected a reply of {_REPLY_PARTS} parts, found {len(parts)}.")
+        return parts
 
     def _silence(self, deadline_s: float) -> DeadlineError:
         return DeadlineError(

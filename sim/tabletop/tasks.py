@@ -24,7 +24,7 @@ DIRECTIONS: dict[str, tuple[float, float]] = {
     "back": (-1.0, 0.0),
     "front": (1.0, 0.0),
 }
-"""Unit vectors (x, y) in the world frame."""
+"""Unit vectors (x, y) along the world's axes."""
 
 PUSH_DISTANCE_M = 0.08
 """How far a pushed block must travel."""

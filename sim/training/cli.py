@@ -75,7 +75,7 @@ _start_option = click.option(
 @click.option("--shards", default=52, show_default=True, help=f"Shards of {FRAMES_PER_SHARD} frames.")
 @_first_option
 def record(run: Path, shards: int, first: int) -> None:
-    """Record labelled expert demonstrations, and one held-out shard."""
+    """Record labelled demonstrations of the scripted expert, and one held-out shard."""
     data = run / "data"
     wanted = [(data / f"demo_{i:04d}", i) for i in range(first, first + shards)] + [
         (data / HELD_OUT, _HELD_OUT)
@@ -110,7 +110,7 @@ def see(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
 @_start_option
 @click.option("--processes", default=2, show_default=True, help="Data-parallel processes; 1 on a GPU.")
 def act(run: Path, steps: int, decay: int, rate: float, start: Path | None, processes: int) -> None:
-    """Phase 2: clone the expert on top of the frozen tower: that of `see`, or of a finished checkpoint."""
+    """Phase 2: clone the scripted expert on top of the frozen tower: that of `see`, or of a finished checkpoint."""
     begin_cloning(run, start)
     config = LoopConfig(
         steps=steps, decay_steps=decay, learning_rate=rate, processes=processes, validate_every=250
@@ -124,7 +124,7 @@ def act(run: Path, steps: int, decay: int, rate: float, start: Path | None, proc
 @_first_option
 @_start_option
 def correct_command(run: Path, shards: int, first: int, start: Path | None) -> None:
-    """Let the model act and the expert label what it sees (DAgger); `act` then trains on these too."""
+    """Let the model act and the scripted expert label what it sees (DAgger); `act` then trains on these too."""
     driver = _driver_of(start) if start else _driver(run)
     for index in track(range(first, first + shards), "correcting"):
         path = run / "data" / f"demo_dagger_{index:04d}"

@@ -1,4 +1,4 @@
-"""Phase 2: behaviour cloning of the expert on top of the frozen tower.
+"""Phase 2: behaviour cloning of the scripted expert on top of the frozen tower.
 
 Loss: L1 on normalised action chunks (OpenVLA-OFT, 2502.19645), plus two auxiliary grounding losses from simulator
 state: the last prompt token must know where the named block is and where it must go (L1), and after two decoder

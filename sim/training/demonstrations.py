@@ -1,8 +1,8 @@
-"""Demonstrations: expert episodes with noise, rendered and labelled, written as resumable shards.
+"""Demonstrations: episodes of the scripted expert with noise, rendered and labelled, written as resumable shards.
 
-Every kept frame is labelled by *clean* expert rollouts from exactly that state, for the episode's own task and,
-while nothing has been moved yet, for a second task in the same scene: the same pixels with two instructions. Every
-other one of these is worded almost like the first, so that word order and each single word decide.
+Every kept frame is labelled by *clean* rollouts of the scripted expert from exactly that state, for the episode's own
+task and, while nothing has been moved yet, for a second task in the same scene: the same pixels with two instructions.
+Every other one of these is worded almost like the first, so that word order and each single word decide.
 
 A shard is a directory of ``.npy`` files with ``frames`` as the first axis (see ``SHARD_FIELDS``) plus
 ``instructions.json``. The layout is plain on purpose: memory-mapped, no video codec, no torch.
@@ -21,7 +21,7 @@ import numpy as np
 
 from saccade.sim.tabletop import palette, scene
 from saccade.sim.tabletop.cameras import SLOTS, VIEWS, Cameras
-from saccade.sim.tabletop.expert import expert_action
+from saccade.sim.tabletop.scripted_expert import scripted_action
 from saccade.sim.tabletop.tasks import (
     DIRECTIONS,
     PUSH_DISTANCE_M,
@@ -46,7 +46,7 @@ SHARD_FIELDS = {
     "slot_counts": "uint8 (frames, views, patches, slots) pixels of each patch that show each slot",
     "slot_classes": "int8 (frames, slots) class index of each slot, see CLASSES",
     "slot_positions": "float32 (frames, slots, 3) world position of each slot's centre, metres",
-    "chunks": "float32 (frames, labels, 8, 4) the expert's next actions, physical units",
+    "chunks": "float32 (frames, labels, 8, 4) the scripted expert's next actions, physical units",
     "goals": "float32 (frames, labels, 2, 3) the named block and where it must go, metres",
     "label_valid": "bool (frames, labels)",
 }
@@ -76,7 +76,7 @@ def save_frames(path: Path, frames: list[Frame]) -> None:
 
 
 def record_frames(seed: int) -> Iterator[Frame]:
-    """Endless labelled frames from noisy expert episodes."""
+    """Endless labelled frames from noisy episodes of the scripted expert."""
     world = World()
     rng = np.random.default_rng(seed)
     with Cameras(world, IMAGE_PX) as cameras:
@@ -86,11 +86,11 @@ def record_frames(seed: int) -> Iterator[Frame]:
             while not world.is_over() and world.steps < LONGEST_STEPS:
                 if rng.random() < 0.5:
                     yield label_frame(world, cameras, rng)
-                world.step(disturbance(expert_action(world)))
+                world.step(disturbance(scripted_action(world)))
 
 
 class Disturbance:
-    """Makes an expert's action imperfect: Gaussian noise, and now and then a short push or a slip of the gripper."""
+    """Makes a scripted action imperfect: Gaussian noise, and now and then a short push or a slip of the gripper."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -117,14 +117,14 @@ class Disturbance:
 
 
 def label_frame(world: World, cameras: Cameras, rng: np.random.Generator) -> Frame:
-    """Render the world as it is and label it with clean expert rollouts. Leaves the world unchanged."""
+    """Render the world as it is and label it with clean rollouts of the scripted expert. Leaves the world unchanged."""
     tasks = [world.task]
     if is_untouched(world):
         tasks.append(second_task(world.layout, world.task, rng))
     chunks = np.zeros((LABELS_PER_FRAME, CHUNK, 4), np.float32)
     goals = np.zeros((LABELS_PER_FRAME, 2, 3), np.float32)
     for index, task in enumerate(tasks):
-        chunks[index] = expert_chunk(world, task)
+        chunks[index] = scripted_chunk(world, task)
         goals[index] = goal_points(world, task)
     return Frame(
         arrays={
@@ -158,12 +158,12 @@ def is_worded_alike(task: Task, other: Task) -> bool:
     return kept == 2 or (task.template == "stack" and are_swapped)
 
 
-def expert_chunk(world: World, task: Task) -> np.ndarray:
-    """The expert's next ``CHUNK`` actions from here: float32 ``(8, 4)``. Leaves the world unchanged."""
+def scripted_chunk(world: World, task: Task) -> np.ndarray:
+    """The scripted expert's next ``CHUNK`` actions from here: float32 ``(8, 4)``. Leaves the world unchanged."""
     now = world.snapshot()
     chunk = np.empty((CHUNK, 4), np.float32)
     for index in range(CHUNK):
-        chunk[index] = expert_action(world, task)
+        chunk[index] = scripted_action(world, task)
         world.step(chunk[index])
     world.restore(now)
     return chunk

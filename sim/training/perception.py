@@ -1,8 +1,8 @@
 """Phase 1: teach the vision tower to see, from dense labels that the simulator gives for free.
 
 For every patch: the share of pixels of each class, and where the thing that dominates the patch has its centre
-(scene view: world frame; wrist view: relative to the tool centre point, since the camera moves with it). The linear
-read-outs are thrown away afterwards; the tower keeps its tokens' knowledge of *what* and *where*.
+(scene view: world coordinates; wrist view: relative to the tool centre point, since the camera moves with it). The
+linear read-outs are thrown away afterwards; the tower keeps its tokens' knowledge of *what* and *where*.
 """
 
 from __future__ import annotations

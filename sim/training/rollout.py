@@ -1,6 +1,6 @@
-"""The model in training drives the arm: quick success rates, and corrections from the expert (DAgger).
+"""The model in training drives the arm: quick success rates, and corrections from the scripted expert (DAgger).
 
-Corrections: the model acts, the expert labels every frame the model saw. Source: DAgger (1011.0686), with the
+Corrections: the model acts, the scripted expert labels every frame the model saw. Source: DAgger (1011.0686), with the
 model acting alone (beta = 0); episodes end at success or after ``LONGEST_STEPS``.
 """
 
@@ -59,7 +59,7 @@ def success_rate(driver: Driver, template: str, seeds: range) -> float:
 
 
 def correct(driver: Driver, seed: int) -> Iterator[Frame]:
-    """Endless frames that the model came to see, labelled by the expert."""
+    """Endless frames that the model came to see, labelled by the scripted expert."""
     rng = np.random.default_rng(seed)
     world = World()
     with Cameras(world, IMAGE_PX) as cameras:

@@ -245,7 +245,7 @@ def test_a_stop_gets_through_while_every_worker_waits(
             with contextlib.suppress(errors.SaccadeError):  # one is stopped, the others never begin
                 each._transport.call("Act", calls, wire.ActionChunk, deadline_s=20)
 
-        with daemon.endpoint._engine:  # the engine is busy with a step
+        with daemon.endpoint._engine_lock:  # the engine is busy with a step
             threads = [threading.Thread(target=act, args=(each,)) for each in clients]
             for thread in threads:
                 thread.start()
@@ -290,7 +290,7 @@ def test_silence_is_told_apart_from_nobody(daemon: Daemon) -> None:
             session.reset(INSTRUCTION)
             session._deadline_s = 0.2
             with (
-                daemon.endpoint._engine,
+                daemon.endpoint._engine_lock,
                 pytest.raises(errors.DeadlineError, match="is the daemon overloaded"),
             ):
                 session.act(tiny_observation())

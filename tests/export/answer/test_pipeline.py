@@ -29,7 +29,7 @@ from saccade.proto.errors import (
     QuestionError,
     ReceiptError,
 )
-from saccade.proto.inspection import Act
+from saccade.proto.inspection import CutPlace
 from saccade.runtime.answering.answerer import Answerer
 from saccade.runtime.answering.question import Question
 from saccade.runtime.answering.sampling import Sampling
@@ -303,7 +303,7 @@ def test_receipts_say_what_was_compared(bundle: Bundle) -> None:
     prefill = {name: budget.parts[2] for name, budget in costs.items()}
     assert prefill["full"].name == "prefill" and prefill["full"].macs > prefill["keep25"].macs
     assert costs["keep25"].visual_by_layer == (16, 4, 4)
-    assert inspect_bundle(bundle).policies[0].acts == (Act("decoder", 1),)
+    assert inspect_bundle(bundle).policies[0].acts == (CutPlace("decoder", 1),)
 
 
 @pytest.mark.parametrize(

@@ -152,7 +152,7 @@ def test_the_robot_moves_while_an_answer_is_generated(remote: RemoteAnswerer, pl
 def test_generating_waits_for_no_control_step_and_no_step_for_it(
     remote: RemoteAnswerer, planner: Daemon
 ) -> None:
-    with planner.endpoint._engine:  # a control step that does not end
+    with planner.endpoint._engine_lock:  # a control step that does not end
         assert len(list(remote.answer(dataclasses.replace(QUESTION, max_new_tokens=5)))) == 5
     endless = remote.answer(QUESTION)
     next(endless)

@@ -142,7 +142,7 @@ def test_only_the_newest_of_a_burst_is_used(endpoint: Endpoint) -> None:
         replies[sequence] = reply
         done.release()
 
-    with endpoint._engine:  # the engine is busy with a step
+    with endpoint._engine_lock:  # the engine is busy with a step
         for sequence in range(1, 6):
             endpoint.submit(observation(token, sequence=sequence), lambda reply, n=sequence: answer(n, reply))
             if sequence == 1:
@@ -168,7 +168,7 @@ def wait_until_taken(endpoint: Endpoint) -> None:
 
 def test_stop_does_not_wait_for_the_engine(endpoint: Endpoint) -> None:
     token = open_session(endpoint)
-    with endpoint._engine:
+    with endpoint._engine_lock:
         endpoint.stop(wire.StopRequest(reason="now"))
     with pytest.raises(errors.StoppedError, match="now"):
         endpoint.act(observation(token))
@@ -234,7 +234,7 @@ def test_a_stranger_does_not_displace_the_owner(endpoint: Endpoint) -> None:
         replies.append(reply)
         done.release()
 
-    with endpoint._engine:  # the engine is busy with a step
+    with endpoint._engine_lock:  # the engine is busy with a step
         endpoint.submit(observation(token), answer)
         wait_until_taken(endpoint)
         endpoint.submit(observation(token, sequence=2), answer)

@@ -1,4 +1,4 @@
-"""A robot's state in words, for models that read it in their prompt.
+"""A robot's state as text, for models that read it in their prompt.
 
 Source:
     π0.5: openpi 15a9616, ``PaligemmaTokenizer.tokenize``; lerobot 0.6.1's ``Pi05PrepareStateTokenizerProcessorStep``.
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from saccade.proto.errors import ProprioError
 
 
-def state_words(state: NDArray[np.floating], bins: int) -> str:
+def state_text(state: NDArray[np.floating], bins: int) -> str:
     """Return the bin of each number, a space between them.
 
     Args:

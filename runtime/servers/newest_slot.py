@@ -8,8 +8,8 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class FrameSlot(Generic[T]):
-    """Holds at most one item. Safe between threads.
+class NewestSlot(Generic[T]):
+    """Holds at most one item, the newest. Safe between threads.
 
     Attributes:
         received: Items ever put.
