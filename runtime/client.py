@@ -43,14 +43,14 @@ class Description:
     """What a daemon serves.
 
     Args:
-        manifest: Of its bundle.
-        engine: What executes the graphs.
-        server_version: The daemon's saccade version.
-        has_our_clock: Its times and ours can be compared.
-        is_ready: Loaded and warmed, not draining.
-        is_owned: Somebody holds the lease.
-        is_stopped: The stop latch is set.
-        counters: Since it started.
+        manifest: Manifest of the bundle that controls the robot.
+        engine: Name of what executes the graphs, e.g. ``ort-cpu``.
+        server_version: Version of saccade that the daemon runs.
+        has_our_clock: Whether the daemon reads the same monotonic clock as this program, so that times can be compared.
+        is_ready: Whether the daemon is loaded, warmed and not draining.
+        is_owned: Whether somebody holds the lease of the robot.
+        is_stopped: Whether the stop latch is set.
+        counters: What the daemon counted since it started, by name.
         answerer: Manifest of the bundle that answers questions; None where the daemon has none.
     """
 
@@ -69,10 +69,13 @@ class Client:
     """A connection to a daemon. Not safe to share between threads over ZeroMQ.
 
     Args:
-        address: ``host:port``.
-        transport: ``grpc`` or ``zmq``.
-        deadline_s: How long a call may take; every call has a deadline.
-        name: Shown to clients that find the robot taken.
+        address: ``host:port`` of the daemon.
+        transport: How messages travel: ``grpc``, or ``zmq`` (ZeroMQ).
+        deadline_s: How long each call may take, in seconds; every call has a deadline.
+        name: What other clients are told of who owns the robot.
+
+    Raises:
+        ImportError: The library of that transport is not installed.
     """
 
     def __init__(
@@ -114,11 +117,11 @@ class Client:
         """Become the owner of the robot.
 
         Args:
-            profile: Used where a step names none.
-            max_age_ns: Ask for a stricter limit on the age of observations and chunks; 0 leaves it to the daemon.
+            profile: Name of the profile that runs where a step names none.
+            max_age_ns: Stricter limit on the age of observations and chunks, nanoseconds; 0 leaves it to the daemon.
 
         Raises:
-            LeaseHeldError: Another client owns it.
+            LeaseHeldError: Another client owns the robot.
             UnknownProfileError: The bundle has no such profile.
         """
         request = wire.OpenRequest(
@@ -135,7 +138,7 @@ class Client:
         """Return what answers questions in the daemon; needs no session.
 
         Args:
-            deadline_s: How long a whole answer may take.
+            deadline_s: How long a whole answer may take, in seconds.
 
         Raises:
             QuestionError: The daemon answers no questions.
@@ -147,7 +150,11 @@ class Client:
         return RemoteAnswerer(self._transport, manifest, deadline_s)
 
     def stop(self, reason: str = "") -> None:
-        """Set the daemon's stop latch; needs no session."""
+        """Set the daemon's stop latch; needs no session.
+
+        Args:
+            reason: Why, for people; shown to whoever is refused.
+        """
         self._call("Stop", wire.StopRequest(reason=reason), wire.StopReply)
 
     def close(self) -> None:
@@ -170,7 +177,7 @@ class RemoteSession:
     """The robot session in the daemon; made by :meth:`Client.open`.
 
     Attributes:
-        max_age_ns: The limit in force: older observations are refused, and later chunks never returned; 0 = none.
+        max_age_ns: Limit in force, nanoseconds: older observations are refused, later chunks never returned; 0 = none.
     """
 
     def __init__(self, transport: Transport, token: str, deadline_s: float, max_age_ns: int) -> None:
@@ -195,8 +202,8 @@ class RemoteSession:
                 negative. Only for a bundle whose policy reads them.
 
         Raises:
-            InstructionError: Empty, or too long.
-            ViewScoresError: Not for all views, negative or not finite, or the policy reads none.
+            InstructionError: The instruction is empty or too long.
+            ViewScoresError: The scores are not for all views, one is negative or not finite, or the policy reads none.
             StoppedError: The stop latch is set and ``release_stop`` is not.
         """
         request = wire.ResetRequest(
@@ -209,6 +216,11 @@ class RemoteSession:
 
     def act(self, observation: Observation, profile: str | None = None) -> ActionChunk:
         """Run one control step.
+
+        Args:
+            observation: Images of all views, proprioception, and when they were captured on this machine's monotonic
+                clock.
+            profile: Name of the profile that runs in this step; None = the session's.
 
         Raises:
             StaleObservationError: The observation is too old, or its capture time is of another clock.
@@ -226,6 +238,10 @@ class RemoteSession:
 
         The newest observation wins: one that waited in vain is answered with
         :class:`saccade.proto.errors.SupersededError`. Errors that concern one observation are yielded, not raised.
+
+        Args:
+            observations: Read on another thread, so the iterator may wait for a camera.
+            profile: Name of the profile that runs; None = the session's.
 
         Raises:
             Exception: Whatever ``observations`` raised.
@@ -280,7 +296,7 @@ class RemoteAnswerer:
     """The answerer in the daemon; made by :meth:`Client.answerer`.
 
     Attributes:
-        manifest: Of its bundle: views, profiles, how pictures are made to fit.
+        manifest: Manifest of the bundle that answers: views, profiles, how pictures are made to fit.
     """
 
     def __init__(self, transport: Transport, manifest: Manifest, deadline_s: float) -> None:

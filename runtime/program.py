@@ -74,9 +74,9 @@ class ProgramExecutor:
         backend: What executes its graphs; the caller closes it.
 
     Attributes:
-        tokens: The bundle's tokenizer.
-        statistics: The bundle's scales; a scorer's are empty. Like everything, read once: a bundle that is replaced on
-            disk changes nothing.
+        tokens: Tokeniser of the bundle's instructions.
+        statistics: Scales of proprioception and actions; a scorer's are empty. Like everything, read once: a bundle
+            that is replaced on disk changes nothing.
 
     Raises:
         EngineError: A graph cannot be loaded.
@@ -121,8 +121,8 @@ class ProgramExecutor:
         """Set a task tensor, from the next step until the next reset.
 
         Args:
-            name: Of a task tensor of the manifest.
-            values: What its shape broadcasts from.
+            name: Name of a task tensor of the manifest.
+            values: Numbers that broadcast to the tensor's shape.
         """
         buffer = self._buffer(self.manifest.tensor(name))
         buffer.host[...] = values
@@ -132,11 +132,11 @@ class ProgramExecutor:
         """Write what the graphs need to know of an instruction into the host tensors.
 
         Args:
-            instruction: What to do.
+            instruction: What to do, or a question.
             state: The robot's state as text, where the prompt tells it; else empty.
 
         Raises:
-            InstructionError: Empty, or too long.
+            InstructionError: The instruction is empty or too long.
         """
         tokens = self.tokens.encode(instruction, state)
         for name in (TOKEN_IDS, ATTENTION_MASK, POSITION_IDS):
@@ -147,8 +147,8 @@ class ProgramExecutor:
         """Write images into the host tensor, if the graphs look at any.
 
         Args:
-            images: By the view's name, uint8 ``(height, width, 3)``, or several for one view
-                ``(pictures, height, width, 3)``, of the tensor's size.
+            images: Views by name, uint8 ``(height, width, 3)``, or several pictures for one view ``(pictures, height,
+                width, 3)``, of the tensor's size.
         """
         if IMAGES in self.inputs:
             taken = self.inputs[IMAGES][0]
@@ -161,13 +161,13 @@ class ProgramExecutor:
 
         Args:
             profile: Name of a profile of the manifest.
-            timings_ns: Gets the duration of each stage, as ``stage.<name>``.
+            timings_ns: Gets the duration of each stage, nanoseconds, as ``stage.<name>``.
 
         Returns:
-            Result tensors by name: views, valid until the next step.
+            Result tensors by name, batch first; views that are valid until the next step.
 
         Raises:
-            UnknownProfileError: No such profile.
+            UnknownProfileError: The bundle has no such profile.
             EngineError: An engine failed; the carry is as it was.
         """
         program = self._programs.get(profile)
@@ -191,13 +191,13 @@ class ProgramExecutor:
         """Run a further token of an answer behind the prompt that :meth:`step` ran.
 
         Args:
-            profile: The prompt's.
-            token: The last token of the answer.
-            position: Its rotary position.
-            timings_ns: Gets the duration of each stage, as ``stage.<name>``.
+            profile: Name of the profile that ran the prompt.
+            token: Id of the last token of the answer.
+            position: Rotary position of that token.
+            timings_ns: Gets the duration of each stage, nanoseconds, as ``stage.<name>``.
 
         Returns:
-            Logits of the token that follows, ``(vocab_size,)``: a view, valid until the next token.
+            Logits of the token that follows, float32 ``(vocab_size,)``: a view, valid until the next token.
 
         Raises:
             EngineError: An engine failed.

@@ -35,15 +35,15 @@ class Session:
     """Turns observations into action chunks; the same two methods as the client's session.
 
     Args:
-        program: Owns buffers and carry; used by one session at a time.
-        profile: Used where a step names none.
-        max_age_ns: Refuse observations captured longer ago, and chunks that are ready later than this after their
-            capture; None accepts any age.
-        max_frozen_frames: Refuse a view that repeated the same pixels this often in a row; 0 = never.
-        clock: Monotonic nanoseconds.
+        program: Executor of the bundle, which owns buffers and carry; used by one session at a time.
+        profile: Name of the profile that runs where a step names none.
+        max_age_ns: Oldest observation that is used, and latest chunk that is returned, nanoseconds after capture; None
+            = any age.
+        max_frozen_frames: Refuse a view that repeated itself in this many frames in a row; 0 = never.
+        clock: Returns monotonic nanoseconds.
         scorer: Scores the views once per task, where reset gives no scores; None leaves them at 1.
-        noise_seed: Of the noise that actions are drawn out of, where they are; an episode's noise follows from it and
-            from how many resets came before.
+        noise_seed: Seed of the noise, for a bundle that draws actions out of noise; the noise of an episode follows
+            from it and from how many resets came before.
 
     Raises:
         BundleError: The bundle controls no robot.
@@ -86,11 +86,11 @@ class Session:
 
         Args:
             instruction: What the arm shall do.
-            view_scores: How much each view matters, by name; they win over the scorer. None or empty = not told.
+            view_scores: How much each view matters, by name; given ones win over the scorer. None or empty = not told.
 
         Raises:
-            InstructionError: Empty, or too long.
-            ViewScoresError: Not for all views, negative or not finite, or the policy reads none.
+            InstructionError: The instruction is empty or too long.
+            ViewScoresError: The scores are not for all views, one is negative or not finite, or the policy reads none.
         """
         scores = ordered_view_scores(view_scores, self._manifest) if view_scores else None
         is_scoring_due = self._scorer is not None and scores is None
@@ -113,14 +113,16 @@ class Session:
         """Run one control step.
 
         Args:
-            observation: All views and proprioception.
-            profile: Overrides the session's for this step; warm-up and refresh steps run ``full`` anyway, and so does
-                every step while the motion gate, if the policy has one, finds the arm slow.
+            observation: Images of all views, proprioception, and when they were captured.
+            profile: Name of the profile that runs in this step; None = the session's. Warm-up and refresh steps run
+                ``full`` anyway, and so does every step while the motion gate, if the policy has one, finds the arm
+                slow.
 
         Raises:
-            SessionNotResetError: No instruction yet.
-            UnknownProfileError: No such profile.
-            ObservationError: Stale, out of order, from a frozen camera, or unusable; nothing was run.
+            SessionNotResetError: No instruction was given yet.
+            UnknownProfileError: The bundle has no such profile.
+            ObservationError: The observation is stale, out of order, from a frozen camera, or unusable; nothing was
+                run.
             ActionRefusedError: The limiter refused the chunk; the carry is as before the step.
             LateChunkError: The step took too long; the carry is as before the step.
             EngineError: The engine failed, or the scorer did.
@@ -247,8 +249,11 @@ class Session:
 def check_controls(manifest: Manifest) -> None:
     """Refuse a bundle that controls no robot.
 
+    Args:
+        manifest: Manifest of the bundle.
+
     Raises:
-        BundleError: It scores views, or answers questions.
+        BundleError: The bundle scores views, or answers questions.
     """
     if answers(manifest):
         raise BundleError(

@@ -28,8 +28,8 @@ class Answerer:
     """Answers one question at a time.
 
     Args:
-        program: Of a bundle that answers; used by nobody else.
-        profile: Used where a question names none.
+        program: Executor of a bundle that answers; used by nobody else.
+        profile: Name of the profile that answers where a question names none.
 
     Raises:
         BundleError: The bundle does not answer.
@@ -119,10 +119,14 @@ class Answerer:
 
 
 def by_view(manifest: Manifest, pictures: Sequence[Shown]) -> dict[str, Shown]:
-    """Name the pictures of a question, or all frames of its videos, or their files, in order.
+    """Give the pictures of a question the names of the views, in the manifest's order.
+
+    Args:
+        manifest: Manifest of a bundle that answers.
+        pictures: One item for each view: pictures, all frames of the question's videos, or their files.
 
     Raises:
-        ImageError: More or fewer than the bundle was exported for.
+        ImageError: More or fewer items than the bundle has views.
     """
     views = manifest.views
     if len(pictures) != len(views):
@@ -137,7 +141,7 @@ def answer_spec(manifest: Manifest) -> AnswerSpec:
     """Return how the bundle answers.
 
     Raises:
-        BundleError: It does not.
+        BundleError: The bundle does not answer questions.
     """
     if manifest.answer is None:
         raise BundleError(

@@ -19,7 +19,7 @@ class Question:
     """A question about pictures, and how it is to be answered.
 
     Args:
-        text: The question in words.
+        text: The question, in natural language.
         images: Pictures by the name of their view, uint8 ``(height, width, 3)`` RGB of any size, which the answerer
             fits as its manifest says; or what :func:`saccade.runtime.answering.pictures.fit_picture` made of them.
             The frames of a video are views too, see :func:`saccade.runtime.answering.answerer.by_view`.
@@ -40,10 +40,10 @@ class Piece:
     """What one token adds to an answer.
 
     Args:
-        token: Its id.
-        text: The text that is certain now; may be empty.
-        is_last: The answer ends with it.
-        timings_ns: By stage.
+        token: Id of the token in the bundle's vocabulary.
+        text: Text that is certain now; empty while a character is still open, and for a token that ends the answer.
+        is_last: Whether the answer ends with this token.
+        timings_ns: How long each stage of the token took, nanoseconds by the stage's name.
     """
 
     token: int
@@ -56,13 +56,17 @@ class Answers(Protocol):
     """What answers questions: satisfied by the in-process answerer and by the client's.
 
     Attributes:
-        manifest: Of its bundle.
+        manifest: Manifest of the bundle that answers.
     """
 
     manifest: Manifest
 
     def answer(self, question: Question) -> Iterator[Piece]:
-        """Answer a question; whoever stops asking for pieces stops the answer."""
+        """Answer a question; whoever stops asking for pieces stops the answer.
+
+        Args:
+            question: Text, pictures, and how the answer is generated.
+        """
         ...
 
 

@@ -36,7 +36,7 @@ class FrozenCameraDetector:
             images: View name to uint8 ``(height, width, 3)``.
 
         Raises:
-            FrozenCameraError: A view came too often in a row.
+            FrozenCameraError: A view repeated itself too often in a row.
         """
         if not self._limit:
             return

@@ -19,12 +19,12 @@ def check_observation(observation: Observation, manifest: Manifest) -> None:
 
     Args:
         observation: Images, proprioception, and noise if the caller gives it.
-        manifest: Manifest of the bundle that is to see it.
+        manifest: Manifest of the bundle that sees it.
 
     Raises:
         ImageError: A view is missing or unknown, or an image has another size or dtype than its view.
-        ProprioError: Proprioception of another width or dtype, or not finite.
-        ObservationError: Noise of another shape or dtype, or not finite.
+        ProprioError: Proprioception has another width or dtype, or is not finite.
+        ObservationError: Noise has another shape or dtype, or is not finite.
     """
     names = [view.name for view in manifest.views]
     if observation.images.keys() != set(names):

@@ -24,7 +24,7 @@ def check_order(sequence: int, last: int) -> None:
         last: Number of the last one that was used; 0 = none yet.
 
     Raises:
-        ObservationError: It does not count up.
+        ObservationError: The sequence does not count up.
     """
     if sequence <= last:
         raise ObservationError(
@@ -37,10 +37,10 @@ def check_age(age_ns: int, max_age_ns: int | None) -> None:
 
     Args:
         age_ns: Nanoseconds since it was captured; negative = captured later than now, so by another clock.
-        max_age_ns: Oldest that is used; None = any age.
+        max_age_ns: Age of the oldest observation that is used, nanoseconds; None = any age.
 
     Raises:
-        StaleObservationError: Older than that, or from the future.
+        StaleObservationError: The observation is older than that, or from the future.
     """
     if max_age_ns is not None and not 0 <= age_ns <= max_age_ns:
         raise StaleObservationError(
@@ -55,11 +55,11 @@ def check_in_time(age_ns: int, max_age_ns: int | None, came: Literal["ready", "a
 
     Args:
         age_ns: Nanoseconds since its observation was captured; a negative one proves nothing, and is refused.
-        max_age_ns: Latest that is acted upon; None = any age.
-        came: Which moment that is: ``ready`` in the session, ``arrived`` in the client.
+        max_age_ns: Age of the latest chunk that is acted upon, nanoseconds; None = any age.
+        came: What happens at this moment: the chunk is ``ready`` in the session, or has ``arrived`` in the client.
 
     Raises:
-        LateChunkError: Later than that.
+        LateChunkError: The chunk is later than that.
     """
     if max_age_ns is not None and not 0 <= age_ns <= max_age_ns:
         raise LateChunkError(

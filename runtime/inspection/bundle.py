@@ -16,21 +16,21 @@ from saccade.runtime.bundle import Bundle
 
 RECEIPT = "receipts/accounting.json"
 _VALUE_BYTES = 4
-"""Of a number in the receipt's bytes: models are exported in float32."""
+"""Bytes of one number in the receipt: models are exported in float32."""
 _NAMES = {"vision_tower": VISION, "action_head": ACTION_HEAD, "expert": DENOISE}
-"""What receipts of control bundles call it."""
+"""Names of parts in the receipts of control bundles, and what they are called here."""
 
 
 def inspect_bundle(bundle: Bundle, keep_ratios: tuple[float, ...] | None = None) -> Inspection:
-    """Look at a verified bundle.
+    """Find out what a verified bundle is and what it costs, without running it.
 
     Args:
         bundle: The bundle.
-        keep_ratios: Of the profiles to look at, ``full`` always among them; None = all.
+        keep_ratios: Keep ratios of the profiles to look at, ``full`` always among them; None = all profiles.
 
     Raises:
         UnknownProfileError: The bundle has no profile of such a ratio.
-        BundleIntegrityError: The receipt is not what it should be.
+        BundleIntegrityError: The accounting receipt cannot be read, or lacks a part.
     """
     manifest = bundle.manifest
     receipt = _receipt(bundle)

@@ -18,7 +18,12 @@ from saccade.runtime.inspection.verdict import Verdict, three_figures
 
 
 def as_json(inspection: Inspection, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Return everything, FLOPs, bytes and seconds unrounded."""
+    """Return an inspection as JSON values; FLOPs, bytes and seconds are not rounded.
+
+    Args:
+        inspection: What was found out about the model.
+        verdicts: What the roofline says of each machine that was asked for.
+    """
     content: dict[str, Any] = asdict(inspection)
     content["devices"] = [_device_json(inspection.budgets, verdict) for verdict in verdicts]
     return content
@@ -27,13 +32,13 @@ def as_json(inspection: Inspection, verdicts: Sequence[Verdict]) -> dict[str, An
 def show(
     inspection: Inspection, verdicts: Sequence[Verdict], console: Console, *, tells_sources: bool
 ) -> None:
-    """Print everything for a person.
+    """Print an inspection for a person, as tables and sentences.
 
     Args:
-        inspection: What was found.
-        verdicts: Of the machines that were asked for.
-        console: Where to.
-        tells_sources: Say where each machine's numbers come from.
+        inspection: What was found out about the model.
+        verdicts: What the roofline says of each machine that was asked for.
+        console: Where to print.
+        tells_sources: Whether to say where each machine's numbers come from.
     """
     _show_facts(inspection, console)
     if inspection.budgets:

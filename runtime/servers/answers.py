@@ -25,12 +25,12 @@ class AnswerEndpoint:
     """One answerer, one question at a time, from anyone.
 
     Args:
-        thread: Loaded and warmed.
-        counters: Of the daemon.
+        thread: Answerer, loaded and warmed.
+        counters: Counters of the daemon, which questions and answers are added to.
 
     Attributes:
-        manifest_json: Of the answerer's bundle, verbatim.
-        question_bytes: Room for one question's pictures: fitted, or full HD ones within 64 MiB.
+        manifest_json: Manifest of the bundle that answers, verbatim.
+        question_bytes: Room for the pictures of one question, bytes: fitted ones, or full HD ones within 64 MiB.
     """
 
     def __init__(self, thread: AnswerThread, counters: Counters) -> None:

@@ -23,9 +23,10 @@ from saccade.runtime.servers.endpoint import Endpoint, Method
 SERVICE = wire.DESCRIPTOR.services_by_name["Control"].full_name
 _WORKERS = 16
 _URGENT_WORKERS = 2
-"""Of their own, so that a Stop is served while every other worker waits for the engine or holds a stream."""
+"""Workers that only serve calls that never wait, so that a Stop is served while every other worker waits for the engine
+or holds a stream."""
 _ASKING_WORKERS = 4
-"""Of their own, so that no number of questions takes a worker from the robot."""
+"""Workers that only serve questions, so that no number of these takes a worker from the robot."""
 _VANISH_S = 0.2
 """How long after the last observation of a stream a broken connection may take to show; delays no reply."""
 _serialise = methodcaller("SerializeToString")
@@ -49,14 +50,14 @@ class GrpcServer:
     """Serves an endpoint over gRPC.
 
     Args:
-        endpoint: What answers.
-        address: ``host:port``; port 0 picks a free one.
+        endpoint: What answers the calls.
+        address: ``host:port`` to listen on; port 0 picks a free one.
 
     Raises:
         AddressInUseError: The port cannot be bound.
 
     Attributes:
-        address: Where it listens.
+        address: ``host:port`` that it listens on.
     """
 
     def __init__(self, endpoint: Endpoint, address: str) -> None:

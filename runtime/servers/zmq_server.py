@@ -32,14 +32,14 @@ class ZmqServer:
     """Serves an endpoint over ZeroMQ.
 
     Args:
-        endpoint: What answers.
-        address: ``host:port``; port 0 picks a free one.
+        endpoint: What answers the calls.
+        address: ``host:port`` to listen on; port 0 picks a free one.
 
     Raises:
         AddressInUseError: The port cannot be bound.
 
     Attributes:
-        address: Where it listens.
+        address: ``host:port`` that it listens on.
     """
 
     def __init__(self, endpoint: Endpoint, address: str) -> None:
@@ -66,7 +66,7 @@ class ZmqServer:
         self._thread = threading.Thread(target=self._run, name="saccade-zmq-router", daemon=True)
 
     def start(self) -> None:
-        """Serve."""
+        """Serve, on a thread of its own."""
         self._thread.start()
 
     def stop(self) -> None:

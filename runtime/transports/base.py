@@ -28,8 +28,8 @@ class Transport(Protocol):
 
         Args:
             method: Name of the method, e.g. ``Describe``.
-            request: What it takes.
-            reply: Type of what it returns.
+            request: The message that the method takes.
+            reply: Type of the message that the method returns.
             deadline_s: How long the call may take, in seconds.
 
         Raises:
@@ -69,7 +69,7 @@ def connect(name: TransportName, address: str) -> Transport:
     """Return a transport to a daemon; nothing is sent yet.
 
     Args:
-        name: Which transport.
+        name: Name of the transport.
         address: ``host:port`` of the daemon.
 
     Raises:

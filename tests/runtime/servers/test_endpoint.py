@@ -12,7 +12,7 @@ from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.versions import WIRE_VERSION
 from saccade.runtime.clock import clock_id
 from saccade.runtime.program import ProgramExecutor
-from saccade.runtime.servers.endpoint import Endpoint, message_bytes
+from saccade.runtime.servers.endpoint import Endpoint
 from saccade.runtime.session import Session
 from saccade.runtime.transports.wire_format import observation_to_wire
 from tests.tiny_bundle import tiny_observation
@@ -288,12 +288,3 @@ def test_counters_tell_what_happened(endpoint: Endpoint) -> None:
     endpoint.failure(raised.value)
     counters = endpoint.describe(wire.DescribeRequest()).counters
     assert (counters["observations"], counters["chunks"], counters["errors.observation.proprio"]) == (2, 1, 1)
-
-
-def test_a_robot_whose_observation_fits_into_no_message_is_refused_at_start() -> None:
-    four_k = 2160 * 3840 * 3
-    assert 4 * four_k < message_bytes(4 * four_k, 0) < 5 * four_k
-    assert message_bytes(0, 2 * four_k) > 2 * four_k
-    for sizes in ((100 * four_k, 0), (0, 100 * four_k)):
-        with pytest.raises(errors.ServeError, match=r"at most 2146435071 bytes, .* fewer or smaller"):
-            message_bytes(*sizes)
