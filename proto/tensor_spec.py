@@ -40,12 +40,12 @@ class TensorSpec:
     """One tensor of a program.
 
     Args:
-        name: Unique in the bundle, e.g. ``attention_mask``.
-        dtype: numpy name; one of bool, uint8, int32, int64, float16, float32, float64.
+        name: Name of the tensor, unique in the bundle, e.g. ``attention_mask``.
+        dtype: numpy name of its dtype; one of bool, uint8, int32, int64, float16, float32, float64.
         shape: Length of each axis, batch first. -1 is allowed for the axis ``keep``: its length is
             then the keep count of the profile that runs.
         dims: Name of each axis, e.g. ``("batch", "views", "height", "width", "channels")``.
-        unit: ``1`` for plain numbers, else SI (``m``, ``rad``) or ``index``, ``token``.
+        unit: Unit of its numbers: ``1`` for plain ones, else SI (``m``, ``rad``) or ``index``, ``token``.
         role: Who writes it and how long it lives.
 
     Raises:
@@ -80,7 +80,7 @@ class TensorSpec:
         return prod(self.shape) * np.dtype(self.dtype).itemsize
 
     def resolve(self, *, keep: int) -> TensorSpec:
-        """Return the same specification with -1 replaced by ``keep``."""
+        """Return the specification with -1 replaced by ``keep``."""
         return replace(self, shape=tuple(keep if length == -1 else length for length in self.shape))
 
     def example(self, *, fill: float = 0) -> NDArray[Any]:
@@ -91,7 +91,7 @@ class TensorSpec:
         """Check that ``array`` is what this specification says.
 
         Raises:
-            TensorError: Another dtype or shape.
+            TensorError: The array has another dtype or shape.
         """
         if array.dtype != self.dtype or array.shape != self.shape:
             raise TensorError(

@@ -28,7 +28,7 @@ from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.view_scores import ViewScorer, ordered_view_scores
 
 _DROPPED = -1
-"""In a fate: nothing carries the token."""
+"""Fate of a token that nothing carries."""
 
 
 class Session:

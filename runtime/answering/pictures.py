@@ -20,7 +20,7 @@ _FILTERS = {
 }
 
 _MOST_STRETCHED = 1.1
-"""How far a picture's aspect may be off where one near it counts."""
+"""Largest ratio of a picture's aspect to the view's where a picture of near aspect is expected."""
 _MOST_PIXELS = 2**26
 """Largest picture on its way into a view, some 400 MB with the copy: a photograph of 8000x6000 padded to a square fits.
 """

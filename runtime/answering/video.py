@@ -26,11 +26,11 @@ Choose = Callable[[int], Sequence[int]]
 Fit = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 _LOCAL_ONLY = {"protocol_whitelist": "file"}
-"""Nothing that a file names, such as the parts of a playlist, is fetched from elsewhere."""
+"""Options that keep FFmpeg from fetching what a file names, such as the parts of a playlist, from elsewhere."""
 _CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 _MISSING_S = 0.5
 _MISSING_SHARE = 0.05
-"""A track that ends earlier than its header says by more than both of these was cut off."""
+"""Share of a track; one that ends earlier than its header says by more than this and ``_MISSING_S`` was cut off."""
 
 
 @dataclass(frozen=True)

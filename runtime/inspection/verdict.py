@@ -10,7 +10,7 @@ from saccade.proto.inspection import Budget
 from saccade.proto.roofline import VISION, Bound, Precision, bounds, supports
 
 PAYS, PAYS_LITTLE = 1.15, 1.05
-"""From these speed-ups on."""
+"""Speed-ups from which on a policy pays, and pays a little."""
 _LARGE = 0.2
 """Share of the whole from which on a part is worth naming."""
 

@@ -18,7 +18,8 @@ WhenGone = Callable[[Callable[[], None]], bool]
 
 _FULL_HD_BYTES = 1920 * 1080 * 3
 _MOST_UNFITTED_BYTES = 64 << 20
-"""Many frames of a video come fitted; room for all of them at full size would be a gift to whoever floods."""
+"""Most bytes of a question's pictures that are not fitted. Many frames of a video come fitted; room for all of them at
+full size would be a gift to whoever floods."""
 
 
 class AnswerEndpoint:

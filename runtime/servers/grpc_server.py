@@ -43,7 +43,7 @@ _STATUS = (
     (errors.LateChunkError, grpc.StatusCode.ABORTED),
     (errors.DrainingError, grpc.StatusCode.UNAVAILABLE),
 )
-"""Most specific first; anything else is INTERNAL."""
+"""Statuses of errors, most specific first; any other error is INTERNAL."""
 
 
 class GrpcServer:

@@ -7,7 +7,7 @@ from saccade.proto.manifest import Manifest
 
 _MARGIN_BYTES = 1 << 20
 _MOST_BYTES = (1 << 31) - 1
-"""Protocol Buffers' own limit."""
+"""Largest message that Protocol Buffers can hold."""
 
 
 def observation_bytes(manifest: Manifest) -> int:

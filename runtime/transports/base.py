@@ -17,7 +17,7 @@ _TRANSPORTS = {
     "grpc": ("saccade.runtime.transports.grpc_transport", "GrpcTransport"),
     "zmq": ("saccade.runtime.transports.zmq_transport", "ZmqTransport"),
 }
-"""Imported when asked for, so that a robot needs only one of the two libraries."""
+"""Where each transport is; imported when asked for, so that a robot needs only one of the two libraries."""
 
 
 class Transport(Protocol):
