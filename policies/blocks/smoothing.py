@@ -55,8 +55,8 @@ def visual_distribution(
     With everything present, or ``absent`` zero, that is plain normalisation by the visual mass.
 
     Args:
-        attention: Attention received; entries that are not finite count as absent.
-        present: 1 where the token was alive where the attention was read, else 0.
+        attention: Attention that each token received; entries that are not finite count as absent.
+        present: Whether the token was alive where the attention was read: 1 or 0.
         absent: What an absent token is believed to deserve (an earlier estimate), or zeros.
 
     Returns:

@@ -63,7 +63,8 @@ from saccade.policies.signals import Signal, VisionAttention, VisionRows
 from saccade.proto.errors import PolicyError
 
 THRESHOLD, SHARE = 0.10, 0.99
-"""Stage 2: below which share of attention nothing is exchanged, and in how many of the samples that must be so."""
+"""Limits of stage 2: share of attention below which nothing is exchanged, and share of the samples in which that must
+be so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +72,15 @@ class ToDreConfig(PolicyConfig):
     """Options of todre.
 
     Args:
-        form: ``max_sum``: smallest summed cosine to the picks so far (v2). ``k_centre``: farthest from its nearest
-            pick (v1).
-        pivot: The first pick: what the vision tower attends to most (``attention``), or the ``first`` patch.
-        tower: Whose attention finds the pivot. None = the first tower with a class token, else the last tower.
+        form: How the next pick is found: ``max_sum``, the smallest summed cosine to the picks so far (v2);
+            ``k_centre``, the farthest from its nearest pick (v1).
+        pivot: Which token is picked first: what the vision tower attends to most (``attention``), or the ``first``
+            patch.
+        tower: Vision tower whose attention finds the pivot. None = the first with a class token, else the last.
         budget: One budget over all views (``joint``) or an even share for each (``per_view``).
-        stage2: Drop every visual token before ``stage2_layer``: ``off``, ``on``, or ``auto``, which the calibration
-            frames decide.
-        stage2_layer: None = 7/8 of the decoder's layers.
+        stage2: Whether every visual token is dropped before ``stage2_layer``: ``off``, ``on``, or ``auto``, which the
+            calibration frames decide.
+        stage2_layer: Decoder layer before which stage 2 drops every visual token. None = 7/8 of the layers.
     """
 
     form: Literal["max_sum", "k_centre"] = tunable("max_sum")
@@ -145,13 +147,13 @@ def stage2_is_safe(
     """Say whether text and vision exchange nothing any more in the layer where stage 2 would cut.
 
     Args:
-        text_to_visual: Of each calibration sample, the share of the text rows' attention that goes to visual tokens.
-        visual_to_text: The share of the visual rows' attention that goes to text tokens.
-        threshold: Both must lie below it, ...
-        share: ... in at least this share of the samples. NaN does not lie below.
+        text_to_visual: Share of the text rows' attention that goes to visual tokens, in each calibration sample.
+        visual_to_text: Share of the visual rows' attention that goes to text tokens, in each calibration sample.
+        threshold: Attention below which nothing is exchanged; both must lie below it. NaN does not.
+        share: Share of the samples in which both must lie below the threshold.
 
     Raises:
-        PolicyError: There is no sample, or not the same number of both.
+        PolicyError: There is no sample, or one of the two has more than the other.
     """
     if not text_to_visual or len(text_to_visual) != len(visual_to_text):
         raise PolicyError(
@@ -167,11 +169,11 @@ def _most_spread(form: str, grid: Grid, tensors: Sequence[Tensor], keep: int) ->
     """Run stage 1 over one grid.
 
     Args:
-        form: As the option.
-        grid: Of ``tensors``.
-        tensors: embeddings ``(batch, tokens, dim)``; attention ``(batch, tokens)``, unless the first patch is the
+        form: How the next pick is found, as in the options.
+        grid: How the tokens of ``tensors`` tile the views.
+        tensors: Embeddings ``(batch, tokens, dim)``; attention ``(batch, tokens)``, unless the first patch is the
             pivot.
-        keep: Tokens that survive.
+        keep: How many tokens survive.
 
     Returns:
         int64 ``(batch, keep)``, ascending.

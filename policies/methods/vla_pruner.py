@@ -77,15 +77,16 @@ class VlaPrunerConfig(PolicyConfig):
         rows: Query rows of the semantic score: ``text`` (instruction tokens), ``last`` (one row, for causal
             decoders), ``all`` (the paper; each column is averaged over the rows that can see it).
         window: w, control steps in the history; also the number of full control steps after a reset.
-        decay: Gamma in (0, 1]: each control step weighs this much less than the next.
+        decay: Factor gamma in (0, 1] by which a control step weighs less than the one after it.
         action_layers: Where action rows are read: the ``latter_half`` of the decoder (the paper), or the latter half of
             the ``full`` layers before the cut.
         absent: What the history records for a pruned token: its smoothed estimate (``presence``) or 0 (``zero``).
-        budget: One budget over all views (``joint``) or an even share for each (``per_view``).
+        budget: Whether there is one budget over all views (``joint``) or an even share for each (``per_view``).
         refresh_every: Every n-th control step runs with every token, so that no estimate grows stale; 0 = never.
-        relevance: ``union``: both top-k sets, thinned by diversity (the paper). Its ablations: ``semantic`` or
-            ``action`` alone, ``fused`` (top-k of the mean of both), ``unfiltered`` (the best ranks of the union).
-        history: ``live``, or ``frozen`` after the warm-up (ablation).
+        relevance: Which tokens are relevant: ``union``, both top-k sets, thinned by diversity (the paper). Its
+            ablations: ``semantic`` or ``action`` alone, ``fused`` (top-k of the mean of both), ``unfiltered`` (the best
+            ranks of the union).
+        history: Whether the history goes on (``live``), or stays as it is after the warm-up (``frozen``, an ablation).
     """
 
     insertion_layer: int | None = None
@@ -160,9 +161,9 @@ def union_thinned(scored: Sequence[Tensor], keep: int) -> Tensor:
     """Unite the semantic and the action top-k and thin the union to ``keep`` by max-min diversity.
 
     Args:
-        scored: semantic score ``(batch, tokens)``, action score ``(batch, tokens)``, embeddings
+        scored: Semantic score ``(batch, tokens)``, action score ``(batch, tokens)``, embeddings
             ``(batch, tokens, dim)``.
-        keep: Tokens that survive.
+        keep: How many tokens survive.
 
     Returns:
         int64 ``(batch, keep)``, ascending.
@@ -180,13 +181,23 @@ def union_thinned(scored: Sequence[Tensor], keep: int) -> Tensor:
 
 
 def union_unfiltered(scored: Sequence[Tensor], keep: int) -> Tensor:
-    """Take the tokens whose better rank of the two is best, ties to the lowest index; arguments as above."""
+    """Take the tokens whose better rank of the two scores is best, ties to the lowest index.
+
+    Args:
+        scored: Semantic score ``(batch, tokens)``, action score ``(batch, tokens)``, embeddings, which are not read.
+        keep: How many tokens survive.
+    """
     semantic, action, _ = scored
     return keep_top_k(-torch.minimum(ranks(semantic), ranks(action)), keep)
 
 
 def fused(scored: Sequence[Tensor], keep: int) -> Tensor:
-    """Take the top-k of the mean of both scores, each scaled to sum 1; arguments as above."""
+    """Take the top-k of the mean of both scores, each scaled to sum 1.
+
+    Args:
+        scored: Semantic score ``(batch, tokens)``, action score ``(batch, tokens)``, embeddings, which are not read.
+        keep: How many tokens survive.
+    """
     semantic, action, _ = scored
     return keep_top_k(as_share(semantic) + as_share(action), keep)
 

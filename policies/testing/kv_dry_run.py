@@ -31,15 +31,15 @@ Spoil = Callable[[KvSignal, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class KvRecord:
-    """One step of one layer.
+    """What one step of one layer saw and decided.
 
     Args:
         inputs: What the policy saw.
-        positions: After the step.
-        evicted: Of an eviction policy, bool ``(batch, kv_heads, capacity)``.
-        slots: Of a selection policy, int64 ``(batch, attended)``.
-        chosen: Of a selection policy, bool ``(batch, attended)``.
-        carry: After the step.
+        positions: Position of the token in each slot after the step, int64 ``(batch, kv_heads, capacity)``.
+        evicted: Slots that an eviction policy freed, bool ``(batch, kv_heads, capacity)``; None for a selection policy.
+        slots: Slots that a selection policy attends to, int64 ``(batch, attended)``; None for an eviction policy.
+        chosen: Which of these slots were chosen, bool ``(batch, attended)``; None for an eviction policy.
+        carry: Carry after the step.
     """
 
     inputs: KvInputs
