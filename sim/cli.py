@@ -35,11 +35,11 @@ class RunByDefault(click.Group):
 
 
 class CommaSeparated(click.ParamType):
-    """``a,b,c`` as a tuple.
+    """A parameter type that reads ``a,b,c`` as a tuple.
 
     Args:
         kind: Turns each part into its value.
-        name: Shown in ``--help``.
+        name: Example that is shown in ``--help``.
     """
 
     def __init__(self, kind: type, name: str) -> None:
@@ -49,7 +49,7 @@ class CommaSeparated(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[Any, ...]:
-        """Split and convert."""
+        """Split the text at its commas and convert each part."""
         if isinstance(value, tuple):
             return value
         try:
@@ -59,13 +59,17 @@ class CommaSeparated(click.ParamType):
 
 
 class OutputPath(click.Path):
-    """A file that can be written: found out before the work, not after it."""
+    """A parameter type for a file that can be written: found out before the work, not after it.
+
+    Args:
+        allow_dash: Whether ``-`` stands for stdout.
+    """
 
     def __init__(self, *, allow_dash: bool = True) -> None:
         super().__init__(path_type=Path, dir_okay=False, writable=True, allow_dash=allow_dash)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Look for the folder."""
+        """Convert to a path, and see that its folder can be written to."""
         path = Path(str(super().convert(value, param, ctx)))
         is_stdout = self.allow_dash and path == Path("-")
         if not is_stdout and not os.access(path.parent, os.W_OK):
@@ -85,15 +89,38 @@ def sim() -> None:
 
 @sim.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--tasks", type=_NAMES, default=_TASKS, show_default=True, help="Task templates.")
-@click.option("--episodes", default=100, show_default=True, help="For each task and profile.")
-@click.option("--keep", type=_RATIOS, default="1.0,0.25", show_default=True, help="Keep ratios to run.")
-@click.option("--profile", "profiles", type=_NAMES, help="Profiles by name; replaces --keep.")
-@click.option("--execute", default=4, show_default=True, help="Actions executed from each chunk.")
+@click.option(
+    "--tasks", type=_NAMES, default=_TASKS, show_default=True, help="Tasks to run, comma-separated."
+)
+@click.option(
+    "--episodes", default=100, show_default=True, help="Number of episodes for each task and profile."
+)
+@click.option(
+    "--keep", type=_RATIOS, default="1.0,0.25", show_default=True, help="Keep ratios to run, comma-separated."
+)
+@click.option(
+    "--profile", "profiles", type=_NAMES, help="Profiles to run, by name, comma-separated; replaces --keep."
+)
+@click.option(
+    "--execute",
+    default=4,
+    show_default=True,
+    help="How many actions of each chunk are executed before the model looks again.",
+)
 @click.option("--seed0", default=0, show_default=True, help="Seed of the first episode.")
-@click.option("--wrong-instruction", is_flag=True, help="Control: tell the model another task.")
-@click.option("--transport", type=click.Choice(["grpc", "zmq"]), default="grpc", show_default=True)
-@click.option("--in-process", is_flag=True, help="No daemon: to debug, and to compare.")
+@click.option(
+    "--wrong-instruction",
+    is_flag=True,
+    help="Control: tell the model another task than the one that counts as success.",
+)
+@click.option(
+    "--transport",
+    type=click.Choice(["grpc", "zmq"]),
+    default="grpc",
+    show_default=True,
+    help="How the client reaches the daemon.",
+)
+@click.option("--in-process", is_flag=True, help="Run without a daemon: to debug, and to compare.")
 @click.option("--threads", default=0, show_default=True, help="Threads of the engine; 0 = one for each core.")
 @click.option("--view-scorer", type=click.Path(path_type=Path), help="Scorer bundle to serve beside BUNDLE.")
 @click.option(
@@ -105,7 +132,7 @@ def sim() -> None:
     "--json",
     "json_path",
     type=_OUTPUT,
-    help="Write all results; - is stdout.",
+    help="Write all results as JSON to this file; - is stdout.",
 )
 def run(
     bundle: Path,
@@ -164,12 +191,33 @@ def run(
 
 @sim.command()
 @click.option(
-    "--bundle", type=click.Path(path_type=Path), help="Default: the saccade-mini that ships with us."
+    "--bundle",
+    type=click.Path(path_type=Path),
+    help="Bundle that drives the arm; default: the saccade-mini that ships with Saccade.",
 )
-@click.option("--out", type=_OUTPUT, default=Path("saccade-demo.html"), show_default=True)
-@click.option("--episodes", default=DEMO_EPISODES, show_default=True, help="For each task and profile.")
-@click.option("--tasks", type=_NAMES, default=_TASKS, show_default=True, help="Task templates.")
-@click.option("--keep", type=_RATIOS, default="1.0,0.25", show_default=True, help="Keep ratios to compare.")
+@click.option(
+    "--out",
+    type=_OUTPUT,
+    default=Path("saccade-demo.html"),
+    show_default=True,
+    help="Report to write, HTML.",
+)
+@click.option(
+    "--episodes",
+    default=DEMO_EPISODES,
+    show_default=True,
+    help="Number of episodes for each task and profile.",
+)
+@click.option(
+    "--tasks", type=_NAMES, default=_TASKS, show_default=True, help="Tasks to run, comma-separated."
+)
+@click.option(
+    "--keep",
+    type=_RATIOS,
+    default="1.0,0.25",
+    show_default=True,
+    help="Keep ratios to compare, comma-separated.",
+)
 def demo(
     bundle: Path | None, out: Path, episodes: int, tasks: tuple[str, ...], keep: tuple[float, ...]
 ) -> None:
@@ -193,8 +241,10 @@ def demo(
 
 
 @sim.command()
-@click.option("--tasks", type=_NAMES, default=_TASKS, show_default=True, help="Task templates.")
-@click.option("--episodes", default=100, show_default=True, help="For each task.")
+@click.option(
+    "--tasks", type=_NAMES, default=_TASKS, show_default=True, help="Tasks to run, comma-separated."
+)
+@click.option("--episodes", default=100, show_default=True, help="Number of episodes for each task.")
 @click.option("--seed0", default=0, show_default=True, help="Seed of the first episode.")
 def expert(tasks: tuple[str, ...], episodes: int, seed0: int) -> None:
     """Let the scripted experts, who know the state, do the tasks: an upper bound for every model.
@@ -220,7 +270,7 @@ def bundled_mini() -> Path:
     """Return the bundle that ships with saccade.
 
     Raises:
-        BundleError: This installation has none.
+        BundleError: The installation has none.
     """
     path = Path(str(files("saccade.sim") / "saccade_mini" / "bundle"))
     if not (path / "manifest.json").is_file():

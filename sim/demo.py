@@ -22,11 +22,11 @@ def run_demo(
         bundle: Directory of the bundle.
         tasks: Task templates.
         keep: Keep ratios; the smallest one is recorded.
-        seeds: Held out.
+        seeds: Seeds of the episodes, held out of training.
         console: Gets the progress and the table.
 
     Raises:
-        SaccadeError: Something of it cannot run.
+        SaccadeError: The daemon cannot start, or an episode cannot run.
     """
     console.print("starting the daemon ...", style="dim")
     with connect(bundle) as connection:

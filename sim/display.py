@@ -20,7 +20,7 @@ class LiveProgress:
     """One bar for each task and profile, with successes so far; a context manager and a watcher.
 
     Args:
-        plan: What will run.
+        plan: What will be run.
         console: Where to draw.
     """
 
@@ -54,7 +54,7 @@ class LiveProgress:
         return None
 
     def end(self, episode: Episode) -> None:
-        """Move the bar on."""
+        """Move the bar of the episode on."""
         cell = episode.template, episode.profile
         self._successes[cell] += episode.is_success
         last = [step.latency_ns for step in episode.control_steps if step.profile == episode.profile]
@@ -79,6 +79,9 @@ def score_table(scores: list[Score]) -> Table:
     """Return the results as a table of at most 80 columns.
 
     Latency is over the steps that really ran the profile, visual tokens over all steps.
+
+    Args:
+        scores: Rows of the table.
     """
     table = Table(
         box=box.SIMPLE_HEAD, header_style="dim", padding=(0, 1), collapse_padding=True, pad_edge=False

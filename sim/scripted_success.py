@@ -13,6 +13,10 @@ def scripted_success_rate(template: str, seeds: range) -> SuccessRate:
     """Run one scripted episode for each seed, without rendering.
 
     The episodes are those of :class:`saccade.sim.tabletop.env.TabletopEnv` with the same seeds.
+
+    Args:
+        template: Task template.
+        seeds: Seeds of the episodes.
     """
     world = World()
     solved = 0

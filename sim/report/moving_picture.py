@@ -26,9 +26,9 @@ def write_moving_picture(clips: Sequence[Clip], grid: GridSpec, out: Path) -> in
     """Write clips as an animated WebP, laid out in two columns, and return how many moments it shows.
 
     Args:
-        clips: At least one.
-        grid: The visual token grid.
-        out: The file.
+        clips: Episodes to show, at least one.
+        grid: How visual tokens tile the views.
+        out: File to write.
     """
     length = max(len(clip.frames) for clip in clips)
     sheets = [sheet(clips, grid, moment) for moment in range(length)]
@@ -64,7 +64,7 @@ def sheet(clips: Sequence[Clip], grid: GridSpec, moment: int) -> Image.Image:
 
 
 def panel(clip: Clip, grid: GridSpec, moment: int) -> Image.Image:
-    """One clip at one moment: its views side by side, and what was said to it."""
+    """Draw one clip at one moment: its views side by side, and what was said to it."""
     telemetry = clip.telemetry[moment]
     everything = np.arange(grid.tokens)
     fate = everything if telemetry is None else telemetry.fate

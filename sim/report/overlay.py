@@ -20,12 +20,12 @@ OUTLINE_RGBA = (255, 196, 110, 230)
 _TINT_ALPHA = 104
 _MARK_ALPHA = 235
 _MARK_LENGTH = 0.42
-"""Of a token's shorter side."""
+"""Length of a mark, as a share of a token's shorter side."""
 _GOLDEN = 0.6180339887
 _LINES_PER_VIEW = 225
 
 Box = tuple[int, int, int, int]
-"""Left, top, right, bottom in pixels; the last two belong to it."""
+"""Left, top, right, bottom in pixels; the last two belong to the box."""
 
 
 def tint(survivor: int) -> tuple[int, int, int]:
@@ -40,11 +40,11 @@ def token_layer(
     """Draw the tokens of one view on nothing.
 
     Args:
-        fate: int64 ``(tokens,)``, see :class:`saccade.runtime.observation.Telemetry`.
-        grid: The visual token grid.
+        fate: What became of each token, int64 ``(tokens,)``, see :class:`saccade.runtime.observation.Telemetry`.
+        grid: How visual tokens tile the views.
         view: Number of the view.
-        height: Of the layer, in pixels.
-        width: Of the layer, in pixels.
+        height: Height of the layer, pixels.
+        width: Width of the layer, pixels.
 
     Returns:
         RGBA uint8 ``(height, width, 4)``; transparent where every token was kept.
@@ -82,11 +82,11 @@ def overlaid(
     """Draw the tokens of a view over its image.
 
     Args:
-        image: RGB uint8 ``(height, width, 3)``.
-        fate: int64 ``(tokens,)`` of the whole observation.
-        grid: The visual token grid.
+        image: What the view showed, RGB uint8 ``(height, width, 3)``.
+        fate: What became of each token of the whole observation, int64 ``(tokens,)``.
+        grid: How visual tokens tile the views.
         view: Number of the view.
-        scale: Enlarges the image before anything is drawn.
+        scale: How many times the image is enlarged before anything is drawn.
     """
     height, width = image.shape[0] * scale, image.shape[1] * scale
     return over(image, token_layer(fate, grid, view, height=height, width=width))

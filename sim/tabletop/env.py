@@ -29,7 +29,7 @@ class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
     Reward: 1 in the step that succeeds, else 0. ``terminated`` on success, ``truncated`` at the horizon.
 
     Args:
-        task: A template from ``TEMPLATES``, or ``None`` for a random one in each episode.
+        task: Task template, one of ``TEMPLATES``; None = a random one in each episode.
         image_px: Height and width of the images, in pixels.
 
     Raises:
@@ -86,7 +86,7 @@ class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
         }
 
     def render(self) -> np.ndarray:
-        """The scene view, uint8 ``(image_px, image_px, 3)``."""
+        """Render the scene view, uint8 ``(image_px, image_px, 3)``."""
         return self.cameras.render(VIEWS[0])
 
     def close(self) -> None:

@@ -24,7 +24,7 @@ TCP_MAX_Z_M = 0.26
 FINGER_CLOSED_M = 0.006
 FINGER_OPEN_M = 0.045
 PARKED = (0.0, 0.0, -1.0)
-"""Where absent distractors are kept, out of every view."""
+"""Place where absent distractors are kept, out of every view."""
 
 SCENE_CAMERA = "scene"
 WRIST_CAMERA = "wrist"

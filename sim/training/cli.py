@@ -28,8 +28,8 @@ FRAMES_PER_SHARD = 2000
 _RECORDING_SEED = 900_000
 _HELD_OUT = 90_000
 _CORRECTIONS = 100_000
-"""Added to ``FIRST_TRAINING_SEED``: demonstration shard n is made from seed n, the held-out shard from ``_HELD_OUT``,
-correction shard n from ``_CORRECTIONS + n``."""
+"""Offset of the seeds of corrections from ``FIRST_TRAINING_SEED``: demonstration shard n is made from seed n, the
+held-out shard from ``_HELD_OUT``, correction shard n from ``_CORRECTIONS + n``."""
 
 
 @click.group()
@@ -57,22 +57,27 @@ _run_option = click.option(
     type=click.Path(path_type=Path),
     default=Path("runs/mini"),
     show_default=True,
-    help="Working directory.",
+    help="Working directory of the run: demonstrations, weights in training, logs.",
 )
 
 _first_option = click.option(
-    "--first", default=0, show_default=True, help="Number of the first shard; use several cores by it."
+    "--first",
+    default=0,
+    show_default=True,
+    help="Number of the first shard, so that several processes can make different ones.",
 )
 _start_option = click.option(
     "--start",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Go on from this finished checkpoint.",
+    help="Finished checkpoint to go on from.",
 )
 
 
 @train.command()
 @_run_option
-@click.option("--shards", default=52, show_default=True, help=f"Shards of {FRAMES_PER_SHARD} frames.")
+@click.option(
+    "--shards", default=52, show_default=True, help=f"How many shards of {FRAMES_PER_SHARD} frames."
+)
 @_first_option
 def record(run: Path, shards: int, first: int) -> None:
     """Record labelled demonstrations of the scripted expert, and one held-out shard."""
@@ -86,12 +91,17 @@ def record(run: Path, shards: int, first: int) -> None:
 
 @train.command()
 @_run_option
-@click.option("--steps", default=1700, show_default=True)
+@click.option("--steps", default=1700, show_default=True, help="Optimiser steps in all; raise it to go on.")
 @click.option(
-    "--decay", default=600, show_default=True, help="Steps at the end over which the rate falls to zero."
+    "--decay",
+    default=600,
+    show_default=True,
+    help="How many steps at the end the learning rate takes to fall to zero.",
 )
 @click.option("--rate", default=1.5e-3, show_default=True, help="Peak learning rate.")
-@click.option("--processes", default=2, show_default=True, help="Data-parallel processes; 1 on a GPU.")
+@click.option(
+    "--processes", default=2, show_default=True, help="How many data-parallel processes; 1 on a GPU."
+)
 def see(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
     """Phase 1: teach the vision tower from dense labels."""
     config = LoopConfig(
@@ -102,13 +112,18 @@ def see(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
 
 @train.command()
 @_run_option
-@click.option("--steps", default=6000, show_default=True)
+@click.option("--steps", default=6000, show_default=True, help="Optimiser steps in all; raise it to go on.")
 @click.option(
-    "--decay", default=2000, show_default=True, help="Steps at the end over which the rate falls to zero."
+    "--decay",
+    default=2000,
+    show_default=True,
+    help="How many steps at the end the learning rate takes to fall to zero.",
 )
 @click.option("--rate", default=1.5e-3, show_default=True, help="Peak learning rate.")
 @_start_option
-@click.option("--processes", default=2, show_default=True, help="Data-parallel processes; 1 on a GPU.")
+@click.option(
+    "--processes", default=2, show_default=True, help="How many data-parallel processes; 1 on a GPU."
+)
 def act(run: Path, steps: int, decay: int, rate: float, start: Path | None, processes: int) -> None:
     """Phase 2: clone the scripted expert on top of the frozen tower: that of `see`, or of a finished checkpoint."""
     begin_cloning(run, start)
@@ -120,7 +135,9 @@ def act(run: Path, steps: int, decay: int, rate: float, start: Path | None, proc
 
 @train.command("correct")
 @_run_option
-@click.option("--shards", default=10, show_default=True, help=f"Shards of {FRAMES_PER_SHARD} frames.")
+@click.option(
+    "--shards", default=10, show_default=True, help=f"How many shards of {FRAMES_PER_SHARD} frames."
+)
 @_first_option
 @_start_option
 def correct_command(run: Path, shards: int, first: int, start: Path | None) -> None:
@@ -135,9 +152,14 @@ def correct_command(run: Path, shards: int, first: int, start: Path | None) -> N
 
 @train.command()
 @_run_option
-@click.option("--episodes", default=25, show_default=True, help="Episodes per task, on development seeds.")
+@click.option(
+    "--episodes",
+    default=25,
+    show_default=True,
+    help="Number of episodes for each task, on development seeds.",
+)
 def check(run: Path, episodes: int) -> None:
-    """Success of the model in training, in process with PyTorch; `saccade sim` is the real measurement."""
+    """Print the success of the model in training, in process with PyTorch; `saccade sim` is the real measurement."""
     driver = _driver(run)
     seeds = range(FIRST_DEVELOPMENT_SEED, FIRST_DEVELOPMENT_SEED + episodes)
     for template in TEMPLATES:
@@ -146,7 +168,9 @@ def check(run: Path, episodes: int) -> None:
 
 @train.command()
 @_run_option
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint directory to write.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Directory of the checkpoint to write."
+)
 def finish(run: Path, out: Path) -> None:
     """Write the checkpoint: safetensors in the family's layout, statistics, tokenizer, training receipt.
 

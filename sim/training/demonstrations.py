@@ -56,7 +56,7 @@ CLASSES = ("background", "arm", *palette.BLOCK_COLOURS, *palette.ZONE_COLOURS, "
 
 @dataclass(frozen=True)
 class Frame:
-    """One labelled frame; fields as in ``SHARD_FIELDS`` without the first axis."""
+    """A labelled frame; its arrays are the fields of ``SHARD_FIELDS`` without the first axis."""
 
     arrays: dict[str, np.ndarray]
     instructions: tuple[str, ...]
@@ -76,7 +76,7 @@ def save_frames(path: Path, frames: list[Frame]) -> None:
 
 
 def record_frames(seed: int) -> Iterator[Frame]:
-    """Endless labelled frames from noisy episodes of the scripted expert."""
+    """Yield labelled frames from noisy episodes of the scripted expert, without end."""
     world = World()
     rng = np.random.default_rng(seed)
     with Cameras(world, IMAGE_PX) as cameras:
@@ -142,7 +142,7 @@ def label_frame(world: World, cameras: Cameras, rng: np.random.Generator) -> Fra
 
 
 def second_task(layout: Layout, first: Task, rng: np.random.Generator) -> Task:
-    """Another task of the layout: half the time any, half the time one that is worded almost like ``first``."""
+    """Return another task of the layout: half the time any, half the time one worded almost like ``first``."""
     if rng.random() < 0.5:
         template = TEMPLATES[rng.integers(len(TEMPLATES))]
         others = [task for task in feasible_tasks(layout, template) if task != first]
@@ -152,14 +152,14 @@ def second_task(layout: Layout, first: Task, rng: np.random.Generator) -> Task:
 
 
 def is_worded_alike(task: Task, other: Task) -> bool:
-    """Two tasks of one template whose sentences differ in one word, or in the order of their two blocks."""
+    """Return whether two tasks of one template differ in one word, or in the order of their two blocks."""
     kept = (task.block == other.block) + (task.target == other.target) + (task.direction == other.direction)
     are_swapped = (task.block, task.target) == (other.target, other.block)
     return kept == 2 or (task.template == "stack" and are_swapped)
 
 
 def scripted_chunk(world: World, task: Task) -> np.ndarray:
-    """The scripted expert's next ``CHUNK`` actions from here: float32 ``(8, 4)``. Leaves the world unchanged."""
+    """Return the scripted expert's next ``CHUNK`` actions: float32 ``(8, 4)``. Leaves the world unchanged."""
     now = world.snapshot()
     chunk = np.empty((CHUNK, 4), np.float32)
     for index in range(CHUNK):
@@ -170,7 +170,7 @@ def scripted_chunk(world: World, task: Task) -> np.ndarray:
 
 
 def goal_points(world: World, task: Task) -> np.ndarray:
-    """Where the named block is and where it must go: float32 ``(2, 3)`` metres. A grounding label."""
+    """Return where the named block is and where it must go: float32 ``(2, 3)`` metres. A grounding label."""
     block = world.block(task.block)
     if task.template == "place":
         goal = world.zone(task.target)
@@ -184,7 +184,7 @@ def goal_points(world: World, task: Task) -> np.ndarray:
 
 
 def is_untouched(world: World) -> bool:
-    """Every block still lies where it lay at the start."""
+    """Return whether every block still lies where it lay at the start."""
     return all(
         np.abs(world.block(i) - [*world.layout.block_xy[i], scene.BLOCK_HALF_M]).max() < 0.008
         for i in range(scene.NUM_BLOCKS)
@@ -192,7 +192,7 @@ def is_untouched(world: World) -> bool:
 
 
 def count_slots(slots: np.ndarray) -> np.ndarray:
-    """Pixels of each patch that show each slot: uint8 ``(patches, slots)``."""
+    """Return how many pixels of each patch show each slot: uint8 ``(patches, slots)``."""
     side = slots.shape[0] // PATCH_PX
     patch_of_pixel = np.arange(slots.shape[0]) // PATCH_PX
     patch = patch_of_pixel[:, None] * side + patch_of_pixel[None, :]
@@ -201,14 +201,14 @@ def count_slots(slots: np.ndarray) -> np.ndarray:
 
 
 def slot_classes(world: World) -> np.ndarray:
-    """Class index of each slot in this episode: int8 ``(slots,)``."""
+    """Return the class index of each slot in this episode: int8 ``(slots,)``."""
     names = ["background", "arm", *world.layout.block_colours, *world.layout.zone_colours]
     names += ["distractor"] * scene.NUM_DISTRACTORS
     return np.array([CLASSES.index(name) for name in names], np.int8)
 
 
 def slot_positions(world: World) -> np.ndarray:
-    """World position of each slot's centre: float32 ``(slots, 3)`` metres; the arm's is its TCP."""
+    """Return the world position of each slot's centre: float32 ``(slots, 3)`` metres; the arm's is its TCP."""
     points = [np.zeros(3), world.tcp()]
     points += [world.block(i) for i in range(scene.NUM_BLOCKS)]
     points += [world.zone(i) for i in range(scene.NUM_ZONES)]

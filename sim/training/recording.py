@@ -18,8 +18,8 @@ def write_recording(path: Path, seed: int) -> None:
     """Record the scripted expert at every task template, one frame per control step, for ``saccade export --frames``.
 
     Args:
-        path: ``.npz`` to write: ``images``, ``proprio``, ``instruction``.
-        seed: Held out.
+        path: File to write, ``.npz``: ``images``, ``proprio``, ``instruction``.
+        seed: Seed of the episodes, held out of training.
     """
     images, proprio, text = [], [], []
     world = World()
