@@ -78,7 +78,7 @@ class OutputPath(click.Path):
 
 
 _OUTPUT = OutputPath()
-_NAMES = CommaSeparated(str, "a,b")
+_WORDS = CommaSeparated(str, "a,b")
 _RATIOS = CommaSeparated(float, "1.0,0.25")
 
 
@@ -89,38 +89,15 @@ def sim() -> None:
 
 @sim.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option(
-    "--tasks", type=_NAMES, default=_TASKS, show_default=True, help="Tasks to run, comma-separated."
-)
-@click.option(
-    "--episodes", default=100, show_default=True, help="Number of episodes for each task and profile."
-)
-@click.option(
-    "--keep", type=_RATIOS, default="1.0,0.25", show_default=True, help="Keep ratios to run, comma-separated."
-)
-@click.option(
-    "--profile", "profiles", type=_NAMES, help="Profiles to run, by name, comma-separated; replaces --keep."
-)
-@click.option(
-    "--execute",
-    default=4,
-    show_default=True,
-    help="How many actions of each chunk are executed before the model looks again.",
-)
+@click.option("--tasks", type=_WORDS, default=_TASKS, show_default=True, help="Task templates.")
+@click.option("--episodes", default=100, show_default=True, help="For each task and profile.")
+@click.option("--keep", type=_RATIOS, default="1.0,0.25", show_default=True, help="Keep ratios to run.")
+@click.option("--profile", "profiles", type=_WORDS, help="Profiles by name; replaces --keep.")
+@click.option("--execute", default=4, show_default=True, help="Actions executed from each chunk.")
 @click.option("--seed0", default=0, show_default=True, help="Seed of the first episode.")
-@click.option(
-    "--wrong-instruction",
-    is_flag=True,
-    help="Control: tell the model another task than the one that counts as success.",
-)
-@click.option(
-    "--transport",
-    type=click.Choice(["grpc", "zmq"]),
-    default="grpc",
-    show_default=True,
-    help="How the client reaches the daemon.",
-)
-@click.option("--in-process", is_flag=True, help="Run without a daemon: to debug, and to compare.")
+@click.option("--wrong-instruction", is_flag=True, help="Control: tell the model another task.")
+@click.option("--transport", type=click.Choice(["grpc", "zmq"]), default="grpc", show_default=True)
+@click.option("--in-process", is_flag=True, help="No daemon: to debug, and to compare.")
 @click.option("--threads", default=0, show_default=True, help="Threads of the engine; 0 = one for each core.")
 @click.option("--view-scorer", type=click.Path(path_type=Path), help="Scorer bundle to serve beside BUNDLE.")
 @click.option(
@@ -132,7 +109,7 @@ def sim() -> None:
     "--json",
     "json_path",
     type=_OUTPUT,
-    help="Write all results as JSON to this file; - is stdout.",
+    help="Write all results; - is stdout.",
 )
 def run(
     bundle: Path,
@@ -191,33 +168,12 @@ def run(
 
 @sim.command()
 @click.option(
-    "--bundle",
-    type=click.Path(path_type=Path),
-    help="Bundle that drives the arm; default: the saccade-mini that ships with Saccade.",
+    "--bundle", type=click.Path(path_type=Path), help="Default: the saccade-mini that ships with us."
 )
-@click.option(
-    "--out",
-    type=_OUTPUT,
-    default=Path("saccade-demo.html"),
-    show_default=True,
-    help="Report to write, HTML.",
-)
-@click.option(
-    "--episodes",
-    default=DEMO_EPISODES,
-    show_default=True,
-    help="Number of episodes for each task and profile.",
-)
-@click.option(
-    "--tasks", type=_NAMES, default=_TASKS, show_default=True, help="Tasks to run, comma-separated."
-)
-@click.option(
-    "--keep",
-    type=_RATIOS,
-    default="1.0,0.25",
-    show_default=True,
-    help="Keep ratios to compare, comma-separated.",
-)
+@click.option("--out", type=_OUTPUT, default=Path("saccade-demo.html"), show_default=True)
+@click.option("--episodes", default=DEMO_EPISODES, show_default=True, help="For each task and profile.")
+@click.option("--tasks", type=_WORDS, default=_TASKS, show_default=True, help="Task templates.")
+@click.option("--keep", type=_RATIOS, default="1.0,0.25", show_default=True, help="Keep ratios to compare.")
 def demo(
     bundle: Path | None, out: Path, episodes: int, tasks: tuple[str, ...], keep: tuple[float, ...]
 ) -> None:
@@ -241,10 +197,8 @@ def demo(
 
 
 @sim.command()
-@click.option(
-    "--tasks", type=_NAMES, default=_TASKS, show_default=True, help="Tasks to run, comma-separated."
-)
-@click.option("--episodes", default=100, show_default=True, help="Number of episodes for each task.")
+@click.option("--tasks", type=_WORDS, default=_TASKS, show_default=True, help="Task templates.")
+@click.option("--episodes", default=100, show_default=True, help="For each task.")
 @click.option("--seed0", default=0, show_default=True, help="Seed of the first episode.")
 def expert(tasks: tuple[str, ...], episodes: int, seed0: int) -> None:
     """Let the scripted experts, who know the state, do the tasks: an upper bound for every model.

@@ -57,30 +57,25 @@ _run_option = click.option(
     type=click.Path(path_type=Path),
     default=Path("runs/mini"),
     show_default=True,
-    help="Working directory of the run: demonstrations, weights in training, logs.",
+    help="Working directory.",
 )
 
 _first_option = click.option(
-    "--first",
-    default=0,
-    show_default=True,
-    help="Number of the first shard, so that several processes can make different ones.",
+    "--first", default=0, show_default=True, help="Number of the first shard; use several cores by it."
 )
 _start_option = click.option(
     "--start",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Finished checkpoint to go on from.",
+    help="Go on from this finished checkpoint.",
 )
 
 
 @train.command()
 @_run_option
-@click.option(
-    "--shards", default=52, show_default=True, help=f"How many shards of {FRAMES_PER_SHARD} frames."
-)
+@click.option("--shards", default=52, show_default=True, help=f"Shards of {FRAMES_PER_SHARD} frames.")
 @_first_option
 def record(run: Path, shards: int, first: int) -> None:
-    """Record labelled demonstrations of the scripted expert, and one held-out shard."""
+    """Record labelled expert demonstrations, and one held-out shard."""
     data = run / "data"
     wanted = [(data / f"demo_{i:04d}", i) for i in range(first, first + shards)] + [
         (data / HELD_OUT, _HELD_OUT)
@@ -91,17 +86,12 @@ def record(run: Path, shards: int, first: int) -> None:
 
 @train.command()
 @_run_option
-@click.option("--steps", default=1700, show_default=True, help="Optimiser steps in all; raise it to go on.")
+@click.option("--steps", default=1700, show_default=True)
 @click.option(
-    "--decay",
-    default=600,
-    show_default=True,
-    help="How many steps at the end the learning rate takes to fall to zero.",
+    "--decay", default=600, show_default=True, help="Steps at the end over which the rate falls to zero."
 )
 @click.option("--rate", default=1.5e-3, show_default=True, help="Peak learning rate.")
-@click.option(
-    "--processes", default=2, show_default=True, help="How many data-parallel processes; 1 on a GPU."
-)
+@click.option("--processes", default=2, show_default=True, help="Data-parallel processes; 1 on a GPU.")
 def see(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
     """Phase 1: teach the vision tower from dense labels."""
     config = LoopConfig(
@@ -112,20 +102,15 @@ def see(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
 
 @train.command()
 @_run_option
-@click.option("--steps", default=6000, show_default=True, help="Optimiser steps in all; raise it to go on.")
+@click.option("--steps", default=6000, show_default=True)
 @click.option(
-    "--decay",
-    default=2000,
-    show_default=True,
-    help="How many steps at the end the learning rate takes to fall to zero.",
+    "--decay", default=2000, show_default=True, help="Steps at the end over which the rate falls to zero."
 )
 @click.option("--rate", default=1.5e-3, show_default=True, help="Peak learning rate.")
 @_start_option
-@click.option(
-    "--processes", default=2, show_default=True, help="How many data-parallel processes; 1 on a GPU."
-)
+@click.option("--processes", default=2, show_default=True, help="Data-parallel processes; 1 on a GPU.")
 def act(run: Path, steps: int, decay: int, rate: float, start: Path | None, processes: int) -> None:
-    """Phase 2: clone the scripted expert on top of the frozen tower: that of `see`, or of a finished checkpoint."""
+    """Phase 2: clone the expert on top of the frozen tower: that of `see`, or of a finished checkpoint."""
     begin_cloning(run, start)
     config = LoopConfig(
         steps=steps, decay_steps=decay, learning_rate=rate, processes=processes, validate_every=250
@@ -135,13 +120,11 @@ def act(run: Path, steps: int, decay: int, rate: float, start: Path | None, proc
 
 @train.command("correct")
 @_run_option
-@click.option(
-    "--shards", default=10, show_default=True, help=f"How many shards of {FRAMES_PER_SHARD} frames."
-)
+@click.option("--shards", default=10, show_default=True, help=f"Shards of {FRAMES_PER_SHARD} frames.")
 @_first_option
 @_start_option
 def correct_command(run: Path, shards: int, first: int, start: Path | None) -> None:
-    """Let the model act and the scripted expert label what it sees (DAgger); `act` then trains on these too."""
+    """Let the model act and the expert label what it sees (DAgger); `act` then trains on these too."""
     driver = _driver_of(start) if start else _driver(run)
     for index in track(range(first, first + shards), "correcting"):
         path = run / "data" / f"demo_dagger_{index:04d}"
@@ -152,14 +135,9 @@ def correct_command(run: Path, shards: int, first: int, start: Path | None) -> N
 
 @train.command()
 @_run_option
-@click.option(
-    "--episodes",
-    default=25,
-    show_default=True,
-    help="Number of episodes for each task, on development seeds.",
-)
+@click.option("--episodes", default=25, show_default=True, help="Episodes per task, on development seeds.")
 def check(run: Path, episodes: int) -> None:
-    """Print the success of the model in training, in process with PyTorch; `saccade sim` is the real measurement."""
+    """Success of the model in training, in process with PyTorch; `saccade sim` is the real measurement."""
     driver = _driver(run)
     seeds = range(FIRST_DEVELOPMENT_SEED, FIRST_DEVELOPMENT_SEED + episodes)
     for template in TEMPLATES:
@@ -168,9 +146,7 @@ def check(run: Path, episodes: int) -> None:
 
 @train.command()
 @_run_option
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, help="Directory of the checkpoint to write."
-)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint directory to write.")
 def finish(run: Path, out: Path) -> None:
     """Write the checkpoint: safetensors in the family's layout, statistics, tokenizer, training receipt.
 
