@@ -16,7 +16,7 @@ from saccade.export.bundle.graph_session import GraphSession, open_graph
 from saccade.export.bundle.progress import Progress, counted
 from saccade.export.control.parity import ParityTolerance, last
 from saccade.export.families.prompts import Prompted
-from saccade.export.lowering.capture import StepPorts
+from saccade.export.lowering.capture import GraphPorts
 from saccade.export.steps.selecting_module import initial_state
 from saccade.proto.errors import ReceiptError
 
@@ -240,6 +240,6 @@ def _relative(found: Tensor, wanted: Tensor) -> float:
     return float((found - wanted).abs().max() / wanted.abs().max())
 
 
-def _run(session: GraphSession, ports: StepPorts, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _run(session: GraphSession, ports: GraphPorts, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     feeds = {name: tensor.numpy() for name, tensor in zip(ports.inputs, inputs, strict=True)}
     return tuple(torch.from_numpy(array) for array in session.run(list(ports.outputs), feeds))

@@ -27,7 +27,7 @@ from saccade.export.families.base import ActingFamily
 from saccade.export.families.checkpoint import TOKENIZER_NAME, Checkpoint
 from saccade.export.families.registry import load_checkpoint
 from saccade.export.loading.weights import weight_bytes
-from saccade.export.lowering.capture import capture
+from saccade.export.lowering.capture import to_graph
 from saccade.export.lowering.greedy_rolling import roll_greedy_loops
 from saccade.export.lowering.lint import LintReceipt, lint
 from saccade.export.lowering.shared_weights import SharedWeights
@@ -195,7 +195,12 @@ def _capture_all(
         for plan in plans:
             step = steps[plan.name]
             watch.start(f"{plan.name}: capture")
-            model = capture(step, (*frame, *initial_state(step)))
+            model = to_graph(
+                step,
+                (*frame, *initial_state(step)),
+                step.ports,
+                f"policy {step.policy.name!r} at keep {step.keep}",
+            )
             if rolls_greedy_loops:
                 roll_greedy_loops(model)
             watch.start(f"{plan.name}: lint")

@@ -37,13 +37,13 @@ from saccade.export.models.vision_transformer import VisionConfig
 from saccade.export.steps.acting_step import ActingStep
 from saccade.export.steps.autoregressive_step import AutoregressiveStep
 from saccade.export.steps.selecting_module import initial_state
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import Place
 
 
 def cut_plan(step: ActingStep) -> CutPlan:
     """Return where a control step drops visual tokens."""
-    return CutPlan.of(step.policy, step.counts, step.acting[0].decoder.config.layers)
+    return CutPlan.of(step.policy, step.counts, step.family.decoder.config.layers)
 
 
 def layer_tokens(step: ActingStep, last_rows: int | None = None) -> tuple[LayerTokens, ...]:
@@ -53,12 +53,12 @@ def layer_tokens(step: ActingStep, last_rows: int | None = None) -> tuple[LayerT
         step: The module.
         last_rows: Rows of the last layer that are read; None = those of actions, or the last.
     """
-    family = step.acting[0]
+    family = step.family
     rows = family.layout.segments.get(ACTION, 1) if last_rows is None else last_rows
     return cut_plan(step).layer_tokens(family.layout, family.decoder.config.layers, rows)
 
 
-def account_step(step: SelectingStep) -> StepAccount:
+def account_step(step: SinglePassStep) -> StepAccount:
     """Return what a control step of a single-pass family costs.
 
     Args:
@@ -128,7 +128,7 @@ def compose_account(
         own_weights: Parameters of that.
         heads: Stages that follow the decoder.
     """
-    family = step.acting[0]
+    family = step.family
     value_bytes = family.decoder.embed_tokens.weight.element_size()
     plan, grid = cut_plan(step), family.grid
     configs = plan.layer_configs(family.decoder.config)

@@ -15,7 +15,7 @@ from saccade.export.steps.flow_step import FlowStep
 from saccade.export.steps.placement_rules import check_schedule, model_shape
 from saccade.export.steps.prefill_step import PrefillStep
 from saccade.export.steps.selecting_module import SelectingModule
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import Place, TokenPolicy
 from saccade.policies.methods.keep_all import KeepAll
 from saccade.policies.registry import build_policy, known_policies
@@ -26,7 +26,7 @@ _STEPS: tuple[tuple[type, type[SelectingModule]], ...] = (
     (AutoregressiveModel, AutoregressiveStep),
     (GeneratingModel, PrefillStep),
     (FlowModel, FlowStep),
-    (OpenVlaOft, SelectingStep),
+    (OpenVlaOft, SinglePassStep),
 )
 """Which module runs which kind of model; the first that fits."""
 

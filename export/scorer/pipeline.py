@@ -22,7 +22,7 @@ from saccade.export.control.frames import host_inputs, read_recording, synthetic
 from saccade.export.families.checkpoint import TOKENIZER_NAME, Checkpoint
 from saccade.export.families.openvla_oft.model import OpenVlaOft
 from saccade.export.families.registry import load_checkpoint
-from saccade.export.lowering.capture import StepPorts, to_graph
+from saccade.export.lowering.capture import GraphPorts, to_graph
 from saccade.export.lowering.lint import lint
 from saccade.export.steps.scoring_step import ScoringStep
 from saccade.proto.bundle_kind import BundleKind
@@ -97,7 +97,7 @@ def export_scorer(
     with BundleWriter(out, overwrite=overwrite) as writer:
         for name in ("graphs", "receipts"):
             (writer.folder / name).mkdir()
-        model = to_graph(step, inputs[0], StepPorts(INPUTS, (SCORED_VIEWS,)), "view scorer")
+        model = to_graph(step, inputs[0], GraphPorts(INPUTS, (SCORED_VIEWS,)), "view scorer")
         receipt = lint(model, GRAPH)
         ir.save(model, writer.folder / GRAPH)
         parity = _compare(writer.folder / GRAPH, step, inputs, recording.source)

@@ -13,7 +13,7 @@ from saccade.export.cost.formulas import StepAccount
 from saccade.export.steps.acting_step import ActingStep
 from saccade.export.steps.autoregressive_step import AutoregressiveStep
 from saccade.export.steps.flow_step import FlowStep
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class StepKind:
     measure: Measure | None = None
 
 
-SINGLE_PASS = StepKind(SelectingStep, account_step, measure)
+SINGLE_PASS = StepKind(SinglePassStep, account_step, measure)
 """One pass of one decoder: OpenVLA-OFT."""
 AUTOREGRESSIVE = StepKind(AutoregressiveStep, account_autoregressive, measure_prompts)
 """One pass for the prompt, and one for each further action token: OpenVLA."""

@@ -19,7 +19,7 @@ from saccade.export.answer import parity as answering_parity
 from saccade.export.answer.pipeline import AnsweringRequest, export_answering
 from saccade.export.bundle.graph_session import GraphSession
 from saccade.export.commands.export_answering import export_answering_command
-from saccade.export.lowering.capture import StepPorts
+from saccade.export.lowering.capture import GraphPorts
 from saccade.proto.errors import (
     BundleError,
     CheckpointError,
@@ -202,7 +202,7 @@ def test_a_graph_of_another_fate_or_carry_is_not_written(
     run = answering_parity._run
 
     def broken(
-        session: GraphSession, ports: StepPorts, inputs: tuple[torch.Tensor, ...]
+        session: GraphSession, ports: GraphPorts, inputs: tuple[torch.Tensor, ...]
     ) -> tuple[torch.Tensor, ...]:
         found = run(session, ports, inputs)
         return tuple(

@@ -24,7 +24,7 @@ from saccade.export.models.decoder import Decoder, DecoderConfig
 from saccade.export.models.vision_transformer import VisionConfig, VisionTransformer
 from saccade.export.steps.placement_rules import model_shape
 from saccade.export.steps.selecting_module import initial_state
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import Behind, Carry, Cut, Place, Selection, SelectionInputs, TokenPolicy
 from saccade.policies.config import PolicyConfig
 from saccade.policies.registry import POLICIES, build_policy
@@ -154,7 +154,7 @@ def test_cuts_anywhere_are_counted_exactly(
 ) -> None:
     config = replace(DEEP_CONFIG, decoder=replace(DEEP_CONFIG.decoder, heads=4, kv_heads=4))
     model = initialise(OpenVlaOft(config), 0).eval()
-    step = SelectingStep(model, KeepFirst(cuts, counts, heads), 9)
+    step = SinglePassStep(model, KeepFirst(cuts, counts, heads), 9)
     account = account_step(step)
     assert account.macs == count_macs(step, observation(model))
     assert account.visual_by_layer == by_layer
@@ -207,7 +207,7 @@ def test_a_model_without_memory_for_its_weights_can_be_accounted() -> None:
     """OpenVLA-OFT on LIBERO, 7 billion weights that nobody loads."""
     with torch.device("meta"):
         model = OpenVlaOft(OPENVLA_OFT)
-    step = SelectingStep(model, build_policy("fastv", {"insertion_layer": 2}, model_shape(model)), 256)
+    step = SinglePassStep(model, build_policy("fastv", {"insertion_layer": 2}, model_shape(model)), 256)
     account = account_step(step)
     assert account.visual_by_layer == (512,) * 2 + (256,) * 30
     assert layer_tokens(step)[-1].rows == 56

@@ -15,7 +15,7 @@ from saccade.export.cost.accounting import count_macs
 from saccade.export.cost.flow import account_flow_step
 from saccade.export.families.flow import LayerMemory, Observed
 from saccade.export.families.flow_family import FlowFamily
-from saccade.export.lowering.capture import capture
+from saccade.export.lowering.capture import to_graph
 from saccade.export.models.cross_expert import CrossLayer
 from saccade.export.models.decoder import repeat_heads
 from saccade.export.models.expert import ExpertOutput
@@ -162,7 +162,7 @@ def test_weights_are_counted_that_the_graph_holds(make: Make, policy: str) -> No
     step = step_of(model, policy, model.grid.tokens)
     images, state, *rest = observed(model, lengths=(3,))
     given = (images, *([state] if "proprio" in model.host_inputs else []), *rest)
-    graph = capture(step, (*given, *initial_state(step))).graph
+    graph = to_graph(step, (*given, *initial_state(step)), step.ports, "a step").graph
     stored = [value.const_value.numpy() for value in graph.initializers.values() if value.const_value]
     crossing = [layer.self_attn for layer in model.expert.layers if isinstance(layer, CrossLayer)]
     hoisted = [part for attention in crossing for part in (attention.k_proj, attention.v_proj)]
@@ -211,7 +211,8 @@ def test_the_graph_holds_each_weight_once_and_none_that_nobody_reads() -> None:
     """Euler steps share the expert's weights; of the last prefix layer only keys and values are computed."""
     model = tiny_pi0(mlp_dim=136)
     layers, width, expert_width, steps = 3, 24, 16, model.flow.steps
-    graph = capture(step_of(model, "keep_all", model.grid.tokens), observed(model, lengths=(3,))).graph
+    step = step_of(model, "keep_all", model.grid.tokens)
+    graph = to_graph(step, observed(model, lengths=(3,)), step.ports, "a step").graph
     shapes = Counter(tuple(value.const_value.shape) for value in graph.initializers.values())
     assert steps > 1 and shapes[expert_width, 136] == 2 * layers and shapes[136, expert_width] == layers
     assert shapes[width, 136] == 2 * (layers - 1) and shapes[136, width] == layers - 1

@@ -19,7 +19,7 @@ from saccade.export.families.pi import config as pi_checkpoint
 from saccade.export.families.pi.pi0 import Pi0, build, key_rules, read_config
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
-from saccade.export.lowering.capture import StepPorts, to_graph
+from saccade.export.lowering.capture import GraphPorts, to_graph
 from saccade.proto.errors import CheckpointError
 from tests.export.families.pi_scenes import (
     ACTION,
@@ -217,7 +217,7 @@ def test_one_graph_holds_the_whole_control_step(tmp_path: Path) -> None:
         scene.noise,
     )
     names = ("images", "state", "token_ids", "mask", "positions", "suffix_positions", "noise")
-    graph = to_graph(model, given, StepPorts(names, ("actions",)), "pi0")
+    graph = to_graph(model, given, GraphPorts(names, ("actions",)), "pi0")
     onnx_ir.save(graph, tmp_path / "step.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "step.onnx", providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {name: value.numpy() for name, value in zip(names, given, strict=True)})
