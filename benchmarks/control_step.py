@@ -24,6 +24,7 @@ from torch import Tensor
 
 from benchmarks.frames import recorded_observations
 from benchmarks.results_file import RESULTS, latency_summary, write_results
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.control.frames import Recording, host_inputs
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.openvla_oft import checkpoint as openvla_oft
@@ -115,7 +116,7 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """Time every profile of BUNDLE against the modules of CHECKPOINT."""
     torch.set_num_threads(threads or provenance()["machine"]["cores"])
-    loaded = openvla_oft.load(checkpoint)
+    loaded = openvla_oft.load(CheckpointFolder(checkpoint))
     frames = _frames(loaded)
     with OrtBackend(threads=threads) as backend:
         program = ProgramExecutor(Bundle.open(bundle), backend)

@@ -9,21 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saccade.export.bundle.graph_session import GraphSession, open_graph
+from saccade.export.bundle.graph_session import GraphSession, last, open_graph
 from saccade.export.control.choice_logits import telling_logits
 from saccade.export.steps.acting_step import ActingStep
 from saccade.export.steps.autoregressive_step import AutoregressiveStep
 from saccade.export.steps.selecting_module import initial_state
 from saccade.proto.errors import ReceiptError
-
-T = TypeVar("T")
 
 SAME_ACTION = 1e-6
 """Normalised actions closer than this count as unchanged."""
@@ -260,11 +258,6 @@ def _compare(
         fate_same=float((ours[2].numpy() == theirs[2]).mean()) if tells_fate else 1.0,
         logits_error=logits_error,
     )
-
-
-def last(items: Sequence[T], count: int) -> Sequence[T]:
-    """Return the last ``count`` of some items, none if it is 0."""
-    return items[len(items) - count :]
 
 
 def _judge(

@@ -19,6 +19,7 @@ from PIL import Image
 from torch import Tensor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.generating import SequenceInputs, generate
 from saccade.export.families.prompt_frame import VISUAL_TOKEN, PromptFrame
@@ -139,7 +140,7 @@ def check_thinned(theirs: Any, model: QwenVl, processor: dict[str, Any]) -> None
 
 def load(family: ModuleType, folder: Path, **changes: Any) -> QwenVl:
     """Our model of a checkpoint, deployed for :data:`CAMERA` unless changed."""
-    config = family.read_config(folder, deployment(**changes))
+    config = family.read_config(CheckpointFolder(folder), deployment(**changes))
     model: QwenVl = family.build(config)
     load_weights(model, StoredWeights(folder), family.key_rules(config))
     return model.eval().requires_grad_(False)

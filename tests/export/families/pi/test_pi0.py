@@ -13,6 +13,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.flow import LayerMemory, joint_bias
 from saccade.export.families.pi import config as pi_checkpoint
@@ -78,7 +79,7 @@ def save(model: Any, folder: Path) -> Path:
 
 
 def ours(folder: Path) -> Pi0:
-    config = read_config(folder, DEPLOYMENT)
+    config = read_config(CheckpointFolder(folder), DEPLOYMENT)
     model = build(config)
     load_weights(model, StoredWeights(folder), key_rules(config))
     model.fold()
@@ -306,12 +307,12 @@ def test_a_configuration_that_is_not_known_is_refused(
 ) -> None:
     edit_config(stored, **changes)
     with pytest.raises(CheckpointError, match=message):
-        read_config(stored, DEPLOYMENT)
+        read_config(CheckpointFolder(stored), DEPLOYMENT)
 
 
 def test_tokens_before_the_pictures_are_refused(stored: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no tokens before or between pictures, found \(2,\)"):
-        read_config(stored, Deployment(before=(2,)))
+        read_config(CheckpointFolder(stored), Deployment(before=(2,)))
 
 
 def test_lerobot_and_openpi_configurations_name_variants(tmp_path: Path) -> None:
@@ -321,7 +322,7 @@ def test_lerobot_and_openpi_configurations_name_variants(tmp_path: Path) -> None
     found = {}
     for name, content in {"lerobot": lerobot, "openpi": openpi}.items():
         (tmp_path / "config.json").write_text(json.dumps(content))
-        found[name] = read_config(tmp_path, Deployment(views=3, max_text_tokens=48))
+        found[name] = read_config(CheckpointFolder(tmp_path), Deployment(views=3, max_text_tokens=48))
     config = found["lerobot"]
     published = transformers.PI0Config()
     text, vision = published.vlm_config.text_config, published.vlm_config.vision_config
@@ -344,7 +345,7 @@ def test_lerobot_and_openpi_configurations_name_variants(tmp_path: Path) -> None
     )
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"expected 'type' or 'model_type' 'pi0', or openpi's"):
-        read_config(tmp_path, DEPLOYMENT)
+        read_config(CheckpointFolder(tmp_path), DEPLOYMENT)
 
 
 def test_frozen_defaults_are_those_of_the_class() -> None:
