@@ -24,11 +24,11 @@ from torch import Tensor
 
 from benchmarks.frames import recorded_observations
 from benchmarks.results_file import RESULTS, latency_summary, write_results
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.control.frames import Recording, host_inputs
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.openvla_oft import checkpoint as openvla_oft
 from saccade.export.families.openvla_oft.model import OpenVlaOft
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.steps.placement_rules import model_shape
 from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.registry import build_policy

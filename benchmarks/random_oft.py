@@ -16,12 +16,12 @@ import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from benchmarks.random_weights import draw, write_shards
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.embodiment import Embodiment, write_embodiment
 from saccade.export.families.openvla_oft.config import OftConfig
 from saccade.export.families.openvla_oft.model import OpenVlaOft
 from saccade.export.families.openvla_oft.published import read_published
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.models.action_head import ActionHead, MlpProjector
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec
 

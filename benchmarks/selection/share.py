@@ -23,10 +23,10 @@ from benchmarks.results_file import RESULTS, write_results
 from benchmarks.selection.bundles import MINI, export_all
 from benchmarks.selection.contenders import CONTENDERS, Contender
 from benchmarks.selection.latency import measure_latencies
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.families.openvla_oft import checkpoint as openvla_oft
 from saccade.export.families.openvla_oft.config import OftConfig
 from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.models.decoder import DecoderConfig
 from saccade.export.models.vision_transformer import VisionConfig
 from saccade.proto.manifest import LimitsSpec

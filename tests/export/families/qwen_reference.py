@@ -19,11 +19,11 @@ from PIL import Image
 from torch import Tensor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
 
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.generating import SequenceInputs, generate
 from saccade.export.families.prompt_frame import VISUAL_TOKEN, PromptFrame
 from saccade.export.families.qwen_vl.model import QwenVl
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
 from tests.export.families.published import normalised, pictures

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.openvla.model import build, key_rules, read_config
 from saccade.export.families.openvla_oft import checkpoint as openvla_oft
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
 from tests.export.families.lerobot_reference import oracle

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from saccade.export.families.registry import acting_reader, answering_reader
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
-from saccade.export.families.registry import acting_family, generating_family
 from saccade.proto.errors import CheckpointError
 
 
@@ -23,7 +23,7 @@ from saccade.proto.errors import CheckpointError
 def test_what_does_not_act(tmp_path: Path, stated: dict[str, object], message: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps(stated))
     with pytest.raises(CheckpointError, match=message):
-        acting_family(CheckpointFolder(tmp_path))
+        acting_reader(CheckpointFolder(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -37,4 +37,4 @@ def test_what_does_not_act(tmp_path: Path, stated: dict[str, object], message: s
 def test_what_does_not_answer(tmp_path: Path, stated: dict[str, object], message: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps(stated))
     with pytest.raises(CheckpointError, match=message):
-        generating_family(CheckpointFolder(tmp_path))
+        answering_reader(CheckpointFolder(tmp_path))

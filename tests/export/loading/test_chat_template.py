@@ -9,8 +9,8 @@ import pytest
 import transformers
 from tokenizers import Tokenizer, models
 
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.chat_template import render_question
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError
 from tests.export.families.chat_checkpoints import CHATML, INSTRUCT
 

@@ -69,7 +69,9 @@ def test_mean_and_std(tmp_path: Path) -> None:
     [("MIN_MAX", "min", "max"), ("QUANTILES", "q01", "q99"), ("QUANTILE10", "q10", "q90")],
 )
 def test_ends_of_a_range_become_minus_one_and_one(tmp_path: Path, mode: str, low: str, high: str) -> None:
-    found = read_statistics(CheckpointFolder(written(tmp_path, STATE, ACTION, mode)), state_dim=2, action_dim=3)
+    found = read_statistics(
+        CheckpointFolder(written(tmp_path, STATE, ACTION, mode)), state_dim=2, action_dim=3
+    )
     for scale, vectors in ((found.proprio, STATE), (found.action, ACTION)):
         ends = np.array([vectors[low], vectors[high]], np.float32)
         beyond = ends[1] + (ends[1] - ends[0])
@@ -83,11 +85,15 @@ def test_ends_of_a_range_become_minus_one_and_one(tmp_path: Path, mode: str, low
 
 def test_what_never_changed_does_not_divide_by_zero(tmp_path: Path) -> None:
     still = {**STATE, "std": [0.0, 1.0]}
-    found = read_statistics(CheckpointFolder(written(tmp_path, still, ACTION)), state_dim=2, action_dim=3).proprio
+    found = read_statistics(
+        CheckpointFolder(written(tmp_path, still, ACTION)), state_dim=2, action_dim=3
+    ).proprio
     assert found.normalise(row(1.0, -2.0)).tolist() == [0.0, 0.0]
     assert found.unnormalise(row(50.0, 0.0)).tolist() == [1.0, -2.0]
     still = {**STATE, "q99": STATE["q01"]}
-    found = read_statistics(CheckpointFolder(written(tmp_path, still, ACTION, "QUANTILES")), state_dim=2, action_dim=3).proprio
+    found = read_statistics(
+        CheckpointFolder(written(tmp_path, still, ACTION, "QUANTILES")), state_dim=2, action_dim=3
+    ).proprio
     assert found.normalise(row(-2.0, 1.0)).tolist() == [-1.0, -1.0]
     np.testing.assert_allclose(found.unnormalise(row(1.0, -1.0)), [-2.0, 1.0], atol=1e-7)
 
@@ -126,7 +132,9 @@ def test_a_step_that_says_too_little_is_refused(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(CheckpointError, match=message):
-        read_statistics(CheckpointFolder(written(tmp_path, STATE, ACTION, **changes)), state_dim=2, action_dim=3)
+        read_statistics(
+            CheckpointFolder(written(tmp_path, STATE, ACTION, **changes)), state_dim=2, action_dim=3
+        )
 
 
 def test_broken_files_are_refused(tmp_path: Path) -> None:

@@ -84,7 +84,8 @@ def test_towers_have_the_size_of_those_that_timm_builds(name: str, size: int, pa
 
 def test_pixels_are_scaled_as_the_published_processor_does_it(tmp_path: Path) -> None:
     """By its cached numbers, which went through bfloat16; by means and deviations where it has none."""
-    towers = read_prismatic(CheckpointFolder(write(tmp_path, CONFIG, {**PROCESSOR, "tvf_normalize_params": APPLIED})), causal=True
+    towers = read_prismatic(
+        CheckpointFolder(write(tmp_path, CONFIG, {**PROCESSOR, "tvf_normalize_params": APPLIED})), causal=True
     ).towers
     assert towers[0].pixel_mean == (0.484375, 0.455078125, 0.40625)
     assert towers[0].pixel_std == (0.228515625, 0.2236328125, 0.224609375)
@@ -103,20 +104,25 @@ def test_one_tower_is_not_fused(tmp_path: Path) -> None:
     }
     del config["timm_override_act_layers"]
     processor = {key: value[1:] if isinstance(value, list) else value for key, value in PROCESSOR.items()}
-    (tower,) = read_prismatic(CheckpointFolder(write(tmp_path, config, {**processor, "input_sizes": [[3, 384, 384]]})), causal=True
+    (tower,) = read_prismatic(
+        CheckpointFolder(write(tmp_path, config, {**processor, "input_sizes": [[3, 384, 384]]})), causal=True
     ).towers
     assert (tower.side, tower.read_block, tower.final_norm) == (27, -2, False)
 
 
 def test_dimensions_may_be_overridden_for_each_tower(tmp_path: Path) -> None:
     tiny = [{"width": 32, "depth": 3, "heads": 4, "mlp_dim": 64}, {}]
-    first, second = read_prismatic(CheckpointFolder(write(tmp_path, {**CONFIG, "vision_towers": tiny})), causal=True).towers
+    first, second = read_prismatic(
+        CheckpointFolder(write(tmp_path, {**CONFIG, "vision_towers": tiny})), causal=True
+    ).towers
     assert (first.width, first.depth, first.heads, first.mlp_dim, first.register_tokens) == (32, 3, 4, 64, 4)
     assert (second.width, second.depth) == (1152, 27)
 
 
 def test_names_of_towers_are_brought_to_one_form(tmp_path: Path) -> None:
-    rules = key_rules(read_prismatic(CheckpointFolder(write(tmp_path, CONFIG)), causal=True).towers, KeyRules())
+    rules = key_rules(
+        read_prismatic(CheckpointFolder(write(tmp_path, CONFIG)), causal=True).towers, KeyRules()
+    )
     stored = "vision_backbone.featurizer.blocks.0.ls1.gamma"
     assert rules.ours(stored).name == "vision_backbone.featurizer.blocks.0.ls1.scale_factor"
     unused = {

@@ -13,8 +13,8 @@ import torch
 from click.testing import CliRunner
 from safetensors import safe_open
 
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.families.registry import load_checkpoint
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError
 from saccade.sim.seeds import FIRST_TRAINING_SEED
 from saccade.sim.training import loop

@@ -9,10 +9,10 @@ import pytest
 import torch
 import transformers
 
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.generating import generate
 from saccade.export.families.llava.llava import Llava, build, key_rules, read_config
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
 from tests.export.families.published import CLIP_PROCESSOR, normalised, pictures, randomise, save

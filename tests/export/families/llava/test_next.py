@@ -12,10 +12,10 @@ import torch
 import transformers
 from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.llava import next as llava_next
 from saccade.export.families.llava.next import LlavaNext, build, key_rules, read_config
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
 from saccade.policies.base import Grid
@@ -87,7 +87,8 @@ MISTRAL = transformers.MistralConfig(
 
 
 def ours(folder: Path, image_size: tuple[int, int], views: int = 1) -> LlavaNext:
-    config = read_config(CheckpointFolder(folder),
+    config = read_config(
+        CheckpointFolder(folder),
         Deployment(before=BEFORE, between=BETWEEN, max_text_tokens=TEXT, image_size=image_size, views=views),
     )
     model = build(config)
@@ -262,7 +263,10 @@ def test_the_defaults_are_those_of_the_class(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     processor = {**CLIP_PROCESSOR, "size": {"shortest_edge": 336}}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
-    config, theirs = read_config(CheckpointFolder(tmp_path), Deployment(image_size=(672, 672))), transformers.LlavaNextConfig()
+    config, theirs = (
+        read_config(CheckpointFolder(tmp_path), Deployment(image_size=(672, 672))),
+        transformers.LlavaNextConfig(),
+    )
     for name, value in llava_next._DEFAULTS.items():
         assert np.array_equal(getattr(theirs, name), value), name
     for name, value in llava_next._TOWER.items():

@@ -14,7 +14,6 @@ from transformers.models.llava_onevision.image_processing_pil_llava_onevision im
     LlavaOnevisionImageProcessorPil,
 )
 
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.generating import generate
 from saccade.export.families.llava import onevision as llava_onevision
@@ -24,6 +23,7 @@ from saccade.export.families.llava.onevision import (
     key_rules,
     read_config,
 )
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
 from saccade.policies.base import Grid
@@ -95,7 +95,9 @@ def reference(*, tied: bool = False, most: int = 9, head: bool = False) -> Any:
 
 
 def ours(folder: Path, **deployment: Any) -> LlavaOnevision:
-    config = read_config(CheckpointFolder(folder), Deployment(before=BEFORE, between=BETWEEN, max_text_tokens=TEXT, **deployment)
+    config = read_config(
+        CheckpointFolder(folder),
+        Deployment(before=BEFORE, between=BETWEEN, max_text_tokens=TEXT, **deployment),
     )
     model = build(config)
     load_weights(model, StoredWeights(folder), key_rules(config))
@@ -265,13 +267,17 @@ def test_the_video_processor_is_read_where_there_is_one(tmp_path: Path) -> None:
     assert read_config(CheckpointFolder(folder), Deployment(frames=2)).tower.pixel_mean == (0.5, 0.5, 0.5)
     video = {**CLIP_PROCESSOR, "size": {"height": TILE, "width": TILE}}
     (folder / "video_preprocessor_config.json").write_text(json.dumps(video))
-    assert read_config(CheckpointFolder(folder), Deployment(frames=2)).tower.pixel_mean == tuple(CLIP_PROCESSOR["image_mean"])
+    assert read_config(CheckpointFolder(folder), Deployment(frames=2)).tower.pixel_mean == tuple(
+        CLIP_PROCESSOR["image_mean"]
+    )
     assert read_config(CheckpointFolder(folder), Deployment()).tower.pixel_mean == (0.5, 0.5, 0.5)
     for name in ("video_preprocessor_config.json", "preprocessor_config.json"):
         (folder / name).unlink()
     both = {"image_processor": PROCESSOR, "video_processor": video}
     (folder / "processor_config.json").write_text(json.dumps(both))
-    assert read_config(CheckpointFolder(folder), Deployment(frames=2)).tower.pixel_mean == tuple(CLIP_PROCESSOR["image_mean"])
+    assert read_config(CheckpointFolder(folder), Deployment(frames=2)).tower.pixel_mean == tuple(
+        CLIP_PROCESSOR["image_mean"]
+    )
     assert read_config(CheckpointFolder(folder), Deployment()).tower.pixel_mean == (0.5, 0.5, 0.5)
 
 

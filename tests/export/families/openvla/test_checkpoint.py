@@ -23,6 +23,7 @@ from saccade.export.control.parity import ParityReceipt, ParityTolerance, check_
 from saccade.export.families.embodiment import Embodiment, write_embodiment
 from saccade.export.families.registry import load_checkpoint
 from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.step_of import acting_step
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import CheckpointError, ReceiptError, SaccadeError
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec, read_manifest
@@ -177,7 +178,7 @@ def test_a_drift_that_turns_no_token_is_found(exported: Export, published: Path)
     graph, checkpoint = exported("keep_all", "1.0") / "graphs/step.full.onnx", load_checkpoint(published)
     frames = list(host_inputs(synthetic_recording(checkpoint, 2), checkpoint))
     keep_all = build_policy("keep_all", {}, model_shape(checkpoint.model))
-    step = checkpoint.kind.build(checkpoint.model, keep_all, PATCHES, tells_fate=False).eval()
+    step = acting_step(checkpoint.model, keep_all, PATCHES, tells_fate=False)
     units, tolerance = checkpoint.statistics.action.physical_per_unit, ParityTolerance()
 
     def check() -> ParityReceipt:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.openvla.model import (
     OpenVla,
@@ -17,6 +16,7 @@ from saccade.export.families.openvla.model import (
     key_rules,
     read_config,
 )
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.prismatic import SPACE_ID
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
@@ -96,7 +96,9 @@ def test_the_answer_has_the_dims_of_the_data_set_that_was_chosen(folder: Path, t
     chosen = Deployment(max_text_tokens=TEXT, statistics_key="fractal")
     assert read_config(CheckpointFolder(two), chosen).action_dim == 5
     (two / "dataset_statistics.json").write_text(json.dumps({"mine": statistics(3, 3)}))
-    assert read_config(CheckpointFolder(two), DEPLOYMENT).action_dim == 3  # a fine-tuned checkpoint's own file wins as a whole
+    assert (
+        read_config(CheckpointFolder(two), DEPLOYMENT).action_dim == 3
+    )  # a fine-tuned checkpoint's own file wins as a whole
     with pytest.raises(
         CheckpointError, match=r"dataset_statistics\.json: .* data sets mine, found 'fractal'"
     ):

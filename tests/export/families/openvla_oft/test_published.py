@@ -12,11 +12,11 @@ import pytest
 import torch
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.embodiment import Embodiment, write_embodiment
 from saccade.export.families.openvla_oft import checkpoint as openvla_oft
 from saccade.export.families.openvla_oft.published import read_published
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError, StatisticsError
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec
 from saccade.proto.statistics import Statistics
@@ -87,7 +87,8 @@ def test_actions_equal_the_reference(tmp_path: Path, dims: tuple[int, int, int],
     checkpoint = openvla_oft.load(CheckpointFolder(write_oft(theirs, tmp_path / "oft", dims)))
     model = checkpoint.model
     assert (
-        read_published(CheckpointFolder(checkpoint.path), Deployment(views=2)).config == checkpoint.model.config
+        read_published(CheckpointFolder(checkpoint.path), Deployment(views=2)).config
+        == checkpoint.model.config
     )  # the chunk, too
     for seed, prompt in enumerate(([11, 12, 29871], [50, 29871], [3, 4, 5, 6, 7, 8, 29871])):
         images = pictures(2, SIDE, SIDE, seed)

@@ -13,11 +13,11 @@ import transformers
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.flow import LayerMemory, joint_bias
 from saccade.export.families.pi import config as pi_checkpoint
 from saccade.export.families.pi.pi0 import Pi0, build, key_rules, read_config
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
 from saccade.export.lowering.capture import GraphPorts, to_graph

@@ -9,9 +9,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.families.pi import config as pi_checkpoint
 from saccade.export.families.pi.pi05 import Pi05, build, key_rules, read_config
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.mapped_weight import MappedWeight
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import hold_weights, load_weights

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.pi.pi05 import build, key_rules, read_config
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.lerobot_statistics import read_statistics
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights

@@ -15,12 +15,12 @@ from safetensors.torch import load_file, save_file
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
 from transformers.vision_utils import get_vision_window_index
 
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.families.prompt_frame import VISUAL_TOKEN, PromptFrame
 from saccade.export.families.qwen_vl import qwen2_5 as qwen2_5_vl
 from saccade.export.families.qwen_vl.config import MARKS
 from saccade.export.families.qwen_vl.model import prompt_positions
 from saccade.export.families.qwen_vl.qwen2_5 import clip_times, read_config
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError, ExportError
 from tests.export.families.published import CLIP_PROCESSOR, pictures, randomise, save
 from tests.export.families.qwen_reference import (

@@ -16,10 +16,10 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 from transformers.models.qwen3_vl.modeling_qwen3_vl import Qwen3VLTextRotaryEmbedding
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.families.qwen_vl import qwen3 as qwen3_vl
 from saccade.export.families.qwen_vl.config import PIXELS
 from saccade.export.families.qwen_vl.qwen3 import read_config
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError, ExportError
 from tests.export.families.published import HALF_PROCESSOR, pictures, randomise, save
 from tests.export.families.qwen_reference import (

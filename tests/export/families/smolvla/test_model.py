@@ -13,13 +13,21 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.flow import LayerMemory
 from saccade.export.families.sequence import Sequence
-from saccade.export.families.smolvla.config import BACKBONE_NAME, BACKBONES, DEFAULTS, FIXED
-from saccade.export.families.smolvla.model import SmolVla, SmolVlaConfig, build, key_rules, read_config
+from saccade.export.families.smolvla.config import (
+    BACKBONE_NAME,
+    BACKBONES,
+    DEFAULTS,
+    FIXED,
+    SmolVlaConfig,
+    key_rules,
+    read_config,
+)
+from saccade.export.families.smolvla.model import SmolVla, build
 from saccade.export.inspection.checkpoint import inspect_checkpoint
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.lerobot_statistics import read_statistics
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
@@ -147,7 +155,9 @@ def test_what_follows_from_the_prefix_is_computed_once(
 def test_units_are_those_of_the_processors(written: Path, variant: str) -> None:
     folder = written / variant
     given, config = oracle(folder), read_config(CheckpointFolder(folder), DEPLOYMENT)
-    found = read_statistics(CheckpointFolder(folder), state_dim=config.state_dim, action_dim=config.action_dim)
+    found = read_statistics(
+        CheckpointFolder(folder), state_dim=config.state_dim, action_dim=config.action_dim
+    )
     state = torch.from_numpy(found.proprio.normalise(given["raw_state"].numpy()))
     torch.testing.assert_close(state, given["state"], atol=1e-6, rtol=1e-6)
     physical = torch.from_numpy(found.action.unnormalise(given["actions"].numpy()))
@@ -179,7 +189,9 @@ def test_the_file_may_leave_out_what_the_class_assumes(written: Path, tmp_path: 
     folder = shutil.copytree(written / "published", tmp_path / "short")
     rewrite(folder, "config.json", lambda stored: [stored.pop(name) for name in FIXED if name in stored])
     rewrite(folder, "config.json", lambda stored: [stored.pop(name) for name in ("num_steps", "max_period")])
-    assert read_config(CheckpointFolder(folder), DEPLOYMENT) == read_config(CheckpointFolder(written / "published"), DEPLOYMENT)
+    assert read_config(CheckpointFolder(folder), DEPLOYMENT) == read_config(
+        CheckpointFolder(written / "published"), DEPLOYMENT
+    )
 
 
 def test_sizes_of_the_published_model(tmp_path: Path) -> None:
