@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.embodiment import Embodiment
 from saccade.export.families.flow_family import FlowFamily
-from saccade.export.families.reader import FamilyReader
+from saccade.export.families.reader import FamilyReader, StatedDeployment
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.lerobot_features import LerobotFeatures, read_features
 from saccade.proto.errors import CheckpointError
@@ -99,6 +99,7 @@ def flow_checkpoint(
     )
 
 
-def lerobot_views(folder: CheckpointFolder) -> int | None:
-    """Return how many cameras a checkpoint of lerobot names; None where another program wrote it, or it names none."""
-    return len(read_features(folder).cameras) or None if "input_features" in folder.config else None
+def lerobot_deployment(folder: CheckpointFolder) -> StatedDeployment:
+    """Return how many cameras a checkpoint names, where lerobot wrote it."""
+    cameras = read_features(folder).cameras if "input_features" in folder.config else ()
+    return StatedDeployment(views=len(cameras) or None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from torch import nn
 
@@ -57,6 +57,18 @@ class UsualDeployment:
     any_size_of_many: bool = False
 
 
+class StatedDeployment(NamedTuple):
+    """What a checkpoint itself says of how it is deployed; None = it leaves that open.
+
+    Args:
+        views: Cameras.
+        text_tokens: Room for the instruction, in tokens.
+    """
+
+    views: int | None = None
+    text_tokens: int | None = None
+
+
 def stated_name(folder: CheckpointFolder) -> str | None:
     """Return what ``config.json`` calls the family: transformers writes ``model_type``, lerobot ``type``.
 
@@ -80,7 +92,7 @@ class FamilyReader(Generic[ConfigT, ModelT]):
         unit: What costs are counted for.
         claims: Whether a checkpoint is of this family; None = ``config.json`` states its name.
         stored_weights: Where the weights lie; None = the folder's safetensors.
-        known_views: How many cameras the checkpoint itself says there are; None = it never says.
+        stated: What a checkpoint itself says of its deployment; None = nothing.
         said_tokens: Tokens that the model always says, of a configuration; None = as many as it is asked for.
     """
 
@@ -92,7 +104,7 @@ class FamilyReader(Generic[ConfigT, ModelT]):
     unit: Unit
     claims: Callable[[CheckpointFolder], bool] | None = None
     stored_weights: Callable[[CheckpointFolder], StoredWeights] | None = None
-    known_views: Callable[[CheckpointFolder], int | None] | None = None
+    stated: Callable[[CheckpointFolder], StatedDeployment] | None = None
     said_tokens: Callable[[ConfigT], int] | None = None
 
     def is_of(self, folder: CheckpointFolder) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 from saccade.export.families.base import PerceivingFamily
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.embodiment import EMBODIMENT_NAME, read_embodiment
-from saccade.export.families.reader import ActingReader, FamilyReader, Unit
+from saccade.export.families.reader import ActingReader, FamilyReader, StatedDeployment, Unit
 from saccade.export.families.registry import find_reader
 from saccade.export.loading.checkpoint_folder import CONFIG_NAME, CheckpointFolder
 from saccade.export.loading.data_sets import DATA_SETS_NAME
@@ -83,13 +83,12 @@ def _deployment(
 ) -> tuple[Deployment, tuple[str, ...]]:
     """Return the deployment that was asked for or is usual, and what was taken as usual."""
     usual, assumed = reader.usual, []
-    known = None if reader.known_views is None else reader.known_views(folder)
-    views = request.views or known or usual.views
-    if request.views is None and known is None:
+    stated = StatedDeployment() if reader.stated is None else reader.stated(folder)
+    views = request.views or stated.views or usual.views
+    if request.views is None and stated.views is None:
         assumed.append(f"{views} view{'s' * (views != 1)} (--views)")
-    text = request.text_tokens
-    if text is None:
-        text = usual.text_tokens
+    text = request.text_tokens or stated.text_tokens or usual.text_tokens
+    if request.text_tokens is None and stated.text_tokens is None:
         assumed.append(f"room for {text} tokens of text (--text-tokens)")
     size = request.image_size
     if size is None and not (usual.any_size_of_many and (views > 1 or request.frames)):

@@ -34,7 +34,7 @@ from saccade.export.families.openvla_oft.published import (
     read_published,
     scales,
 )
-from saccade.export.families.reader import ActingReader, UsualDeployment, stated_name
+from saccade.export.families.reader import ActingReader, StatedDeployment, UsualDeployment, stated_name
 from saccade.export.loading import prismatic
 from saccade.export.loading.checkpoint_folder import TOKENIZER_NAME, CheckpointFolder
 from saccade.export.loading.data_sets import read_data_set
@@ -209,10 +209,11 @@ def _stored_weights(folder: CheckpointFolder) -> StoredWeights:
     return HeadedWeights(folder, read_heads(folder)) if is_published(folder) else folder.weights
 
 
-def _known_views(folder: CheckpointFolder) -> int | None:
+def _stated(folder: CheckpointFolder) -> StatedDeployment:
     if not is_published(folder):
-        return config_from_json(folder.config).views
-    return len(read_embodiment(folder).views) if folder.has(EMBODIMENT_NAME) else None
+        config = config_from_json(folder.config)
+        return StatedDeployment(config.views, config.max_text_tokens)
+    return StatedDeployment(len(read_embodiment(folder).views) if folder.has(EMBODIMENT_NAME) else None)
 
 
 READER = ActingReader(
@@ -223,6 +224,6 @@ READER = ActingReader(
     load=load,
     claims=_claims,
     stored_weights=_stored_weights,
-    known_views=_known_views,
+    stated=_stated,
     usual=UsualDeployment(views=2, text_tokens=32),
 )

@@ -21,7 +21,7 @@ from saccade.export.families.deployment import Deployment
 from saccade.export.families.embodiment import Embodiment, read_embodiment
 from saccade.export.families.flow_checkpoint import (
     flow_checkpoint,
-    lerobot_views,
+    lerobot_deployment,
     load_flow_model,
     own_template,
     picture_size,
@@ -196,7 +196,7 @@ PI0: ActingReader[PiConfig, pi0.Pi0] = ActingReader(
     key_rules=pi0.key_rules,
     load=lambda folder: load_pi(folder, PI0, PI0_PROMPT),
     claims=partial(_claims, name=pi0.MODEL_TYPE),
-    known_views=lerobot_views,
+    stated=lerobot_deployment,
     usual=UsualDeployment(views=3, text_tokens=pi0.PROMPT_TOKENS),
 )
 PI05: ActingReader[PiConfig, pi05.Pi05] = ActingReader(
@@ -206,6 +206,6 @@ PI05: ActingReader[PiConfig, pi05.Pi05] = ActingReader(
     key_rules=pi05.key_rules,
     load=lambda folder: load_pi(folder, PI05, PI05_PROMPT),
     claims=partial(_claims, name=pi05.MODEL_TYPE),
-    known_views=lerobot_views,
+    stated=lerobot_deployment,
     usual=UsualDeployment(views=3, text_tokens=pi05.PROMPT_TOKENS),
 )

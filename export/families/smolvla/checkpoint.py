@@ -11,7 +11,7 @@ from saccade.export.families.deployment import Deployment
 from saccade.export.families.embodiment import read_embodiment
 from saccade.export.families.flow_checkpoint import (
     flow_checkpoint,
-    lerobot_views,
+    lerobot_deployment,
     load_flow_model,
     own_template,
     picture_size,
@@ -68,6 +68,6 @@ READER = ActingReader(
     build=build,
     key_rules=key_rules,
     load=load,
-    known_views=lerobot_views,
+    stated=lerobot_deployment,
     usual=UsualDeployment(views=1, text_tokens=48),
 )
