@@ -100,6 +100,15 @@ def flow_checkpoint(
 
 
 def lerobot_deployment(folder: CheckpointFolder) -> StatedDeployment:
-    """Return how many cameras a checkpoint names, where lerobot wrote it."""
-    cameras = read_features(folder).cameras if "input_features" in folder.config else ()
-    return StatedDeployment(views=len(cameras) or None)
+    """Return what a checkpoint says of cameras, robot and prompt, where lerobot wrote it."""
+    if "input_features" not in folder.config:
+        return StatedDeployment()
+    features, room = read_features(folder), folder.config.get("tokenizer_max_length")
+    sizes = set(features.cameras.values())
+    return StatedDeployment(
+        views=len(features.cameras) or None,
+        text_tokens=room if isinstance(room, int) else None,
+        image_size=sizes.pop() if len(sizes) == 1 else None,
+        state_dim=features.state_dim,
+        action_dim=features.action_dim,
+    )

@@ -63,10 +63,16 @@ class StatedDeployment(NamedTuple):
     Args:
         views: Cameras.
         text_tokens: Room for the instruction, in tokens.
+        image_size: Height and width of the pictures as they come, pixels.
+        state_dim: Numbers of proprioception that the robot has.
+        action_dim: Numbers of an action that the robot has.
     """
 
     views: int | None = None
     text_tokens: int | None = None
+    image_size: tuple[int, int] | None = None
+    state_dim: int | None = None
+    action_dim: int | None = None
 
 
 def stated_name(folder: CheckpointFolder) -> str | None:

@@ -81,36 +81,42 @@ def open_checkpoint(path: Path, request: InspectionRequest) -> Opened:
 def _deployment(
     folder: CheckpointFolder, reader: FamilyReader[Any, Any], request: InspectionRequest
 ) -> tuple[Deployment, tuple[str, ...]]:
-    """Return the deployment that was asked for or is usual, and what was taken as usual."""
+    """Return the deployment that was asked for, is stated, or is usual, and what was taken as usual."""
     usual, assumed = reader.usual, []
-    stated = StatedDeployment() if reader.stated is None else reader.stated(folder)
+    stated, chunk = _stated(folder, reader)
     views = request.views or stated.views or usual.views
     if request.views is None and stated.views is None:
         assumed.append(f"{views} view{'s' * (views != 1)} (--views)")
     text = request.text_tokens or stated.text_tokens or usual.text_tokens
     if request.text_tokens is None and stated.text_tokens is None:
         assumed.append(f"room for {text} tokens of text (--text-tokens)")
-    size = request.image_size
-    if size is None and not (usual.any_size_of_many and (views > 1 or request.frames)):
+    size = request.image_size or stated.image_size
+    is_any_size = usual.any_size_of_many and (views > 1 or request.frames > 0)
+    if size is None and usual.image_size is not None and not is_any_size:
         size = usual.image_size
-    if request.image_size is None and size is not None:
         assumed.append(f"pictures of {size[1]}x{size[0]} (--image-size)")
     deployment = Deployment(
         views=views,
         frames=request.frames,
         image_size=size,
         max_text_tokens=text,
-        chunk=_chunk(folder, reader),
+        state_dim=stated.state_dim,
+        action_dim=stated.action_dim,
+        chunk=chunk,
         statistics_key=request.data_set or _first_data_set(folder),
     )
     return deployment, tuple(assumed)
 
 
-def _chunk(folder: CheckpointFolder, reader: FamilyReader[Any, Any]) -> int | None:
-    """Return the chunk that an embodiment beside the checkpoint says."""
+def _stated(folder: CheckpointFolder, reader: FamilyReader[Any, Any]) -> tuple[StatedDeployment, int | None]:
+    """Return what the checkpoint says of its deployment, and what an embodiment beside it says: its chunk too."""
+    said = StatedDeployment() if reader.stated is None else reader.stated(folder)
     if not (isinstance(reader, ActingReader) and folder.has(EMBODIMENT_NAME)):
-        return None
-    return read_embodiment(folder).action.chunk
+        return said, None
+    robot = read_embodiment(folder)
+    size = (robot.image_size[0], robot.image_size[1]) if len(robot.image_size) == 2 else said.image_size
+    dims = said.state_dim or robot.proprio.dim, said.action_dim or robot.action.dim
+    return StatedDeployment(len(robot.views), said.text_tokens, size, *dims), robot.action.chunk
 
 
 def _first_data_set(folder: CheckpointFolder) -> str | None:

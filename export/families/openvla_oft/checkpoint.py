@@ -19,12 +19,7 @@ from safetensors.torch import save_file
 
 from saccade.export.families.checkpoint import Checkpoint, check_embodiment, check_tokenizer
 from saccade.export.families.deployment import Deployment
-from saccade.export.families.embodiment import (
-    EMBODIMENT_NAME,
-    Embodiment,
-    read_embodiment,
-    write_embodiment,
-)
+from saccade.export.families.embodiment import Embodiment, read_embodiment, write_embodiment
 from saccade.export.families.openvla_oft.config import FAMILY, OftConfig, config_from_json, write_config
 from saccade.export.families.openvla_oft.model import OpenVlaOft, build, key_rules
 from saccade.export.families.openvla_oft.published import (
@@ -210,10 +205,10 @@ def _stored_weights(folder: CheckpointFolder) -> StoredWeights:
 
 
 def _stated(folder: CheckpointFolder) -> StatedDeployment:
-    if not is_published(folder):
-        config = config_from_json(folder.config)
-        return StatedDeployment(config.views, config.max_text_tokens)
-    return StatedDeployment(len(read_embodiment(folder).views) if folder.has(EMBODIMENT_NAME) else None)
+    if is_published(folder):
+        return StatedDeployment()
+    config = config_from_json(folder.config)
+    return StatedDeployment(config.views, config.max_text_tokens)
 
 
 READER = ActingReader(
@@ -225,5 +220,5 @@ READER = ActingReader(
     claims=_claims,
     stored_weights=_stored_weights,
     stated=_stated,
-    usual=UsualDeployment(views=2, text_tokens=32),
+    usual=UsualDeployment(views=2, text_tokens=Deployment.max_text_tokens),
 )

@@ -42,6 +42,7 @@ from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.session import Session
 from tests.export.families.llava.test_llava import IMAGE_ID, PROCESSOR, reference
 from tests.export.families.published import normalised, pictures, save
+from tests.export.inspection.agreement import check_agreement
 from tests.tiny_bundle import GRID, tiny_observation, tiny_step, write_tiny_bundle
 
 WORDS = ["<pad>", "<s>", "</s>", "USER:", "ASSISTANT:", *(f"w{number}" for number in range(85)), "<image>"]
@@ -112,6 +113,10 @@ def test_greedy_answers_are_those_of_the_published_class(folder: Path, answerer:
         assert [piece.is_last for piece in pieces] == [False] * (len(expected) - 1) + [True]
         shown = [token for token in expected if token != 2]
         assert "".join(piece.text for piece in pieces).split() == tokenizer.decode(shown).split()
+
+
+def test_the_checkpoint_is_described_as_its_bundle_is(folder: Path, bundle: Bundle) -> None:
+    check_agreement(folder, bundle.root, is_default=False, text_tokens=12, new_tokens=6)
 
 
 def test_a_pruned_profile_answers_and_an_answer_leaves_nothing_behind(answerer: Answerer) -> None:

@@ -34,6 +34,7 @@ from tests.export.families.llama_forced import said
 from tests.export.families.llama_words import TEMPLATE, words, write_tokenizer
 from tests.export.families.prismatic_reference import PATCHES, SIDE, VOCABULARY, Reference, statistics, write
 from tests.export.families.published import pictures
+from tests.export.inspection.agreement import check_agreement
 
 DIM, KEY, VIEW = 3, "bridge", "front"
 STATISTICS = statistics(DIM, 7)
@@ -172,6 +173,10 @@ def test_the_bundle_says_what_it_is(exported: Export) -> None:
     assert all(profile["actions_max_error"] < 1e-6 for profile in parity.values())
     assert parity["keep25"]["carry_max_error"] < 1e-5
     assert all(0 < profile["logits_max_error"] < 1e-5 for profile in parity.values())
+
+
+def test_the_checkpoint_is_described_as_its_bundle_is(exported: Export, published: Path) -> None:
+    check_agreement(published, exported("keep_all", "1.0"))
 
 
 def test_a_drift_that_turns_no_token_is_found(exported: Export, published: Path) -> None:
