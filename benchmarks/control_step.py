@@ -28,8 +28,9 @@ from saccade.export.control.frames import Recording, host_inputs
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.openvla_oft import checkpoint as openvla_oft
 from saccade.export.families.openvla_oft.model import OpenVlaOft
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.steps.placement_rules import model_shape
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.registry import build_policy
 from saccade.proto.manifest import Manifest
 from saccade.runtime.bundle import Bundle
@@ -115,7 +116,7 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
 ) -> None:
     """Time every profile of BUNDLE against the modules of CHECKPOINT."""
     torch.set_num_threads(threads or provenance()["machine"]["cores"])
-    loaded = openvla_oft.load(checkpoint)
+    loaded = openvla_oft.load(CheckpointFolder(checkpoint))
     frames = _frames(loaded)
     with OrtBackend(threads=threads) as backend:
         program = ProgramExecutor(Bundle.open(bundle), backend)
@@ -156,7 +157,7 @@ def _ways(
     for profile in manifest.profiles:
         policy = build_policy(manifest.policy.name, profile.policy_config or manifest.policy.config, shape)
         budget = round(profile.keep_ratio * manifest.grid.tokens)
-        module = SelectingStep(checkpoint.model, policy, budget).eval()
+        module = SinglePassStep(checkpoint.model, policy, budget).eval()
         ways[f"{profile.name} onnxruntime"] = OrtWay(program, profile.name)
         ways[f"{profile.name} eager"] = TorchWay(module, manifest)
         if is_compiled:

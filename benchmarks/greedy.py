@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from benchmarks.results_file import RESULTS, latency_summary, write_results
 from saccade.export.bundle.tensorrt_rtx import check_tensorrt_rtx
-from saccade.export.lowering.capture import StepPorts, to_graph
+from saccade.export.lowering.capture import GraphPorts, to_graph
 from saccade.export.lowering.greedy_rolling import roll_greedy_loops
 from saccade.policies.blocks.diversity import max_min_diversity
 from saccade.policies.blocks.selection import ascending
@@ -76,7 +76,7 @@ def _measure(tokens: int, keep: int, rounds: int, folder: Path) -> list[dict[str
         ("loop", _Selection(keep)),
     ):
         started = time.monotonic()
-        ports = StepPorts(("embeddings",), ("kept",))
+        ports = GraphPorts(("embeddings",), ("kept",))
         model = to_graph(module, (embeddings,), ports, form)
         if form == "loop":
             roll_greedy_loops(model)

@@ -21,6 +21,7 @@ from saccade.export.families.embodiment import Embodiment, write_embodiment
 from saccade.export.families.openvla_oft.config import OftConfig
 from saccade.export.families.openvla_oft.model import OpenVlaOft
 from saccade.export.families.openvla_oft.published import read_published
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.models.action_head import ActionHead, MlpProjector
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec
 
@@ -66,7 +67,7 @@ def write_random_oft(folder: Path, shape: Shape, *, seed: int = 0) -> Path:
             key: draw(key, tuple(weight.shape), rng, depth=1) for key, weight in head.state_dict().items()
         }
         torch.save(drawn, folder / f"{name}--latest_checkpoint.pt")
-    config = read_published(folder, Deployment(views=shape.views)).config
+    config = read_published(CheckpointFolder(folder), Deployment(views=shape.views)).config
     write_shards(folder, _published(config), shape.shard_bytes, rng)
     return folder
 

@@ -14,6 +14,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from benchmarks.random_weights import write_shards
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.embodiment import Embodiment, write_embodiment
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec
 
 STATE = 8
@@ -58,7 +59,9 @@ def write_random_pi(
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.save(str(folder / "tokenizer.json"))
     write_embodiment(_embodiment(views, int(config.get("chunk_size", _CHUNK))), folder)
-    model = family.build(family.read_config(folder, Deployment(views=views, max_text_tokens=48)))
+    model = family.build(
+        family.read_config(CheckpointFolder(folder), Deployment(views=views, max_text_tokens=48))
+    )
     shapes = ((name, tuple(weight.shape)) for name, weight in model.state_dict().items())
     write_shards(folder, shapes, shard_bytes, np.random.Generator(np.random.SFC64(seed)))
     return folder

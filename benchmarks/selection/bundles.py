@@ -11,7 +11,7 @@ from pathlib import Path
 
 from benchmarks.selection.contenders import TUNED, Contender
 from saccade.export.control.pipeline import ExportRequest, export_bundle
-from saccade.export.scorer.pipeline import export_scorer
+from saccade.export.scorer.pipeline import ScorerRequest, export_scorer
 from saccade.proto.errors import SaccadeError
 
 FINGERPRINT = "exported_from.txt"
@@ -69,12 +69,11 @@ def export_all(
         try:
             export_bundle(request, lambda what: None)
             if contender.has_scorer:
-                export_scorer(
-                    checkpoint,
-                    out.with_name(f"{out.name}.scorer"),
-                    frames=frames,
-                    overwrite=True,
+                scorer = out.with_name(f"{out.name}.scorer")
+                wanted_scorer = ScorerRequest(
+                    checkpoint=checkpoint, out=scorer, frames=frames, overwrite=True
                 )
+                export_scorer(wanted_scorer, lambda what: None)
         except SaccadeError as error:
             raise type(error)(f"{contender.label}: {error.message}") from error
         mark.write_text(wanted, encoding="utf-8")

@@ -26,6 +26,7 @@ from benchmarks.selection.latency import measure_latencies
 from saccade.export.families.openvla_oft import checkpoint as openvla_oft
 from saccade.export.families.openvla_oft.config import OftConfig
 from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.models.decoder import DecoderConfig
 from saccade.export.models.vision_transformer import VisionConfig
 from saccade.proto.manifest import LimitsSpec
@@ -66,7 +67,7 @@ def main(work: Path, rounds: int, threads: int, out: Path) -> None:
 
 
 def _config() -> OftConfig:
-    mini = openvla_oft.load(CHECKPOINT).model.config
+    mini = openvla_oft.load(CheckpointFolder(CHECKPOINT)).model.config
     tower = VisionConfig(
         image_size=224, patch_size=14, width=384, depth=12, heads=6, mlp_dim=1536, final_norm=True
     )
@@ -93,7 +94,7 @@ def _config() -> OftConfig:
 
 def _checkpoint(path: Path) -> tuple[Path, int]:
     """Write the random model with saccade-mini's embodiment; return its folder and its number of parameters."""
-    mini = openvla_oft.load(CHECKPOINT)
+    mini = openvla_oft.load(CheckpointFolder(CHECKPOINT))
     model = initialise(OpenVlaOft(_config()), seed=0)
     numbers = mini.embodiment.action.dim
     # Random weights act wildly, and the daemon's limiter would not have it.

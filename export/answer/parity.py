@@ -12,19 +12,32 @@ import torch
 from torch import Tensor
 
 from saccade.export.answer.plan import AnsweringPlan, PromptGraph
-from saccade.export.bundle.graph_session import GraphSession, open_graph
-from saccade.export.bundle.progress import Progress, counted
-from saccade.export.control.parity import ParityTolerance, last
+from saccade.export.bundle.graph_session import GraphSession, last, open_graph
+from saccade.export.bundle.progress import Stopwatch
 from saccade.export.families.prompts import Prompted
-from saccade.export.lowering.capture import StepPorts
+from saccade.export.lowering.capture import GraphPorts
 from saccade.export.steps.selecting_module import initial_state
 from saccade.proto.errors import ReceiptError
 
-TOLERANCE = 1e-3
-"""Largest error of a logit, relative to the spread of the logits."""
 TOKENS = 4
 SAME = 1e-6
-LEAST_SAME = 0.5
+
+
+@dataclass(frozen=True)
+class AnsweringTolerance:
+    """What passes.
+
+    Args:
+        logits: Largest error of a logit, relative to the largest, on questions for which both keep the same tokens.
+        carry: Largest error of a tensor of the policy's next carry, on those questions.
+        fate: Smallest share of visual tokens that the same kept token carries in both, on those questions.
+        same_kept: Smallest share of questions for which both keep exactly the same visual tokens.
+    """
+
+    logits: float = 1e-3
+    carry: float = 1e-4
+    fate: float = 0.9
+    same_kept: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -63,7 +76,12 @@ class _Answer(NamedTuple):
 
 
 def check_answers(
-    folder: Path, prompted: Prompted, plans: Sequence[AnsweringPlan], say: Progress, questions: int
+    folder: Path,
+    prompted: Prompted,
+    plans: Sequence[AnsweringPlan],
+    watch: Stopwatch,
+    questions: int,
+    tolerance: AnsweringTolerance,
 ) -> dict[str, AnsweringParity]:
     """Compare every profile.
 
@@ -71,8 +89,9 @@ def check_answers(
         folder: Of the graphs.
         prompted: The model.
         plans: Of the profiles, that with every token first.
-        say: Told of each question.
+        watch: Told of each question.
         questions: Compared in each profile.
+        tolerance: What passes.
 
     Raises:
         ReceiptError: A graph disagrees with PyTorch, or a policy that keeps fewer tokens changes nothing.
@@ -85,7 +104,8 @@ def check_answers(
             plan,
             questions,
             unpruned,
-            counted(say, f"{plan.profile.name}: parity", "questions"),
+            tolerance,
+            watch.counted(f"{plan.profile.name}: parity", "questions"),
         )
         for plan in sorted(plans, key=lambda plan: plan.prefill.counts is not None)
     }
@@ -97,6 +117,7 @@ def _check(
     plan: AnsweringPlan,
     questions: int,
     unpruned: list[Tensor],
+    tolerance: AnsweringTolerance,
     tell: Callable[[int, int], None],
 ) -> AnsweringParity:
     """Compare one profile; the full one leaves its first logits in ``unpruned``."""
@@ -124,9 +145,10 @@ def _check(
             if wanted.numel()
         ]
     same_kept = float(np.mean(kept))
-    if not same_kept >= LEAST_SAME:
+    if not same_kept >= tolerance.same_kept:
         raise ReceiptError(
-            f"{name}: expected the same visual tokens for {LEAST_SAME:.0%} of the questions, found {same_kept:.0%}."
+            f"{name}: expected the same visual tokens for {tolerance.same_kept:.0%} of the questions, found "
+            f"{same_kept:.0%}."
         )
     receipt = AnsweringParity(
         questions,
@@ -138,24 +160,24 @@ def _check(
         float(np.max(carries, initial=0.0)),  # NaN stays NaN
         float(np.max(changes)),
     )
-    _judge(name, receipt, prunes=plan.prefill.counts is not None)
+    _judge(name, receipt, tolerance, prunes=plan.prefill.counts is not None)
     return receipt
 
 
-def _judge(name: str, receipt: AnsweringParity, *, prunes: bool) -> None:
+def _judge(name: str, receipt: AnsweringParity, tolerance: AnsweringTolerance, *, prunes: bool) -> None:
     for what, found, fine, expected in (
-        ("logits", receipt.max_error, receipt.max_error <= TOLERANCE, f"within {TOLERANCE}"),
+        ("logits", receipt.max_error, receipt.max_error <= tolerance.logits, f"within {tolerance.logits}"),
         (
             "a share of visual tokens with the same fate",
             receipt.fate_same_min,
-            receipt.fate_same_min >= ParityTolerance.fate,
-            f">= {ParityTolerance.fate}",
+            receipt.fate_same_min >= tolerance.fate,
+            f">= {tolerance.fate}",
         ),
         (
             "an error of a carry tensor",
             receipt.carry_max_error,
-            receipt.carry_max_error <= ParityTolerance.carry,
-            f"<= {ParityTolerance.carry}",
+            receipt.carry_max_error <= tolerance.carry,
+            f"<= {tolerance.carry}",
         ),
     ):
         if not fine:
@@ -240,6 +262,6 @@ def _relative(found: Tensor, wanted: Tensor) -> float:
     return float((found - wanted).abs().max() / wanted.abs().max())
 
 
-def _run(session: GraphSession, ports: StepPorts, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+def _run(session: GraphSession, ports: GraphPorts, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     feeds = {name: tensor.numpy() for name, tensor in zip(ports.inputs, inputs, strict=True)}
     return tuple(torch.from_numpy(array) for array in session.run(list(ports.outputs), feeds))

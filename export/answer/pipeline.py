@@ -1,51 +1,42 @@
-"""Checkpoint of a generating family to a bundle that answers: capture prompt and token graphs, lint, compare, write."""
+"""A checkpoint of a family that answers to a bundle that answers: a prompt graph and a token graph for each profile."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import onnx_ir as ir
 import torch
+from torch import nn
 
-from saccade.export.answer.accounting import account_answers
+from saccade.export.answer.accounting import account_answer
 from saccade.export.answer.manifest import build_answering_manifest
-from saccade.export.answer.parity import AnsweringParity, check_answers
+from saccade.export.answer.parity import AnsweringParity, AnsweringTolerance, check_answers
 from saccade.export.answer.plan import AnsweringPlan, PromptGraph
-from saccade.export.bundle.graph_session import memory_of_check
-from saccade.export.bundle.manifest_parts import producers
 from saccade.export.bundle.profile_plan import plan_profiles
-from saccade.export.bundle.progress import Progress, counted
-from saccade.export.bundle.writer import BundleWriter, check_space, check_target, clear_abandoned
+from saccade.export.bundle.progress import Progress, Stopwatch
+from saccade.export.bundle.recipe import BundleReport, BundleRequest, GraphPlan, Recipe, write_bundle
+from saccade.export.cost.parts import parameter_counts
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.prompts import Prompted, read_prompted
+from saccade.export.loading.checkpoint_folder import TOKENIZER_NAME, CheckpointFolder
 from saccade.export.loading.license import read_license
-from saccade.export.loading.weights import weight_bytes
-from saccade.export.lowering.capture import to_graph
-from saccade.export.lowering.lint import lint
-from saccade.export.lowering.shared_weights import SharedWeights
 from saccade.export.steps.generation_step import GenerationStep
 from saccade.export.steps.placement_rules import model_shape
 from saccade.export.steps.prefill_step import PrefillStep
 from saccade.export.steps.selecting_module import initial_state
 from saccade.policies.registry import build_policy
+from saccade.proto.accounting import Account
 from saccade.proto.errors import ExportError
-from saccade.proto.manifest import Manifest
-
-TOKENIZER_NAME = "tokenizer.json"
+from saccade.proto.manifest import FileSpec, Manifest
 
 
 @dataclass(frozen=True, kw_only=True)
-class AnsweringRequest:
-    """What to export.
+class AnsweringRequest(BundleRequest):
+    """A bundle that answers questions about pictures.
 
     Args:
-        checkpoint: Folder of the checkpoint.
-        out: The bundle to be.
         policy: Registry name of the token-selection policy.
         options: Its options.
         keep_ratios: One profile each; 1.0 must be among them.
@@ -60,11 +51,9 @@ class AnsweringRequest:
         kv_options: Its options.
         questions: On which both engines are compared, in each profile.
         license: SPDX identifier of the weights; None = what the checkpoint's model card says.
-        overwrite: Replace a bundle at ``out``.
+        tolerance: What the parity check lets through.
     """
 
-    checkpoint: Path
-    out: Path
     policy: str = "keep_all"
     options: Mapping[str, object] = field(default_factory=dict)
     keep_ratios: Sequence[float] = (1.0,)
@@ -79,55 +68,89 @@ class AnsweringRequest:
     kv_options: Mapping[str, object] = field(default_factory=dict)
     questions: int = 4
     license: str | None = None
-    overwrite: bool = False
+    tolerance: AnsweringTolerance = field(default_factory=AnsweringTolerance)
 
 
-def export_answering(request: AnsweringRequest, say: Progress) -> Manifest:
-    """Export a checkpoint; like a single-pass one, it is never in memory as a whole.
+def export_answering(request: AnsweringRequest, progress: Progress) -> BundleReport[AnsweringParity]:
+    """Export a checkpoint of a family that answers.
 
     Args:
-        request: What and where to.
-        say: Told as each part begins.
+        request: What is asked for.
+        progress: Told of each part.
 
     Raises:
         SaccadeError: Something does not fit or a check failed; nothing is left behind.
     """
-    clear_abandoned(request.out)
-    check_target(request.out, overwrite=request.overwrite)
-    say("load checkpoint")
-    deployment = Deployment(
-        views=request.views,
-        frames=request.frames,
-        frames_per_second=request.frames_per_second,
-        image_size=request.image_size,
-        max_text_tokens=request.max_text_tokens,
-    )
-    prompted = read_prompted(request.checkpoint, deployment, request.prompt)
-    check_space(request.out, weight_bytes(prompted.model))
-    plans = _plan(request, prompted)
-    with BundleWriter(request.out, overwrite=request.overwrite) as writer:
-        for name in ("graphs", "receipts"):
-            (writer.folder / name).mkdir()
-        linted = _capture_all(writer.folder, prompted, plans, say)
-        say("parity")
-        compared = check_answers(writer.folder, prompted, plans, say, request.questions)
-        shutil.copyfile(request.checkpoint / TOKENIZER_NAME, writer.folder / TOKENIZER_NAME)
-        say("accounting")
-        accounts = account_answers(prompted, plans, request.max_new_tokens)
-        held = memory_of_check(prompted.model, writer.folder / plans[0].prompt_graph)
-        _write_receipts(writer.folder, linted, compared, held, accounts)
-        return writer.commit(
-            lambda files: build_answering_manifest(
-                prompted,
-                plans,
-                files,
-                max_new_tokens=request.max_new_tokens,
-                weights_license=request.license or read_license(request.checkpoint),
-            )
+    return write_bundle(request, lambda watch: AnsweringRecipe(request, watch), progress)
+
+
+class AnsweringRecipe(Recipe[AnsweringParity]):
+    """A prompt's pass and a further token's, at every budget of visual tokens.
+
+    Args:
+        request: What is asked for.
+        watch: Told of each part.
+    """
+
+    def __init__(self, request: AnsweringRequest, watch: Stopwatch) -> None:
+        self._request = request
+        deployment = Deployment(
+            views=request.views,
+            frames=request.frames,
+            frames_per_second=request.frames_per_second,
+            image_size=request.image_size,
+            max_text_tokens=request.max_text_tokens,
+        )
+        self.prompted = read_prompted(request.checkpoint, deployment, request.prompt)
+        watch.start("build policy")
+        self.plans = _plans(request, self.prompted)
+
+    @property
+    def model(self) -> nn.Module:
+        """The model of the checkpoint."""
+        return self.prompted.model
+
+    @property
+    def tolerance(self) -> AnsweringTolerance:
+        """What the parity check lets through."""
+        return self._request.tolerance
+
+    def graphs(self) -> Sequence[GraphPlan]:
+        """Return the two graphs of every profile."""
+        return [graph for plan in self.plans for graph in _graphs(plan, self.prompted)]
+
+    def compare(self, bundle: Path, watch: Stopwatch) -> Mapping[str, AnsweringParity]:
+        """Compare every profile on random pictures and questions."""
+        return check_answers(
+            bundle, self.prompted, self.plans, watch, self._request.questions, self.tolerance
+        )
+
+    def account(self) -> Mapping[str, Account]:
+        """Return what an answer of full length costs in each profile."""
+        room = self._request.max_new_tokens
+        return {plan.profile.name: account_answer(self.prompted, plan, room) for plan in self.plans}
+
+    def parameters(self) -> Mapping[str, int]:
+        """Return part of the model to number of parameters."""
+        return parameter_counts(self.prompted.model)
+
+    def write_files(self, bundle: Path) -> None:
+        """Write the tokenizer."""
+        shutil.copyfile(self._request.checkpoint / TOKENIZER_NAME, bundle / TOKENIZER_NAME)
+
+    def manifest(self, files: Mapping[str, FileSpec]) -> Manifest:
+        """Return the manifest."""
+        request = self._request
+        return build_answering_manifest(
+            self.prompted,
+            self.plans,
+            files,
+            max_new_tokens=request.max_new_tokens,
+            weights_license=request.license or read_license(CheckpointFolder(request.checkpoint)),
         )
 
 
-def _plan(request: AnsweringRequest, prompted: Prompted) -> tuple[AnsweringPlan, ...]:
+def _plans(request: AnsweringRequest, prompted: Prompted) -> tuple[AnsweringPlan, ...]:
     """Build both steps of every profile, and name their ports."""
     model = prompted.model
     plans = []
@@ -144,50 +167,27 @@ def _plan(request: AnsweringRequest, prompted: Prompted) -> tuple[AnsweringPlan,
     return tuple(plans)
 
 
-def _capture_all(
-    folder: Path, prompted: Prompted, plans: Sequence[AnsweringPlan], say: Progress
-) -> dict[str, dict[str, Any]]:
-    linted: dict[str, dict[str, Any]] = {}
-    example = prompted.example()
-    with SharedWeights(folder / "graphs") as weights:
-        for plan in plans:
-            name = plan.profile.name
-            say(f"{name}: capture")
-            prompt = PromptGraph(plan.prefill, plan.generation)
-            state = initial_state(plan.prefill)
-            graphs = {
-                plan.prompt_graph: to_graph(
-                    prompt, (*example, *state), plan.prompt_ports, f"prompt of {name}"
-                )
-            }
-            token = (torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.int64))
-            empty = tuple(plan.generation.initial_carry().values())
-            graphs[plan.token_graph] = to_graph(
-                plan.generation, (*token, *empty), plan.token_ports, f"token of {name}"
-            )
-            for path, graph in graphs.items():
-                linted[path] = asdict(lint(graph, path))
-                weights.adopt(graph, counted(say, f"{name}: weights", "GB", 1e9))
-                ir.save(graph, folder / path)
-    return linted
-
-
-def _write_receipts(
-    folder: Path,
-    linted: Mapping[str, Any],
-    compared: Mapping[str, AnsweringParity],
-    held: Mapping[str, Any],
-    accounts: Mapping[str, Any],
-) -> None:
-    receipts: dict[str, Any] = {
-        "lint": linted,
-        "accounting": accounts,
-        "parity": {
-            "weights": dict(held),
-            "profiles": {name: asdict(receipt) for name, receipt in compared.items()},
-        },
-        "export": {"versions": producers()},
-    }
-    for name, content in receipts.items():
-        text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-        (folder / "receipts" / f"{name}.json").write_text(text, encoding="utf-8")
+def _graphs(plan: AnsweringPlan, prompted: Prompted) -> tuple[GraphPlan, GraphPlan]:
+    name, token = plan.profile.name, torch.zeros(1, 1, dtype=torch.int64)
+    prompt = (*prompted.example(), *initial_state(plan.prefill))
+    further = (token, token, *plan.generation.initial_carry().values())
+    return (
+        GraphPlan(
+            plan.prompt_graph,
+            plan.prompt_graph,
+            name,
+            PromptGraph(plan.prefill, plan.generation),
+            prompt,
+            plan.prompt_ports,
+            f"prompt of {name}",
+        ),
+        GraphPlan(
+            plan.token_graph,
+            plan.token_graph,
+            name,
+            plan.generation,
+            further,
+            plan.token_ports,
+            f"token of {name}",
+        ),
+    )

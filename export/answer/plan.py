@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from saccade.export.bundle.profile_plan import ProfilePlan
-from saccade.export.lowering.capture import StepPorts
+from saccade.export.lowering.capture import GraphPorts
 from saccade.export.steps.generation_step import GenerationStep
 from saccade.export.steps.prefill_step import PrefillStep
 from saccade.proto.tensor_names import CARRY_OUTPUT_SUFFIX, FATE, KEPT, LOGITS, TOKEN, TOKEN_POSITION
@@ -46,19 +46,19 @@ class AnsweringPlan:
         return tuple(prefix + spec.name.removeprefix("carry.") for spec in self.generation.carry_specs)
 
     @property
-    def prompt_ports(self) -> StepPorts:
+    def prompt_ports(self) -> GraphPorts:
         """Names of the prompt graph's inputs and outputs."""
         prefill = self.prefill
         carry = tuple(spec.name for spec in prefill.carry_specs)
         fate = (FATE,) if prefill.tells_fate else ()
         written = tuple(name + CARRY_OUTPUT_SUFFIX for name in (*self.caches, *carry))
-        return StepPorts((*_PROMPT_INPUTS, *prefill.task_inputs, *carry), (LOGITS, KEPT, *fate, *written))
+        return GraphPorts((*_PROMPT_INPUTS, *prefill.task_inputs, *carry), (LOGITS, KEPT, *fate, *written))
 
     @property
-    def token_ports(self) -> StepPorts:
+    def token_ports(self) -> GraphPorts:
         """Names of the token graph's inputs and outputs."""
         written = tuple(name + CARRY_OUTPUT_SUFFIX for name in self.caches)
-        return StepPorts((TOKEN, TOKEN_POSITION, *self.caches), (LOGITS, *written))
+        return GraphPorts((TOKEN, TOKEN_POSITION, *self.caches), (LOGITS, *written))
 
 
 class PromptGraph(nn.Module):
@@ -66,11 +66,12 @@ class PromptGraph(nn.Module):
 
     def __init__(self, prefill: PrefillStep, generation: GenerationStep) -> None:
         super().__init__()
-        self.prefill, self._generation = prefill, (generation,)
+        self.prefill = prefill
+        self._initial_notes = generation.initial_notes
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Run on flat tensors: see :meth:`PrefillStep.forward`; the KV policy's notes follow the caches."""
         out = self.prefill(*inputs)
         behind = len(out) - len(self.prefill.carry_specs)
-        notes = self._generation[0].initial_notes(inputs[0].shape[0])
+        notes = self._initial_notes(inputs[0].shape[0])
         return *out[:behind], *notes, *out[behind:]

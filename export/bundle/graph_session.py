@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import onnxruntime as ort
 from torch import nn
 
 from saccade.export.loading.mapped_weight import MappedWeight
 from saccade.export.lowering.shared_weights import WEIGHTS_NAME
+
+T = TypeVar("T")
 
 GraphSession = ort.InferenceSession
 """A graph in ONNX Runtime."""
@@ -62,3 +65,8 @@ def stays_mapped(graph: Path) -> bool:
     """Whether a graph's weights are so large that ONNX Runtime must not copy them."""
     weights = graph.parent / WEIGHTS_NAME
     return weights.is_file() and weights.stat().st_size >= MAPPED_FROM_BYTES
+
+
+def last(items: Sequence[T], count: int) -> Sequence[T]:
+    """Return the last ``count`` of some items, none if it is 0."""
+    return items[len(items) - count :]

@@ -66,5 +66,6 @@ class Stopwatch:
         """End the part that is running, if any."""
         if self._current is not None:
             what, began_ns = self._current
-            self.seconds[what] = round((time.monotonic_ns() - began_ns) / 1e9, 3)
+            spent = self.seconds.get(what, 0.0) + (time.monotonic_ns() - began_ns) / 1e9
+            self.seconds[what] = round(spent, 3)
             self._current = None

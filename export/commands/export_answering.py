@@ -136,7 +136,7 @@ def export_answering_command(
     )
     try:
         with shown() as progress:
-            manifest = export_answering(request, progress)
+            manifest = export_answering(request, progress).manifest
     except SaccadeError as error:
         raise click.ClickException(error.message) from error
     kept = ", ".join(f"{profile.name} {profile.keep}" for profile in manifest.profiles)

@@ -10,8 +10,11 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from saccade.export.bundle.progress import shown
+from saccade.export.scorer.pipeline import ScorerRequest
 from saccade.export.scorer.pipeline import export_scorer as write_scorer
 from saccade.proto.errors import SaccadeError
+from saccade.proto.profile_names import FULL_PROFILE
 
 
 @click.command(
@@ -32,15 +35,17 @@ Example:
 def export_scorer(checkpoint: Path, out: Path, frames: Path | None, force: bool, as_json: bool) -> None:
     """Export the view scorer of CHECKPOINT: it says once per task how much each view matters."""
     logging.getLogger("torch").setLevel(logging.ERROR)
+    request = ScorerRequest(checkpoint=checkpoint, out=out, frames=frames, overwrite=force)
     try:
-        with Console(stderr=True).status("export the view scorer"):
-            parity = write_scorer(checkpoint, out, frames=frames, overwrite=force)
+        with shown() as progress:
+            report = write_scorer(request, progress)
     except SaccadeError as error:
         raise click.ClickException(error.message) from error
+    parity = report.parity[FULL_PROFILE]
     if as_json:
         click.echo(json.dumps({"bundle": str(out), **asdict(parity)}, indent=2))
     else:
-        shown = ", ".join(f"{score:.3f}" for score in parity.scores)
+        scores = ", ".join(f"{score:.3f}" for score in parity.scores)
         Console().print(
-            f"{out}: mean scores {shown} over {parity.frames} {parity.source} frames, error {parity.max_error:.1e}"
+            f"{out}: mean scores {scores} over {parity.frames} {parity.source} frames, error {parity.max_error:.1e}"
         )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from saccade.export.families.autoregressive import AutoregressiveModel
-from saccade.export.families.base import ActingFamily, SinglePassFamily
+from saccade.export.families.base import ActingFamily, SinglePassFamily, StepKind
 from saccade.export.families.sequence import TEXT, VISUAL, SequenceLayout
 from saccade.export.models.attention_rows import attention_by_row
 from saccade.export.models.decoder import AttentionOutput, Decoder
@@ -32,17 +32,14 @@ class PolicyBuilder:
     Args:
         family: The model, in eval mode.
         frames: Host inputs, what calibration looks at.
-        measure: Measures the family's unpruned model; None = nothing does.
 
     Attributes:
         measured: What policies were calibrated with; None = none asked for it.
     """
 
-    def __init__(
-        self, family: ActingFamily, frames: Sequence[tuple[Tensor, ...]], measure: Measure | None
-    ) -> None:
+    def __init__(self, family: ActingFamily, frames: Sequence[tuple[Tensor, ...]]) -> None:
         self.shape = model_shape(family)
-        self._measure = measure
+        self._measure = _MEASURES.get(family.step_kind)
         self.measured: Measurements | None = None
         self._family, self._frames = family, frames
 
@@ -112,6 +109,13 @@ def measure_prompts(family: AutoregressiveModel, frames: Sequence[tuple[Tensor, 
         return _Entry(hidden, *family.sequence_inputs(lengths))
 
     return _measure(family, map(enter, frames))
+
+
+_MEASURES: Mapping[StepKind, Measure] = {
+    StepKind.SINGLE_PASS: measure,
+    StepKind.AUTOREGRESSIVE: measure_prompts,
+}
+"""How each kind of family is measured; where there is none, nothing measures it yet."""
 
 
 def _measure(family: ActingFamily, entries: Iterable[_Entry]) -> Measurements:

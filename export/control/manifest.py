@@ -9,7 +9,6 @@ from saccade.export.bundle.manifest_parts import carry_tensor, policy_spec, prod
 from saccade.export.bundle.profile_plan import ProfilePlan
 from saccade.export.families.base import ActingFamily
 from saccade.export.families.checkpoint import Checkpoint
-from saccade.export.lowering.capture import step_ports
 from saccade.export.steps.acting_step import ActingStep
 from saccade.policies.base import TokenPolicy
 from saccade.proto.manifest import (
@@ -105,7 +104,7 @@ def _result_tensors(checkpoint: Checkpoint[ActingFamily], *, tells_fate: bool) -
 
 
 def _profile(plan: ProfilePlan, step: ActingStep, policy: TokenPolicy) -> ProfileSpec:
-    ports = step_ports(step)
+    ports = step.ports
     inputs = {name: name for name in ports.inputs}
     outputs = {name: name.removesuffix(CARRY_OUTPUT_SUFFIX) for name in ports.outputs}
     stage = StageSpec("step", plan.graph, inputs, outputs)

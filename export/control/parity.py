@@ -9,22 +9,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from saccade.export.bundle.graph_session import GraphSession, open_graph
+from saccade.export.bundle.graph_session import GraphSession, last, open_graph
 from saccade.export.control.choice_logits import telling_logits
-from saccade.export.lowering.capture import step_ports
 from saccade.export.steps.acting_step import ActingStep
 from saccade.export.steps.autoregressive_step import AutoregressiveStep
 from saccade.export.steps.selecting_module import initial_state
 from saccade.proto.errors import ReceiptError
-
-T = TypeVar("T")
 
 SAME_ACTION = 1e-6
 """Normalised actions closer than this count as unchanged."""
@@ -180,7 +177,7 @@ def check_parity(  # noqa: PLR0913
         distinct_kept_sets=len({frame.kept_onnx.tobytes() for frame in compared}),
         action_change=max(float(np.abs(f.actions - f.actions_full).max()) for f in compared),
     )
-    _judge(receipt, compared, tolerance, tokens=step.acting[0].grid.tokens)
+    _judge(receipt, compared, tolerance, tokens=step.family.grid.tokens)
     return receipt
 
 
@@ -194,7 +191,7 @@ def _run(
 ) -> list[_Frame]:
     chooser = step if isinstance(step, AutoregressiveStep) else None
     session = _open_choosing(graph, chooser) if chooser is not None else open_graph(graph)
-    names = step_ports(step).inputs
+    names = step.ports.inputs
     tasks, carried = len(step.task_inputs), len(step.carry_specs)
     state = initial_state(step)
     compared: list[_Frame] = []
@@ -261,11 +258,6 @@ def _compare(
         fate_same=float((ours[2].numpy() == theirs[2]).mean()) if tells_fate else 1.0,
         logits_error=logits_error,
     )
-
-
-def last(items: Sequence[T], count: int) -> Sequence[T]:
-    """Return the last ``count`` of some items, none if it is 0."""
-    return items[len(items) - count :]
 
 
 def _judge(

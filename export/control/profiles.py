@@ -81,7 +81,7 @@ def plan_policies(
         PolicyError: Options that the policy does not take.
         ExportError: Profiles that could not share a session.
     """
-    builder = PolicyBuilder(checkpoint.model, frames, checkpoint.kind.measure)
+    builder = PolicyBuilder(checkpoint.model, frames)
     policies: dict[str, TokenPolicy] = {}
     for plan in plans:
         found = searches[plan.name].options if plan.name in searches else {}

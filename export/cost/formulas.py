@@ -9,14 +9,13 @@ Conventions:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from torch import nn
 
 from saccade.export.models.decoder import DecoderConfig
-from saccade.export.models.vision_transformer import VisionConfig
+from saccade.export.models.vision_tower import TowerConfig
 
 
 class LayerTokens(NamedTuple):
@@ -31,45 +30,6 @@ class LayerTokens(NamedTuple):
     rows: int
     computed: int
     keys: int
-
-
-@dataclass(frozen=True)
-class StageAccount:
-    """One part of the model.
-
-    Args:
-        macs: Multiply-accumulates of its matrix products, all passes.
-        weight_bytes: Its parameters, each read once in a pass.
-        passes: How often it runs in a control step.
-    """
-
-    macs: int
-    weight_bytes: int
-    passes: int = 1
-
-
-@dataclass(frozen=True)
-class StepAccount:
-    """One control step at one budget, without what the policy itself computes.
-
-    Args:
-        stages: ``vision_tower``, ``projector`` (proprioception's is in it), ``decoder``, ``action_head``.
-        visual_by_layer: Visual tokens that each decoder layer computes.
-        mean_visual_tokens: Their mean over the layers.
-        mean_keep_ratio: The mean as a share of all visual tokens.
-        kv_bytes: Keys and values of all decoder layers: what a cache of them takes.
-    """
-
-    stages: Mapping[str, StageAccount]
-    visual_by_layer: tuple[int, ...]
-    mean_visual_tokens: float
-    mean_keep_ratio: float
-    kv_bytes: int
-
-    @property
-    def macs(self) -> int:
-        """Of all stages."""
-        return sum(stage.macs for stage in self.stages.values())
 
 
 def decoder_layer_macs(config: DecoderConfig, tokens: LayerTokens) -> int:
@@ -105,20 +65,21 @@ def layer_kv_bytes(config: DecoderConfig, tokens: int, bytes_per_value: int) -> 
     return 2 * config.kv_heads * config.head_dim * tokens * bytes_per_value
 
 
-def tower_macs(config: VisionConfig, images: int, alive: Sequence[int]) -> int:
+def tower_macs(config: TowerConfig, pictures: int, alive: Sequence[int]) -> int:
     """Return the MACs of a vision tower.
 
     Args:
-        config: Of the tower.
-        images: Views.
-        alive: Patches of an image that each block sees.
+        config: Switches of the tower.
+        pictures: Pictures that go through it.
+        alive: Patches of a picture that each block sees.
     """
-    patch_values, width = 3 * config.patch_size**2, config.width
-    total = config.tokens * patch_values * width
-    for patches in alive:
+    width = config.width
+    total = config.patches * config.patch_values * width
+    for block, patches in enumerate(alive):
         tokens = patches + config.prefix_tokens
-        total += tokens * (4 * width**2 + 2 * width * config.mlp_dim) + 2 * tokens**2 * width
-    return images * total
+        total += tokens * (4 * width**2 + config.mlp_products)
+        total += 2 * width * config.attended_pairs(block, patches)
+    return pictures * total
 
 
 def products(module: nn.Module) -> int:

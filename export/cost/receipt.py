@@ -1,53 +1,85 @@
-"""The accounting receipt of a bundle."""
+"""The account of one profile: what its parts cost by formula, and what torch counts beside that, which is the policy's.
+
+* Layer by layer, the tokens are those that the policy's cuts and its schedule leave there.
+* What the policy itself adds (attention rows, similarities, merges) has no formula: torch counts the matrix products of
+  the whole module, and ``selection`` is what the formulas leave unexplained. Sorting and comparing cost no MAC.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from typing import Any
+from collections.abc import Sequence
 
 from torch import Tensor
 
-from saccade.export.cost.accounting import count_macs
-from saccade.export.cost.formulas import (
-    StageAccount,
-    StepAccount,
-)
+from saccade.export.cost.counting import count_macs
+from saccade.export.cost.cut_plan import CutPlan
+from saccade.export.cost.parts import cache_values, model_parts
+from saccade.export.families.base import ActingFamily, PerceivingFamily
 from saccade.export.steps.acting_step import ActingStep
+from saccade.export.steps.selecting_module import SelectingModule, initial_state
+from saccade.proto.accounting import Account
 from saccade.proto.errors import ReceiptError
-from saccade.proto.profile_names import FULL_PROFILE
+from saccade.proto.roofline import SELECTION, Part
 
 
-def account_profiles(
-    account: Callable[[Any], StepAccount], steps: Mapping[str, ActingStep], frame: Sequence[Tensor]
-) -> dict[str, Any]:
-    """Return the accounting receipt of a bundle.
+def cut_plan(step: SelectingModule[PerceivingFamily]) -> CutPlan:
+    """Return where a step drops visual tokens."""
+    return CutPlan.of(step.policy, step.counts, step.family.decoder.config.layers)
+
+
+def formula_account(step: ActingStep[ActingFamily]) -> Account:
+    """Return what a control step costs by formula, without what its policy computes.
 
     Args:
-        account: What a step of this kind costs by formula.
-        steps: Of each profile, ``full`` among them.
-        frame: Host inputs of one control step.
+        step: The model with the policy in it; only shapes are looked at, so that it may live on the meta device.
+    """
+    return family_account(step.family, cut_plan(step))
+
+
+def family_account(family: PerceivingFamily, plan: CutPlan, new_tokens: int = 1) -> Account:
+    """Return what a model costs by formula.
+
+    Args:
+        family: The model; only shapes are looked at.
+        plan: Where visual tokens are dropped.
+        new_tokens: Tokens of an answer, in a family that answers.
+    """
+    return Account(
+        model_parts(family, plan, new_tokens),
+        plan.visual_by_layer(family.grid.tokens, family.decoder.config.layers),
+        family.grid.tokens,
+        cache_values(family, plan, new_tokens),
+    )
+
+
+def account_step(step: ActingStep[ActingFamily], frame: Sequence[Tensor]) -> Account:
+    """Return what a control step costs.
+
+    Args:
+        step: The model with the policy in it.
+        frame: Host inputs of one control step; only their shapes matter.
 
     Raises:
         ReceiptError: The module computes less than the formulas say, so that they do not describe it.
     """
-    profiles = {name: _account_profile(account, step, frame) for name, step in steps.items()}
-    full = profiles[FULL_PROFILE]["macs"]
-    return {name: {**account, "ratio_to_full": account["macs"] / full} for name, account in profiles.items()}
+    counted = count_macs(step, (*frame, *initial_state(step)))
+    return with_selection(formula_account(step), counted, f"policy {step.policy.name!r} at keep {step.keep}")
 
 
-def _account_profile(
-    account: Callable[[Any], StepAccount], step: ActingStep, frame: Sequence[Tensor]
-) -> dict[str, Any]:
-    found, counted = account(step), count_macs(step, frame)
-    if counted < found.macs:
+def with_selection(account: Account, counted: int, what: str) -> Account:
+    """Add what the formulas leave unexplained, as the policy's own part.
+
+    Args:
+        account: By formula.
+        counted: Multiply-accumulates that torch counts in the modules.
+        what: For messages.
+
+    Raises:
+        ReceiptError: The modules compute less than the formulas say.
+    """
+    if counted < account.macs:
         raise ReceiptError(
-            f"policy {step.policy.name!r} at keep {step.keep}: expected formulas that describe the model, found "
-            f"{found.macs} MACs by formula and {counted} in the module; the accounting is wrong."
+            f"{what}: expected formulas that describe the model, found {account.macs} MACs by formula and {counted} in "
+            "the module; the accounting is wrong."
         )
-    stages = {**found.stages, "selection": StageAccount(counted - found.macs, 0)}
-    return {
-        **asdict(found),
-        "stages": {name: asdict(stage) for name, stage in stages.items()},
-        "macs": counted,
-    }
+    return account.plus(Part(SELECTION, counted - account.macs, 0))

@@ -4,23 +4,21 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
+from saccade.export.families.base import StepKind
 from saccade.export.families.generating import GeneratingModel
 from saccade.export.models.vision_transformer import VisionTransformer
 
 
 class AutoregressiveModel(GeneratingModel):
-    """A generating model whose tokens stand for numbers of an action; a family that acts, one action in a chunk.
+    """A generating model whose tokens stand for numbers of an action; a family that acts, one action in a chunk."""
 
-    Attributes:
-        projector: Brings one visual token from the towers to the decoder's width.
-    """
-
-    projector: nn.Module
+    step_kind: ClassVar[StepKind] = StepKind.AUTOREGRESSIVE
 
     @property
     @abstractmethod

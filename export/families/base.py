@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from enum import Enum
+from typing import NamedTuple, Protocol
 
 from torch import Tensor, nn
 
@@ -14,8 +15,50 @@ from saccade.export.models.vision_transformer import VisionTransformer
 from saccade.policies.base import Grid
 
 
+class StepKind(Enum):
+    """How a family is run: which module of :mod:`saccade.export.steps` places a policy in it."""
+
+    SINGLE_PASS = "single_pass"  # noqa: S105 - no password
+    """One pass of one decoder gives a chunk of actions: OpenVLA-OFT."""
+    AUTOREGRESSIVE = "autoregressive"
+    """One pass for the prompt, and one for each further action token: OpenVLA."""
+    FLOW = "flow"
+    """A prefix, then Euler steps of an action expert that reads it: π0, π0.5, SmolVLA."""
+    PROMPT = "prompt"
+    """One pass for the prompt, then a token at a time, as many as are asked for: families that answer."""
+
+
+class Work(NamedTuple):
+    """What a part of a model multiplies and reads.
+
+    Args:
+        macs: Multiply-accumulates of its matrix products.
+        weights: Parameters that it reads.
+    """
+
+    macs: int
+    weights: int
+
+
+class Pooling(NamedTuple):
+    """Tokens that are projected to the decoder's width first, and pooled then.
+
+    Args:
+        projected: Tokens that go through the projector.
+        macs: Multiply-accumulates of pooling them.
+    """
+
+    projected: int
+    macs: int
+
+
 class PerceivingFamily(Protocol):
     """What all families have: towers whose features become visual tokens in the sequence of a decoder."""
+
+    @property
+    def step_kind(self) -> StepKind:
+        """How it is run."""
+        ...
 
     @property
     def towers(self) -> tuple[VisionTower, ...]:
@@ -39,6 +82,41 @@ class PerceivingFamily(Protocol):
 
     def fit(self, pixels: Tensor) -> Tensor:
         """Bring pixels ``(images, height, width, 3)``, 0 to 255, to the size that the towers take."""
+        ...
+
+    @property
+    def fit_macs(self) -> int:
+        """Multiply-accumulates of :meth:`fit` for all pictures of an observation."""
+        ...
+
+    @property
+    def pictures(self) -> int:
+        """Pictures that each tower sees in one observation: views, tiles, frames, or clips of frames."""
+        ...
+
+    @property
+    def projectors(self) -> tuple[nn.Module, ...]:
+        """What brings one visual token from the towers to the decoder's width; each runs once a token."""
+        ...
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """How tokens are pooled behind the projector; None = they are not."""
+        ...
+
+    @property
+    def state_values(self) -> Work:
+        """What embedding the robot's state takes."""
+        ...
+
+    @property
+    def folded_macs(self) -> int:
+        """Multiply-accumulates that the module shows and the graph folds into constants."""
+        ...
+
+    @property
+    def folded_parameters(self) -> int:
+        """Parameters that were given up for constants when the model was loaded."""
         ...
 
     @property
@@ -70,11 +148,6 @@ class ActingFamily(PerceivingFamily, Protocol):
     @property
     def towers(self) -> tuple[VisionTransformer, ...]:
         """The vision towers, as above."""
-        ...
-
-    @property
-    def projector(self) -> nn.Module:
-        """What brings one visual token from the towers to the decoder's width."""
         ...
 
     @property
@@ -116,6 +189,16 @@ class SinglePassFamily(ActingFamily, Protocol):
 
     def embed_observation(self, images: Tensor, proprio: Tensor, token_ids: Tensor) -> Tensor:
         """Return the decoder's input ``(batch, tokens, width)`` with every visual token."""
+        ...
+
+    @property
+    def proprio_dim(self) -> int:
+        """Numbers of proprioception."""
+        ...
+
+    @property
+    def action_parts(self) -> tuple[nn.Module, ...]:
+        """What runs once for each action of the chunk, to read it from the final states."""
         ...
 
     def read_actions(self, action_states: Tensor) -> Tensor:

@@ -11,17 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, TypeVar, cast
 
-from tokenizers import Tokenizer
 from torch import nn
 
 from saccade.export.families.base import ActingFamily
 from saccade.export.families.embodiment import Embodiment
-from saccade.export.steps.step_of import StepKind
+from saccade.export.loading.checkpoint_folder import TOKENIZER_NAME, CheckpointFolder
 from saccade.proto.errors import CheckpointError
 from saccade.proto.instruction_spec import InstructionSpec
 from saccade.proto.statistics import Statistics
 
-TOKENIZER_NAME = "tokenizer.json"
 FamilyT_co = TypeVar("FamilyT_co", bound=ActingFamily, covariant=True)
 
 
@@ -33,7 +31,6 @@ class Checkpoint(Generic[FamilyT_co]):
         path: Its folder.
         family: Name of the family, as the manifest says it.
         model: The model with its weights, float32, in eval mode; large ones may be mapped.
-        kind: How a control step of it is built, accounted and measured.
         embodiment: What its numbers mean.
         statistics: Normalisation of its data set.
         tokenizer: Path of ``tokenizer.json``.
@@ -43,7 +40,6 @@ class Checkpoint(Generic[FamilyT_co]):
     path: Path
     family: str
     model: FamilyT_co
-    kind: StepKind
     embodiment: Embodiment
     statistics: Statistics
     tokenizer: Path
@@ -60,30 +56,22 @@ class Checkpoint(Generic[FamilyT_co]):
         file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def check_tokenizer(path: Path, vocab_size: int) -> Path:
+def check_tokenizer(folder: CheckpointFolder, vocab_size: int) -> Path:
     """Return the path of a checkpoint's tokenizer.
 
     Args:
-        path: Folder of the checkpoint.
+        folder: The checkpoint.
         vocab_size: Rows of the embedding table.
 
     Raises:
         CheckpointError: It is missing, broken, or has tokens that the model does not know.
     """
-    tokenizer = path / TOKENIZER_NAME
-    if not tokenizer.is_file():
-        raise CheckpointError(
-            f"expected {TOKENIZER_NAME} in {path.name}/, found none; save it with tokenizers' Tokenizer.save."
-        )
-    try:
-        last = max(Tokenizer.from_file(str(tokenizer)).get_vocab().values(), default=-1)
-    except Exception as error:
-        raise CheckpointError(f"{TOKENIZER_NAME}: expected a tokenizer file, found: {error}.") from error
+    last = max(folder.tokenizer.get_vocab().values(), default=-1)
     if last >= vocab_size:
         raise CheckpointError(
             f"{TOKENIZER_NAME}: expected token ids below {vocab_size} (rows of the embedding table), found {last}."
         )
-    return tokenizer
+    return folder.tokenizer_path
 
 
 def check_embodiment(

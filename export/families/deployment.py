@@ -20,6 +20,7 @@ class Deployment:
         between: Token ids between two pictures.
         state_dim: Numbers of proprioception that the robot has, of those that the model takes; None = all.
         action_dim: Numbers of an action that the robot has, of those that the model gives; None = all.
+        chunk: Actions in a chunk, where the checkpoint leaves it open (OpenVLA-OFT as published); None = as published.
         statistics_key: Data set of the checkpoint's statistics whose units actions are in; None = the only one.
     """
 
@@ -32,4 +33,5 @@ class Deployment:
     between: tuple[int, ...] = ()
     state_dim: int | None = None
     action_dim: int | None = None
+    chunk: int | None = None
     statistics_key: str | None = None

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError, ManifestError
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec
 from saccade.proto.strict_json import dump_json, from_json, parse_json
@@ -44,24 +45,23 @@ class Embodiment:
     image_size: tuple[int, ...] = ()
 
 
-def read_embodiment(checkpoint: Path, known: str = "") -> Embodiment:
+def read_embodiment(folder: CheckpointFolder, known: str = "") -> Embodiment:
     """Read ``embodiment.json``.
 
     Args:
-        checkpoint: Its folder.
+        folder: The checkpoint.
         known: What the checkpoint says of its robot, for the message where there is no such file.
 
     Raises:
         CheckpointError: It is missing, or a key is unknown, missing or wrong.
     """
-    path = checkpoint / EMBODIMENT_NAME
-    if not path.is_file():
+    if not folder.has(EMBODIMENT_NAME):
         raise CheckpointError(
-            f"expected {EMBODIMENT_NAME} in {checkpoint.name}/, found none; write down views, units, limits and "
+            f"expected {EMBODIMENT_NAME} in {folder.name}/, found none; write down views, units, limits and "
             f"prompt of the robot there, see saccade.export.families.embodiment.{known}"
         )
     try:
-        return from_json(Embodiment, parse_json(path.read_text(encoding="utf-8")))
+        return from_json(Embodiment, parse_json((folder / EMBODIMENT_NAME).read_text(encoding="utf-8")))
     except ManifestError as error:
         raise CheckpointError(f"{EMBODIMENT_NAME}: {error}") from error
 

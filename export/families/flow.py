@@ -23,8 +23,9 @@ import torch
 from torch import Tensor, nn
 
 from saccade.export.families.sequence import Sequence
+from saccade.export.models.cross_expert import CrossLayer
 from saccade.export.models.decoder import MASKED_LOGIT, Decoder, DecoderLayer, Rotary
-from saccade.export.models.expert import Expert, LayerContext, Watch
+from saccade.export.models.expert import Expert, ExpertLayer, LayerContext, Watch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,8 @@ class FlowModel(nn.Module, ABC):
 
     time_constants: Tensor
     """What :meth:`fold` leaves: float32, one row for each step; :meth:`denoise` takes a row."""
+    folded_parameters: int = 0
+    """Parameters that :meth:`fold` gave up."""
 
     def __init__(
         self,
@@ -123,8 +126,18 @@ class FlowModel(nn.Module, ABC):
     @torch.no_grad()
     def fold(self) -> None:
         """Fold time into constants; once, after the weights were loaded."""
+        before = self._parameter_count()
         embeddings = time_embeddings(self.flow, self.expert_width).to(self.action_out_proj.weight.device)
         self.register_buffer("time_constants", self.fold_time(embeddings))
+        self.folded_parameters = before - self._parameter_count()
+
+    @property
+    def expert_layers(self) -> tuple[ExpertLayer | CrossLayer, ...]:
+        """The action expert's layers, one at the height of each decoder layer."""
+        return cast("tuple[ExpertLayer | CrossLayer, ...]", tuple(self.expert.layers))
+
+    def _parameter_count(self) -> int:
+        return sum(weight.numel() for weight in self.parameters())
 
     def remember(self, prefix: Sequence) -> tuple[LayerMemory, ...]:
         """Run the prefix; of the last layer only keys and values, since nobody reads what it would write."""

@@ -2,34 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from tokenizers import Tokenizer
 
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.embodiment import Embodiment
 from saccade.export.families.flow_family import FlowFamily
-from saccade.export.loading.key_rules import KeyRules
-from saccade.export.loading.lerobot_features import LerobotFeatures
-from saccade.export.loading.shards import StoredWeights
-from saccade.export.loading.weights import load_weights
-from saccade.export.steps.step_of import FLOW
+from saccade.export.families.reader import FamilyReader, StatedDeployment
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
+from saccade.export.loading.lerobot_features import LerobotFeatures, read_features
 from saccade.proto.errors import CheckpointError
 from saccade.proto.instruction_spec import InstructionSpec
 from saccade.proto.statistics import Statistics
 
-FamilyT = TypeVar("FamilyT", bound=FlowFamily)
+ConfigT = TypeVar("ConfigT")
+FlowT = TypeVar("FlowT", bound=FlowFamily)
 
 
-def load_flow_model(path: Path, build: Callable[[Any], FamilyT], config: Any, rules: KeyRules) -> FamilyT:
-    """Return a model with its weights, large ones mapped, time folded into constants, in eval mode."""
-    model = build(config)
-    load_weights(model, StoredWeights(path), rules, mapped=True)
+def load_flow_model(reader: FamilyReader[ConfigT, FlowT], folder: CheckpointFolder, config: ConfigT) -> FlowT:
+    """Return a model with its weights, large ones mapped, time folded into constants, in eval mode.
+
+    Raises:
+        CheckpointError: A weight is missing, left over, misshapen or not finite.
+    """
+    model = reader.load_model(folder, config)
     model.fold()
-    return model.eval().requires_grad_(False)
+    return model.requires_grad_(False)
 
 
 def picture_size(embodiment: Embodiment, features: LerobotFeatures) -> tuple[int, int]:
@@ -77,7 +78,7 @@ def special_tokens_before(tokenizer: Tokenizer) -> tuple[int, ...]:
 
 
 def flow_checkpoint(
-    path: Path,
+    folder: CheckpointFolder,
     family: str,
     model: FlowFamily,
     embodiment: Embodiment,
@@ -88,12 +89,26 @@ def flow_checkpoint(
     """Put a checkpoint together; its one data set is named for the embodiment where it has no name."""
     named = embodiment if embodiment.statistics_key else replace(embodiment, statistics_key=embodiment.name)
     return Checkpoint(
-        path=path,
+        path=folder.path,
         family=family,
         model=model,
-        kind=FLOW,
         embodiment=named,
         statistics=statistics,
         tokenizer=tokenizer,
         instruction=instruction,
+    )
+
+
+def lerobot_deployment(folder: CheckpointFolder) -> StatedDeployment:
+    """Return what a checkpoint says of cameras, robot and prompt, where lerobot wrote it."""
+    if "input_features" not in folder.config:
+        return StatedDeployment()
+    features, room = read_features(folder), folder.config.get("tokenizer_max_length")
+    sizes = set(features.cameras.values())
+    return StatedDeployment(
+        views=len(features.cameras) or None,
+        text_tokens=room if isinstance(room, int) else None,
+        image_size=sizes.pop() if len(sizes) == 1 else None,
+        state_dim=features.state_dim,
+        action_dim=features.action_dim,
     )

@@ -13,12 +13,14 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Mapping
-from typing import NamedTuple, Protocol
+from typing import ClassVar, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 
+from saccade.export.families.base import StepKind, Work
 from saccade.export.families.flow import FlowConfig, FlowModel
+from saccade.export.families.plain_vision import PlainVision
 from saccade.export.families.sequence import TEXT, VISUAL, Sequence, SequenceLayout
 from saccade.export.models.decoder import Decoder, DecoderConfig
 from saccade.export.models.expert import Expert
@@ -85,7 +87,7 @@ class FlowFamilyConfig(Protocol):
         ...
 
 
-class FlowFamily(FlowModel):
+class FlowFamily(PlainVision, FlowModel):
     """Tower, projector, prefix decoder, expert.
 
     Args:
@@ -98,6 +100,7 @@ class FlowFamily(FlowModel):
         is_centred: Where black goes around pictures of another aspect, see :class:`Letterbox`.
     """
 
+    step_kind: ClassVar[StepKind] = StepKind.FLOW
     host_inputs: tuple[str, ...] = (
         "images",
         "proprio",
@@ -123,12 +126,17 @@ class FlowFamily(FlowModel):
         self.sizes = config
         self.vision = vision
         self.projector = projector
-        self.fit = Letterbox(config.camera, (config.tower.image_size,) * 2, is_centred)
+        self.letterbox = Letterbox(config.camera, (config.tower.image_size,) * 2, is_centred)
 
     @property
     def towers(self) -> tuple[VisionTransformer, ...]:
         """The one tower."""
         return (self.vision,)
+
+    def fit(self, pixels: Tensor) -> Tensor:
+        """Resize pictures to the tower's size, their aspect kept, black around them."""
+        fitted: Tensor = self.letterbox(pixels)
+        return fitted
 
     @property
     def layout(self) -> SequenceLayout:
@@ -166,14 +174,29 @@ class FlowFamily(FlowModel):
         """Visual tokens are the tower's patches, one for one."""
         return self.sizes.grid.per_view == self.sizes.tower.tokens
 
-    def arrange(self, features: Tensor) -> Tensor:
-        """Return the features: the tower gives visual tokens."""
-        return features
-
     @property
     def views_are_pictures(self) -> bool:
-        """They are."""
+        """They are, pooled or not."""
         return True
+
+    @property
+    def fit_macs(self) -> int:
+        """Multiply-accumulates of letterboxing all pictures."""
+        return self.grid.views * self.letterbox.macs
+
+    @property
+    def projectors(self) -> tuple[nn.Module, ...]:
+        """What brings one visual token from the tower to the decoder's width."""
+        return (self.projector,)
+
+    @property
+    def state_values(self) -> Work:
+        """What embedding the robot's state takes; columns of the weight that would meet zeros are cut off."""
+        part = self.state_part
+        if part is None:
+            return Work(0, 0)
+        macs = self.sizes.state_dim * part.out_features
+        return Work(macs, macs + part.out_features)
 
     def arrange_signal(self, signal: Tensor) -> Tensor:
         """``(batch, patches, channels)`` -> ``(batch, visual, channels)``: the mean over a visual token's square."""
@@ -210,6 +233,11 @@ class FlowFamily(FlowModel):
     @abstractmethod
     def action_parts(self) -> tuple[nn.Module, ...]:
         """What runs for each action in each Euler step, beside the expert."""
+
+    @property
+    @abstractmethod
+    def action_embedding(self) -> Work:
+        """What embedding one noisy action takes in an Euler step, once time is folded into constants."""
 
     @property
     def state_part(self) -> nn.Linear | None:

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
+from saccade.export.families.base import StepKind
+from saccade.export.families.plain_vision import PlainVision
 from saccade.export.families.prompt_frame import NEWLINE, PromptFrame
 from saccade.export.families.sequence import SequenceLayout
 from saccade.export.models.decoder import Decoder, DecoderConfig
@@ -33,14 +35,20 @@ class SequenceInputs(NamedTuple):
     order: Tensor
 
 
-class GeneratingModel(nn.Module, ABC):
+class GeneratingModel(PlainVision, nn.Module, ABC):
     """Decoder, head and prompt frame; a family adds towers and what makes visual tokens of their features.
 
     Args:
         decoder: Causal.
         frame: The prompt.
         has_newline: There is a learned line break.
+
+    Attributes:
+        projector: Brings one visual token from the towers to the decoder's width.
     """
+
+    step_kind: ClassVar[StepKind] = StepKind.PROMPT
+    projector: nn.Module
 
     def __init__(self, decoder: DecoderConfig, frame: PromptFrame, *, has_newline: bool = False) -> None:
         super().__init__()
@@ -60,27 +68,10 @@ class GeneratingModel(nn.Module, ABC):
     def grid(self) -> Grid:
         """How visual tokens tile the pictures."""
 
-    def fit(self, pixels: Tensor) -> Tensor:
-        """Return the pixels: pictures come in the towers' size."""
-        return pixels
-
     @property
-    def keeps_patches(self) -> bool:
-        """Visual tokens are the towers' patches, one for one and in their order."""
-        return True
-
-    @property
-    def views_are_pictures(self) -> bool:
-        """The tokens of each view come from the patches of one picture alone, by :meth:`arrange_signal`."""
-        return self.keeps_patches
-
-    def arrange(self, features: Tensor) -> Tensor:
-        """``(batch, patches, vision_width)`` -> ``(batch, visual, channels)``; here every patch is a visual token."""
-        return features
-
-    def arrange_signal(self, signal: Tensor) -> Tensor:
-        """``(batch, patches, channels)`` -> ``(batch, visual, channels)``: what is known of tokens from patches."""
-        return signal
+    def projectors(self) -> tuple[nn.Module, ...]:
+        """What brings one visual token from the towers to the decoder's width."""
+        return (self.projector,)
 
     @abstractmethod
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:

@@ -12,17 +12,15 @@ from torch import Tensor
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.generating import GeneratingModel
 from saccade.export.families.prompt_frame import IMAGE
-from saccade.export.families.registry import generating_family
+from saccade.export.families.registry import answering_reader
 from saccade.export.loading.chat_template import render_question, special_tokens
-from saccade.export.loading.json_fields import read_object
-from saccade.export.loading.shards import StoredWeights
-from saccade.export.loading.weights import load_weights
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError, ExportError
 from saccade.proto.picture_fit import PictureFit
 from saccade.proto.video_spec import VideoSpec
 
 INSTRUCTION = "{instruction}"
-_TOKENIZER, _GENERATION = "tokenizer.json", "generation_config.json"
+_GENERATION = "generation_config.json"
 
 
 @dataclass(frozen=True)
@@ -80,11 +78,11 @@ class Prompted:
         return images, ids, self.model.sequence_inputs(torch.tensor([words])).mask
 
 
-def read_prompted(folder: Path, deployment: Deployment, prompt: str | None = None) -> Prompted:
+def read_prompted(path: Path, deployment: Deployment, prompt: str | None = None) -> Prompted:
     """Read a checkpoint and what its prompt needs.
 
     Args:
-        folder: Of the checkpoint.
+        path: Folder of the checkpoint.
         deployment: How it will be used; the prompt's tokens are filled in here.
         prompt: Text with ``<image>`` for each picture or video and ``{instruction}`` once; None = the checkpoint's chat
             template, or else the family's.
@@ -93,46 +91,44 @@ def read_prompted(folder: Path, deployment: Deployment, prompt: str | None = Non
         CheckpointError: A file is missing or wrong, or the prompt does not fit.
         ExportError: The deployment asks for what the family cannot do.
     """
-    if not folder.is_dir():
-        raise CheckpointError(f"expected a checkpoint folder, found none at {folder}.")
+    folder = CheckpointFolder(path)
     if deployment.views < 1 or deployment.frames < 0 or deployment.frames_per_second <= 0:
         raise CheckpointError(
             f"expected at least one picture, and time between frames, found views = {deployment.views}, frames = "
             f"{deployment.frames}, frames_per_second = {deployment.frames_per_second}."
         )
-    family = generating_family(folder)
-    if deployment.frames and not hasattr(family, "video_spec"):
+    reader = answering_reader(folder)
+    if deployment.frames and reader.video_spec is None:
         raise ExportError(
-            f"expected frames = 0, found {deployment.frames}: {family.MODEL_TYPE} answers about still pictures here."
+            f"expected frames = 0, found {deployment.frames}: {reader.name} answers about still pictures here."
         )
-    tokenizer = _tokenizer(folder)
-    own = _chat_prompt(folder, deployment) if getattr(family, "HAS_CHAT_TEMPLATE", True) else None
-    found = prompt or own or family.prompt(deployment.views)
-    for placeholder in family.PLACEHOLDERS:
+    tokenizer = folder.tokenizer
+    own = _chat_prompt(folder, deployment) if reader.has_chat_template else None
+    found = prompt or own or reader.prompt(deployment.views)
+    for placeholder in reader.placeholders:
         found = found.replace(placeholder, IMAGE)
     before, between, template = _parts(found, deployment.views)
     framed = _framed(tokenizer, before, between, special_tokens(folder)["bos_token"])
     deployment = replace(deployment, before=framed[0], between=framed[1])
-    config = family.read_config(folder, deployment)
-    model: GeneratingModel = family.build(config)
-    load_weights(model, StoredWeights(folder), family.key_rules(config), mapped=True)
+    config = reader.read_config(folder, deployment)
+    model: GeneratingModel = reader.load_model(folder, config)
     ends, pad = _special_ids(folder, model.decoder.config.vocab_size)
     return Prompted(
-        folder.resolve().name,
-        family.MODEL_TYPE,
-        model.eval().requires_grad_(False),
+        path.resolve().name,
+        reader.name,
+        model,
         deployment,
         template,
         _after(tokenizer, template),
         ends,
         pad,
-        family.picture_size(config),
-        family.picture_fit(config),
-        family.video_spec(config) if deployment.frames else None,
+        reader.picture_size(config),
+        reader.picture_fit(config),
+        None if reader.video_spec is None or not deployment.frames else reader.video_spec(config),
     )
 
 
-def _chat_prompt(folder: Path, deployment: Deployment) -> str | None:
+def _chat_prompt(folder: CheckpointFolder, deployment: Deployment) -> str | None:
     """Return the checkpoint's own prompt, if it has a chat template."""
     kind = "video" if deployment.frames else "image"
     return render_question(folder, deployment.views, kind, INSTRUCTION)
@@ -183,22 +179,10 @@ def _parts(prompt: str, views: int) -> tuple[str, str, str]:
     return pieces[0], between.pop() if between else "", pieces[-1]
 
 
-def _tokenizer(folder: Path) -> Tokenizer:
-    path = folder / _TOKENIZER
-    if not path.is_file():
-        raise CheckpointError(
-            f"expected {_TOKENIZER} in {folder.name}/, found none; write it with the fast tokenizer's save_pretrained."
-        )
-    try:
-        return Tokenizer.from_file(str(path))
-    except Exception as error:
-        raise CheckpointError(f"{_TOKENIZER}: expected a tokenizer file, found: {error}.") from error
-
-
-def _special_ids(folder: Path, vocab_size: int) -> tuple[tuple[int, ...], int]:
+def _special_ids(folder: CheckpointFolder, vocab_size: int) -> tuple[tuple[int, ...], int]:
     """Return the tokens that end an answer and the one that pads, from generation_config.json, else config.json."""
-    name = _GENERATION if (folder / _GENERATION).is_file() else "config.json"
-    values = read_object(folder, name)
+    name = _GENERATION if folder.has(_GENERATION) else "config.json"
+    values = folder.read(name)
     text = values.get("text_config") if isinstance(values.get("text_config"), dict) else {}
     ends = values.get("eos_token_id", (text or {}).get("eos_token_id"))
     found = tuple(ends) if isinstance(ends, list) else (ends,)

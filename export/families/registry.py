@@ -1,108 +1,162 @@
-"""Which families there are, and how a published ``config.json`` says which of them a checkpoint belongs to.
+"""Every family by name: those of this package in a literal table, those of others by entry point.
 
-A module of a family that answers has ``MODEL_TYPE``, ``read_config``, ``key_rules`` and ``build``; ``prompt``, the text
-around pictures where the checkpoint has no chat template, and ``PLACEHOLDERS``, what such a template writes for a
-picture; ``picture_size`` and ``picture_fit``, what the host makes of pictures; where it takes videos ``video_spec``.
-``HAS_CHAT_TEMPLATE = False`` if the template beside its weights knows no pictures.
+Another package registers a family without touching this one::
+
+    [project.entry-points."saccade.families"]
+    my_family = "my_package.my_family:READER"
+
+A reader is an ``ActingReader`` or ``AnsweringReader`` (:mod:`saccade.export.families.reader`). No family imports this
+module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from importlib import import_module
+import pkgutil
+from collections.abc import Iterator, Mapping
+from importlib.metadata import entry_points
 from pathlib import Path
-from types import ModuleType
+from typing import Any, TypeAlias
 
 from saccade.export.families.base import ActingFamily
 from saccade.export.families.checkpoint import Checkpoint
-from saccade.export.loading.json_fields import read_object
-from saccade.export.loading.prismatic import MODEL_TYPE as PRISMATIC
-from saccade.export.loading.shards import StoredWeights
-from saccade.export.loading.torch_heads import head_steps
+from saccade.export.families.reader import ActingReader, AnsweringReader, FamilyReader, stated_name
+from saccade.export.loading.checkpoint_folder import CONFIG_NAME, CheckpointFolder
 from saccade.export.loading.weights import hold_weights
 from saccade.proto.errors import CheckpointError
 
-GENERATING: Mapping[str, str] = {
-    "llava": "saccade.export.families.llava.llava",
-    "llava_next": "saccade.export.families.llava.next",
-    "llava_onevision": "saccade.export.families.llava.onevision",
-    "llava_qwen": "saccade.export.families.llava.video",
-    "qwen2_5_vl": "saccade.export.families.qwen_vl.qwen2_5",
-    "qwen3_vl": "saccade.export.families.qwen_vl.qwen3",
+AnyReader: TypeAlias = FamilyReader[Any, Any]
+ENTRY_POINTS = "saccade.families"
+
+FAMILIES: Mapping[str, str] = {
+    "openvla": "saccade.export.families.openvla.checkpoint:READER",
+    "openvla_oft": "saccade.export.families.openvla_oft.checkpoint:READER",
+    "pi0": "saccade.export.families.pi.checkpoint:PI0",
+    "pi05": "saccade.export.families.pi.checkpoint:PI05",
+    "smolvla": "saccade.export.families.smolvla.checkpoint:READER",
+    "llava": "saccade.export.families.llava.llava:READER",
+    "llava_next": "saccade.export.families.llava.next:READER",
+    "llava_onevision": "saccade.export.families.llava.onevision:READER",
+    "llava_qwen": "saccade.export.families.llava.video:READER",
+    "qwen2_5_vl": "saccade.export.families.qwen_vl.qwen2_5:READER",
+    "qwen3_vl": "saccade.export.families.qwen_vl.qwen3:READER",
 }
-"""Families that answer in text: ``model_type`` to the module that reads it."""
-
-ACTING: Mapping[str, str] = {
-    "openvla": "saccade.export.families.openvla.checkpoint",
-    "openvla_oft": "saccade.export.families.openvla_oft.checkpoint",
-    "pi0": "saccade.export.families.pi.acting_pi0",
-    "pi05": "saccade.export.families.pi.acting_pi05",
-    "smolvla": "saccade.export.families.smolvla.checkpoint",
-}
-"""Families that act: name to the module whose ``load`` reads a folder into a
-:class:`saccade.export.families.checkpoint.Checkpoint`."""
+"""Name to ``module:reader`` of this package's own families."""
+_ACTS, _ANSWERS = "a family that acts", "a family that answers"
 
 
-def generating_family(folder: Path) -> ModuleType:
-    """Return the module of the family that a checkpoint belongs to.
+def known_families() -> dict[str, str]:
+    """Return every family that can be read, name to ``module:reader``; this package's own come first.
 
     Raises:
-        CheckpointError: There is no config.json, or it names no such family.
+        CheckpointError: Another package registers a name that is taken.
     """
-    kind = stated_kind(folder)
-    if kind is None or kind not in GENERATING:
-        raise CheckpointError(
-            f"config.json: model_type: expected a family that answers ({', '.join(GENERATING)}), found {kind!r}"
-            + ("; `saccade export` takes it." if kind in ACTING else ".")
-        )
-    return import_module(GENERATING[kind])
+    known = dict(FAMILIES)
+    for entry in entry_points(group=ENTRY_POINTS):
+        if known.get(entry.name, entry.value) != entry.value:
+            raise CheckpointError(
+                f"expected each family once, found {entry.name!r} as {known[entry.name]} and as {entry.value}; rename "
+                "one of them."
+            )
+        known[entry.name] = entry.value
+    return known
 
 
-def acting_family(folder: Path) -> ModuleType:
-    """Return the module that reads the family of a checkpoint: it has ``load(folder) -> Checkpoint``.
+def family_reader(name: str) -> AnyReader:
+    """Return the reader of a known family.
 
     Raises:
-        CheckpointError: There is no config.json, or it names no family that acts.
+        CheckpointError: What the name stands for cannot be loaded, or is no reader of that name.
     """
-    kind = stated_kind(folder)
-    if kind is None or kind not in ACTING:
+    where = known_families()[name]
+    try:
+        found = pkgutil.resolve_name(where)
+    except (ImportError, AttributeError, ValueError) as error:
         raise CheckpointError(
-            f"config.json: model_type: expected a family that acts ({', '.join(ACTING)}), found {kind!r}"
-            + ("; `saccade export-answering` takes it." if kind in GENERATING else ".")
+            f"family {name!r} is registered as {where}, which cannot be loaded: {error}"
+        ) from error
+    if not (isinstance(found, (ActingReader, AnsweringReader)) and found.name == name):
+        raise CheckpointError(
+            f"family {name!r} is registered as {where}: expected an ActingReader or AnsweringReader whose name is "
+            f"{name!r}, found {getattr(found, 'name', found)!r}."
         )
-    return import_module(ACTING[kind])
+    return found
 
 
-def stated_kind(folder: Path) -> str | None:
-    """Return what a checkpoint says it is, in the words of :data:`ACTING` where it is known.
+def find_reader(folder: CheckpointFolder) -> AnyReader:
+    """Return the reader of the family that a checkpoint belongs to.
 
-    transformers writes ``model_type``, lerobot ``type``, openpi's conversion neither: weights tell π0 and π0.5 apart.
-    OpenVLA and OpenVLA-OFT share a ``model_type``: heads in files of their own tell them apart.
+    Raises:
+        CheckpointError: There is no ``config.json``, or no known family claims the checkpoint.
     """
-    stored = read_object(folder, "config.json")
-    if "action_horizon" in stored:
-        names = StoredWeights(folder)
-        return "pi05" if any("time_mlp_in" in name and "action" not in name for name in names) else "pi0"
-    kind = stored.get("model_type", stored.get("type"))
-    if kind == PRISMATIC:
-        return "openvla_oft" if head_steps(folder, "action_head") else "openvla"
-    return kind if isinstance(kind, str) else None
+    reader = _claiming(folder)
+    if reader is None:
+        raise CheckpointError(
+            f"{CONFIG_NAME}: expected a 'model_type' or 'type' of {', '.join(sorted(known_families()))}, found "
+            f"{stated_name(folder)!r}."
+        )
+    return reader
+
+
+def acting_reader(folder: CheckpointFolder) -> ActingReader[Any, Any]:
+    """Return the reader of a checkpoint that acts.
+
+    Raises:
+        CheckpointError: There is no ``config.json``, or it names no family that acts.
+    """
+    reader = _claiming(folder)
+    if isinstance(reader, ActingReader):
+        return reader
+    raise _other(folder, reader, _ACTS, ActingReader, "saccade export-answering")
+
+
+def answering_reader(folder: CheckpointFolder) -> AnsweringReader[Any, Any]:
+    """Return the reader of a checkpoint that answers in text.
+
+    Raises:
+        CheckpointError: There is no ``config.json``, or it names no family that answers.
+    """
+    reader = _claiming(folder)
+    if isinstance(reader, AnsweringReader):
+        return reader
+    raise _other(folder, reader, _ANSWERS, AnsweringReader, "saccade export")
 
 
 def load_checkpoint(path: Path, *, mapped: bool = False) -> Checkpoint[ActingFamily]:
-    """Read a checkpoint of whatever family it is.
+    """Read a checkpoint of whatever family that acts.
 
     Args:
         path: Its folder.
-        mapped: Large weights may stay in the files, as in :func:`load_weights`; for what neither trains nor hurries.
+        mapped: Large weights may stay in the files, for what neither trains nor hurries.
 
     Raises:
         CheckpointError: A file, key or shape is missing, left over or wrong, or no family that acts is like it.
         StatisticsError: The statistics lack the data set, or are broken.
     """
-    if not path.is_dir():
-        raise CheckpointError(f"expected a checkpoint folder, found none at {path}.")
-    checkpoint: Checkpoint[ActingFamily] = acting_family(path).load(path)
+    folder = CheckpointFolder(path)
+    checkpoint: Checkpoint[ActingFamily] = acting_reader(folder).load(folder)
     if not mapped:
         hold_weights(checkpoint.module)
     return checkpoint
+
+
+def _claiming(folder: CheckpointFolder) -> AnyReader | None:
+    """Return the first reader that claims a checkpoint; the one whose name it states is asked first."""
+    stated = stated_name(folder)
+    for name in sorted(known_families(), key=lambda name: name != stated):
+        reader = family_reader(name)
+        if reader.is_of(folder):
+            return reader
+    return None
+
+
+def _other(
+    folder: CheckpointFolder, found: AnyReader | None, what: str, kind: type[AnyReader], command: str
+) -> CheckpointError:
+    takes = "." if found is None else f"; `{command}` takes it."
+    return CheckpointError(
+        f"{CONFIG_NAME}: model_type: expected {what} ({', '.join(_names(kind))}), found {stated_name(folder)!r}{takes}"
+    )
+
+
+def _names(kind: type[AnyReader]) -> Iterator[str]:
+    return (name for name in known_families() if isinstance(family_reader(name), kind))

@@ -6,8 +6,6 @@ from pathlib import Path
 
 from saccade.export.cost.cut_plan import CutPlan
 from saccade.export.cost.parts import model_parts, parameter_counts
-from saccade.export.cost.vision_parts import perceiving
-from saccade.export.families.openvla_oft.config import FAMILY as OFT
 from saccade.export.inspection.description import describe, dimensions
 from saccade.export.inspection.policies import placed_policy, policy_fits, policy_plan
 from saccade.export.inspection.recognition import Opened, open_checkpoint
@@ -33,11 +31,11 @@ def inspect_checkpoint(folder: Path, request: InspectionRequest) -> Inspection:
     return Inspection(
         kind="checkpoint",
         name=folder.resolve().name,
-        family=opened.family,
-        facts=describe(folder, opened),
+        family=opened.reader.name,
+        facts=describe(opened),
         dimensions=dimensions(model),
-        visual_tokens=perceiving(model).grid.tokens,
-        unit=_unit(opened),
+        visual_tokens=model.grid.tokens,
+        unit=opened.unit,
         parameters=parameter_counts(model),
         budgets=_budgets(opened, request),
         policies=policy_fits(model),
@@ -46,8 +44,8 @@ def inspect_checkpoint(folder: Path, request: InspectionRequest) -> Inspection:
 
 
 def _budgets(opened: Opened, request: InspectionRequest) -> tuple[Budget, ...]:
-    model, tokens = opened.model, perceiving(opened.model).grid.tokens
-    layers = perceiving(model).decoder.config.layers
+    model, tokens = opened.model, opened.model.grid.tokens
+    layers = model.decoder.config.layers
     policy = None if request.policy is None else placed_policy(request.policy, model)
     budgets: dict[int, Budget] = {}
     for ratio in sorted({1.0, *request.keep_ratios}, reverse=True):
@@ -62,13 +60,6 @@ def _budgets(opened: Opened, request: InspectionRequest) -> tuple[Budget, ...]:
         budget = Budget(profile_name(ratio), keep, ratio, parts, plan.visual_by_layer(tokens, layers))
         budgets.setdefault(keep, budget)
     return tuple(budgets.values())
-
-
-def _unit(opened: Opened) -> str:
-    if opened.family in {OFT, "pi0", "pi05", "smolvla"}:
-        return "control step"
-    said = "action" if opened.family == "openvla" else "answer"
-    return f"{said} of {opened.new_tokens} token{'s' * (opened.new_tokens != 1)}"
 
 
 def _notes(opened: Opened, request: InspectionRequest) -> list[str]:

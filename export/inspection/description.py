@@ -3,56 +3,50 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import cast
 
-from saccade.export.cost.parts import expert_config
-from saccade.export.cost.vision_parts import Family, perceiving, pictures
-from saccade.export.families.flow import FlowModel
-from saccade.export.families.openvla_oft.model import OpenVlaOft
+from saccade.export.families.base import PerceivingFamily, SinglePassFamily, StepKind
+from saccade.export.families.flow_family import FlowFamily
 from saccade.export.inspection.recognition import Opened
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.shards import INDEX_NAME, WEIGHTS_NAME, StoredWeights
 from saccade.export.models.decoder import DecoderConfig
-from saccade.export.models.qwen_patches import QwenVisionConfig
-from saccade.export.models.vision_transformer import VisionConfig
+from saccade.export.models.vision_tower import TowerConfig
 
 
-def describe(folder: Path, opened: Opened) -> dict[str, str]:
+def describe(opened: Opened) -> dict[str, str]:
     """Return what a person wants to know first, label to text."""
-    model = opened.model
-    family = perceiving(model)
+    family = opened.model
     grid, segments = family.grid, family.layout.segments
     facts = {
-        "vision": "; ".join(_tower(_known(tower.config)) for tower in family.towers),
-        "views": _views(grid.views, grid.rows, grid.columns, pictures(model)),
-        "decoder": f"{_decoder(family.decoder.config)}, {_sight(model)}",
-        **dict(_actions(model, opened)),
+        "vision": "; ".join(_tower(tower.config) for tower in family.towers),
+        "views": _views(grid.views, grid.rows, grid.columns, family.pictures),
+        "decoder": f"{_decoder(family.decoder.config)}, {_sight(family)}",
+        **dict(_actions(opened)),
         "sequence": " + ".join(f"{tokens} {name}" for name, tokens in segments.items() if tokens)
         + f" = {family.layout.tokens} tokens",
     }
-    facts["cuts"] = f"a policy may drop visual tokens before {', '.join(_insertion_points(model))}"
+    facts["cuts"] = f"a policy may drop visual tokens before {', '.join(_insertion_points(family))}"
     if opened.stored is not None:
-        facts["files"] = _files(folder, opened.stored)
+        facts["files"] = _files(opened.folder, opened.stored)
     return facts
 
 
-def dimensions(model: Family) -> dict[str, Mapping[str, int]]:
-    """Return the same for machines."""
-    family = perceiving(model)
+def dimensions(family: PerceivingFamily) -> dict[str, Mapping[str, int]]:
+    """Return the sizes of every part for machines: part to label to number."""
     found: dict[str, Mapping[str, int]] = {
-        f"vision.{number}": _tower_numbers(_known(tower.config)) for number, tower in enumerate(family.towers)
+        f"vision.{number}": _tower_numbers(tower.config) for number, tower in enumerate(family.towers)
     }
     found["decoder"] = _decoder_numbers(family.decoder.config)
-    if isinstance(model, FlowModel):
-        found["expert"] = _decoder_numbers(expert_config(model))
+    if family.step_kind is StepKind.FLOW:
+        found["expert"] = _decoder_numbers(cast("FlowFamily", family).sizes.expert)
     found["sequence"] = dict(family.layout.segments)
     return found
 
 
-def _tower_numbers(config: VisionConfig | QwenVisionConfig) -> dict[str, int]:
+def _tower_numbers(config: TowerConfig) -> dict[str, int]:
     numbers = {name: getattr(config, name) for name in ("width", "depth", "heads", "mlp_dim", "patch_size")}
-    blocks = config.depth if isinstance(config, QwenVisionConfig) else config.blocks
-    return {**numbers, "blocks": blocks}
+    return {**numbers, "blocks": config.run_blocks}
 
 
 def _decoder_numbers(config: DecoderConfig) -> dict[str, int]:
@@ -60,23 +54,15 @@ def _decoder_numbers(config: DecoderConfig) -> dict[str, int]:
     return {name: getattr(config, name) for name in names}
 
 
-def _known(config: object) -> VisionConfig | QwenVisionConfig:
-    """The configuration of a tower: there are two kinds."""
-    return cast("VisionConfig | QwenVisionConfig", config)
-
-
-def _tower(config: VisionConfig | QwenVisionConfig) -> str:
-    if isinstance(config, QwenVisionConfig):
-        height, width = config.picture_size
-        side = config.patch_size * config.merge_size
-        return (
-            f"{config.depth} blocks of width {config.width}, MLP {config.mlp_dim}; {width}x{height} px, patches of "
-            f"{config.patch_size} px, {side} px a visual token"
-        )
-    dropped = f" (of {config.depth})" if config.blocks < config.depth else ""
+def _tower(config: TowerConfig) -> str:
+    height, width = config.picture_size
+    is_pooled = config.token_size != config.patch_size
+    dropped = f" (of {config.depth})" if config.run_blocks < config.depth else ""
     return (
-        f"{config.blocks}{dropped} blocks of width {config.width}, MLP {config.mlp_dim}; {config.image_size} px, "
-        f"patches of {config.patch_size} px"
+        f"{config.run_blocks}{dropped} blocks of width {config.width}, MLP {config.mlp_dim}; "
+        f"{f'{width}x{height}' if is_pooled else height} px, patches of {config.patch_size} px"
+        + f", {config.token_size} px a visual token"
+        * is_pooled
     )
 
 
@@ -96,40 +82,40 @@ def _decoder(config: DecoderConfig) -> str:
     )
 
 
-def _sight(model: Family) -> str:
-    if isinstance(model, FlowModel):
+def _sight(family: PerceivingFamily) -> str:
+    if family.step_kind is StepKind.FLOW:
         return "runs once on the prefix"
-    return "causal" if perceiving(model).decoder.config.causal else "bidirectional, one pass"
+    return "causal" if family.decoder.config.causal else "bidirectional, one pass"
 
 
-def _actions(model: Family, opened: Opened) -> Iterator[tuple[str, str]]:
-    if isinstance(model, FlowModel):
-        expert, flow = expert_config(model), model.flow
+def _actions(opened: Opened) -> Iterator[tuple[str, str]]:
+    kind, tokens = opened.model.step_kind, opened.new_tokens
+    if kind is StepKind.FLOW:
+        flow = cast("FlowFamily", opened.model)
+        expert = flow.sizes.expert
         yield "expert", f"{expert.layers} layers of width {expert.width}, MLP {expert.mlp_dim}"
-        yield "actions", f"chunk of {flow.chunk} x {flow.action_dim}, {flow.steps} flow steps"
-    elif isinstance(model, OpenVlaOft):
-        config = model.config
-        yield "actions", f"chunk of {config.chunk} x {config.action_dim}; proprioception {config.proprio_dim}"
-    elif opened.family == "openvla":
-        yield "actions", f"{opened.new_tokens} tokens, one at a time"
+        yield "actions", f"chunk of {flow.flow.chunk} x {flow.flow.action_dim}, {flow.flow.steps} flow steps"
+    elif kind is StepKind.SINGLE_PASS:
+        acting = cast("SinglePassFamily", opened.model)
+        chunk, numbers = acting.action_shape
+        yield "actions", f"chunk of {chunk} x {numbers}; proprioception {acting.proprio_dim}"
+    elif kind is StepKind.AUTOREGRESSIVE:
+        yield "actions", f"{tokens} tokens, one at a time"
     else:
-        yield "answers", f"{opened.new_tokens} token{'s' * (opened.new_tokens != 1)}, one at a time"
+        yield "answers", f"{tokens} token{'s' * (tokens != 1)}, one at a time"
 
 
-def _insertion_points(model: Family) -> Iterator[str]:
+def _insertion_points(family: PerceivingFamily) -> Iterator[str]:
     """Where the placement rules let a policy act."""
-    family = perceiving(model)
     if len(family.towers) == 1 and family.keeps_patches:
         yield f"tower blocks 1 to {len(family.towers[0].blocks) - 1}"
     yield "the projector"
     yield f"decoder layers 0 to {family.decoder.config.layers - 1}"
 
 
-def _files(folder: Path, stored: StoredWeights) -> str:
-    heads = [entry for entry in folder.iterdir() if entry.suffix == ".pt"]
-    shards = (
-        sorted(folder.glob("*.safetensors")) if (folder / INDEX_NAME).is_file() else [folder / WEIGHTS_NAME]
-    )
+def _files(folder: CheckpointFolder, stored: StoredWeights) -> str:
+    heads = [entry for entry in folder if entry.suffix == ".pt"]
+    shards = sorted(folder.path.glob("*.safetensors")) if folder.has(INDEX_NAME) else [folder / WEIGHTS_NAME]
     numbers = sum(_product(stored.shape(name)) for name in stored)
     size = sum(file.stat().st_size for file in (*shards, *heads))
     files = len(shards) + len(heads)

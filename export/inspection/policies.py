@@ -5,59 +5,40 @@ from __future__ import annotations
 import re
 
 from saccade.export.cost.cut_plan import CutPlan
-from saccade.export.cost.vision_parts import Family, perceiving
-from saccade.export.families.autoregressive import AutoregressiveModel
-from saccade.export.families.flow import FlowModel
-from saccade.export.families.generating import GeneratingModel
-from saccade.export.families.openvla_oft.model import OpenVlaOft
-from saccade.export.steps.autoregressive_step import AutoregressiveStep
-from saccade.export.steps.flow_step import FlowStep
+from saccade.export.families.base import PerceivingFamily
 from saccade.export.steps.placement_rules import check_schedule, model_shape
-from saccade.export.steps.prefill_step import PrefillStep
-from saccade.export.steps.selecting_module import SelectingModule
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.step_of import step_class
 from saccade.policies.base import Place, TokenPolicy
 from saccade.policies.methods.keep_all import KeepAll
 from saccade.policies.registry import build_policy, known_policies
 from saccade.proto.errors import ExportError, PolicyError
 from saccade.proto.inspection import CutPlace, PolicyFit
 
-_STEPS: tuple[tuple[type, type[SelectingModule]], ...] = (
-    (AutoregressiveModel, AutoregressiveStep),
-    (GeneratingModel, PrefillStep),
-    (FlowModel, FlowStep),
-    (OpenVlaOft, SelectingStep),
-)
-"""Which module runs which kind of model; the first that fits."""
 
-
-def policy_fits(model: Family) -> tuple[PolicyFit, ...]:
+def policy_fits(family: PerceivingFamily) -> tuple[PolicyFit, ...]:
     """Return for every known policy, with its default options, where it would act or why it cannot."""
-    return tuple(_fit(name, model) for name in sorted(known_policies()))
+    return tuple(_fit(name, family) for name in sorted(known_policies()))
 
 
-def placed_policy(name: str, model: Family) -> TokenPolicy:
+def placed_policy(name: str, family: PerceivingFamily) -> TokenPolicy:
     """Return a policy with its default options, built for a model.
 
     Raises:
         PolicyError: There is none of that name, or its options do not fit.
         ExportError: It cannot act in this model.
     """
-    family = perceiving(model)
     policy = build_policy(name, {}, model_shape(family))
-    run_by = next(step for kind, step in _STEPS if isinstance(model, kind))
-    run_by.check_policy(policy, family)
+    step_class(family).check_policy(policy, family)
     return policy
 
 
-def policy_plan(policy: TokenPolicy, model: Family, keep: int) -> CutPlan:
+def policy_plan(policy: TokenPolicy, family: PerceivingFamily, keep: int) -> CutPlan:
     """Return a policy's cuts at a budget of ``keep`` tokens.
 
     Raises:
         PolicyError: It cannot meet the budget.
         ExportError: Its counts do not fit.
     """
-    family = perceiving(model)
     counts = None
     if keep < family.grid.tokens:
         counts = policy.schedule(keep)
@@ -65,9 +46,9 @@ def policy_plan(policy: TokenPolicy, model: Family, keep: int) -> CutPlan:
     return CutPlan.of(policy, counts, family.decoder.config.layers)
 
 
-def _fit(name: str, model: Family) -> PolicyFit:
+def _fit(name: str, family: PerceivingFamily) -> PolicyFit:
     try:
-        policy = placed_policy(name, model)
+        policy = placed_policy(name, family)
     except (PolicyError, ExportError) as error:
         return PolicyFit(name, fits=False, reason=_in_short(error.message))
     cuts = () if isinstance(policy, KeepAll) else policy.cuts

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import re
-from pathlib import Path
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from saccade.export.loading.json_fields import read_object
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError
 
 PLAIN = "chat_template.jinja"
@@ -20,7 +19,7 @@ _MARKS_OF_TRAINING = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 """Tags of transformers that say which tokens a loss is taken of; they print nothing."""
 
 
-def render_question(folder: Path, pictures: int, kind: str, question: str) -> str | None:
+def render_question(folder: CheckpointFolder, pictures: int, kind: str, question: str) -> str | None:
     """Return one user's turn as the checkpoint's template writes it, up to where the answer begins.
 
     Args:
@@ -56,22 +55,22 @@ def render_question(folder: Path, pictures: int, kind: str, question: str) -> st
         ) from error
 
 
-def special_tokens(folder: Path) -> dict[str, str]:
+def special_tokens(folder: CheckpointFolder) -> dict[str, str]:
     """Return the text of the tokens that begin and end a sequence, by the names that templates use."""
-    if not (folder / "tokenizer_config.json").is_file():
+    if not folder.has("tokenizer_config.json"):
         return {"bos_token": "", "eos_token": ""}
-    fields = read_object(folder, "tokenizer_config.json")
+    fields = folder.read("tokenizer_config.json")
     return {name: _text(fields.get(name)) for name in ("bos_token", "eos_token")}
 
 
-def _find(folder: Path) -> tuple[str, str] | None:
+def _find(folder: CheckpointFolder) -> tuple[str, str] | None:
     """Return the template and the file that it is in; the newest form of transformers comes first."""
-    if (folder / PLAIN).is_file():
+    if folder.has(PLAIN):
         return PLAIN, (folder / PLAIN).read_text(encoding="utf-8")
     for name in IN_JSON:
-        if not (folder / name).is_file():
+        if not folder.has(name):
             continue
-        value = read_object(folder, name).get(_FIELD)
+        value = folder.read(name).get(_FIELD)
         if isinstance(value, list):  # several, by name
             value = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
         if isinstance(value, dict):

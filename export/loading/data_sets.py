@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
+from saccade.export.loading.json_fields import JsonFields
 from saccade.proto.errors import CheckpointError
 
 DATA_SETS_NAME = "dataset_statistics.json"
@@ -70,7 +70,7 @@ class DataSet:
         return Bounds(lows, highs, mask)
 
 
-def read_data_set(folder: Path, key: str | None) -> DataSet:
+def read_data_set(folder: CheckpointFolder, key: str | None) -> DataSet:
     """Read the statistics: ``dataset_statistics.json`` of a fine-tuned checkpoint, else ``norm_stats`` of its config.
 
     Args:
@@ -80,9 +80,9 @@ def read_data_set(folder: Path, key: str | None) -> DataSet:
     Raises:
         CheckpointError: There are none, none of that name, or several and no choice.
     """
-    where, values = f"{_CONFIG_NAME}: norm_stats", read_object(folder, _CONFIG_NAME).get("norm_stats")
-    if (folder / DATA_SETS_NAME).is_file():
-        where, values = DATA_SETS_NAME, read_object(folder, DATA_SETS_NAME)
+    where, values = f"{_CONFIG_NAME}: norm_stats", folder.config.get("norm_stats")
+    if folder.has(DATA_SETS_NAME):
+        where, values = DATA_SETS_NAME, folder.read(DATA_SETS_NAME)
     if not isinstance(values, Mapping) or not values:
         raise CheckpointError(
             f"expected statistics of at least one data set in {DATA_SETS_NAME} or in {_CONFIG_NAME} under norm_stats, "

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
-from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
+from saccade.export.loading.json_fields import JsonFields
 from saccade.proto.errors import CheckpointError
 from saccade.proto.picture_fit import Resample
 
@@ -43,7 +43,7 @@ class ImageProcessor:
 
 
 def read_image_processor(
-    folder: Path, names: tuple[str, ...] = NAMES, part: str = "image_processor"
+    folder: CheckpointFolder, names: tuple[str, ...] = NAMES, part: str = "image_processor"
 ) -> ImageProcessor:
     """Read it.
 
@@ -55,12 +55,12 @@ def read_image_processor(
     Raises:
         CheckpointError: There is none, or it lacks mean and std; class defaults are not what models were trained with.
     """
-    name = next((name for name in names if (folder / name).is_file()), None)
+    name = next((name for name in names if folder.has(name)), None)
     if name is None:
         raise CheckpointError(
             f"expected {' or '.join(names)} in {folder.name}/, found neither; copy it from the published checkpoint."
         )
-    fields = JsonFields(read_object(folder, name), name)
+    fields = folder.fields(name)
     if fields.has(part):
         fields = fields.child(part)
     fields.expect("do_normalize", (True,))

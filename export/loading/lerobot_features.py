@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
-from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
+from saccade.export.loading.json_fields import JsonFields
 from saccade.proto.errors import CheckpointError
 
 CAMERA_PREFIX = "observation.images."
@@ -69,13 +69,13 @@ class LerobotFeatures:
         return sizes.pop()
 
 
-def read_features(folder: Path) -> LerobotFeatures:
+def read_features(folder: CheckpointFolder) -> LerobotFeatures:
     """Read them.
 
     Raises:
         CheckpointError: Something is missing, or no vector or picture where one belongs.
     """
-    fields = JsonFields(read_object(folder, "config.json"), "config.json")
+    fields = folder.fields("config.json")
     inputs = fields.child("input_features")
     cameras = {}
     for name in inputs.names():

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 
-from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
+from saccade.export.loading.json_fields import JsonFields
 from saccade.export.loading.shards import some
 from saccade.proto.errors import CheckpointError
 from saccade.proto.scales import MeanStdScale, RangeScale, Scale
@@ -33,7 +34,7 @@ RANGES = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": 
 """Modes that bring a range to -1..1, and the vectors they need."""
 
 
-def read_statistics(folder: Path, *, state_dim: int, action_dim: int) -> Statistics:
+def read_statistics(folder: CheckpointFolder, *, state_dim: int, action_dim: int) -> Statistics:
     """Read what the processors of a checkpoint were saved with.
 
     Args:
@@ -51,13 +52,13 @@ def read_statistics(folder: Path, *, state_dim: int, action_dim: int) -> Statist
     )
 
 
-def read_relative(folder: Path, action_dim: int) -> tuple[bool, ...]:
+def read_relative(folder: CheckpointFolder, action_dim: int) -> tuple[bool, ...]:
     """Return for each number of an action whether lerobot adds the robot's state to it; empty = to none.
 
     Raises:
         CheckpointError: The processor's file is missing or broken.
     """
-    steps = read_object(folder, _PREPROCESSOR[0]).get("steps")
+    steps = folder.read(_PREPROCESSOR[0]).get("steps")
     entries = [
         entry
         for entry in steps or ()
@@ -74,9 +75,9 @@ def read_relative(folder: Path, action_dim: int) -> tuple[bool, ...]:
     return tuple(not any(part and part.lower() in name for part in excluded) for name in named)
 
 
-def _read(folder: Path, name: str, step: str, kind: str, vector: str, dim: int) -> Scale:
+def _read(folder: CheckpointFolder, name: str, step: str, kind: str, vector: str, dim: int) -> Scale:
     """Read one vector's statistics from the step of a processor's file."""
-    if not (folder / name).is_file():
+    if not folder.has(name):
         raise CheckpointError(
             f"expected {name} in {folder.name}/, found none; a checkpoint that keeps its statistics among its weights "
             "is brought up to date by lerobot's migrate_policy_normalization."
@@ -97,9 +98,9 @@ def _read(folder: Path, name: str, step: str, kind: str, vector: str, dim: int) 
     return RangeScale(first, second, np.ones(dim, bool), clips=False, eps=eps)
 
 
-def _find_step(folder: Path, name: str, step: str) -> tuple[JsonFields, str]:
+def _find_step(folder: CheckpointFolder, name: str, step: str) -> tuple[JsonFields, str]:
     """Return the settings of the one step of a kind, and its state file."""
-    steps = read_object(folder, name).get("steps")
+    steps = folder.read(name).get("steps")
     if not isinstance(steps, list):
         raise CheckpointError(f"{name}: expected the list 'steps', found {type(steps).__name__}.")
     found = [entry for entry in steps if isinstance(entry, Mapping) and entry.get("registry_name") == step]
@@ -109,7 +110,7 @@ def _find_step(folder: Path, name: str, step: str) -> tuple[JsonFields, str]:
         )
     fields = JsonFields(found[0], f"{name}: {step}")
     state_file = fields.take("state_file", str)
-    if Path(state_file).name != state_file or not (folder / state_file).is_file():
+    if Path(state_file).name != state_file or not folder.has(state_file):
         raise CheckpointError(
             f"{name}: {step}: state_file: expected a file beside it, found {state_file!r}; copy it from the published "
             "checkpoint."

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
+
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 
 UNKNOWN = "unknown"
 _CARD = "README.md"
@@ -19,7 +20,7 @@ _FIELD = re.compile(
 )
 
 
-def read_license(folder: Path) -> str:
+def read_license(folder: CheckpointFolder) -> str:
     """Return the license that the model card of a checkpoint declares in its front matter.
 
     Args:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
-from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
+from saccade.export.loading.json_fields import JsonFields
 from saccade.export.loading.key_rules import KeyRules, numbered
 from saccade.export.loading.text_decoder import TEXT_MODELS, TextModel, read_text_model
 from saccade.export.models.vision_backbone import TOWER_NAMES
@@ -110,7 +110,7 @@ class Prismatic:
     action_edges: int
 
 
-def read_prismatic(folder: Path, *, causal: bool) -> Prismatic:
+def read_prismatic(folder: CheckpointFolder, *, causal: bool) -> Prismatic:
     """Read the configuration of a published checkpoint.
 
     Args:
@@ -120,7 +120,7 @@ def read_prismatic(folder: Path, *, causal: bool) -> Prismatic:
     Raises:
         CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
     """
-    config = read_object(folder, CONFIG_NAME)
+    config = folder.config
     fields = JsonFields(config, CONFIG_NAME, _DEFAULTS)
     fields.expect("model_type", (MODEL_TYPE,))
     _take_one_of(fields, "llm_backbone_id", _PLAIN_LLAMAS)
@@ -206,7 +206,9 @@ def _check_fusion(fields: JsonFields, towers: int) -> None:
             )
 
 
-def _towers(folder: Path, config: Mapping[str, Any], fields: JsonFields) -> tuple[VisionConfig, ...]:
+def _towers(
+    folder: CheckpointFolder, config: Mapping[str, Any], fields: JsonFields
+) -> tuple[VisionConfig, ...]:
     """Return the towers: what timm builds for their names, with the sizes and the pixel scales of this checkpoint."""
     names, sizes = fields.items("timm_model_ids", str), fields.items("image_sizes", int)
     scales = _pixel_scales(folder, sizes)
@@ -256,13 +258,13 @@ def _tower(name: str, size: int, scale: _Scale, override: object) -> VisionConfi
     return tower
 
 
-def _pixel_scales(folder: Path, sizes: Sequence[int]) -> list[_Scale]:
+def _pixel_scales(folder: CheckpointFolder, sizes: Sequence[int]) -> list[_Scale]:
     """Return mean and deviation for each tower, as they are applied.
 
     The published processor normalises with ``tvf_normalize_params`` if its file has them: ``means`` and ``stds`` after
     they went through bfloat16 when the checkpoint was converted.
     """
-    processor = read_object(folder, PROCESSOR_NAME)
+    processor = folder.read(PROCESSOR_NAME)
     fields = JsonFields(processor, PROCESSOR_NAME)
     fields.expect("image_resize_strategy", (_RESIZE,))
     fields.expect("tvf_do_letterbox", (False,))

@@ -14,18 +14,19 @@ from zipfile import is_zipfile
 import torch
 from torch import Tensor
 
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.shards import StoredWeights
 from saccade.proto.errors import CheckpointError
 
 
-def head_steps(folder: Path, head: str) -> dict[str, Path]:
+def head_steps(folder: CheckpointFolder, head: str) -> dict[str, Path]:
     """Return the files of a head: training step (or ``latest``) to path, in order of their names."""
     pattern = re.compile(rf"{re.escape(head)}--(\w+)_checkpoint\.pt")
-    matches = ((pattern.fullmatch(entry.name), entry) for entry in sorted(folder.iterdir()))
+    matches = ((pattern.fullmatch(entry.name), entry) for entry in folder)
     return {match[1]: entry for match, entry in matches if match is not None}
 
 
-def choose_step(folder: Path, head: str, step: str | None) -> str:
+def choose_step(folder: CheckpointFolder, head: str, step: str | None) -> str:
     """Return the training step of which a head is read.
 
     Args:
@@ -94,8 +95,8 @@ class HeadedWeights(StoredWeights):
         CheckpointError: As :class:`StoredWeights`; or both have a weight.
     """
 
-    def __init__(self, folder: Path, heads: Mapping[str, Tensor]) -> None:
-        super().__init__(folder)
+    def __init__(self, folder: CheckpointFolder, heads: Mapping[str, Tensor]) -> None:
+        super().__init__(folder.path)
         self._heads = heads
         both = [name for name in super().__iter__() if name in heads]
         if both:

@@ -19,44 +19,21 @@ from saccade.export.lowering.attention_lowering import LOWERINGS
 from saccade.export.lowering.lean import make_lean
 from saccade.export.lowering.unread_weights import unread_weights
 from saccade.export.lowering.weight_tensors import attach_weights
-from saccade.export.steps.acting_step import ActingStep
 from saccade.policies.blocks.greedy import ONNX_FORMS
 from saccade.proto.errors import ExportError
-from saccade.proto.tensor_names import ACTIONS, CARRY_OUTPUT_SUFFIX, FATE, KEPT
 
 OPSET = 20
 _CHATTY_LOGGERS = ("torch.onnx._internal.exporter._registration", "onnx_ir", "onnxscript")
 
 
-class StepPorts(NamedTuple):
+class GraphPorts(NamedTuple):
     """Names of a graph's inputs and outputs, in order."""
 
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
 
 
-def step_ports(step: ActingStep) -> StepPorts:
-    """Return the names: host inputs, task inputs, then carry; actions, kept, fate if it is told, the next carry."""
-    carry = tuple(spec.name for spec in step.carry_specs)
-    following = tuple(name + CARRY_OUTPUT_SUFFIX for name in carry)
-    fate = (FATE,) if step.tells_fate else ()
-    return StepPorts((*step.host_inputs, *step.task_inputs, *carry), (ACTIONS, KEPT, *fate, *following))
-
-
-def capture(step: ActingStep, example: tuple[Tensor, ...]) -> ir.Model:
-    """Export one control step at its keep count.
-
-    Args:
-        step: The module, in eval mode.
-        example: Inputs in the order of :func:`step_ports`; their shapes become the graph's.
-
-    Raises:
-        ExportError: torch cannot export the module.
-    """
-    return to_graph(step, example, step_ports(step), f"policy {step.policy.name!r} at keep {step.keep}")
-
-
-def to_graph(module: torch.nn.Module, example: tuple[Tensor, ...], ports: StepPorts, what: str) -> ir.Model:
+def to_graph(module: torch.nn.Module, example: tuple[Tensor, ...], ports: GraphPorts, what: str) -> ir.Model:
     """Export a module of flat tensors.
 
     Args:

@@ -71,6 +71,11 @@ class CrossLayer(nn.Module):
         self.post_attention_layernorm = RmsNorm(config.width, config.norm_eps)
         self.mlp = DecoderMlp(config)
 
+    @property
+    def prefix_projections(self) -> tuple[nn.Module, ...]:
+        """What projects the prefix once for all steps; the layer's queries attend to nothing else."""
+        return self.self_attn.k_proj, self.self_attn.v_proj
+
     def forward(
         self, hidden: Tensor, context: LayerContext, modulations: Tensor | None = None
     ) -> ExpertOutput:

@@ -90,6 +90,9 @@ class ExpertLayer(nn.Module):
         adaptive: Its norms are modulated instead of weighted.
     """
 
+    prefix_projections: tuple[nn.Module, ...] = ()
+    """What projects the prefix once for all steps: nothing, its keys and values are taken as they are."""
+
     def __init__(self, config: DecoderConfig, *, adaptive: bool = False) -> None:
         super().__init__()
         self.input_layernorm = expert_norm(config, adaptive=adaptive)
@@ -155,6 +158,12 @@ class Expert(nn.Module):
                 watch(index, output)
         return _normed(self.norm, hidden, None if modulations is None else modulations[-1])
 
+    @property
+    def time_parameters(self) -> int:
+        """Parameters that :meth:`fold` gives up."""
+        norms = (module for module in self.modules() if isinstance(module, AdaptiveNorm))
+        return sum(weight.numel() for norm in norms for weight in norm.parameters())
+
     def fold(self, conditions: Tensor) -> Tensor:
         """Fold every adaptive norm: float64 ``(steps, width)`` -> float32 ``(steps, norms, 3, width)``."""
         norms = [module for module in self.modules() if isinstance(module, AdaptiveNorm)]
@@ -177,6 +186,17 @@ class ActionTimeMlp(nn.Module):
         self.action_in_proj = nn.Linear(action_dim, width)
         self.action_time_mlp_in = nn.Linear(2 * width, width)
         self.action_time_mlp_out = nn.Linear(width, width)
+
+    @property
+    def action_products(self) -> int:
+        """Multiply-accumulates for one action once time is folded."""
+        width, action_dim = self.action_in_proj.weight.shape
+        return width * action_dim + 2 * width**2
+
+    @property
+    def action_parameters(self) -> int:
+        """Parameters that are read for actions once time is folded."""
+        return self.action_products + 2 * self.action_in_proj.out_features
 
     def forward(self, x: Tensor, time: Tensor) -> Tensor:
         """Embed actions after :meth:`fold`: ``(batch, chunk, action_dim)`` and ``(width,)`` of one step."""

@@ -63,6 +63,37 @@ class QwenVisionConfig:
     pixel_std: tuple[float, ...] = (0.5, 0.5, 0.5)
 
     @property
+    def patches(self) -> int:
+        """Patches of one picture, or of one clip of frames."""
+        return self.rows * self.columns
+
+    @property
+    def run_blocks(self) -> int:
+        """Blocks that run: all of them."""
+        return self.depth
+
+    @property
+    def token_size(self) -> int:
+        """Side of a visual token, pixels."""
+        return self.patch_size * self.merge_size
+
+    @property
+    def patch_values(self) -> int:
+        """Numbers that the embedding of a patch multiplies; the frame axis of still pictures is folded."""
+        return 3 * self.patch_size**2 * (self.patch_frames if self.frames else 1)
+
+    @property
+    def mlp_products(self) -> int:
+        """Multiply-accumulates of a block's MLP for one token."""
+        return (3 if self.gated else 2) * self.width * self.mlp_dim
+
+    def attended_pairs(self, block: int, patches: int) -> int:
+        """Return how many pairs of query and key a block forms: within windows, but for the full blocks."""
+        if block in self.full_blocks:
+            return patches**2
+        return sum((len(window) * self.merge_size**2) ** 2 for window in self.windows)
+
+    @property
     def class_token(self) -> bool:
         """There is none."""
         return False

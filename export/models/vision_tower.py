@@ -2,13 +2,68 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Protocol
 
 from torch import Tensor, nn
 
 
 class TowerConfig(Protocol):
-    """What a graph asks of a tower's configuration."""
+    """What a graph, and whoever counts its costs, asks of a tower's configuration."""
+
+    @property
+    def width(self) -> int:
+        """Channels of a patch."""
+        ...
+
+    @property
+    def depth(self) -> int:
+        """Blocks in the published tower."""
+        ...
+
+    @property
+    def heads(self) -> int:
+        """Attention heads of a block."""
+        ...
+
+    @property
+    def mlp_dim(self) -> int:
+        """Hidden width of a block's MLP."""
+        ...
+
+    @property
+    def run_blocks(self) -> int:
+        """Blocks that run."""
+        ...
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Height and width of one picture, pixels."""
+        ...
+
+    @property
+    def token_size(self) -> int:
+        """Side of a visual token before any pooling outside the tower, pixels."""
+        ...
+
+    @property
+    def patches(self) -> int:
+        """Patches of one picture."""
+        ...
+
+    @property
+    def patch_values(self) -> int:
+        """Numbers that the embedding of a patch multiplies."""
+        ...
+
+    @property
+    def mlp_products(self) -> int:
+        """Multiply-accumulates of a block's MLP for one token."""
+        ...
+
+    def attended_pairs(self, block: int, patches: int) -> int:
+        """Return how many pairs of query and key a block forms when it sees so many patches of a picture."""
+        ...
 
     @property
     def patch_size(self) -> int:
@@ -40,6 +95,10 @@ class VisionTower(Protocol):
     """A tower that is run block by block: ``finish(blocks(begin(pixels)))``; a block gives a ``BlockOutput``."""
 
     blocks: nn.ModuleList
+
+    def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
+        """Its weights, as ``nn.Module`` gives them."""
+        ...
 
     @property
     def config(self) -> TowerConfig:

@@ -74,6 +74,41 @@ class VisionConfig:
         return self.side**2
 
     @property
+    def patches(self) -> int:
+        """Patches of one picture: all of them are returned."""
+        return self.tokens
+
+    @property
+    def run_blocks(self) -> int:
+        """Blocks that run."""
+        return self.blocks
+
+    @property
+    def picture_size(self) -> tuple[int, int]:
+        """Height and width of one picture, pixels."""
+        return self.image_size, self.image_size
+
+    @property
+    def token_size(self) -> int:
+        """Side of a visual token, pixels: that of a patch."""
+        return self.patch_size
+
+    @property
+    def patch_values(self) -> int:
+        """Numbers that the embedding of a patch multiplies."""
+        return 3 * self.patch_size**2
+
+    @property
+    def mlp_products(self) -> int:
+        """Multiply-accumulates of a block's MLP for one token."""
+        return 2 * self.width * self.mlp_dim
+
+    def attended_pairs(self, block: int, patches: int) -> int:
+        """Return how many pairs of query and key a block forms: every token sees every other."""
+        del block
+        return (patches + self.prefix_tokens) ** 2
+
+    @property
     def prefix_tokens(self) -> int:
         """CLS and register tokens, dropped from the output."""
         return int(self.class_token) + self.register_tokens

@@ -1,178 +1,138 @@
-"""Checkpoint to scorer bundle: a second bundle that says once per task how much each view matters."""
+"""A checkpoint of a single-pass family to a bundle that says once per task how much each view matters."""
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from datetime import datetime, timezone
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
 
-import numpy as np
-import onnx_ir as ir
-import torch
-from torch import Tensor
+from torch import nn
 
-from saccade.export.bundle.graph_session import open_graph
-from saccade.export.bundle.manifest_parts import producers
-from saccade.export.bundle.writer import BundleWriter, check_target
+from saccade.export.bundle.progress import Progress, Stopwatch
+from saccade.export.bundle.recipe import BundleReport, BundleRequest, GraphPlan, Recipe, write_bundle
 from saccade.export.control.frames import host_inputs, read_recording, synthetic_recording
-from saccade.export.families.checkpoint import TOKENIZER_NAME, Checkpoint
-from saccade.export.families.openvla_oft.model import OpenVlaOft
+from saccade.export.cost.counting import count_macs
+from saccade.export.cost.cut_plan import CutPlan
+from saccade.export.cost.parts import parameter_counts
+from saccade.export.cost.receipt import family_account, with_selection
+from saccade.export.families.base import SinglePassFamily, StepKind
+from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.registry import load_checkpoint
-from saccade.export.lowering.capture import StepPorts, to_graph
-from saccade.export.lowering.lint import lint
+from saccade.export.loading.checkpoint_folder import TOKENIZER_NAME
+from saccade.export.lowering.capture import GraphPorts
+from saccade.export.scorer.manifest import GRAPH, INPUTS, build_scorer_manifest
+from saccade.export.scorer.parity import ScoreParity, ScoreTolerance, check_scores
 from saccade.export.steps.scoring_step import ScoringStep
-from saccade.proto.bundle_kind import BundleKind
-from saccade.proto.errors import ExportError, ReceiptError
-from saccade.proto.manifest import (
-    FileSpec,
-    GridSpec,
-    Manifest,
-    ProfileSpec,
-    SegmentSpec,
-    StageSpec,
-    VectorSpec,
-    ViewSpec,
-)
-from saccade.proto.policy_spec import PolicySpec
+from saccade.proto.accounting import Account
+from saccade.proto.errors import ExportError
+from saccade.proto.manifest import FileSpec, Manifest
 from saccade.proto.profile_names import FULL_PROFILE
+from saccade.proto.roofline import ACTION_HEAD
 from saccade.proto.tensor_names import SCORED_VIEWS
-from saccade.proto.tensor_spec import TensorRole, TensorSpec
-from saccade.proto.versions import BUNDLE_FORMAT_VERSION
 
-GRAPH = "graphs/score.onnx"
-INPUTS = ("images", "token_ids", "attention_mask", "position_ids")
-TOLERANCE = 1e-4
 SYNTHETIC_FRAMES = 8
 
 
-@dataclass(frozen=True)
-class ScoreParity:
-    """ONNX Runtime against PyTorch.
+@dataclass(frozen=True, kw_only=True)
+class ScorerRequest(BundleRequest):
+    """A bundle that scores views; every token is looked at, so that it has no policy, no budget and nothing to tune.
 
     Args:
-        frames: Compared.
-        source: ``recorded`` or ``synthetic``.
-        max_error: Of a score.
-        scores: Mean score of each view over the frames.
-        distinct: Frames whose views are ranked otherwise than in the first one.
+        frames: Recorded frames for the parity check; None draws synthetic ones.
+        tolerance: What the parity check lets through.
     """
 
-    frames: int
-    source: str
-    max_error: float
-    scores: list[float]
-    distinct: int
+    frames: Path | None = None
+    tolerance: ScoreTolerance = field(default_factory=ScoreTolerance)
 
 
-def export_scorer(
-    checkpoint_path: Path, out: Path, *, frames: Path | None = None, overwrite: bool = False
-) -> ScoreParity:
+def export_scorer(request: ScorerRequest, progress: Progress) -> BundleReport[ScoreParity]:
     """Export the view scorer of a checkpoint.
 
     Args:
-        checkpoint_path: Folder of the checkpoint.
-        out: The bundle to be.
-        frames: Recorded frames for the parity check; None draws synthetic ones.
-        overwrite: Replace a bundle at ``out``.
+        request: What is asked for.
+        progress: Told of each part.
 
     Raises:
-        SaccadeError: Something does not fit or the check failed; nothing is left behind.
+        SaccadeError: Something does not fit or a check failed; nothing is left behind.
     """
-    check_target(out, overwrite=overwrite)
-    checkpoint = _single_pass(checkpoint_path)
-    recording = (
-        synthetic_recording(checkpoint, SYNTHETIC_FRAMES)
-        if frames is None
-        else read_recording(frames, checkpoint)
-    )
-    inputs = [
-        (images, ids, mask, positions)
-        for images, _, ids, mask, positions in host_inputs(recording, checkpoint)
-    ]
-    step = ScoringStep(checkpoint.model, checkpoint.model.config.proprio_dim).eval()
-    with BundleWriter(out, overwrite=overwrite) as writer:
-        for name in ("graphs", "receipts"):
-            (writer.folder / name).mkdir()
-        model = to_graph(step, inputs[0], StepPorts(INPUTS, (SCORED_VIEWS,)), "view scorer")
-        receipt = lint(model, GRAPH)
-        ir.save(model, writer.folder / GRAPH)
-        parity = _compare(writer.folder / GRAPH, step, inputs, recording.source)
-        shutil.copyfile(checkpoint.tokenizer, writer.folder / TOKENIZER_NAME)
-        for name, content in (("parity", asdict(parity)), ("lint", asdict(receipt))):
-            text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-            (writer.folder / "receipts" / f"{name}.json").write_text(text, encoding="utf-8")
-        writer.commit(lambda files: _manifest(checkpoint, files))
-    return parity
+    return write_bundle(request, lambda watch: ScorerRecipe(request), progress)
 
 
-def _single_pass(path: Path) -> Checkpoint[OpenVlaOft]:
+class ScorerRecipe(Recipe[ScoreParity]):
+    """One pass over all views that ends in a score for each.
+
+    Args:
+        request: What is asked for.
+    """
+
+    def __init__(self, request: ScorerRequest) -> None:
+        self.checkpoint = _single_pass(request.checkpoint)
+        recording = (
+            synthetic_recording(self.checkpoint, SYNTHETIC_FRAMES)
+            if request.frames is None
+            else read_recording(request.frames, self.checkpoint)
+        )
+        self._source = recording.source
+        self._inputs = [
+            (images, ids, mask, positions)
+            for images, _, ids, mask, positions in host_inputs(recording, self.checkpoint)
+        ]
+        self._tolerance = request.tolerance
+        self.step = ScoringStep(self.checkpoint.model, self.checkpoint.model.proprio_dim).eval()
+
+    @property
+    def model(self) -> nn.Module:
+        """The model of the checkpoint."""
+        return self.checkpoint.module
+
+    @property
+    def tolerance(self) -> ScoreTolerance:
+        """What the parity check lets through."""
+        return self._tolerance
+
+    def graphs(self) -> Sequence[GraphPlan]:
+        """Return the one graph."""
+        ports = GraphPorts(INPUTS, (SCORED_VIEWS,))
+        return [
+            GraphPlan(FULL_PROFILE, GRAPH, FULL_PROFILE, self.step, self._inputs[0], ports, "view scorer")
+        ]
+
+    def compare(self, bundle: Path, watch: Stopwatch) -> Mapping[str, ScoreParity]:
+        """Compare on the recorded or drawn frames."""
+        tell = watch.counted("parity", "frames")
+        found = check_scores(bundle / GRAPH, self.step, self._inputs, self._source, self._tolerance, tell)
+        return {FULL_PROFILE: found}
+
+    def account(self) -> Mapping[str, Account]:
+        """Return what one look at the views costs: every row of the last layer, and no action head."""
+        model = self.checkpoint.model
+        whole = family_account(model, CutPlan(is_last_layer_whole=True))
+        parts = tuple(part for part in whole.parts if part.name != ACTION_HEAD)
+        looked = Account(parts, whole.visual_by_layer, whole.visual_tokens, whole.cache_values)
+        return {FULL_PROFILE: with_selection(looked, count_macs(self.step, self._inputs[0]), "view scorer")}
+
+    def parameters(self) -> Mapping[str, int]:
+        """Return part of the model to number of parameters; the action head is not among them."""
+        counts = parameter_counts(self.checkpoint.model)
+        return {name: count for name, count in counts.items() if name != ACTION_HEAD}
+
+    def write_files(self, bundle: Path) -> None:
+        """Write the tokenizer."""
+        shutil.copyfile(self.checkpoint.tokenizer, bundle / TOKENIZER_NAME)
+
+    def manifest(self, files: Mapping[str, FileSpec]) -> Manifest:
+        """Return the manifest."""
+        return build_scorer_manifest(self.checkpoint, files)
+
+
+def _single_pass(path: Path) -> Checkpoint[SinglePassFamily]:
     """Read the checkpoint; only a family whose text rows end in one pass over all views can score them."""
-    checkpoint = load_checkpoint(path)
-    if not isinstance(checkpoint.model, OpenVlaOft):
+    checkpoint = load_checkpoint(path, mapped=True)
+    if checkpoint.model.step_kind is not StepKind.SINGLE_PASS:
         raise ExportError(
             f"expected a single-pass family (openvla_oft) to score views with, found {checkpoint.family!r}."
         )
-    return cast("Checkpoint[OpenVlaOft]", checkpoint)
-
-
-def _compare(
-    graph: Path, step: ScoringStep, inputs: Sequence[tuple[Tensor, ...]], source: str
-) -> ScoreParity:
-    session = open_graph(graph)
-    ours, theirs = [], []
-    for frame in inputs:
-        with torch.inference_mode():
-            ours.append(step(*frame).numpy()[0])
-        feeds = {name: tensor.numpy() for name, tensor in zip(INPUTS, frame, strict=True)}
-        theirs.append(session.run(None, feeds)[0][0])
-    error = float(np.abs(np.stack(ours) - np.stack(theirs)).max())
-    if not error <= TOLERANCE:
-        raise ReceiptError(
-            f"view scorer: ONNX Runtime and PyTorch disagree: expected an error <= {TOLERANCE}, found {error:.3g}."
-        )
-    orders = [tuple(np.argsort(-scores).tolist()) for scores in theirs]
-    return ScoreParity(
-        frames=len(inputs),
-        source=source,
-        max_error=error,
-        scores=[round(float(score), 6) for score in np.mean(theirs, axis=0)],
-        distinct=sum(order != orders[0] for order in orders),
-    )
-
-
-def _manifest(checkpoint: Checkpoint[OpenVlaOft], files: Mapping[str, FileSpec]) -> Manifest:
-    embodiment, config = checkpoint.embodiment, checkpoint.model.config
-    side, grid, positions = config.image_size, config.grid, sum(config.segments.values())
-    image_dims = ("batch", "views", "height", "width", "channels")
-    host, text = TensorRole.HOST, config.max_text_tokens
-    tensors = (
-        TensorSpec("images", "uint8", (1, grid.views, side, side, 3), image_dims, "1", host),
-        TensorSpec("token_ids", "int64", (1, text), ("batch", "text"), "token", host),
-        TensorSpec("attention_mask", "bool", (1, positions), ("batch", "positions"), "1", host),
-        TensorSpec("position_ids", "int64", (1, positions), ("batch", "positions"), "index", host),
-        TensorSpec(SCORED_VIEWS, "float32", (1, grid.views), ("batch", "views"), "1", TensorRole.RESULT),
-    )
-    stage = StageSpec("score", GRAPH, {name: name for name in INPUTS}, {SCORED_VIEWS: SCORED_VIEWS})
-    return Manifest(
-        format_version=BUNDLE_FORMAT_VERSION,
-        kind=BundleKind.SCORER,
-        name=f"{embodiment.name} view scorer",
-        family=checkpoint.family,
-        license=embodiment.license,
-        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        producer=producers(),
-        views=tuple(ViewSpec(name, side, side) for name in embodiment.views),
-        proprio=VectorSpec((), ()),
-        instruction=checkpoint.instruction,
-        sequence=tuple(SegmentSpec(name, tokens) for name, tokens in config.segments.items()),
-        tensors=tensors,
-        carry=(),
-        profiles=(ProfileSpec(FULL_PROFILE, grid.tokens, 1.0, (stage,)),),
-        policy=PolicySpec("keep_all", {}, 0, 0),
-        grid=GridSpec(grid.views, grid.rows, grid.columns),
-        files=dict(files),
-    )
+    return cast("Checkpoint[SinglePassFamily]", checkpoint)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from torch import Tensor
 
 from saccade.export.families.base import ActingFamily
+from saccade.export.lowering.capture import GraphPorts
 from saccade.export.steps.selecting_module import Named, SelectingModule
-from saccade.policies.base import Carry, TokenPolicy
+from saccade.policies.base import Carry
+from saccade.proto.tensor_names import ACTIONS, CARRY_OUTPUT_SUFFIX, FATE, KEPT
+
+ActingT_co = TypeVar("ActingT_co", bound=ActingFamily, covariant=True)
 
 
 class StepOutputs(NamedTuple):
@@ -31,22 +35,24 @@ class StepOutputs(NamedTuple):
     action_states: Tensor
 
 
-class ActingStep(SelectingModule, ABC):
+class ActingStep(SelectingModule[ActingT_co], ABC):
     """One control step at a fixed budget; arguments as :class:`SelectingModule`.
 
     What a kind of family adds is :meth:`step`: how an observation becomes actions, with the policy's cuts in between.
     """
 
-    def __init__(
-        self, family: ActingFamily, policy: TokenPolicy, keep: int, *, tells_fate: bool | None = None
-    ) -> None:
-        super().__init__(family, policy, keep, tells_fate=tells_fate)
-        self.acting = (family,)  # a tuple: the subclass registers it as a submodule, once
-
     @property
     def host_inputs(self) -> tuple[str, ...]:
         """Names of what the host fills, in the graph's order."""
-        return self.acting[0].host_inputs
+        return self.family.host_inputs
+
+    @property
+    def ports(self) -> GraphPorts:
+        """Names of the graph's inputs and outputs, in the order of :meth:`forward`."""
+        carry = tuple(spec.name for spec in self.carry_specs)
+        following = tuple(name + CARRY_OUTPUT_SUFFIX for name in carry)
+        fate = (FATE,) if self.tells_fate else ()
+        return GraphPorts((*self.host_inputs, *self.task_inputs, *carry), (ACTIONS, KEPT, *fate, *following))
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Run one control step on flat tensors, as the graph does.

@@ -44,7 +44,7 @@ class ActionTokenOutputs(NamedTuple):
     carry: Carry
 
 
-class AutoregressiveStep(PromptStep, ActingStep):
+class AutoregressiveStep(PromptStep[AutoregressiveModel], ActingStep[AutoregressiveModel]):
     """One control step at a fixed budget; arguments as :class:`saccade.export.steps.acting_step.ActingStep`.
 
     A policy's action rows are those that action tokens are read from: the last of the prompt, then each action token

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple, cast
 
 from torch import Tensor, nn
 
-from saccade.export.families.base import PerceivingFamily
 from saccade.export.families.sequence import VISUAL, Sequence
 from saccade.export.models.decoder import Decoder, DecoderLayer, Rotary
 from saccade.export.models.head_removal import without_heads
@@ -47,31 +47,38 @@ class LayerKeys(NamedTuple):
     origin: Tensor
 
 
-class DecoderPass(nn.Module):
+def thinned_layers(decoder: Decoder, removed: Mapping[int, tuple[int, ...]]) -> nn.ModuleDict:
+    """Return copies of decoder layers without the heads that a policy removes from them, by index.
+
+    Args:
+        decoder: The decoder.
+        removed: Layer index to heads that go.
+    """
+    return nn.ModuleDict(
+        {
+            str(layer): without_heads(cast(DecoderLayer, decoder.layers[layer]), heads)
+            for layer, heads in removed.items()
+            if heads
+        }
+    )
+
+
+class DecoderPass:
     """The decoder's layers, cuts between them.
 
     Args:
-        family: The model.
+        decoder: The decoder.
+        thinned: Layers that run in the place of the decoder's own, by index: see :func:`thinned_layers`.
         policy: The policy.
-        selects: False: every token and every head is kept.
         is_prefix: Actions come from an expert that reads keys and values, so that they are all that is computed of the
             last layer, and action rows are the expert's.
     """
 
     def __init__(
-        self, family: PerceivingFamily, policy: TokenPolicy, *, selects: bool, is_prefix: bool = False
+        self, decoder: Decoder, thinned: nn.ModuleDict, policy: TokenPolicy, *, is_prefix: bool = False
     ) -> None:
-        super().__init__()
-        self._is_prefix = is_prefix
-        self._family, self._policy = (family,), policy  # a tuple: not a submodule for a second time
-        removed = policy.removed_heads if selects else {}
-        self._thinned = nn.ModuleDict(
-            {
-                str(layer): without_heads(cast(DecoderLayer, family.decoder.layers[layer]), heads)
-                for layer, heads in removed.items()
-                if heads
-            }
-        )
+        self.decoder = decoder
+        self._thinned, self._policy, self._is_prefix = thinned, policy, is_prefix
 
     def run(
         self,
@@ -92,7 +99,7 @@ class DecoderPass(nn.Module):
             Final states of the rows that the answer is read from, ``(batch, rows, width)``; of a prefix nobody reads
             them.
         """
-        decoder = self._family[0].decoder
+        decoder = self.decoder
         embeddings = sequence.layout.take(sequence.hidden, VISUAL)
         keys = sequence  # whose mask and positions the keys have
         tables = self._tables(sequence, keys)
@@ -131,7 +138,7 @@ class DecoderPass(nn.Module):
         """Run one layer; of the decoder's last one, only the rows that are read come back."""
         stores = (survivors.signals, survivors.updates)
         take = partial(sequence.layout.answer_states, attention_mask=sequence.mask)
-        last = index == self._family[0].decoder.config.layers - 1
+        last = index == self.decoder.config.layers - 1
         short = last and reads_only_action(stores, index)
         if short and self._is_prefix and cached is not None:
             normed = layer.input_layernorm(sequence.hidden)
@@ -154,20 +161,14 @@ class DecoderPass(nn.Module):
             cached.append(LayerKeys(output.attention.key, output.attention.value, tables.keys, origin))
         return sequence._replace(hidden=take(output.hidden) if last and not short else output.hidden)
 
-    @property
-    def decoder(self) -> Decoder:
-        """The decoder whose layers run."""
-        return self._family[0].decoder
-
     def layer(self, index: int) -> DecoderLayer:
         """Return a layer as it runs: without the heads that the policy removed."""
-        key = str(index)
-        layers = self._family[0].decoder.layers
+        layers, key = self.decoder.layers, str(index)
         return cast(DecoderLayer, self._thinned[key] if key in self._thinned else layers[index])
 
     def _tables(self, sequence: Sequence, keys: Sequence) -> _Tables:
         """Rotary tables of the rows, and the bias of rows over keys."""
-        decoder = self._family[0].decoder
+        decoder = self.decoder
         rows, columns = sequence.order, keys.order
         if keys is not sequence and rows is None:
             rows, columns = sequence.positions, keys.positions

@@ -30,7 +30,7 @@ from saccade.policies.signals import AttentionAhead, AttentionReceived, QueryRow
 from saccade.proto.errors import ExportError
 
 
-class FlowStep(ActingStep):
+class FlowStep(ActingStep[FlowFamily]):
     """One control step at a fixed budget; arguments as :class:`ActingStep`.
 
     Raises:
@@ -39,12 +39,6 @@ class FlowStep(ActingStep):
     """
 
     is_prefix: ClassVar[bool] = True
-
-    def __init__(
-        self, family: FlowFamily, policy: TokenPolicy, keep: int, *, tells_fate: bool | None = None
-    ) -> None:
-        super().__init__(family, policy, keep, tells_fate=tells_fate)
-        self.family = family
 
     @classmethod
     def check_policy(cls, policy: TokenPolicy, family: PerceivingFamily) -> None:

@@ -54,7 +54,7 @@ class PrefillOutputs(NamedTuple):
     carry: Carry
 
 
-class PrefillStep(PromptStep):
+class PrefillStep(PromptStep[GeneratingModel]):
     """The prompt at a fixed budget of visual tokens.
 
     Args:

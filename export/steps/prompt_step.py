@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as Items
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch import Tensor
@@ -15,6 +15,8 @@ from saccade.export.steps.selecting_module import Named, SelectingModule
 from saccade.export.steps.survivors import Survivors
 from saccade.export.steps.visual_memory import VisualMemory
 from saccade.policies.base import TokenPolicy
+
+GeneratingT_co = TypeVar("GeneratingT_co", bound=GeneratingModel, covariant=True)
 
 
 class ReadPrompt(NamedTuple):
@@ -33,14 +35,13 @@ class ReadPrompt(NamedTuple):
     memory: VisualMemory
 
 
-class PromptStep(SelectingModule):
+class PromptStep(SelectingModule[GeneratingT_co]):
     """A generating model and a policy at a fixed budget; arguments as :class:`SelectingModule`."""
 
     def __init__(
-        self, family: GeneratingModel, policy: TokenPolicy, keep: int, *, tells_fate: bool | None = None
+        self, family: GeneratingT_co, policy: TokenPolicy, keep: int, *, tells_fate: bool | None = None
     ) -> None:
         super().__init__(family, policy, keep, tells_fate=tells_fate)
-        self.family = family
         whole = family.sequence_inputs(torch.tensor([family.frame.max_text_tokens]))
         self.register_buffer("positions", whole.positions, persistent=False)
         self.register_buffer("order", whole.order, persistent=False)

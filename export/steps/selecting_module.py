@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from saccade.export.families.base import PerceivingFamily
-from saccade.export.steps.decoder_pass import DecoderPass
+from saccade.export.steps.decoder_pass import DecoderPass, thinned_layers
 from saccade.export.steps.placement_rules import check_placement, check_schedule
 from saccade.export.steps.survivors import Survivors, take_survivors
 from saccade.export.steps.tower_pass import run_towers
@@ -17,6 +17,8 @@ from saccade.export.steps.visual_memory import memory_specs
 from saccade.policies.base import Carry, CarrySpec, Place, TokenPolicy
 from saccade.policies.signals import ViewScores
 from saccade.proto.tensor_names import VIEW_SCORES
+
+FamilyT_co = TypeVar("FamilyT_co", bound=PerceivingFamily, covariant=True)
 
 
 class Named(NamedTuple):
@@ -31,7 +33,7 @@ class Named(NamedTuple):
     carry: Carry
 
 
-class SelectingModule(nn.Module):
+class SelectingModule(nn.Module, Generic[FamilyT_co]):
     """A family and a policy at a fixed budget.
 
     What lies before a cut sees every token that is alive there, what lies behind it the survivors, at their original
@@ -52,20 +54,19 @@ class SelectingModule(nn.Module):
     """The decoder's keys and values are read by an expert that acts, see :class:`DecoderPass`."""
 
     def __init__(
-        self, family: PerceivingFamily, policy: TokenPolicy, keep: int, *, tells_fate: bool | None = None
+        self, family: FamilyT_co, policy: TokenPolicy, keep: int, *, tells_fate: bool | None = None
     ) -> None:
         super().__init__()
         self.check_policy(policy, family)
-        self.perceiving = (family,)  # a tuple: the subclass registers it as a submodule, once
         self.policy = policy
         self.keep = keep
         self.tells_fate = policy.merges if tells_fate is None else tells_fate
         self.counts = None if keep >= family.grid.tokens else policy.schedule(keep)
         if self.counts is not None:
             check_schedule(policy, self.counts, family.grid)
-        self.decoder_pass = DecoderPass(
-            family, policy, selects=self.counts is not None, is_prefix=self.is_prefix
-        )
+        self.thinned = thinned_layers(family.decoder, {} if self.counts is None else policy.removed_heads)
+        self.decoder_pass = DecoderPass(family.decoder, self.thinned, policy, is_prefix=self.is_prefix)
+        self.family = family
 
     @classmethod
     def check_policy(cls, policy: TokenPolicy, family: PerceivingFamily) -> None:
@@ -80,7 +81,7 @@ class SelectingModule(nn.Module):
     def survivors(self) -> int:
         """Length of the kept set: what survives the last cut that keeps any token."""
         counts = [count for count in self.counts or () if count > 0]
-        return counts[-1] if counts else self.perceiving[0].grid.tokens
+        return counts[-1] if counts else self.family.grid.tokens
 
     @property
     def task_inputs(self) -> tuple[str, ...]:
@@ -91,7 +92,7 @@ class SelectingModule(nn.Module):
     @property
     def carry_specs(self) -> tuple[CarrySpec, ...]:
         """The carry tensors, in the order of the graph's inputs and outputs."""
-        family = self.perceiving[0]
+        family = self.family
         return (*self.policy.carry_specs(family.grid), *memory_specs(self.policy, family))
 
     def named(self, others: tuple[Tensor, ...]) -> Named:
@@ -111,7 +112,7 @@ class SelectingModule(nn.Module):
             text: Decoder input embeddings of the instruction, ``(batch, text, width)``.
             text_mask: bool ``(batch, text)``.
         """
-        grid = self.perceiving[0].grid
+        grid = self.family.grid
         survivors = Survivors(
             self.policy, self.counts, grid, named.carry, text, text_mask, tells_fate=self.tells_fate
         )
@@ -129,7 +130,7 @@ class SelectingModule(nn.Module):
         Returns:
             Features of the tokens that are alive, ``(batch, alive, vision_width)``.
         """
-        family = self.perceiving[0]
+        family = self.family
         features = run_towers(family, images, survivors)
         if not family.keeps_patches:
             features = family.arrange(features)
@@ -142,9 +143,9 @@ class SelectingModule(nn.Module):
         return features
 
 
-def initial_state(step: SelectingModule) -> tuple[Tensor, ...]:
+def initial_state(step: SelectingModule[PerceivingFamily]) -> tuple[Tensor, ...]:
     """Return task tensors and carry after a reset, in graph order."""
-    tasks = tuple(torch.ones(1, step.perceiving[0].grid.views) for _ in step.task_inputs)
+    tasks = tuple(torch.ones(1, step.family.grid.views) for _ in step.task_inputs)
     carry = tuple(
         torch.full(spec.shape, spec.initial, dtype=getattr(torch, spec.dtype)) for spec in step.carry_specs
     )

@@ -9,17 +9,10 @@ from saccade.export.families.sequence import TEXT, Sequence
 from saccade.export.steps.acting_step import ActingStep, StepOutputs
 from saccade.export.steps.selecting_module import Named
 from saccade.export.steps.visual_memory import VisualMemory
-from saccade.policies.base import TokenPolicy
 
 
-class SelectingStep(ActingStep):
+class SinglePassStep(ActingStep[SinglePassFamily]):
     """One control step of a single-pass family at a fixed budget; arguments as :class:`ActingStep`."""
-
-    def __init__(
-        self, family: SinglePassFamily, policy: TokenPolicy, keep: int, *, tells_fate: bool | None = None
-    ) -> None:
-        super().__init__(family, policy, keep, tells_fate=tells_fate)
-        self.family = family
 
     def step(self, observed: tuple[Tensor, ...], named: Named) -> StepOutputs:
         """Run one control step.

@@ -1,39 +1,44 @@
-"""Kinds of control steps: how the exporter builds one, accounts for it, and measures the unpruned model."""
+"""Which module places a policy in a family: told by how the family is run, and by nothing else."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
 
-from saccade.export.control.calibration import Measure, measure, measure_prompts
-from saccade.export.cost.accounting import account_autoregressive, account_step
-from saccade.export.cost.flow import account_flow_step
-from saccade.export.cost.formulas import StepAccount
+from saccade.export.families.base import ActingFamily, PerceivingFamily, StepKind
 from saccade.export.steps.acting_step import ActingStep
 from saccade.export.steps.autoregressive_step import AutoregressiveStep
 from saccade.export.steps.flow_step import FlowStep
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.prefill_step import PrefillStep
+from saccade.export.steps.selecting_module import SelectingModule
+from saccade.export.steps.single_pass_step import SinglePassStep
+from saccade.policies.base import TokenPolicy
+
+_ACTING: Mapping[StepKind, type[ActingStep[Any]]] = {
+    StepKind.SINGLE_PASS: SinglePassStep,
+    StepKind.AUTOREGRESSIVE: AutoregressiveStep,
+    StepKind.FLOW: FlowStep,
+}
+_STEPS: Mapping[StepKind, type[SelectingModule[Any]]] = {**_ACTING, StepKind.PROMPT: PrefillStep}
 
 
-@dataclass(frozen=True)
-class StepKind:
-    """What families have in common whose control steps are run the same way.
+def step_class(family: PerceivingFamily) -> type[SelectingModule[Any]]:
+    """Return the module that runs a family; of one that answers, the one that reads its prompt."""
+    return _STEPS[family.step_kind]
+
+
+def acting_step(
+    family: ActingFamily, policy: TokenPolicy, keep: int, *, tells_fate: bool | None = None
+) -> ActingStep[ActingFamily]:
+    """Return one control step of a family with a policy in it, in eval mode.
 
     Args:
-        build: Family, policy and budget (and ``tells_fate``) to a step.
-        account: A step to what it costs by formula.
-        measure: Family and frames to what policies are calibrated with; None = nothing measures it.
+        family: The model.
+        policy: The policy.
+        keep: Visual tokens of the profile.
+        tells_fate: Say for every token what carries it; None = if the policy merges.
+
+    Raises:
+        ExportError: The policy asks for something that cannot be had where it acts.
     """
-
-    build: Callable[..., ActingStep]
-    account: Callable[[Any], StepAccount]
-    measure: Measure | None = None
-
-
-SINGLE_PASS = StepKind(SelectingStep, account_step, measure)
-"""One pass of one decoder: OpenVLA-OFT."""
-AUTOREGRESSIVE = StepKind(AutoregressiveStep, account_autoregressive, measure_prompts)
-"""One pass for the prompt, and one for each further action token: OpenVLA."""
-FLOW = StepKind(FlowStep, account_flow_step)
-"""A prefix, then Euler steps of an expert that reads it: π0, π0.5, SmolVLA."""
+    return _ACTING[family.step_kind](family, policy, keep, tells_fate=tells_fate).eval()

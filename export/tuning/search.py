@@ -25,11 +25,13 @@ from torch import Tensor
 from saccade.export.control.calibration import PolicyBuilder
 from saccade.export.control.frames import host_inputs, read_recording
 from saccade.export.control.tuned import Tuned
-from saccade.export.families.base import ActingFamily
+from saccade.export.families.base import ActingFamily, StepKind
 from saccade.export.families.checkpoint import Checkpoint
-from saccade.export.families.registry import load_checkpoint
+from saccade.export.families.reader import AnsweringReader
+from saccade.export.families.registry import find_reader, load_checkpoint
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.steps.acting_step import ActingStep, StepOutputs
-from saccade.export.steps.step_of import FLOW
+from saccade.export.steps.step_of import acting_step
 from saccade.export.tuning.objectives import OBJECTIVES, discrepancy, unpruned
 from saccade.policies.base import TokenPolicy
 from saccade.policies.config import Tunable, search_space
@@ -118,15 +120,15 @@ class _Bench:
             raise ExportError(
                 f"policy {request.policy!r}: expected options to search, found none that is not fixed already."
             )
-        self.checkpoint: Checkpoint[ActingFamily] = load_checkpoint(request.checkpoint)
-        if self.objective.reads_prompt and self.checkpoint.kind is FLOW:
+        self.checkpoint: Checkpoint[ActingFamily] = _read(request.checkpoint)
+        if self.objective.reads_prompt and self.checkpoint.model.step_kind is StepKind.FLOW:
             raise ExportError(
                 f"objective {request.objective!r}: expected a family that reads actions from its prompt's pass, "
                 f"found {self.checkpoint.family!r}; take another objective."
             )
         recording = read_recording(request.frames, self.checkpoint)
         self.frames: Sequence[tuple[Tensor, ...]] = list(host_inputs(recording, self.checkpoint))
-        self.policies = PolicyBuilder(self.checkpoint.model, self.frames, self.checkpoint.kind.measure)
+        self.policies = PolicyBuilder(self.checkpoint.model, self.frames)
         self.shape = self.policies.shape
         everything = build_policy("keep_all", {}, self.shape)
         self.whole: list[StepOutputs] = unpruned(self.step(everything, self.shape.grid.tokens), self.frames)
@@ -147,10 +149,21 @@ class _Bench:
         step, full = self.step(policy, self.budget), self.step(policy, self.shape.grid.tokens)
         return discrepancy(self.objective, step, full, self.frames, self.whole)
 
-    def step(self, policy: TokenPolicy, keep: int) -> ActingStep:
+    def step(self, policy: TokenPolicy, keep: int) -> ActingStep[ActingFamily]:
         """Return the model with a policy in it."""
-        step = self.checkpoint.kind.build(self.checkpoint.model, policy, keep)
-        return step.eval()
+        return acting_step(self.checkpoint.model, policy, keep)
+
+
+def _read(path: Path) -> Checkpoint[ActingFamily]:
+    """Read a checkpoint; one that answers is refused with the reason."""
+    reader = find_reader(CheckpointFolder(path))
+    if isinstance(reader, AnsweringReader):
+        raise ExportError(
+            f"expected a family that acts, found {reader.name!r}, which answers questions: a search is judged on "
+            "recorded control steps, and there are no recorded questions. Choose options by hand: `saccade "
+            "export-answering --policy-option`."
+        )
+    return load_checkpoint(path)
 
 
 def _study(request: TuneRequest, bench: _Bench) -> optuna.Study:

@@ -6,19 +6,14 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from saccade.proto.accounting import ACCOUNTING_RECEIPT, EXPORT_RECEIPT, Account, accounts_from_json
 from saccade.proto.errors import BundleIntegrityError, UnknownProfileError
 from saccade.proto.inspection import Budget, CutPlace, Inspection, PolicyFit
 from saccade.proto.manifest import Manifest, ProfileSpec
 from saccade.proto.manifest_rules import is_scorer
-from saccade.proto.roofline import ACTION_HEAD, DENOISE, PROJECTOR, VISION, Part
+from saccade.proto.roofline import PROJECTOR, VISION
 from saccade.proto.tensor_spec import TensorRole
 from saccade.runtime.bundle import Bundle
-
-RECEIPT = "receipts/accounting.json"
-_VALUE_BYTES = 4
-"""Bytes of one number in the receipt: models are exported in float32."""
-_NAMES = {"vision_tower": VISION, "action_head": ACTION_HEAD, "expert": DENOISE}
-"""Names of parts in the receipts of control bundles, and what they are called here."""
 
 
 def inspect_bundle(bundle: Bundle, keep_ratios: tuple[float, ...] | None = None) -> Inspection:
@@ -33,10 +28,10 @@ def inspect_bundle(bundle: Bundle, keep_ratios: tuple[float, ...] | None = None)
         BundleIntegrityError: The accounting receipt cannot be read, or lacks a part.
     """
     manifest = bundle.manifest
-    receipt = _receipt(bundle)
+    accounts = _accounts(bundle)
     profiles = _chosen(manifest, keep_ratios)
     budgets = tuple(
-        _budget(profile, receipt[profile.name]) for profile in profiles if profile.name in receipt
+        _budget(profile, accounts[profile.name]) for profile in profiles if profile.name in accounts
     )
     return Inspection(
         kind="bundle",
@@ -48,30 +43,42 @@ def inspect_bundle(bundle: Bundle, keep_ratios: tuple[float, ...] | None = None)
         unit="control step"
         if manifest.answer is None
         else f"answer of {manifest.answer.max_new_tokens} tokens",
-        parameters={part.name: part.weights for part in budgets[0].parts if part.weights} if budgets else {},
+        parameters=_parameters(bundle, budgets),
         budgets=budgets,
         policies=(
             PolicyFit(
                 manifest.policy.name, fits=True, acts=tuple(_cut_places(budgets, manifest.grid.tokens))
             ),
         ),
-        notes=tuple(_notes(receipt)),
+        notes=tuple(_notes(accounts)),
     )
 
 
-def _receipt(bundle: Bundle) -> Mapping[str, Any]:
-    """Return the accounting receipt, empty if there is none."""
-    if RECEIPT not in bundle.manifest.files:
-        return {}
+def _accounts(bundle: Bundle) -> dict[str, Account]:
+    """Return what each profile costs, empty if the bundle does not say."""
+    value = _read(bundle, ACCOUNTING_RECEIPT)
+    return {} if value is None else accounts_from_json(value, bundle.manifest.grid.tokens)
+
+
+def _read(bundle: Bundle, name: str) -> Any:
+    """Return the JSON of a receipt, None if there is no such file."""
+    if name not in bundle.manifest.files:
+        return None
     try:
-        value = json.loads(bundle.file(RECEIPT).read_text(encoding="utf-8"))
+        return json.loads(bundle.file(name).read_text(encoding="utf-8"))
     except ValueError as error:
         raise BundleIntegrityError(
-            f"{RECEIPT}: expected JSON, found: {error}; export the bundle again."
+            f"{name}: expected JSON, found: {error}; export the bundle again."
         ) from error
-    if not isinstance(value, dict):
-        raise _broken("an object with an entry for each profile", value)
-    return value
+
+
+def _parameters(bundle: Bundle, budgets: Sequence[Budget]) -> dict[str, int]:
+    """Return the parameters that the export counted; of earlier bundles, those that a pass reads."""
+    receipt = _read(bundle, EXPORT_RECEIPT)
+    counted = receipt.get("parameters") if isinstance(receipt, dict) else None
+    if isinstance(counted, dict):
+        return {str(name): int(count) for name, count in counted.items()}
+    return {part.name: part.weights for part in budgets[0].parts if part.weights} if budgets else {}
 
 
 def _chosen(manifest: Manifest, keep_ratios: tuple[float, ...] | None) -> tuple[ProfileSpec, ...]:
@@ -86,23 +93,8 @@ def _chosen(manifest: Manifest, keep_ratios: tuple[float, ...] | None) -> tuple[
     return tuple(profile for profile in profiles if profile.keep_ratio in wanted)
 
 
-def _budget(profile: ProfileSpec, account: Any) -> Budget:
-    try:
-        parts = tuple(_part(name, stage) for name, stage in account["stages"].items())
-        by_layer = tuple(int(count) for count in account["visual_by_layer"])
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise _broken("stages with macs and weight_bytes, and visual_by_layer", error) from error
-    return Budget(profile.name, profile.keep, profile.keep_ratio, parts, by_layer)
-
-
-def _part(name: str, stage: Mapping[str, Any]) -> Part:
-    return Part(
-        _NAMES.get(name, name),
-        macs=int(stage["macs"]),
-        weights=int(stage["weight_bytes"]) // _VALUE_BYTES,
-        passes=int(stage.get("passes", 1)),
-        kv_values=int(stage.get("kv_bytes", 0)) // _VALUE_BYTES,
-    )
+def _budget(profile: ProfileSpec, account: Account) -> Budget:
+    return Budget(profile.name, profile.keep, profile.keep_ratio, account.parts, account.visual_by_layer)
 
 
 def _cut_places(budgets: Sequence[Budget], tokens: int) -> Iterator[CutPlace]:
@@ -121,15 +113,11 @@ def _cut_places(budgets: Sequence[Budget], tokens: int) -> Iterator[CutPlace]:
         before = alive
 
 
-def _broken(expected: str, found: object) -> BundleIntegrityError:
-    return BundleIntegrityError(
-        f"{RECEIPT}: expected {expected}, found {found!r:.80}; export the bundle again."
-    )
-
-
-def _notes(receipt: Mapping[str, Any]) -> list[str]:
-    if not receipt:
-        return [f"No costs are known: the bundle has no {RECEIPT}; export it again with this version."]
+def _notes(accounts: Mapping[str, Account]) -> list[str]:
+    if not accounts:
+        return [
+            f"No costs are known: the bundle has no {ACCOUNTING_RECEIPT}; export it again with this version."
+        ]
     return ["Costs are those of the export's own accounting, what the policy computes among them."]
 
 

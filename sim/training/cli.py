@@ -11,6 +11,7 @@ from rich.progress import track
 
 from saccade.export.families.openvla_oft import checkpoint as openvla_oft
 from saccade.export.families.openvla_oft.model import OpenVlaOft
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.sim.seeds import FIRST_DEVELOPMENT_SEED, FIRST_TRAINING_SEED
 from saccade.sim.tabletop.tasks import TEMPLATES
 from saccade.sim.training.cloning import Cloning
@@ -174,5 +175,5 @@ def _driver(run: Path) -> Driver:
 
 
 def _driver_of(checkpoint: Path) -> Driver:
-    model = openvla_oft.load(checkpoint).model.float()
+    model = openvla_oft.load(CheckpointFolder(checkpoint)).model.float()
     return Driver(model, build_tokenizer(), read_statistics(checkpoint))

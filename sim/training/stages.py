@@ -7,6 +7,7 @@ from pathlib import Path
 
 from saccade.export.families.openvla_oft import checkpoint as openvla_oft
 from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.sim.training.cloning import Cloning, CloningStage
 from saccade.sim.training.loop import STATE, load_weights
 from saccade.sim.training.mini import build_config, build_tokenizer
@@ -58,7 +59,7 @@ class CloningFactory:
         """Build the stage: the weights of ``start``, fresh ones elsewhere."""
         model = build_model(seed)
         if self.start is not None:
-            model.load_state_dict(openvla_oft.load(self.start).model.state_dict())
+            model.load_state_dict(openvla_oft.load(CheckpointFolder(self.start)).model.state_dict())
         else:
             state = self.run / "perception" / STATE
             load_weights(Perception(model.vision_backbone, model.config.vision_width), state)

@@ -8,10 +8,10 @@ from dataclasses import replace
 import onnx_ir as ir
 
 from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
-from saccade.export.lowering.capture import capture
+from saccade.export.lowering.capture import to_graph
 from saccade.export.steps.placement_rules import model_shape
 from saccade.export.steps.selecting_module import initial_state
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.registry import build_policy
 from tests.export.samples import CONFIG, observation
 
@@ -35,16 +35,16 @@ def deep_model() -> OpenVlaOft:
     return initialise(OpenVlaOft(DEEP_CONFIG), 0).eval().requires_grad_(False)
 
 
-def policy_step(name: str, budget: int | None = None) -> SelectingStep:
+def policy_step(name: str, budget: int | None = None) -> SinglePassStep:
     """The policy with its default options, pruned; keep_all can only keep all."""
     model = deep_model()
     policy = build_policy(name, {}, model_shape(model))
     pruned = model.grid.tokens if name == "keep_all" else BUDGET
-    return SelectingStep(model, policy, pruned if budget is None else budget).eval()
+    return SinglePassStep(model, policy, pruned if budget is None else budget).eval()
 
 
 @functools.cache
 def policy_graph(name: str) -> ir.Model:
     """The graph of :func:`policy_step`."""
     step = policy_step(name)
-    return capture(step, (*observation(deep_model()), *initial_state(step)))
+    return to_graph(step, (*observation(deep_model()), *initial_state(step)), step.ports, name)

@@ -13,7 +13,8 @@ import pytest
 from benchmarks.anonymous_memory import watch
 from saccade.export.bundle.graph_session import MAPPED_FROM_BYTES
 from saccade.export.control.pipeline import ExportRequest, export_bundle
-from saccade.export.families.registry import GENERATING
+from saccade.export.families.reader import AnsweringReader
+from saccade.export.families.registry import family_reader
 from saccade.proto.manifest import read_manifest
 from tests.export.wide_checkpoints import WIDE
 
@@ -26,7 +27,8 @@ def test_an_export_does_not_hold_the_model(tmp_path: Path, family: str) -> None:
     checkpoint, out = tmp_path / "checkpoint", tmp_path / "bundle"
     WIDE[family](checkpoint)
     shards = [path.stat().st_size for path in checkpoint.glob("model*.safetensors")]
-    command = ["export-answering", "--questions", "1"] if family in GENERATING else ["export"]
+    answers = isinstance(family_reader(family), AnsweringReader)
+    command = ["export-answering", "--questions", "1"] if answers else ["export"]
     options = ["--out", str(out), "--policy", "keep_all", "--keep", "1.0"]
     imported = watch([sys.executable, "-c", "import saccade.export.control.pipeline"], tmp_path / "log")
     exported = watch([SACCADE, *command, str(checkpoint), *options], tmp_path / "log")

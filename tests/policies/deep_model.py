@@ -12,7 +12,7 @@ from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.export.models.vision_transformer import VisionConfig, VisionTransformer
 from saccade.export.steps.acting_step import StepOutputs
 from saccade.export.steps.selecting_module import Named
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import SelectionInputs, TokenPolicy
 from tests.export.samples import CONFIG
 
@@ -42,7 +42,7 @@ class Recorded:
     """A policy placed in a model that remembers what the policy saw at each cut, and what it said."""
 
     def __init__(self, model: OpenVlaOft, policy: TokenPolicy, keep: int) -> None:
-        self.step, self.seen = SelectingStep(model, policy, keep), []
+        self.step, self.seen = SinglePassStep(model, policy, keep), []
         select = policy.select
 
         def recorded(inputs: SelectionInputs, carry: dict[str, Tensor], count: int) -> object:

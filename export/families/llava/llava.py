@@ -9,8 +9,6 @@ Source:
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 from torch import Tensor
 
@@ -24,15 +22,14 @@ from saccade.export.families.llava.tiled import (
     tiled_key_rules,
 )
 from saccade.export.families.prompt_frame import IMAGE, PromptFrame, frame_prompt, grid_items
+from saccade.export.families.reader import AnsweringReader, UsualDeployment
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.image_processor import read_image_processor
-from saccade.export.loading.json_fields import JsonFields, read_object
 from saccade.export.loading.vision_tower import CLIP
 from saccade.proto.errors import ExportError
 from saccade.proto.picture_fit import FitMethod, PictureFit, Resample
 
 MODEL_TYPE = "llava"
-PLACEHOLDERS = ("<video>",)
-"""What chat templates write for a picture or video, beside ``<image>``."""
 _DEFAULTS: dict[str, object] = {
     "vision_feature_layer": -2,
     "vision_feature_select_strategy": "default",
@@ -51,7 +48,7 @@ _TOWER = {
 """What transformers' ``LlavaConfig`` assumes where ``vision_config`` is missing."""
 
 
-def read_config(folder: Path, deployment: Deployment) -> TiledConfig:
+def read_config(folder: CheckpointFolder, deployment: Deployment) -> TiledConfig:
     """Read the configuration of a checkpoint.
 
     Args:
@@ -68,7 +65,7 @@ def read_config(folder: Path, deployment: Deployment) -> TiledConfig:
         raise ExportError(
             f"expected no image size, found {width}x{height}: LLaVA-1.5 takes pictures of any size."
         )
-    fields = JsonFields(read_object(folder, "config.json"), "config.json", _DEFAULTS)
+    fields = folder.fields("config.json", _DEFAULTS)
     fields.expect("model_type", (MODEL_TYPE,))
     tower, text = read_tower_and_text(fields, read_image_processor(folder), _TOWER, "llama")
     images = [grid_items(tower.side, tower.side, newline=False)] * deployment.views
@@ -117,3 +114,15 @@ def build(config: TiledConfig) -> Llava:
     """Return the model without its weights, on the meta device."""
     with torch.device("meta"):
         return Llava(config)
+
+
+READER = AnsweringReader(
+    name=MODEL_TYPE,
+    read_config=read_config,
+    build=build,
+    key_rules=key_rules,
+    prompt=prompt,
+    picture_size=picture_size,
+    picture_fit=picture_fit,
+    usual=UsualDeployment(views=1, text_tokens=64, new_tokens=64),
+)

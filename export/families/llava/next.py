@@ -12,7 +12,6 @@ Source:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -30,8 +29,9 @@ from saccade.export.families.llava.tiled import (
     tiled_key_rules,
 )
 from saccade.export.families.prompt_frame import IMAGE, PromptFrame, frame_prompt, grid_items
+from saccade.export.families.reader import AnsweringReader
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.image_processor import read_image_processor
-from saccade.export.loading.json_fields import JsonFields, read_object
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.loading.vision_tower import CLIP
 from saccade.proto.errors import CheckpointError
@@ -39,8 +39,6 @@ from saccade.proto.picture_fit import FitMethod, PictureFit, Resample
 from saccade.proto.tiling import TileLayout, Tiling
 
 MODEL_TYPE = "llava_next"
-PLACEHOLDERS = ("<video>",)
-"""What chat templates write for a picture or video, beside ``<image>``."""
 _DEFAULTS = {
     "vision_feature_layer": -2,
     "vision_feature_select_strategy": "default",
@@ -72,7 +70,7 @@ class LlavaNextConfig(TiledConfig):
     tiles: TileLayout
 
 
-def read_config(folder: Path, deployment: Deployment) -> LlavaNextConfig:
+def read_config(folder: CheckpointFolder, deployment: Deployment) -> LlavaNextConfig:
     """Read the configuration of a checkpoint.
 
     Args:
@@ -85,7 +83,7 @@ def read_config(folder: Path, deployment: Deployment) -> LlavaNextConfig:
         ImageError: It is for pictures too narrow to tile.
     """
     still_pictures(deployment, "LLaVA-NeXT")
-    fields = JsonFields(read_object(folder, "config.json"), "config.json", _DEFAULTS)
+    fields = folder.fields("config.json", _DEFAULTS)
     fields.expect("model_type", (MODEL_TYPE,))
     processor = read_image_processor(folder)
     tower, text = read_tower_and_text(fields, processor, _TOWER, "llama")
@@ -115,6 +113,11 @@ class LlavaNext(TiledLlava):
     """The model."""
 
     config: LlavaNextConfig
+
+    @property
+    def pictures(self) -> int:
+        """Tiles of an observation; of each view an overview and a tiled picture."""
+        return self.config.tiles.tiles * (len(self.config.blocks) // 2)
 
     def arrange_signal(self, signal: Tensor) -> Tensor:
         """``(batch, views * tiles * patches, channels)`` -> ``(batch, visual, channels)``."""
@@ -151,3 +154,14 @@ def build(config: LlavaNextConfig) -> LlavaNext:
     """Return the model without its weights, on the meta device."""
     with torch.device("meta"):
         return LlavaNext(config)
+
+
+READER = AnsweringReader(
+    name=MODEL_TYPE,
+    read_config=read_config,
+    build=build,
+    key_rules=key_rules,
+    prompt=prompt,
+    picture_size=picture_size,
+    picture_fit=picture_fit,
+)

@@ -25,13 +25,13 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from saccade.export.families.base import Pooling
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.llava.tiled import (
     PINPOINTS,
@@ -44,8 +44,10 @@ from saccade.export.families.llava.tiled import (
     tiled_key_rules,
 )
 from saccade.export.families.prompt_frame import IMAGE, NEWLINE, Item, PromptFrame, frame_prompt, grid_items
+from saccade.export.families.reader import AnsweringReader, UsualDeployment
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.image_processor import NAMES, ImageProcessor, read_image_processor
-from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.loading.json_fields import JsonFields
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.loading.vision_tower import SIGLIP
 from saccade.export.models.bilinear import resample
@@ -57,8 +59,6 @@ from saccade.proto.tiling import Size, TileLayout, Tiling
 from saccade.proto.video_spec import FrameSampling, VideoSpec
 
 MODEL_TYPE = "llava_onevision"
-PLACEHOLDERS = ("<video>",)
-"""What chat templates write for a picture or video, beside ``<image>``."""
 _STEPS = range(384, 2305, 384)
 _DEFAULTS = {
     "vision_feature_layer": -1,
@@ -126,7 +126,7 @@ class TokenPlan(NamedTuple):
     breaks_rows: bool = False
 
 
-def read_config(folder: Path, deployment: Deployment) -> LlavaOnevisionConfig:
+def read_config(folder: CheckpointFolder, deployment: Deployment) -> LlavaOnevisionConfig:
     """Read the configuration of a checkpoint.
 
     Args:
@@ -138,7 +138,7 @@ def read_config(folder: Path, deployment: Deployment) -> LlavaOnevisionConfig:
         ExportError: The deployment fixes the size of what is taken in any size: several pictures, or frames.
         ImageError: Its picture is too narrow to tile.
     """
-    fields = JsonFields(read_object(folder, "config.json"), "config.json", _DEFAULTS)
+    fields = folder.fields("config.json", _DEFAULTS)
     fields.expect("model_type", (MODEL_TYPE,))
     _check_size_is_used(deployment)
     if deployment.frames:
@@ -188,6 +188,24 @@ class LlavaOnevision(TiledLlava):
     def keeps_patches(self) -> bool:
         """Only where each picture is one tile, and nothing is pooled."""
         return self.config.tiling is None and self.config.resampling is None
+
+    @property
+    def pictures(self) -> int:
+        """Tiles of the one picture, or pictures or frames that are each a tile."""
+        tiles = self.config.tiles
+        return len(self.config.blocks) if tiles is None else tiles.tiles
+
+    @property
+    def pooling(self) -> Pooling | None:
+        """Resampling of the tiled picture behind its overview, or of every frame."""
+        if self.config.resampling is None:
+            return None
+        (rows, columns), (fewer_rows, fewer_columns) = self.config.resampling
+        tiles, blocks = self.config.tiles, len(self.config.blocks)
+        grids = blocks if tiles is None else 1
+        each = fewer_rows * rows * columns + fewer_rows * fewer_columns * columns
+        projected = blocks * self.config.tower.tokens if tiles is None else len(tiles.patches)
+        return Pooling(projected, grids * self.config.text.decoder.width * each)
 
     def arrange(self, features: Tensor) -> Tensor:
         """``(batch, tiles * patches, vision_width)`` -> ``(batch, visual, channels)``: ``width`` if resampled."""
@@ -320,3 +338,18 @@ def _plan_tiles(
     items = (*grid_items(*overview, newline=False), *grid_items(*shown, newline=True))
     resampling = None if shown == grid else Resampling(grid, shown)
     return TokenPlan(tiling, tiles, resampling, (overview, shown), [items])
+
+
+READER = AnsweringReader(
+    name=MODEL_TYPE,
+    read_config=read_config,
+    build=build,
+    key_rules=key_rules,
+    prompt=prompt,
+    picture_size=picture_size,
+    picture_fit=picture_fit,
+    video_spec=video_spec,
+    usual=UsualDeployment(
+        views=1, text_tokens=64, new_tokens=64, image_size=(480, 640), any_size_of_many=True
+    ),
+)

@@ -78,6 +78,11 @@ class TiledLlava(GeneratingModel):
         """How visual tokens tile the observation."""
         return self.config.grid
 
+    @property
+    def pictures(self) -> int:
+        """Tiles of an observation: one for each block here."""
+        return len(self.config.blocks)
+
     def visual_tokens(self, images: Tensor) -> Tensor:
         """uint8 ``(batch, tiles, height, width, 3)``, every tile of every picture -> what :meth:`arrange` gives."""
         features = self.vision.encode_pixels(images.float().flatten(0, 1))

@@ -13,8 +13,6 @@ Source:
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.llava.onevision import (
     TOWER,
@@ -28,7 +26,9 @@ from saccade.export.families.llava.onevision import (
 )
 from saccade.export.families.llava.tiled import fit_frame
 from saccade.export.families.prompt_frame import IMAGE, PromptFrame, frame_prompt
-from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.families.reader import AnsweringReader, UsualDeployment
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
+from saccade.export.loading.json_fields import JsonFields
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.loading.text_decoder import TEXT_MODELS, read_text_model
 from saccade.export.loading.vision_tower import (
@@ -42,7 +42,6 @@ from saccade.proto.errors import ExportError
 
 __all__ = [
     "MODEL_TYPE",
-    "PLACEHOLDERS",
     "LlavaOnevision",
     "build",
     "key_rules",
@@ -54,15 +53,12 @@ __all__ = [
 ]
 
 MODEL_TYPE = "llava_qwen"
-PLACEHOLDERS = ("<video>",)
-HAS_CHAT_TEMPLATE = False
-"""The template beside these weights is the language model's: it knows no pictures."""
 _TEXT = "qwen2"
 _HALF = (0.5, 0.5, 0.5)
 """Mean and deviation of pixels in the repository's ``SigLipImageProcessor``."""
 
 
-def read_config(folder: Path, deployment: Deployment) -> LlavaOnevisionConfig:
+def read_config(folder: CheckpointFolder, deployment: Deployment) -> LlavaOnevisionConfig:
     """Read the configuration of a checkpoint.
 
     Args:
@@ -79,7 +75,7 @@ def read_config(folder: Path, deployment: Deployment) -> LlavaOnevisionConfig:
             "takes frames of any size; give --frames, such as 64."
         )
     defaults = {**TEXT_MODELS[_TEXT].defaults, "mm_newline_position": "one_token"}
-    fields = JsonFields(read_object(folder, "config.json"), "config.json", defaults)
+    fields = folder.fields("config.json", defaults)
     for name, accepted in (
         ("model_type", (MODEL_TYPE,)),
         ("mm_vision_tower", ("google/siglip-so400m-patch14-384",)),
@@ -133,3 +129,19 @@ def prompt(views: int) -> str:
         "<|im_start|>system\nYou are a helpful assistant.<|im_end|>\n<|im_start|>user\n"
         f"{IMAGE * views}\n{{instruction}}<|im_end|>\n<|im_start|>assistant\n"
     )
+
+
+READER = AnsweringReader(
+    name=MODEL_TYPE,
+    read_config=read_config,
+    build=build,
+    key_rules=key_rules,
+    prompt=prompt,
+    picture_size=picture_size,
+    picture_fit=picture_fit,
+    video_spec=video_spec,
+    has_chat_template=False,  # that beside these weights is the language model's: it knows no pictures
+    usual=UsualDeployment(
+        views=1, text_tokens=64, new_tokens=64, image_size=(480, 640), any_size_of_many=True
+    ),
+)

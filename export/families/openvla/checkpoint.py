@@ -10,19 +10,23 @@ lone space.
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
-from tokenizers import Tokenizer
-
-from saccade.export.families.checkpoint import TOKENIZER_NAME, Checkpoint, check_embodiment, check_tokenizer
+from saccade.export.families.checkpoint import Checkpoint, check_embodiment, check_tokenizer
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.embodiment import read_embodiment
-from saccade.export.families.openvla import model as openvla
+from saccade.export.families.openvla.model import (
+    PROMPT,
+    OpenVla,
+    OpenVlaConfig,
+    build,
+    key_rules,
+    read_config,
+)
+from saccade.export.families.reader import ActingReader, Unit, UsualDeployment, stated_name
+from saccade.export.loading import prismatic
+from saccade.export.loading.checkpoint_folder import TOKENIZER_NAME, CheckpointFolder
 from saccade.export.loading.data_sets import DATA_SETS_NAME, DataSet, read_data_set
-from saccade.export.loading.prismatic import check_template
-from saccade.export.loading.shards import StoredWeights
-from saccade.export.loading.weights import load_weights
-from saccade.export.steps.step_of import AUTOREGRESSIVE
+from saccade.export.loading.torch_heads import head_steps
 from saccade.proto.errors import CheckpointError
 from saccade.proto.instruction_spec import InstructionSpec, TextStep
 from saccade.proto.statistics import STATISTICS_NAME, Statistics
@@ -30,34 +34,27 @@ from saccade.proto.statistics import STATISTICS_NAME, Statistics
 FAMILY = "openvla"
 
 
-def load(path: Path) -> Checkpoint[openvla.OpenVla]:
+def load(folder: CheckpointFolder) -> Checkpoint[OpenVla]:
     """Read a checkpoint.
-
-    Args:
-        path: Its folder.
 
     Raises:
         CheckpointError: A file, key or shape is missing, left over or wrong.
         StatisticsError: The statistics of the data set are broken.
     """
-    given = read_embodiment(path)
-    data_set = read_data_set(path, given.statistics_key or None)
-    template = given.template or openvla.PROMPT
+    given = read_embodiment(folder)
+    data_set = read_data_set(folder, given.statistics_key or None)
+    template = given.template or PROMPT
     embodiment = replace(given, statistics_key=data_set.name, template=template)
-    deployment = Deployment(views=len(embodiment.views), statistics_key=data_set.name)
-    config = openvla.read_config(path, deployment)
+    config = read_config(folder, Deployment(views=len(embodiment.views), statistics_key=data_set.name))
     check_embodiment(embodiment, views=1, proprio_dim=0, chunk=1, action_dim=config.action_dim)
-    tokenizer = check_tokenizer(path, config.text.decoder.vocab_size)
-    check_template(Tokenizer.from_file(str(tokenizer)), template)
-    model = openvla.build(config)
-    load_weights(model, StoredWeights(path), openvla.key_rules(config), mapped=True)
+    tokenizer = check_tokenizer(folder, config.text.decoder.vocab_size)
+    prismatic.check_template(folder.tokenizer, template)
     return Checkpoint(
-        path=path,
+        path=folder.path,
         family=FAMILY,
-        model=model.eval().requires_grad_(False),
-        kind=AUTOREGRESSIVE,
+        model=READER.load_model(folder, config),
         embodiment=embodiment,
-        statistics=_statistics(path, data_set, config),
+        statistics=_statistics(folder, data_set, config),
         tokenizer=tokenizer,
         instruction=InstructionSpec(
             TOKENIZER_NAME,
@@ -69,9 +66,9 @@ def load(path: Path) -> Checkpoint[openvla.OpenVla]:
     )
 
 
-def _statistics(path: Path, data_set: DataSet, config: openvla.OpenVlaConfig) -> Statistics:
+def _statistics(folder: CheckpointFolder, data_set: DataSet, config: OpenVlaConfig) -> Statistics:
     """Return the scales of the data set's actions; the model has no proprioception."""
-    if (path / STATISTICS_NAME).is_file():
+    if folder.has(STATISTICS_NAME):
         raise CheckpointError(
             f"expected the statistics of an OpenVLA model in {DATA_SETS_NAME} or config.json, found {STATISTICS_NAME} "
             "too; remove it, or rename it."
@@ -82,3 +79,21 @@ def _statistics(path: Path, data_set: DataSet, config: openvla.OpenVlaConfig) ->
     return Statistics.from_json(
         content, data_set.name, data_set.where, action_dim=config.action_dim, proprio_dim=0
     )
+
+
+def _claims(folder: CheckpointFolder) -> bool:
+    """OpenVLA-OFT has the same ``model_type``, and action heads in files of their own."""
+    return stated_name(folder) == prismatic.MODEL_TYPE and not head_steps(folder, "action_head")
+
+
+READER = ActingReader(
+    name=FAMILY,
+    read_config=read_config,
+    build=build,
+    key_rules=key_rules,
+    load=load,
+    claims=_claims,
+    usual=UsualDeployment(views=1, text_tokens=Deployment.max_text_tokens),
+    unit=Unit.ACTION,
+    said_tokens=lambda config: config.action_dim,
+)

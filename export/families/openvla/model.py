@@ -10,7 +10,6 @@ Source:
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -22,6 +21,7 @@ from saccade.export.families.deployment import Deployment
 from saccade.export.families.openvla.action_tokens import ActionTokens
 from saccade.export.families.prompt_frame import PromptFrame, frame_prompt, grid_items
 from saccade.export.loading import prismatic
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.data_sets import Bounds, read_data_set
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.loading.text_decoder import TextModel
@@ -67,7 +67,7 @@ class OpenVlaConfig:
         return len(self.bounds.low)
 
 
-def read_config(folder: Path, deployment: Deployment) -> OpenVlaConfig:
+def read_config(folder: CheckpointFolder, deployment: Deployment) -> OpenVlaConfig:
     """Read the configuration of a checkpoint.
 
     Args:

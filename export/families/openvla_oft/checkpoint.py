@@ -16,89 +16,107 @@ from typing import Any
 
 import torch
 from safetensors.torch import save_file
-from tokenizers import Tokenizer
 
-from saccade.export.families.checkpoint import TOKENIZER_NAME, Checkpoint, check_embodiment, check_tokenizer
+from saccade.export.families.checkpoint import Checkpoint, check_embodiment, check_tokenizer
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.embodiment import Embodiment, read_embodiment, write_embodiment
-from saccade.export.families.openvla_oft.config import (
-    CONFIG_NAME,
-    FAMILY,
-    OftConfig,
-    config_from_json,
-    write_config,
+from saccade.export.families.openvla_oft.config import FAMILY, OftConfig, config_from_json, write_config
+from saccade.export.families.openvla_oft.model import OpenVlaOft, build, key_rules
+from saccade.export.families.openvla_oft.published import (
+    ACTION_HEAD,
+    PublishedOft,
+    read_heads,
+    read_published,
+    scales,
 )
-from saccade.export.families.openvla_oft.keys import key_rules
-from saccade.export.families.openvla_oft.model import OpenVlaOft
-from saccade.export.families.openvla_oft.published import PublishedOft, read_published, scales
+from saccade.export.families.reader import ActingReader, StatedDeployment, UsualDeployment, stated_name
+from saccade.export.loading import prismatic
+from saccade.export.loading.checkpoint_folder import TOKENIZER_NAME, CheckpointFolder
 from saccade.export.loading.data_sets import read_data_set
-from saccade.export.loading.json_fields import read_object
-from saccade.export.loading.prismatic import MODEL_TYPE as PUBLISHED_TYPE
-from saccade.export.loading.prismatic import check_template
 from saccade.export.loading.shards import WEIGHTS_NAME, StoredWeights
-from saccade.export.loading.torch_heads import HeadedWeights
+from saccade.export.loading.torch_heads import HeadedWeights, head_steps
 from saccade.export.loading.weights import load_weights
-from saccade.export.steps.step_of import SINGLE_PASS
 from saccade.proto.errors import CheckpointError
 from saccade.proto.instruction_spec import InstructionSpec, TextStep
 from saccade.proto.statistics import STATISTICS_NAME, Statistics
 
 
-def load(path: Path, *, head_step: str | None = None) -> Checkpoint[OpenVlaOft]:
+def read_config(folder: CheckpointFolder, deployment: Deployment) -> OftConfig:
+    """Read the configuration of a checkpoint of either kind.
+
+    Args:
+        folder: The checkpoint.
+        deployment: How it will be used; a checkpoint of our own layout says all of it itself.
+
+    Raises:
+        CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
+    """
+    if is_published(folder):
+        return read_published(folder, deployment, chunk=deployment.chunk).config
+    return config_from_json(folder.config)
+
+
+def is_published(folder: CheckpointFolder) -> bool:
+    """Whether a checkpoint lies as OpenVLA-OFT's authors publish it, instead of in our own layout."""
+    return stated_name(folder) == prismatic.MODEL_TYPE
+
+
+def load(folder: CheckpointFolder, *, head_step: str | None = None) -> Checkpoint[OpenVlaOft]:
     """Read a checkpoint.
 
     Args:
-        path: Its folder.
+        folder: The checkpoint.
         head_step: Of a published checkpoint with heads of several training steps, which.
 
     Raises:
         CheckpointError: A file, key or shape is missing, left over or wrong.
         StatisticsError: The statistics lack the data set, or are broken.
     """
-    value = read_object(path, CONFIG_NAME)
-    if value.get("model_type") == PUBLISHED_TYPE:
-        return _load_published(path, head_step)
-    config = config_from_json(value)
-    embodiment = read_embodiment(path)
+    if is_published(folder):
+        return _load_published(folder, head_step)
+    config = config_from_json(folder.config)
+    embodiment = read_embodiment(folder)
     _check_dims(embodiment, config)
     statistics = Statistics.read(
-        _statistics_file(path),
+        _statistics_file(folder),
         embodiment.statistics_key,
         action_dim=config.action_dim,
         proprio_dim=config.proprio_dim,
     )
-    return _checkpoint(path, config, StoredWeights(path), embodiment, statistics)
+    return _checkpoint(folder, config, folder.weights, embodiment, statistics)
 
 
-def _load_published(path: Path, head_step: str | None) -> Checkpoint[OpenVlaOft]:
+def _load_published(folder: CheckpointFolder, head_step: str | None) -> Checkpoint[OpenVlaOft]:
     """Read OpenVLA-OFT as published; the embodiment says views, chunk and data set."""
-    embodiment = read_embodiment(path)
-    if not embodiment.statistics_key and not (path / STATISTICS_NAME).is_file():
-        embodiment = replace(embodiment, statistics_key=read_data_set(path, None).name)
+    embodiment = read_embodiment(folder)
+    if not embodiment.statistics_key and not folder.has(STATISTICS_NAME):
+        embodiment = replace(embodiment, statistics_key=read_data_set(folder, None).name)
     deployment = Deployment(views=len(embodiment.views), statistics_key=embodiment.statistics_key)
-    published = read_published(path, deployment, chunk=embodiment.action.chunk, step=head_step)
+    published = read_published(folder, deployment, chunk=embodiment.action.chunk, step=head_step)
     _check_dims(embodiment, published.config)
-    statistics = _published_statistics(path, embodiment, published)
-    tokenizer = check_tokenizer(path, published.config.decoder.vocab_size)
-    check_template(Tokenizer.from_file(str(tokenizer)), embodiment.template)
-    weights = HeadedWeights(path, published.heads)
-    checkpoint = _checkpoint(path, published.config, weights, embodiment, statistics)
+    statistics = _published_statistics(folder, embodiment, published)
+    check_tokenizer(folder, published.config.decoder.vocab_size)
+    prismatic.check_template(folder.tokenizer, embodiment.template)
+    weights = HeadedWeights(folder, published.heads)
+    checkpoint = _checkpoint(folder, published.config, weights, embodiment, statistics)
     instruction = replace(checkpoint.instruction, steps=(TextStep.LOWER_CASE,))
     return replace(checkpoint, instruction=instruction)
 
 
 def _checkpoint(
-    path: Path, config: OftConfig, weights: StoredWeights, embodiment: Embodiment, statistics: Statistics
+    folder: CheckpointFolder,
+    config: OftConfig,
+    weights: StoredWeights,
+    embodiment: Embodiment,
+    statistics: Statistics,
 ) -> Checkpoint[OpenVlaOft]:
-    tokenizer = check_tokenizer(path, config.decoder.vocab_size)
-    with torch.device("meta"):
-        model = OpenVlaOft(config)
+    tokenizer = check_tokenizer(folder, config.decoder.vocab_size)
+    model = build(config)
     load_weights(model, weights, key_rules(config), mapped=True)
     return Checkpoint(
-        path=path,
+        path=folder.path,
         family=FAMILY,
         model=model.eval().requires_grad_(False),
-        kind=SINGLE_PASS,
         embodiment=embodiment,
         statistics=statistics,
         tokenizer=tokenizer,
@@ -108,24 +126,25 @@ def _checkpoint(
     )
 
 
-def _published_statistics(path: Path, embodiment: Embodiment, published: PublishedOft) -> Statistics:
+def _published_statistics(
+    folder: CheckpointFolder, embodiment: Embodiment, published: PublishedOft
+) -> Statistics:
     """Read the data set's statistics: from ``statistics.json`` if it was added, else from the published file."""
     config, key = published.config, embodiment.statistics_key
     dims = {"action_dim": config.action_dim, "proprio_dim": config.proprio_dim}
-    if (path / STATISTICS_NAME).is_file():
-        return Statistics.read(path / STATISTICS_NAME, key, **dims)
-    data_set = read_data_set(path, key)
+    if folder.has(STATISTICS_NAME):
+        return Statistics.read(folder / STATISTICS_NAME, key, **dims)
+    data_set = read_data_set(folder, key)
     return Statistics.from_json({key: scales(data_set, published.robot)}, key, data_set.where, **dims)
 
 
-def _statistics_file(path: Path) -> Path:
-    file = path / STATISTICS_NAME
-    if not file.is_file():
+def _statistics_file(folder: CheckpointFolder) -> Path:
+    if not folder.has(STATISTICS_NAME):
         raise CheckpointError(
-            f"expected {STATISTICS_NAME} in {path.name}/, found none; copy the data set statistics that the model was "
-            f"trained with (OpenVLA: dataset_statistics.json)."
+            f"expected {STATISTICS_NAME} in {folder.name}/, found none; copy the data set statistics that the model "
+            f"was trained with (OpenVLA: dataset_statistics.json)."
         )
-    return file
+    return folder / STATISTICS_NAME
 
 
 def save_checkpoint(
@@ -138,11 +157,11 @@ def save_checkpoint(
     metadata: Mapping[str, str] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> Path:
-    """Write a checkpoint that :func:`load` reads back.
+    """Write a checkpoint that can be loaded again.
 
     Args:
         model: The model.
-        path: Its folder, made if missing.
+        path: Its path, made if missing.
         embodiment: What its numbers mean.
         statistics: Content of ``statistics.json``.
         tokenizer: A ``tokenizer.json`` to copy.
@@ -172,3 +191,34 @@ def _check_dims(embodiment: Embodiment, config: OftConfig) -> None:
         chunk=config.chunk,
         action_dim=config.action_dim,
     )
+
+
+def _claims(folder: CheckpointFolder) -> bool:
+    """Either layout is: OpenVLA shares the published ``model_type``, but has no action heads."""
+    if is_published(folder):
+        return bool(head_steps(folder, ACTION_HEAD))
+    return stated_name(folder) == FAMILY
+
+
+def _stored_weights(folder: CheckpointFolder) -> StoredWeights:
+    return HeadedWeights(folder, read_heads(folder)) if is_published(folder) else folder.weights
+
+
+def _stated(folder: CheckpointFolder) -> StatedDeployment:
+    if is_published(folder):
+        return StatedDeployment()
+    config = config_from_json(folder.config)
+    return StatedDeployment(config.views, config.max_text_tokens)
+
+
+READER = ActingReader(
+    name=FAMILY,
+    read_config=read_config,
+    build=build,
+    key_rules=key_rules,
+    load=load,
+    claims=_claims,
+    stored_weights=_stored_weights,
+    stated=_stated,
+    usual=UsualDeployment(views=2, text_tokens=Deployment.max_text_tokens),
+)

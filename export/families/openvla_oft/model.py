@@ -21,8 +21,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from saccade.export.families.base import StepKind, Work
 from saccade.export.families.openvla_oft.config import OftConfig
+from saccade.export.families.plain_vision import PlainVision
 from saccade.export.families.sequence import SequenceLayout
+from saccade.export.loading import prismatic
+from saccade.export.loading.key_rules import KeyRules
 from saccade.export.models.action_head import ActionHead, MlpProjector
 from saccade.export.models.decoder import Decoder
 from saccade.export.models.vision_backbone import VisionBackbone, vision_projector
@@ -47,8 +51,10 @@ class OftOutputs:
     action_states: Tensor
 
 
-class OpenVlaOft(nn.Module):
+class OpenVlaOft(PlainVision, nn.Module):
     """The model; parameter names are the published checkpoint's."""
+
+    step_kind = StepKind.SINGLE_PASS
 
     def __init__(self, config: OftConfig) -> None:
         super().__init__()
@@ -101,6 +107,11 @@ class OpenVlaOft(nn.Module):
         return self.config.chunk, self.config.action_dim
 
     @property
+    def proprio_dim(self) -> int:
+        """Numbers of proprioception."""
+        return self.config.proprio_dim
+
+    @property
     def noise_dim(self) -> int:
         """None: actions are regressed."""
         return 0
@@ -118,27 +129,22 @@ class OpenVlaOft(nn.Module):
         tokens: Tensor = self.vision_backbone(images.float().flatten(0, 1))
         return tokens.reshape(images.shape[0], -1, tokens.shape[-1])
 
-    def fit(self, pixels: Tensor) -> Tensor:
-        """Return the pixels: pictures come in the towers' size."""
-        return pixels
+    @property
+    def projectors(self) -> tuple[nn.Module, ...]:
+        """What brings one visual token from the towers to the decoder's width."""
+        return (self.projector,)
 
     @property
-    def keeps_patches(self) -> bool:
-        """They do."""
-        return True
+    def state_values(self) -> Work:
+        """What embedding proprioception takes."""
+        part = self.proprio_projector
+        macs = sum(layer.weight.numel() for layer in part.modules() if isinstance(layer, nn.Linear))
+        return Work(macs, sum(weight.numel() for weight in part.parameters()))
 
     @property
-    def views_are_pictures(self) -> bool:
-        """They are."""
-        return True
-
-    def arrange(self, features: Tensor) -> Tensor:
-        """Return the features: visual tokens are patches."""
-        return features
-
-    def arrange_signal(self, signal: Tensor) -> Tensor:
-        """Return the signal, for the same reason."""
-        return signal
+    def action_parts(self) -> tuple[nn.Module, ...]:
+        """The action head."""
+        return (self.action_head,)
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
         """``(batch, visual tokens, vision_width)`` -> ``(batch, visual tokens, width)``."""
@@ -212,6 +218,17 @@ class OpenVlaOft(nn.Module):
     def sequence_inputs(self, text_lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return mask and positions, see :meth:`SequenceLayout.host_inputs`."""
         return self.layout.host_inputs(text_lengths)
+
+
+def build(config: OftConfig) -> OpenVlaOft:
+    """Return the model without its weights, on the meta device."""
+    with torch.device("meta"):
+        return OpenVlaOft(config)
+
+
+def key_rules(config: OftConfig) -> KeyRules:
+    """Return the rules of OpenVLA's towers; the language model's head is passed over: the action head replaces it."""
+    return prismatic.key_rules(config.towers, KeyRules(unused=(r"^language_model\.lm_head\.",)))
 
 
 def initialise(model: OpenVlaOft, seed: int) -> OpenVlaOft:

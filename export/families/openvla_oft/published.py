@@ -21,12 +21,12 @@ import logging
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import Tensor
 
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.openvla_oft.config import OftConfig
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.data_sets import DataSet
 from saccade.export.loading.prismatic import read_prismatic
 from saccade.export.loading.torch_heads import choose_step, head_steps, read_head
@@ -85,7 +85,7 @@ class PublishedOft:
 
 
 def read_published(
-    folder: Path, deployment: Deployment, *, chunk: int | None = None, step: str | None = None
+    folder: CheckpointFolder, deployment: Deployment, *, chunk: int | None = None, step: str | None = None
 ) -> PublishedOft:
     """Read a published checkpoint up to its safetensors.
 
@@ -104,12 +104,7 @@ def read_published(
                 f"{folder.name}: expected a deterministic action head and plain towers, found {head}: {what}, which "
                 "nothing here runs."
             )
-    step = choose_step(folder, ACTION_HEAD, step)
-    heads = {
-        f"{head}.{name}": weight
-        for head in (ACTION_HEAD, PROPRIO)
-        for name, weight in read_head(head_steps(folder, head)[choose_step(folder, head, step)]).items()
-    }
+    heads = read_heads(folder, step)
     action_dim = _dim(heads, f"{ACTION_HEAD}.model.fc2.weight", axis=0)
     proprio_dim = _dim(heads, f"{PROPRIO}.fc1.weight", axis=1)
     robot = robot_set(action_dim, proprio_dim)
@@ -128,6 +123,24 @@ def read_published(
         pad_id=model.pad_id,
     )
     return PublishedOft(config, heads, robot)
+
+
+def read_heads(folder: CheckpointFolder, step: str | None = None) -> dict[str, Tensor]:
+    """Read action head and proprioception's projector, our name to weight; files of today stay mapped.
+
+    Args:
+        folder: The checkpoint.
+        step: Training step of the heads, where there are several; None = the only one.
+
+    Raises:
+        CheckpointError: A file is missing or broken, or there are several steps and no choice.
+    """
+    step = choose_step(folder, ACTION_HEAD, step)
+    return {
+        f"{head}.{name}": weight
+        for head in (ACTION_HEAD, PROPRIO)
+        for name, weight in read_head(head_steps(folder, head)[choose_step(folder, head, step)]).items()
+    }
 
 
 def robot_set(action_dim: int, proprio_dim: int) -> RobotSet | None:

@@ -11,25 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
-from types import ModuleType
-from typing import NamedTuple
+from functools import partial
+from typing import Any, NamedTuple
 
 from tokenizers import Tokenizer
 
-from saccade.export.families.checkpoint import TOKENIZER_NAME, Checkpoint, check_embodiment, check_tokenizer
+from saccade.export.families.checkpoint import Checkpoint, check_embodiment, check_tokenizer
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.embodiment import Embodiment, read_embodiment
 from saccade.export.families.flow_checkpoint import (
     flow_checkpoint,
+    lerobot_deployment,
     load_flow_model,
     own_template,
     picture_size,
 )
 from saccade.export.families.flow_family import FlowFamily
+from saccade.export.families.pi import pi0, pi05
 from saccade.export.families.pi.config import PiConfig
 from saccade.export.families.pi.statistics import read_openpi_statistics, read_processor_statistics
-from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.families.reader import ActingReader, UsualDeployment, stated_name
+from saccade.export.loading.checkpoint_folder import TOKENIZER_NAME, CheckpointFolder
+from saccade.export.loading.json_fields import JsonFields
 from saccade.export.loading.lerobot_features import LerobotFeatures, read_features
 from saccade.export.loading.lerobot_statistics import read_relative, read_statistics
 from saccade.proto.errors import CheckpointError
@@ -68,48 +71,51 @@ class PiSource(NamedTuple):
     is_openpi: bool
 
     @classmethod
-    def of(cls, path: Path) -> PiSource:
+    def of(cls, folder: CheckpointFolder) -> PiSource:
         """Tell it by ``config.json``."""
-        stored = read_object(path, "config.json")
-        return cls(read_features(path) if "type" in stored else None, "action_horizon" in stored)
+        return cls(read_features(folder) if "type" in folder.config else None, is_openpi(folder))
 
 
-def load_pi(path: Path, family: ModuleType, prompt: PiPrompt) -> Checkpoint[FlowFamily]:
+def load_pi(
+    folder: CheckpointFolder, reader: ActingReader[PiConfig, Any], prompt: PiPrompt
+) -> Checkpoint[FlowFamily]:
     """Read a checkpoint.
 
     Args:
-        path: Its folder.
-        family: Module of the family: ``MODEL_TYPE``, ``read_config``, ``key_rules``, ``build``.
+        folder: The checkpoint.
+        reader: The family's.
         prompt: How its prompt is written.
 
     Raises:
         CheckpointError: A file, key or shape is missing, left over or wrong, or the embodiment does not fit.
     """
-    source = PiSource.of(path)
-    embodiment = read_embodiment(path, "" if source.features is None else source.features.known)
+    source = PiSource.of(folder)
+    embodiment = read_embodiment(folder, "" if source.features is None else source.features.known)
     template = own_template(embodiment, prompt.template)
-    config: PiConfig = family.read_config(path, _deployment(path, embodiment, source, prompt.tokens))
+    config = reader.read_config(folder, _deployment(folder, embodiment, source, prompt.tokens))
     _check_fit(embodiment, config, source)
-    statistics = _statistics(path, config, source, is_quantile=prompt.state_bins > 0)
+    statistics = _statistics(folder, config, source, is_quantile=prompt.state_bins > 0)
     if source.features is not None:
-        relative = read_relative(path, config.action_dim)
+        relative = read_relative(folder, config.action_dim)
         embodiment = replace(embodiment, action=replace(embodiment.action, relative=relative))
-    tokenizer = check_tokenizer(path, config.prefix.vocab_size)
+    tokenizer = check_tokenizer(folder, config.prefix.vocab_size)
     is_cleaned = prompt.is_always_cleaned or source.is_openpi
     instruction = InstructionSpec(
         TOKENIZER_NAME,
         template,
         config.max_text_tokens,
         pad_id=0,
-        before=(_bos(tokenizer),),
+        before=(_bos(folder.tokenizer),),
         steps=_CLEANED if is_cleaned else (),
         state_bins=prompt.state_bins,
     )
-    model = load_flow_model(path, family.build, config, family.key_rules(config))
-    return flow_checkpoint(path, family.MODEL_TYPE, model, embodiment, statistics, tokenizer, instruction)
+    model = load_flow_model(reader, folder, config)
+    return flow_checkpoint(folder, reader.name, model, embodiment, statistics, tokenizer, instruction)
 
 
-def _deployment(path: Path, embodiment: Embodiment, source: PiSource, tokens: int) -> Deployment:
+def _deployment(
+    folder: CheckpointFolder, embodiment: Embodiment, source: PiSource, tokens: int
+) -> Deployment:
     """Return what the graphs fix: dimensions, of the embodiment where only it has them, and the prompt's room."""
     size = embodiment.image_size
     camera = (size[0], size[1]) if len(size) == 2 else None
@@ -117,7 +123,7 @@ def _deployment(path: Path, embodiment: Embodiment, source: PiSource, tokens: in
     if source.features is not None:
         camera = picture_size(embodiment, source.features)
         state_dim, action_dim = source.features.state_dim, source.features.action_dim
-    fields = JsonFields(read_object(path, "config.json"), "config.json", {"tokenizer_max_length": tokens})
+    fields = JsonFields(folder.config, "config.json", {"tokenizer_max_length": tokens})
     return Deployment(
         views=len(embodiment.views),
         image_size=camera,
@@ -140,21 +146,66 @@ def _check_fit(embodiment: Embodiment, config: PiConfig, source: PiSource) -> No
         )
 
 
-def _statistics(path: Path, config: PiConfig, source: PiSource, *, is_quantile: bool) -> Statistics:
+def _statistics(
+    folder: CheckpointFolder, config: PiConfig, source: PiSource, *, is_quantile: bool
+) -> Statistics:
     dims: Mapping[str, int] = {"state_dim": config.state_dim, "action_dim": config.action_dim}
     if source.features is not None:
-        return read_statistics(path, **dims)
+        return read_statistics(folder, **dims)
     if source.is_openpi:
-        return read_openpi_statistics(path, is_quantile=is_quantile, **dims)
-    return read_processor_statistics(path, **dims)
+        return read_openpi_statistics(folder, is_quantile=is_quantile, **dims)
+    return read_processor_statistics(folder, **dims)
 
 
-def _bos(tokenizer: Path) -> int:
+def _bos(tokenizer: Tokenizer) -> int:
     """Return the token that every prompt begins with."""
-    found = Tokenizer.from_file(str(tokenizer)).token_to_id(BOS)
+    found = tokenizer.token_to_id(BOS)
     if found is None:
         raise CheckpointError(
             f"{TOKENIZER_NAME}: expected the token {BOS!r}, which begins every prompt, found none; copy PaliGemma's "
             "(google/paligemma-3b-pt-224)."
         )
     return int(found)
+
+
+def is_openpi(folder: CheckpointFolder) -> bool:
+    """Whether openpi's conversion wrote a checkpoint: it states no family, and has a field of its own."""
+    return "action_horizon" in folder.config
+
+
+def _claims(folder: CheckpointFolder, name: str) -> bool:
+    """Tell π0 from π0.5 where openpi wrote neither name: time goes through an MLP of its own in π0.5."""
+    if not is_openpi(folder):
+        return stated_name(folder) == name
+    times = any("time_mlp_in" in weight and "action" not in weight for weight in folder.weights)
+    return name == (pi05.MODEL_TYPE if times else pi0.MODEL_TYPE)
+
+
+PI0_PROMPT = PiPrompt("{instruction}\n", pi0.PROMPT_TOKENS, state_bins=0, is_always_cleaned=False)
+PI05_PROMPT = PiPrompt(
+    "Task: {instruction}, State: {state};\nAction: ",
+    pi05.PROMPT_TOKENS,
+    state_bins=256,
+    is_always_cleaned=True,
+)
+
+PI0: ActingReader[PiConfig, pi0.Pi0] = ActingReader(
+    name=pi0.MODEL_TYPE,
+    read_config=pi0.read_config,
+    build=pi0.build,
+    key_rules=pi0.key_rules,
+    load=lambda folder: load_pi(folder, PI0, PI0_PROMPT),
+    claims=partial(_claims, name=pi0.MODEL_TYPE),
+    stated=lerobot_deployment,
+    usual=UsualDeployment(views=3, text_tokens=pi0.PROMPT_TOKENS),
+)
+PI05: ActingReader[PiConfig, pi05.Pi05] = ActingReader(
+    name=pi05.MODEL_TYPE,
+    read_config=pi05.read_config,
+    build=pi05.build,
+    key_rules=pi05.key_rules,
+    load=lambda folder: load_pi(folder, PI05, PI05_PROMPT),
+    claims=partial(_claims, name=pi05.MODEL_TYPE),
+    stated=lerobot_deployment,
+    usual=UsualDeployment(views=3, text_tokens=pi05.PROMPT_TOKENS),
+)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.flow import FlowConfig
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.image_processor import NAMES, read_image_processor
-from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.loading.json_fields import JsonFields
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.loading.text_decoder import read_text_model, text_fields
 from saccade.export.loading.vision_tower import SIGLIP, read_tower, tower_fields, tower_renames, tower_unused
@@ -124,7 +124,7 @@ class PiConfig:
         return {"visual": self.grid.tokens, "text": self.max_text_tokens}
 
 
-def read_pi_config(folder: Path, deployment: Deployment, family: str) -> PiConfig:
+def read_pi_config(folder: CheckpointFolder, deployment: Deployment, family: str) -> PiConfig:
     """Read the configuration of a checkpoint.
 
     Three kinds are known: transformers' (``model_type``, with every size), lerobot's (``type``, with names of variants)
@@ -193,8 +193,8 @@ def pi_key_rules(config: PiConfig) -> KeyRules:
     )
 
 
-def _read_fields(folder: Path, family: str) -> JsonFields:
-    stored = read_object(folder, "config.json")
+def _read_fields(folder: CheckpointFolder, family: str) -> JsonFields:
+    stored = folder.config
     if "model_type" not in stored and "type" not in stored and "action_horizon" not in stored:
         raise CheckpointError(
             f"config.json: expected 'type' or 'model_type' {family!r}, or openpi's 'action_horizon', found none; copy "
@@ -234,8 +234,8 @@ def _gemma(parent: JsonFields, name: str, variant: str) -> DecoderConfig:
     return read_text_model(fields, "gemma", causal=False).decoder
 
 
-def _pixel_scale(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    if not any((folder / name).is_file() for name in NAMES):
+def _pixel_scale(folder: CheckpointFolder) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    if not any(folder.has(name) for name in NAMES):
         return _HALF, _HALF
     processor = read_image_processor(folder)
     return processor.mean, processor.std

@@ -12,15 +12,16 @@ Source:
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
+from saccade.export.families.base import Work
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.flow_family import as_state
 from saccade.export.families.pi.config import PiConfig, pi_key_rules, read_pi_config
 from saccade.export.families.pi.model import PiModel
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.models.expert import ActionTimeMlp
 
@@ -29,7 +30,7 @@ PROMPT_TOKENS = 48
 """To which the published processors pad the prompt."""
 
 
-def read_config(folder: Path, deployment: Deployment) -> PiConfig:
+def read_config(folder: CheckpointFolder, deployment: Deployment) -> PiConfig:
     """Read the configuration of a checkpoint; as :func:`read_pi_config`."""
     return read_pi_config(folder, deployment, MODEL_TYPE)
 
@@ -54,6 +55,11 @@ class Pi0(PiModel):
     def action_parts(self) -> tuple[nn.Module, ...]:
         """What embeds noisy actions, and what reads velocities."""
         return self.action_time, self.action_out_proj
+
+    @property
+    def action_embedding(self) -> Work:
+        """What embedding one noisy action takes: the time's half of the MLP is folded."""
+        return Work(self.action_time.action_products, self.action_time.action_parameters)
 
     @property
     def state_part(self) -> nn.Linear:

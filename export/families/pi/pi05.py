@@ -13,15 +13,15 @@ Source:
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from saccade.export.families.base import Work
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.pi.config import PiConfig, pi_key_rules, read_pi_config
 from saccade.export.families.pi.model import PiModel
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.models.expert import in_double
 
@@ -30,7 +30,7 @@ PROMPT_TOKENS = 200
 """To which the published processors pad the prompt."""
 
 
-def read_config(folder: Path, deployment: Deployment) -> PiConfig:
+def read_config(folder: CheckpointFolder, deployment: Deployment) -> PiConfig:
     """Read the configuration of a checkpoint; as :func:`read_pi_config`."""
     return read_pi_config(folder, deployment, MODEL_TYPE)
 
@@ -56,6 +56,12 @@ class Pi05(PiModel):
     def action_parts(self) -> tuple[nn.Module, ...]:
         """What embeds noisy actions, and what reads velocities."""
         return self.action_in_proj, self.action_out_proj
+
+    @property
+    def action_embedding(self) -> Work:
+        """What embedding one noisy action takes; time comes in through the norms."""
+        weight, bias = self.action_in_proj.weight, self.action_in_proj.bias
+        return Work(weight.numel(), weight.numel() + bias.numel())
 
     def fold_time(self, embeddings: Tensor) -> Tensor:
         """Return each step's modulations of every norm, ``(steps, norms, 3, expert_width)``."""

@@ -7,12 +7,12 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
+from saccade.export.loading.json_fields import JsonFields
 from saccade.proto.errors import CheckpointError
 from saccade.proto.scales import MeanStdScale, RangeScale, Scale
 from saccade.proto.statistics import Statistics
@@ -23,13 +23,13 @@ _OPENPI_EPSILON = 1e-6
 _PARTS: Mapping[str, str] = {"proprio": "state", "action": "actions"}
 
 
-def read_processor_statistics(folder: Path, *, state_dim: int, action_dim: int) -> Statistics:
+def read_processor_statistics(folder: CheckpointFolder, *, state_dim: int, action_dim: int) -> Statistics:
     """Read mean and std that transformers' processor was saved with.
 
     Raises:
         CheckpointError: The file or a vector is missing, too short, not finite, or a std is negative.
     """
-    fields = JsonFields(read_object(folder, PROCESSOR_NAME), PROCESSOR_NAME)
+    fields = folder.fields(PROCESSOR_NAME)
     dims = {"proprio": state_dim, "action": action_dim}
     found = {}
     for part, name in _PARTS.items():
@@ -42,7 +42,9 @@ def read_processor_statistics(folder: Path, *, state_dim: int, action_dim: int) 
     return Statistics(**found)
 
 
-def read_openpi_statistics(folder: Path, *, state_dim: int, action_dim: int, is_quantile: bool) -> Statistics:
+def read_openpi_statistics(
+    folder: CheckpointFolder, *, state_dim: int, action_dim: int, is_quantile: bool
+) -> Statistics:
     """Read openpi's statistics; those of one data set must lie in the folder.
 
     Args:
@@ -54,13 +56,13 @@ def read_openpi_statistics(folder: Path, *, state_dim: int, action_dim: int, is_
     Raises:
         CheckpointError: There is none or several, or a vector is missing, too short, not finite or upside down.
     """
-    files = sorted(folder.glob(OPENPI_PATTERN))
+    files = sorted(folder.path.glob(OPENPI_PATTERN))
     if len(files) != 1:
         raise CheckpointError(
             f"expected one {OPENPI_PATTERN} in {folder.name}/, found {len(files)}; keep the robot's alone."
         )
-    where = files[0].relative_to(folder).as_posix()
-    fields = JsonFields(read_object(folder, where), where).child("norm_stats")
+    where = files[0].relative_to(folder.path).as_posix()
+    fields = folder.fields(where).child("norm_stats")
     dims = {"proprio": state_dim, "action": action_dim}
     return Statistics(
         **{

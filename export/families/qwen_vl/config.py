@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isqrt
-from pathlib import Path
 from typing import Any
 
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.prompt_frame import Item, PromptFrame, frame_prompt, grid_items
 from saccade.export.families.qwen_vl.model import QwenVlConfig, VisualRun
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.image_processor import NAMES, ImageProcessor, read_image_processor
-from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.loading.json_fields import JsonFields
 from saccade.export.loading.text_decoder import TextModel, read_text_model
 from saccade.export.models.qwen_patches import QwenVisionConfig
 from saccade.proto.errors import CheckpointError, ExportError
@@ -51,7 +51,7 @@ class QwenFiles:
 
 
 def open_files(
-    folder: Path,
+    folder: CheckpointFolder,
     deployment: Deployment,
     *,
     model_type: str,
@@ -73,7 +73,7 @@ def open_files(
         CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
         ExportError: The deployment leaves the size of pictures open.
     """
-    fields = JsonFields(read_object(folder, "config.json"), "config.json", defaults)
+    fields = folder.fields("config.json", defaults)
     fields.expect("model_type", (model_type,))
     vision = fields.child("vision_config", tower)
     processor = _read_processor(folder, deployment)
@@ -225,7 +225,7 @@ def assemble(
     )
 
 
-def _read_processor(folder: Path, deployment: Deployment) -> ImageProcessor:
+def _read_processor(folder: CheckpointFolder, deployment: Deployment) -> ImageProcessor:
     """Read how pictures, or the frames of a video, are prepared.
 
     Raises:

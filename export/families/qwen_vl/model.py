@@ -165,6 +165,18 @@ class QwenVl(GeneratingModel):
         return True
 
     @property
+    def projectors(self) -> tuple[nn.Module, ...]:
+        """The merger, and those of the deep stack."""
+        return self.projector, *self.deep_projectors
+
+    @property
+    def folded_macs(self) -> int:
+        """Resampling of a learned position table (Qwen3-VL), which the graph has as a constant."""
+        tower = self.config.tower
+        side, width = tower.position_side, tower.width
+        return tower.rows * side * side * width + tower.rows * tower.columns * side * width if side else 0
+
+    @property
     def first_position(self) -> int:
         """Rotary position of the first token of the question, on every axis."""
         return self.positions[0][self.layout.span("text").start]

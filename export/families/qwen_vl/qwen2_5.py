@@ -12,8 +12,6 @@ Source:
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import torch
 
 from saccade.export.families.deployment import Deployment
@@ -29,6 +27,8 @@ from saccade.export.families.qwen_vl.model import (
     qwen_key_rules,
     video_spec,
 )
+from saccade.export.families.reader import AnsweringReader
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.loading.smart_resize import smart_resize
 from saccade.export.loading.text_decoder import TEXT_MODELS, text_fields
@@ -69,7 +69,7 @@ _VIDEO_PIXELS = {"shortest_edge": 128 * 28 * 28, "longest_edge": 28 * 28 * 768}
 """Pixels of a frame, at least and at most: the defaults of the video processor's class."""
 
 
-def read_config(folder: Path, deployment: Deployment) -> QwenVlConfig:
+def read_config(folder: CheckpointFolder, deployment: Deployment) -> QwenVlConfig:
     """Read the configuration of a checkpoint.
 
     Args:
@@ -135,3 +135,16 @@ def key_rules(config: QwenVlConfig) -> KeyRules:
 def prompt(views: int) -> str:
     """Return the text around ``views`` pictures that the published chat template writes."""
     return chat_prompt(views, system="You are a helpful assistant.")
+
+
+READER = AnsweringReader(
+    name=MODEL_TYPE,
+    read_config=read_config,
+    build=build,
+    key_rules=key_rules,
+    prompt=prompt,
+    placeholders=PLACEHOLDERS,
+    picture_size=picture_size,
+    picture_fit=picture_fit,
+    video_spec=video_spec,
+)

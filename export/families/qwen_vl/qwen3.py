@@ -15,10 +15,6 @@ Source:
 
 from __future__ import annotations
 
-from pathlib import Path
-
-from tokenizers import Tokenizer
-
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.qwen_vl.config import (
     MARKS,
@@ -39,6 +35,8 @@ from saccade.export.families.qwen_vl.model import (
     qwen_key_rules,
     video_spec,
 )
+from saccade.export.families.reader import AnsweringReader
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.json_fields import JsonFields
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.loading.smart_resize import smart_resize, smart_resize_video
@@ -78,10 +76,9 @@ _TOWER = {
 """What ``Qwen3VLVisionConfig`` assumes."""
 _VIDEO_PIXELS = {"shortest_edge": 128 * 32 * 32, "longest_edge": 32 * 32 * 768}
 """Pixels of a whole video, at least and at most: the defaults of the video processor's class."""
-_TOKENIZER = "tokenizer.json"
 
 
-def read_config(folder: Path, deployment: Deployment) -> QwenVlConfig:
+def read_config(folder: CheckpointFolder, deployment: Deployment) -> QwenVlConfig:
     """Read the configuration of a checkpoint.
 
     Args:
@@ -121,7 +118,7 @@ def read_config(folder: Path, deployment: Deployment) -> QwenVlConfig:
     return assemble(files, tower, text, runs)
 
 
-def timestamps(folder: Path, deployment: Deployment, patch_frames: int) -> list[tuple[int, ...]]:
+def timestamps(folder: CheckpointFolder, deployment: Deployment, patch_frames: int) -> list[tuple[int, ...]]:
     """Return what precedes each clip of a video: its mean time in words, as token ids.
 
     Args:
@@ -132,13 +129,7 @@ def timestamps(folder: Path, deployment: Deployment, patch_frames: int) -> list[
     Raises:
         CheckpointError: There is no tokenizer.
     """
-    try:
-        tokenizer = Tokenizer.from_file(str(folder / _TOKENIZER))
-    except Exception as error:
-        raise CheckpointError(
-            f"{_TOKENIZER}: expected a tokenizer file in {folder.name}/, for the times of frames, found: {error}; "
-            "copy it from the published checkpoint."
-        ) from error
+    tokenizer = folder.tokenizer
     times = [frame / deployment.frames_per_second for frame in range(deployment.frames)]
     means = (
         (times[first] + times[min(first + patch_frames, len(times)) - 1]) / 2
@@ -172,3 +163,16 @@ def _deep_blocks(fields: JsonFields, layers: int) -> tuple[int, ...]:
             f"{layers} decoder layers, found {list(blocks)}."
         )
     return blocks
+
+
+READER = AnsweringReader(
+    name=MODEL_TYPE,
+    read_config=read_config,
+    build=build,
+    key_rules=key_rules,
+    prompt=prompt,
+    placeholders=PLACEHOLDERS,
+    picture_size=picture_size,
+    picture_fit=picture_fit,
+    video_spec=video_spec,
+)

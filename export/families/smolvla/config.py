@@ -7,12 +7,12 @@ any other must leave its own ``config.json`` beside the policy's, as ``backbone_
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.flow import FlowConfig
-from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
+from saccade.export.loading.json_fields import JsonFields
 from saccade.export.loading.key_rules import KeyRules, numbered
 from saccade.export.loading.lerobot_features import LerobotFeatures, read_features
 from saccade.export.loading.text_decoder import TextModel, read_text_model, text_fields
@@ -153,7 +153,7 @@ class SmolVlaConfig:
         return {"visual": self.grid.tokens, "text": self.max_text_tokens, "state": 1}
 
 
-def read_config(folder: Path, deployment: Deployment) -> SmolVlaConfig:
+def read_config(folder: CheckpointFolder, deployment: Deployment) -> SmolVlaConfig:
     """Read the configuration of a checkpoint.
 
     Args:
@@ -164,7 +164,7 @@ def read_config(folder: Path, deployment: Deployment) -> SmolVlaConfig:
     Raises:
         CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
     """
-    stored = read_object(folder, "config.json")
+    stored = folder.config
     fields = JsonFields(stored, "config.json", DEFAULTS)
     fields.take("type", str)
     fields.expect("type", (MODEL_TYPE,))
@@ -226,11 +226,11 @@ def key_rules(config: SmolVlaConfig) -> KeyRules:
     )
 
 
-def _backbone(folder: Path, fields: JsonFields) -> JsonFields:
+def _backbone(folder: CheckpointFolder, fields: JsonFields) -> JsonFields:
     """Return the configuration of the vision-language model."""
     where, values = BACKBONE_NAME, None
-    if (folder / BACKBONE_NAME).is_file():
-        values = read_object(folder, BACKBONE_NAME)
+    if folder.has(BACKBONE_NAME):
+        values = folder.read(BACKBONE_NAME)
     else:
         where = fields.take("vlm_model_name", str)
         values = BACKBONES.get(where)

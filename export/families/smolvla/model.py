@@ -18,15 +18,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from saccade.export.families.base import Work
 from saccade.export.families.flow import LayerMemory
 from saccade.export.families.flow_family import FlowFamily, as_state
-from saccade.export.families.smolvla.config import MODEL_TYPE, SmolVlaConfig, key_rules, read_config
+from saccade.export.families.smolvla.config import SmolVlaConfig
 from saccade.export.models.cross_expert import CrossLayer
 from saccade.export.models.decoder import Decoder, RmsNorm, Rotary
 from saccade.export.models.expert import ActionTimeMlp, Expert, ExpertLayer, LayerContext
 from saccade.export.models.pixel_shuffle import PixelShuffleTower
-
-__all__ = ["MODEL_TYPE", "SmolVla", "SmolVlaConfig", "build", "key_rules", "read_config"]
 
 
 class SmolVla(FlowFamily):
@@ -72,6 +71,11 @@ class SmolVla(FlowFamily):
     def action_parts(self) -> tuple[nn.Module, ...]:
         """What embeds noisy actions, and what reads velocities."""
         return self.action_time, self.action_out_proj
+
+    @property
+    def action_embedding(self) -> Work:
+        """What embedding one noisy action takes: the time's half of the MLP is folded."""
+        return Work(self.action_time.action_products, self.action_time.action_parameters)
 
     @property
     def state_part(self) -> nn.Linear:

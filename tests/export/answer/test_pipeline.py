@@ -19,7 +19,7 @@ from saccade.export.answer import parity as answering_parity
 from saccade.export.answer.pipeline import AnsweringRequest, export_answering
 from saccade.export.bundle.graph_session import GraphSession
 from saccade.export.commands.export_answering import export_answering_command
-from saccade.export.lowering.capture import StepPorts
+from saccade.export.lowering.capture import GraphPorts
 from saccade.proto.errors import (
     BundleError,
     CheckpointError,
@@ -43,6 +43,7 @@ from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.session import Session
 from tests.export.families.llava.test_llava import IMAGE_ID, PROCESSOR, reference
 from tests.export.families.published import normalised, pictures, save
+from tests.export.inspection.agreement import check_agreement
 from tests.tiny_bundle import GRID, tiny_observation, tiny_step, write_tiny_bundle
 
 WORDS = ["<pad>", "<s>", "</s>", "USER:", "ASSISTANT:", *(f"w{number}" for number in range(85)), "<image>"]
@@ -113,6 +114,10 @@ def test_greedy_answers_are_those_of_the_published_class(folder: Path, answerer:
         assert [piece.is_last for piece in pieces] == [False] * (len(expected) - 1) + [True]
         shown = [token for token in expected if token != 2]
         assert "".join(piece.text for piece in pieces).split() == tokenizer.decode(shown).split()
+
+
+def test_the_checkpoint_is_described_as_its_bundle_is(folder: Path, bundle: Bundle) -> None:
+    check_agreement(folder, bundle.root, is_default=False, text_tokens=12, new_tokens=6)
 
 
 def test_a_pruned_profile_answers_and_an_answer_leaves_nothing_behind(answerer: Answerer) -> None:
@@ -201,7 +206,7 @@ def test_a_graph_of_another_fate_or_carry_is_not_written(
     run = answering_parity._run
 
     def broken(
-        session: GraphSession, ports: StepPorts, inputs: tuple[torch.Tensor, ...]
+        session: GraphSession, ports: GraphPorts, inputs: tuple[torch.Tensor, ...]
     ) -> tuple[torch.Tensor, ...]:
         found = run(session, ports, inputs)
         return tuple(

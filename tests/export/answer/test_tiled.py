@@ -36,6 +36,7 @@ from tests.export.families import chat_checkpoints
 from tests.export.families.llava.test_next import PROCESSOR
 from tests.export.families.llava.test_onevision import PROCESSOR as HALVES
 from tests.export.families.published import normalised, pictures
+from tests.export.inspection.agreement import check_agreement
 
 QUESTIONS = ("What is on the table?", "Go.")
 
@@ -104,6 +105,7 @@ def test_answers_about_frames_are_those_of_the_published_class(
     bundle = Bundle.open(tmp_path / "video")
     assert bundle.manifest.answer is not None and bundle.manifest.answer.video is not None
     assert bundle.manifest.license == "LicenseRef-tongyi-qianwen"
+    check_agreement(onevision_folder, bundle.root, frames=4, text_tokens=40, new_tokens=4)
     seen = [pictures(12, 27, 27)[number] for number in bundle.manifest.answer.video.indices(12)]
     expected = [
         chat_checkpoints.onevision_answer(onevision_folder, seen, question, 4, is_video=True)

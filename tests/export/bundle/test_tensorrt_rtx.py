@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 
 from saccade.export.bundle.tensorrt_rtx import TARGETS, check_tensorrt_rtx, require_tensorrt_rtx
 from saccade.export.lowering.greedy_rolling import roll_greedy_loops
-from saccade.export.scorer.pipeline import export_scorer
+from saccade.export.scorer.pipeline import ScorerRequest, export_scorer
 from saccade.policies.registry import POLICIES
 from saccade.proto.errors import ReceiptError
 from tests.export.policy_graphs import policy_graph
@@ -50,7 +50,8 @@ def test_rolled_up_greedy_loops_build_too(name: str, tmp_path: Path) -> None:
 
 @pytest.mark.tensorrt_rtx
 def test_a_view_scorer_builds_too(checkpoint_path: Path, tmp_path: Path) -> None:
-    export_scorer(checkpoint_path, tmp_path / "scorer")
+    request = ScorerRequest(checkpoint=checkpoint_path, out=tmp_path / "scorer")
+    export_scorer(request, lambda what: None)
     (graph,) = (tmp_path / "scorer").glob("graphs/*.onnx")
     assert set(check_tensorrt_rtx(graph, ["SM89"]).plans) == {"SM89"}
 

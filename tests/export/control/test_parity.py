@@ -18,7 +18,7 @@ from saccade.export.control.pipeline import ExportReport, ExportRequest, export_
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.lowering.shared_weights import WEIGHTS_NAME
 from saccade.export.steps.placement_rules import model_shape
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import ReceiptError
 from tests.export.samples import CONFIG, tiny_model, write_tiny_checkpoint
@@ -40,7 +40,7 @@ def _check(
     tolerance: ParityTolerance = DEFAULT,
 ) -> ParityReceipt:
     built = build_policy(policy, {}, model_shape(tiny_model()))
-    full = SelectingStep(checkpoint.model, built, CONFIG.grid.tokens)
+    full = SinglePassStep(checkpoint.model, built, CONFIG.grid.tokens)
     return check_parity(
         graph,
         full,
@@ -145,8 +145,8 @@ def test_frames_with_other_kept_sets_are_judged_too(
     with pytest.raises(ReceiptError, match=re.escape(message)):
         check_parity(
             graph,
-            SelectingStep(checkpoint.model, policy, 4),
-            SelectingStep(checkpoint.model, policy, CONFIG.grid.tokens),
+            SinglePassStep(checkpoint.model, policy, 4),
+            SinglePassStep(checkpoint.model, policy, CONFIG.grid.tokens),
             list(host_inputs(synthetic_recording(checkpoint, 2), checkpoint)),
             profile="keep50",
             source="synthetic",

@@ -20,7 +20,7 @@ from saccade.export.control.pipeline import (
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.steps.placement_rules import model_shape
 from saccade.export.steps.selecting_module import initial_state
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import TokenPolicy
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import CheckpointError, ExportError, PolicyError
@@ -54,8 +54,8 @@ def test_the_runtime_does_what_the_modules_do(exported: Exported, checkpoint: Ch
     bundle = Bundle.open(exported[0])
     manifest, policy = bundle.manifest, _policy(bundle.manifest.policy.name)
     smallest = min(manifest.profiles, key=lambda profile: profile.keep)
-    full = SelectingStep(checkpoint.model, policy, CONFIG.grid.tokens)
-    pruned = SelectingStep(checkpoint.model, policy, smallest.keep)
+    full = SinglePassStep(checkpoint.model, policy, CONFIG.grid.tokens)
+    pruned = SinglePassStep(checkpoint.model, policy, smallest.keep)
     recording, carry = synthetic_recording(checkpoint, 6), initial_state(full)
     recording = replace(recording, instruction=recording.instruction[2:3] * 6)
     scale = checkpoint.statistics.action
@@ -88,7 +88,7 @@ def test_merging_task_tensors_and_memory_run_in_the_runtime(
     )
     export_bundle(request, lambda what: None)
     bundle, policy = Bundle.open(request.out), _policy(name)
-    full, pruned = (SelectingStep(checkpoint.model, policy, budget) for budget in (8, 4))
+    full, pruned = (SinglePassStep(checkpoint.model, policy, budget) for budget in (8, 4))
     recording, state = synthetic_recording(checkpoint, 5), initial_state(full)
     recording = replace(recording, instruction=recording.instruction[2:3] * 5)
     tasks, outputs = len(full.task_inputs), 2 + policy.merges

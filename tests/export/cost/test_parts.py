@@ -13,12 +13,14 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from saccade.export.cost.cut_plan import CutPlan
 from saccade.export.cost.parts import model_parts, parameter_counts
-from saccade.export.cost.vision_parts import folded_macs, perceiving, pictures
 from saccade.export.families.generating import GeneratingModel
 from saccade.export.families.qwen_vl.model import QwenVl
 from saccade.export.inspection.recognition import open_checkpoint
 from saccade.export.steps.generation_step import GenerationStep
+from saccade.export.steps.placement_rules import model_shape
 from saccade.export.steps.prefill_step import CacheSpan
+from saccade.export.steps.step_of import acting_step
+from saccade.policies.registry import build_policy
 from saccade.proto.inspection import InspectionRequest
 from saccade.proto.roofline import DECODE, DENOISE, LM_HEAD, PREFIX, PROJECTOR, VISION, Part
 from tests.export.inspection.tiny_checkpoints import WRITERS
@@ -74,8 +76,8 @@ def images_of(model: Any) -> torch.Tensor:
         tower = model.config.tower
         count = model.config.views * (tower.frames or 1)
         return torch.zeros(1, count, *tower.picture_size, 3, dtype=torch.uint8)
-    side = perceiving(model).towers[0].config.image_size
-    return torch.zeros(1, pictures(model), side, side, 3, dtype=torch.uint8)
+    side = model.towers[0].config.image_size
+    return torch.zeros(1, model.pictures, side, side, 3, dtype=torch.uint8)
 
 
 def prompt(model: GeneratingModel) -> None:
@@ -110,10 +112,24 @@ def test_a_prompt_is_counted_exactly(written: Written, case: str) -> None:
     model, new_tokens = opened(written, case)
     parts = model_parts(model, WHOLE, new_tokens)
     expected = total(parts, VISION, PROJECTOR, "prefill") + part(parts, LM_HEAD).macs // new_tokens
-    assert expected == counted(lambda: prompt(model)) - folded_macs(model)
+    assert expected == counted(lambda: prompt(model)) - model.folded_macs
 
 
-@pytest.mark.parametrize("case", ["llava", "openvla", "qwen2_5_vl", "qwen3_vl"])
+def test_every_pass_of_action_tokens_is_counted_exactly(written: Written) -> None:
+    """The unrolled step of OpenVLA: prompt, further tokens, each with all that came before it, and the head."""
+    model, tokens = opened(written, "openvla")
+    step = acting_step(model, build_policy("keep_all", {}, model_shape(model)), model.grid.tokens)
+    ids = torch.zeros(1, model.frame.max_text_tokens, dtype=torch.int64)
+    mask = model.sequence_inputs(torch.tensor([2])).mask
+    parts = model_parts(model, CutPlan())
+    assert total(parts) == counted(lambda: step(images_of(model), ids, mask))
+    decode, config = part(parts, DECODE), model.decoder.config
+    assert (decode.passes, part(parts, LM_HEAD).passes) == (tokens - 1, tokens)
+    seen = sum(model.layout.tokens + number for number in range(1, tokens))
+    assert decode.kv_values == config.layers * 2 * config.kv_heads * config.head_dim * seen
+
+
+@pytest.mark.parametrize("case", ["llava", "qwen2_5_vl", "qwen3_vl"])
 def test_a_further_token_is_counted_exactly(written: Written, case: str) -> None:
     model, new_tokens = opened(written, case)
     parts = model_parts(model, CutPlan(), new_tokens)

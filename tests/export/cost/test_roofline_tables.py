@@ -16,7 +16,6 @@ import pytest
 from saccade.export.cost.cut_plan import CutPlan
 from saccade.export.cost.formulas import decoder_layer_weights
 from saccade.export.cost.parts import model_parts
-from saccade.export.cost.vision_parts import perceiving
 from saccade.export.inspection.recognition import Opened, open_checkpoint
 from saccade.proto.devices import find_device
 from saccade.proto.inspection import InspectionRequest
@@ -105,7 +104,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Opened]:
 def counted_as_there(opened: Opened, ratio: float) -> tuple[Part, ...]:
     """Parts with the whole last layer."""
     model = opened.model
-    tokens, config = perceiving(model).grid.tokens, perceiving(model).decoder.config
+    tokens, config = model.grid.tokens, model.decoder.config
     plan = CutPlan() if ratio == 1.0 else CutPlan.at_entry(round(ratio * tokens))
     parts = model_parts(model, replace(plan, is_last_layer_whole=True), opened.new_tokens)
     whole = config.layers * decoder_layer_weights(config)

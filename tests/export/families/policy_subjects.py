@@ -17,7 +17,7 @@ from saccade.export.families.deployment import Deployment
 from saccade.export.families.prompts import read_prompted
 from saccade.export.steps.prefill_step import PrefillStep
 from saccade.export.steps.selecting_module import SelectingModule
-from saccade.export.steps.step_of import AUTOREGRESSIVE, FLOW, SINGLE_PASS, StepKind
+from saccade.export.steps.step_of import acting_step
 from saccade.policies.base import TokenPolicy
 from tests.export import flow_models
 from tests.export.answer import test_pipeline as test_answering
@@ -47,8 +47,8 @@ class Subject:
     given: tuple[Tensor, ...]
 
 
-def _acting(model: Any, kind: StepKind, given: tuple[Tensor, ...]) -> Subject:
-    return Subject(model, functools.partial(kind.build, model), given)
+def _acting(model: Any, given: tuple[Tensor, ...]) -> Subject:
+    return Subject(model, functools.partial(acting_step, model), given)
 
 
 def _openvla(folder: Path) -> Subject:
@@ -56,12 +56,12 @@ def _openvla(folder: Path) -> Subject:
     words = [11, 12, 13]
     padded = torch.tensor([[*words, *[0] * (TEXT - len(words))]])
     mask = model.sequence_inputs(torch.tensor([len(words)])).mask
-    return _acting(model, AUTOREGRESSIVE, (torch.from_numpy(pictures(1, SIDE, SIDE))[None], padded, mask))
+    return _acting(model, (torch.from_numpy(pictures(1, SIDE, SIDE))[None], padded, mask))
 
 
 def _flow(model: Any) -> Subject:
     given = dict(zip(_FLOW_INPUTS, flow_models.observed(model, lengths=(4,)), strict=True))
-    return _acting(model, FLOW, tuple(given[name] for name in model.host_inputs))
+    return _acting(model, tuple(given[name] for name in model.host_inputs))
 
 
 _FLOW_INPUTS = ("images", "proprio", "token_ids", "attention_mask", "position_ids", "noise")
@@ -85,7 +85,7 @@ def _qwen(family: Any, folder: Path) -> Path:
 
 
 SUBJECTS: Mapping[str, Callable[[Path], Subject]] = {
-    "OpenVLA-OFT": lambda folder: _acting(deep_model(), SINGLE_PASS, observation(deep_model())),
+    "OpenVLA-OFT": lambda folder: _acting(deep_model(), observation(deep_model())),
     "OpenVLA": _openvla,
     "π0": lambda folder: _flow(flow_models.tiny_pi0()),
     "π0.5": lambda folder: _flow(flow_models.tiny_pi05()),

@@ -23,6 +23,7 @@ from saccade.export.families.deployment import Deployment
 from saccade.export.families.generating import SequenceInputs, generate
 from saccade.export.families.prompt_frame import VISUAL_TOKEN, PromptFrame
 from saccade.export.families.qwen_vl.model import QwenVl
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
 from tests.export.families.published import normalised, pictures
@@ -139,7 +140,7 @@ def check_thinned(theirs: Any, model: QwenVl, processor: dict[str, Any]) -> None
 
 def load(family: ModuleType, folder: Path, **changes: Any) -> QwenVl:
     """Our model of a checkpoint, deployed for :data:`CAMERA` unless changed."""
-    config = family.read_config(folder, deployment(**changes))
+    config = family.read_config(CheckpointFolder(folder), deployment(**changes))
     model: QwenVl = family.build(config)
     load_weights(model, StoredWeights(folder), family.key_rules(config))
     return model.eval().requires_grad_(False)

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from saccade.export.families.openvla_oft.keys import key_rules
+from saccade.export.families.openvla_oft.model import key_rules
 from saccade.export.families.registry import load_checkpoint
 from saccade.proto.errors import CheckpointError, StatisticsError
 from tests.export.samples import CONFIG, tiny_model, write_tiny_checkpoint

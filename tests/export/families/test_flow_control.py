@@ -19,6 +19,7 @@ from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.session import Session
 from tests.export.families.control_steps import ControlSteps, read_steps
+from tests.export.inspection.agreement import check_agreement
 
 TOLERANCE = 1e-4
 """Physical units; the actions are of the order of 1 to 5."""
@@ -66,6 +67,7 @@ def test_the_daemon_acts_as_lerobot_does(
     assert report.parity["full"].actions_max_error <= TOLERANCE
     assert report.accounting["full"]["stages"]["selection"]["macs"] == 0
     assert_daemon_acts(tmp_path / "bundle", steps)
+    check_agreement(lerobot_written(policy), tmp_path / "bundle")
 
 
 @pytest.mark.slow
@@ -76,6 +78,7 @@ def test_relative_actions_and_a_policy_that_reads_the_expert(
     steps, report = export(lerobot_written("pi0_relative"), tmp_path / "bundle", "vla_pruner", (1.0, 0.5))
     assert report.manifest.action.relative == (True, True, False, True)
     assert report.parity["keep50"].distinct_kept_sets > 1
+    check_agreement(lerobot_written("pi0_relative"), tmp_path / "bundle")
     assert_daemon_acts(tmp_path / "bundle", steps)
     with OrtBackend(threads=1) as backend:
         program = ProgramExecutor(Bundle.open(tmp_path / "bundle"), backend)
@@ -108,3 +111,4 @@ def test_a_cut_at_the_entry_and_one_in_the_prefix(
     assert report.parity["keep50"].action_change > 1e-3
     assert report.accounting["keep50"]["ratio_to_full"] < 1
     assert set(report.lint) == {"full", "keep50"}
+    check_agreement(checkpoint, tmp_path / "bundle")

@@ -11,6 +11,7 @@ from torch import Tensor
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.openvla.model import build, key_rules, read_config
 from saccade.export.families.openvla_oft import checkpoint as openvla_oft
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
 from tests.export.families.lerobot_reference import oracle
@@ -32,7 +33,7 @@ def padded(ids: Tensor, length: int) -> Tensor:
 def test_openvla_equals_its_composed_reference(written: Path) -> None:
     folder, text = written / "openvla", 20
     theirs = oracle(folder)
-    config = read_config(folder, Deployment(max_text_tokens=text))
+    config = read_config(CheckpointFolder(folder), Deployment(max_text_tokens=text))
     model = build(config)
     load_weights(model, StoredWeights(folder), key_rules(config))
     model.eval()
@@ -52,7 +53,7 @@ def test_openvla_equals_its_composed_reference(written: Path) -> None:
 
 def test_openvla_oft_equals_its_composed_reference(written: Path) -> None:
     folder = describe(written / "openvla_oft", LIBERO)
-    theirs, model = oracle(folder), openvla_oft.load(folder).model
+    theirs, model = oracle(folder), openvla_oft.load(CheckpointFolder(folder)).model
     for number in QUESTIONS:
         ids = theirs[f"ids_{number}"]
         with torch.no_grad():

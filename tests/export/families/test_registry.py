@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from saccade.export.families.registry import acting_family, generating_family
+from saccade.export.families.registry import acting_reader, answering_reader
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError
 
 
@@ -22,7 +23,7 @@ from saccade.proto.errors import CheckpointError
 def test_what_does_not_act(tmp_path: Path, stated: dict[str, object], message: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps(stated))
     with pytest.raises(CheckpointError, match=message):
-        acting_family(tmp_path)
+        acting_reader(CheckpointFolder(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -36,4 +37,4 @@ def test_what_does_not_act(tmp_path: Path, stated: dict[str, object], message: s
 def test_what_does_not_answer(tmp_path: Path, stated: dict[str, object], message: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps(stated))
     with pytest.raises(CheckpointError, match=message):
-        generating_family(tmp_path)
+        answering_reader(CheckpointFolder(tmp_path))

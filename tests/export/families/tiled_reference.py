@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from saccade.export.families.generating import generate
 from saccade.export.families.llava.tiled import TiledConfig, TiledLlava
-from saccade.export.lowering.capture import StepPorts, to_graph
+from saccade.export.lowering.capture import GraphPorts, to_graph
 from saccade.export.lowering.lint import lint
 from saccade.proto.manifest import ViewSpec
 from saccade.runtime.answering.pictures import fit_picture
@@ -96,7 +96,7 @@ def assert_exports(model: TiledLlava, tiles: NDArray[np.uint8]) -> None:
     images = torch.from_numpy(np.stack([tiles, tiles[::-1]]))
     example = (images, torch.arange(2 * TEXT).reshape(2, TEXT))
     entry = _Entry(model)
-    graph = to_graph(entry, example, StepPorts(("images", "token_ids"), ("embeddings",)), "entry")
+    graph = to_graph(entry, example, GraphPorts(("images", "token_ids"), ("embeddings",)), "entry")
     lint(graph, "entry")
     session = onnxruntime.InferenceSession(
         ir.to_proto(graph).SerializeToString(), providers=["CPUExecutionProvider"]

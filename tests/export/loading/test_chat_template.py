@@ -10,6 +10,7 @@ import transformers
 from tokenizers import Tokenizer, models
 
 from saccade.export.loading.chat_template import render_question
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError
 from tests.export.families.chat_checkpoints import CHATML, INSTRUCT
 
@@ -40,18 +41,18 @@ def test_a_question_is_what_transformers_writes(tmp_path: Path, template: str, p
     expected = tokenizer.apply_chat_template(
         [turn], chat_template=template, tokenize=False, add_generation_prompt=True
     )
-    assert render_question(tmp_path, pictures, "image", "why?") == expected
+    assert render_question(CheckpointFolder(tmp_path), pictures, "image", "why?") == expected
 
 
 def test_where_a_template_lies(tmp_path: Path) -> None:
-    assert render_question(tmp_path, 1, "image", "why?") is None
+    assert render_question(CheckpointFolder(tmp_path), 1, "image", "why?") is None
     several = [{"name": "tools", "template": "no"}, {"name": "default", "template": "tokenizer"}]
     (tmp_path / "tokenizer_config.json").write_text(json.dumps({"chat_template": several}))
-    assert render_question(tmp_path, 1, "image", "why?") == "tokenizer"
+    assert render_question(CheckpointFolder(tmp_path), 1, "image", "why?") == "tokenizer"
     (tmp_path / "chat_template.json").write_text(json.dumps({"chat_template": "json"}))
-    assert render_question(tmp_path, 1, "image", "why?") == "json"
+    assert render_question(CheckpointFolder(tmp_path), 1, "image", "why?") == "json"
     (tmp_path / "chat_template.jinja").write_text("jinja")
-    assert render_question(tmp_path, 1, "image", "why?") == "jinja"
+    assert render_question(CheckpointFolder(tmp_path), 1, "image", "why?") == "jinja"
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_where_a_template_lies(tmp_path: Path) -> None:
 def test_a_template_that_cannot_be_used_is_named(tmp_path: Path, template: str, message: str) -> None:
     (tmp_path / "chat_template.jinja").write_text(template)
     with pytest.raises(CheckpointError, match=rf"chat_template\.jinja: expected a chat template .*{message}"):
-        render_question(tmp_path, 1, "image", "why?")
+        render_question(CheckpointFolder(tmp_path), 1, "image", "why?")
 
 
 def test_a_template_that_is_no_text_is_refused(tmp_path: Path) -> None:
@@ -76,4 +77,4 @@ def test_a_template_that_is_no_text_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"chat_template\.json: chat_template: expected text, found int"
     ):
-        render_question(tmp_path, 1, "image", "why?")
+        render_question(CheckpointFolder(tmp_path), 1, "image", "why?")

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.data_sets import DataSet, read_data_set
 from saccade.proto.errors import CheckpointError
 
@@ -55,11 +56,11 @@ def test_a_masked_dimension_may_have_anything() -> None:
 def test_a_missing_choice_is_named(tmp_path: Path, stats: object, key: str | None, message: str) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"norm_stats": stats}))
     with pytest.raises(CheckpointError, match=message):
-        read_data_set(tmp_path, key)
+        read_data_set(CheckpointFolder(tmp_path), key)
 
 
 def test_the_file_of_a_fine_tuned_checkpoint_wins(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"norm_stats": {"a": {}, "b": {}}}))
     (tmp_path / "dataset_statistics.json").write_text(json.dumps({"mine": {"action": ACTION}}))
-    found = read_data_set(tmp_path, None)
+    found = read_data_set(CheckpointFolder(tmp_path), None)
     assert (found.name, found.where) == ("mine", "dataset_statistics.json: mine")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.image_processor import ImageProcessor, read_image_processor
 from saccade.proto.errors import CheckpointError
 from saccade.proto.picture_fit import Resample
@@ -17,7 +18,7 @@ def written(folder: Path, **fields: object) -> ImageProcessor:
     (folder / "preprocessor_config.json").write_text(
         json.dumps({**CLIP_PROCESSOR, **fields}), encoding="utf-8"
     )
-    return read_image_processor(folder)
+    return read_image_processor(CheckpointFolder(folder))
 
 
 def test_pillow_s_numbers_are_read(tmp_path: Path) -> None:

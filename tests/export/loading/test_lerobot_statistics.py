@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.lerobot_statistics import read_statistics
 from saccade.proto.errors import CheckpointError
 
@@ -58,7 +59,7 @@ def row(*numbers: float) -> NDArray[np.float32]:
 
 
 def test_mean_and_std(tmp_path: Path) -> None:
-    found = read_statistics(written(tmp_path, STATE, ACTION), state_dim=2, action_dim=3)
+    found = read_statistics(CheckpointFolder(written(tmp_path, STATE, ACTION)), state_dim=2, action_dim=3)
     np.testing.assert_allclose(found.proprio.normalise(row(2.0, -2.0)), [2.0, 0.0], rtol=1e-6)
     np.testing.assert_allclose(found.action.unnormalise(row(2.0, 0.5, -1.0)), [2.0, 0.0, 0.5], rtol=1e-6)
 
@@ -68,7 +69,9 @@ def test_mean_and_std(tmp_path: Path) -> None:
     [("MIN_MAX", "min", "max"), ("QUANTILES", "q01", "q99"), ("QUANTILE10", "q10", "q90")],
 )
 def test_ends_of_a_range_become_minus_one_and_one(tmp_path: Path, mode: str, low: str, high: str) -> None:
-    found = read_statistics(written(tmp_path, STATE, ACTION, mode), state_dim=2, action_dim=3)
+    found = read_statistics(
+        CheckpointFolder(written(tmp_path, STATE, ACTION, mode)), state_dim=2, action_dim=3
+    )
     for scale, vectors in ((found.proprio, STATE), (found.action, ACTION)):
         ends = np.array([vectors[low], vectors[high]], np.float32)
         beyond = ends[1] + (ends[1] - ends[0])
@@ -82,11 +85,15 @@ def test_ends_of_a_range_become_minus_one_and_one(tmp_path: Path, mode: str, low
 
 def test_what_never_changed_does_not_divide_by_zero(tmp_path: Path) -> None:
     still = {**STATE, "std": [0.0, 1.0]}
-    found = read_statistics(written(tmp_path, still, ACTION), state_dim=2, action_dim=3).proprio
+    found = read_statistics(
+        CheckpointFolder(written(tmp_path, still, ACTION)), state_dim=2, action_dim=3
+    ).proprio
     assert found.normalise(row(1.0, -2.0)).tolist() == [0.0, 0.0]
     assert found.unnormalise(row(50.0, 0.0)).tolist() == [1.0, -2.0]
     still = {**STATE, "q99": STATE["q01"]}
-    found = read_statistics(written(tmp_path, still, ACTION, "QUANTILES"), state_dim=2, action_dim=3).proprio
+    found = read_statistics(
+        CheckpointFolder(written(tmp_path, still, ACTION, "QUANTILES")), state_dim=2, action_dim=3
+    ).proprio
     assert found.normalise(row(-2.0, 1.0)).tolist() == [-1.0, -1.0]
     np.testing.assert_allclose(found.unnormalise(row(1.0, -1.0)), [-2.0, 1.0], atol=1e-7)
 
@@ -107,7 +114,7 @@ def test_what_is_missing_or_broken_is_named(
     tmp_path: Path, state: dict[str, Any], mode: str, message: str
 ) -> None:
     with pytest.raises(CheckpointError, match=message):
-        read_statistics(written(tmp_path, state, ACTION, mode), state_dim=2, action_dim=3)
+        read_statistics(CheckpointFolder(written(tmp_path, state, ACTION, mode)), state_dim=2, action_dim=3)
 
 
 @pytest.mark.parametrize(
@@ -125,17 +132,19 @@ def test_a_step_that_says_too_little_is_refused(
     tmp_path: Path, changes: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(CheckpointError, match=message):
-        read_statistics(written(tmp_path, STATE, ACTION, **changes), state_dim=2, action_dim=3)
+        read_statistics(
+            CheckpointFolder(written(tmp_path, STATE, ACTION, **changes)), state_dim=2, action_dim=3
+        )
 
 
 def test_broken_files_are_refused(tmp_path: Path) -> None:
     folder = written(tmp_path, STATE, ACTION)
     (folder / PRE).write_bytes(b"no")
     with pytest.raises(CheckpointError, match=f"{PRE}: expected a whole safetensors file"):
-        read_statistics(folder, state_dim=2, action_dim=3)
+        read_statistics(CheckpointFolder(folder), state_dim=2, action_dim=3)
     (folder / "policy_preprocessor.json").write_text('{"steps": {}}')
     with pytest.raises(CheckpointError, match="expected the list 'steps', found dict"):
-        read_statistics(folder, state_dim=2, action_dim=3)
+        read_statistics(CheckpointFolder(folder), state_dim=2, action_dim=3)
     (folder / "policy_preprocessor.json").unlink()
     with pytest.raises(CheckpointError, match=r"expected policy_preprocessor.json .* migrate_policy_normali"):
-        read_statistics(folder, state_dim=2, action_dim=3)
+        read_statistics(CheckpointFolder(folder), state_dim=2, action_dim=3)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.license import UNKNOWN, read_license
 
 
@@ -25,8 +26,8 @@ from saccade.export.loading.license import UNKNOWN, read_license
 )
 def test_front_matter(tmp_path: Path, card: str, found: str) -> None:
     (tmp_path / "README.md").write_bytes(card.encode())
-    assert read_license(tmp_path) == found
+    assert read_license(CheckpointFolder(tmp_path)) == found
 
 
 def test_no_card_is_unknown(tmp_path: Path) -> None:
-    assert read_license(tmp_path) == UNKNOWN
+    assert read_license(CheckpointFolder(tmp_path)) == UNKNOWN

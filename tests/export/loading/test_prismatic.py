@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.loading.prismatic import TIMM_TOWERS, key_rules, read_prismatic
 from saccade.export.models.vision_transformer import VisionTransformer
@@ -47,7 +48,7 @@ def write(folder: Path, config: dict[str, Any], processor: dict[str, Any] = PROC
 
 
 def test_what_the_published_files_leave_out_is_the_class_default(tmp_path: Path) -> None:
-    model = read_prismatic(write(tmp_path, CONFIG), causal=True)
+    model = read_prismatic(CheckpointFolder(write(tmp_path, CONFIG)), causal=True)
     decoder = model.text.decoder
     assert (decoder.width, decoder.layers, decoder.heads, decoder.kv_heads) == (4096, 32, 32, 32)
     assert (decoder.head_dim, decoder.mlp_dim, decoder.norm_eps, decoder.rope_theta) == (
@@ -63,7 +64,7 @@ def test_what_the_published_files_leave_out_is_the_class_default(tmp_path: Path)
         (256, 1024, 23),
         (256, 1152, 26),
     ]
-    assert not read_prismatic(tmp_path, causal=False).text.decoder.causal
+    assert not read_prismatic(CheckpointFolder(tmp_path), causal=False).text.decoder.causal
 
 
 @pytest.mark.parametrize(
@@ -84,12 +85,12 @@ def test_towers_have_the_size_of_those_that_timm_builds(name: str, size: int, pa
 def test_pixels_are_scaled_as_the_published_processor_does_it(tmp_path: Path) -> None:
     """By its cached numbers, which went through bfloat16; by means and deviations where it has none."""
     towers = read_prismatic(
-        write(tmp_path, CONFIG, {**PROCESSOR, "tvf_normalize_params": APPLIED}), causal=True
+        CheckpointFolder(write(tmp_path, CONFIG, {**PROCESSOR, "tvf_normalize_params": APPLIED})), causal=True
     ).towers
     assert towers[0].pixel_mean == (0.484375, 0.455078125, 0.40625)
     assert towers[0].pixel_std == (0.228515625, 0.2236328125, 0.224609375)
     assert towers[1].pixel_mean == (0.5, 0.5, 0.5)
-    towers = read_prismatic(write(tmp_path, CONFIG), causal=True).towers
+    towers = read_prismatic(CheckpointFolder(write(tmp_path, CONFIG)), causal=True).towers
     assert (towers[0].pixel_mean, towers[0].pixel_std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 
 
@@ -104,20 +105,24 @@ def test_one_tower_is_not_fused(tmp_path: Path) -> None:
     del config["timm_override_act_layers"]
     processor = {key: value[1:] if isinstance(value, list) else value for key, value in PROCESSOR.items()}
     (tower,) = read_prismatic(
-        write(tmp_path, config, {**processor, "input_sizes": [[3, 384, 384]]}), causal=True
+        CheckpointFolder(write(tmp_path, config, {**processor, "input_sizes": [[3, 384, 384]]})), causal=True
     ).towers
     assert (tower.side, tower.read_block, tower.final_norm) == (27, -2, False)
 
 
 def test_dimensions_may_be_overridden_for_each_tower(tmp_path: Path) -> None:
     tiny = [{"width": 32, "depth": 3, "heads": 4, "mlp_dim": 64}, {}]
-    first, second = read_prismatic(write(tmp_path, {**CONFIG, "vision_towers": tiny}), causal=True).towers
+    first, second = read_prismatic(
+        CheckpointFolder(write(tmp_path, {**CONFIG, "vision_towers": tiny})), causal=True
+    ).towers
     assert (first.width, first.depth, first.heads, first.mlp_dim, first.register_tokens) == (32, 3, 4, 64, 4)
     assert (second.width, second.depth) == (1152, 27)
 
 
 def test_names_of_towers_are_brought_to_one_form(tmp_path: Path) -> None:
-    rules = key_rules(read_prismatic(write(tmp_path, CONFIG), causal=True).towers, KeyRules())
+    rules = key_rules(
+        read_prismatic(CheckpointFolder(write(tmp_path, CONFIG)), causal=True).towers, KeyRules()
+    )
     stored = "vision_backbone.featurizer.blocks.0.ls1.gamma"
     assert rules.ours(stored).name == "vision_backbone.featurizer.blocks.0.ls1.scale_factor"
     unused = {
@@ -179,7 +184,7 @@ def changed(**fields: object) -> dict[str, Any]:
 )
 def test_a_wrong_config_is_named(tmp_path: Path, config: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
-        read_prismatic(write(tmp_path, config), causal=True)
+        read_prismatic(CheckpointFolder(write(tmp_path, config)), causal=True)
 
 
 @pytest.mark.parametrize(
@@ -201,4 +206,4 @@ def test_a_wrong_config_is_named(tmp_path: Path, config: dict[str, Any], message
 )
 def test_a_wrong_processor_is_named(tmp_path: Path, change: dict[str, Any], message: str) -> None:
     with pytest.raises(CheckpointError, match=message):
-        read_prismatic(write(tmp_path, CONFIG, {**PROCESSOR, **change}), causal=True)
+        read_prismatic(CheckpointFolder(write(tmp_path, CONFIG, {**PROCESSOR, **change})), causal=True)

@@ -9,6 +9,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.torch_heads import HeadedWeights, choose_step, head_steps, read_head
 from saccade.proto.errors import CheckpointError
 from tests.export.loading.payload import Payload
@@ -62,7 +63,7 @@ def test_a_truncated_file_is_refused(tmp_path: Path, size: int) -> None:
 
 def test_steps_are_found_and_a_choice_among_several_is_asked_for(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"expected action_head--<step>_checkpoint\.pt .* found none"):
-        choose_step(tmp_path, "action_head", None)
+        choose_step(CheckpointFolder(tmp_path), "action_head", None)
     for name in (
         "action_head--5000",
         "noisy_action_head--1",
@@ -70,23 +71,23 @@ def test_steps_are_found_and_a_choice_among_several_is_asked_for(tmp_path: Path)
         "action_head",
     ):
         (tmp_path / (name if name.endswith("old") else f"{name}_checkpoint.pt")).touch()
-    assert choose_step(tmp_path, "action_head", None) == "5000"
+    assert choose_step(CheckpointFolder(tmp_path), "action_head", None) == "5000"
     (tmp_path / "action_head--latest_checkpoint.pt").touch()
-    assert list(head_steps(tmp_path, "action_head")) == ["5000", "latest"]
+    assert list(head_steps(CheckpointFolder(tmp_path), "action_head")) == ["5000", "latest"]
     with pytest.raises(CheckpointError, match="found steps 5000, latest; choose one"):
-        choose_step(tmp_path, "action_head", None)
-    assert choose_step(tmp_path, "action_head", "latest") == "latest"
+        choose_step(CheckpointFolder(tmp_path), "action_head", None)
+    assert choose_step(CheckpointFolder(tmp_path), "action_head", "latest") == "latest"
     with pytest.raises(CheckpointError, match="action_head: expected a step of 5000, latest, found '7'"):
-        choose_step(tmp_path, "action_head", "7")
+        choose_step(CheckpointFolder(tmp_path), "action_head", "7")
 
 
 def test_heads_and_safetensors_are_one(tmp_path: Path) -> None:
     save_file({"a": torch.ones(2, 3)}, tmp_path / "model.safetensors")
-    weights = HeadedWeights(tmp_path, {"head.b": torch.zeros(4)})
+    weights = HeadedWeights(CheckpointFolder(tmp_path), {"head.b": torch.zeros(4)})
     assert (list(weights), len(weights)) == (["a", "head.b"], 2)
     assert (weights.shape("a"), weights.shape("head.b")) == ((2, 3), (4,))
     assert torch.equal(weights.read("a"), torch.ones(2, 3)) and torch.equal(
         weights.read("head.b"), torch.zeros(4)
     )
     with pytest.raises(CheckpointError, match="expected each weight once, found 'a' in two files"):
-        HeadedWeights(tmp_path, {"a": torch.zeros(1)})
+        HeadedWeights(CheckpointFolder(tmp_path), {"a": torch.zeros(1)})

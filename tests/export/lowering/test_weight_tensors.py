@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from saccade.export.bundle.graph_session import open_graph
 from saccade.export.loading.mapped_weight import MappedWeight
-from saccade.export.lowering.capture import StepPorts, to_graph
+from saccade.export.lowering.capture import GraphPorts, to_graph
 from saccade.export.lowering.shared_weights import WEIGHTS_NAME, SharedWeights
 from saccade.export.lowering.weight_tensors import WeightTensor
 
@@ -54,7 +54,7 @@ def weights() -> tuple[Counted, Counted]:
 
 
 def captured(module: nn.Module) -> ir.Model:
-    return to_graph(module, (torch.ones(1, 3, WIDTH),), StepPorts(("x",), ("y",)), "mixed")
+    return to_graph(module, (torch.ones(1, 3, WIDTH),), GraphPorts(("x",), ("y",)), "mixed")
 
 
 def test_a_weight_is_read_once_for_all_graphs(tmp_path: Path, weights: tuple[Counted, Counted]) -> None:

@@ -13,12 +13,16 @@ from click.testing import CliRunner
 from saccade.export.commands.export_scorer import export_scorer as command
 from saccade.export.control.calibration import measure
 from saccade.export.control.frames import host_inputs, synthetic_recording
+from saccade.export.cost.cut_plan import CutPlan
+from saccade.export.cost.parts import model_parts
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.steps.scoring_step import ScoringStep
 from saccade.proto.bundle_kind import BundleKind
+from saccade.proto.roofline import ACTION_HEAD
 from saccade.proto.tensor_names import SCORED_VIEWS
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.ort import OrtBackend
+from saccade.runtime.inspection.bundle import inspect_bundle
 from saccade.runtime.program import ProgramExecutor
 from tests.export.samples import CONFIG
 
@@ -55,6 +59,9 @@ def test_the_runtime_runs_the_exported_scorer(
         ):
             program.inputs[name][...] = tensor.numpy()
         found = program.step("full", {})[SCORED_VIEWS]
+    (looked,) = inspect_bundle(bundle).budgets
+    whole = model_parts(checkpoint.model, CutPlan(is_last_layer_whole=True))
+    assert looked.parts[:-1] == tuple(part for part in whole if part.name != ACTION_HEAD)
     expected = ScoringStep(checkpoint.model, CONFIG.proprio_dim)(images, ids, mask, positions)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
     again = CliRunner().invoke(command, [str(checkpoint_path), "--out", str(out)])

@@ -15,7 +15,7 @@ from torch import Tensor
 from saccade.export.control.calibration import measure_prompts
 from saccade.export.families.openvla.model import OpenVla
 from saccade.export.loading.prismatic import SPACE_ID
-from saccade.export.lowering.capture import StepPorts, to_graph
+from saccade.export.lowering.capture import GraphPorts, to_graph
 from saccade.export.lowering.lint import lint
 from saccade.export.steps.autoregressive_step import ActionTokenOutputs, AutoregressiveStep
 from saccade.export.steps.generation_step import GenerationStep
@@ -61,7 +61,7 @@ def stepped(
 ) -> ActionTokenOutputs:
     with torch.no_grad():
         named = step.named(initial_state(step) if state is None else state)
-        return step.decode(inputs(step.acting[0], words, seed), named)
+        return step.decode(inputs(step.family, words, seed), named)
 
 
 def told(words: list[int], seed: int, kept: list[int], cut: int, tokens: list[int]) -> Forced:
@@ -206,7 +206,7 @@ def test_the_graph_equals_pytorch_and_has_its_weights_once(tmp_path: Path) -> No
     example = (*inputs(model, QUESTIONS[0], 0), *carry)
     with torch.no_grad():
         expected = step(*example)
-    ports = StepPorts(
+    ports = GraphPorts(
         tuple(f"i{n}" for n in range(len(example))), tuple(f"o{n}" for n in range(len(expected)))
     )
     graph = to_graph(step, example, ports, "step")

@@ -17,7 +17,7 @@ import transformers
 from torch import Tensor
 
 from saccade.export.bundle.tensorrt_rtx import check_tensorrt_rtx
-from saccade.export.lowering.capture import StepPorts, to_graph
+from saccade.export.lowering.capture import GraphPorts, to_graph
 from saccade.export.lowering.lint import lint
 from saccade.export.models.decoder import Decoder, DecoderConfig
 from saccade.export.steps.decode_step import DecodeStep, kv_shape
@@ -69,10 +69,10 @@ def filled(step: DecodeStep, keys: Tensor, values: Tensor) -> Carry:
     }
 
 
-def ports_of(step: DecodeStep) -> StepPorts:
+def ports_of(step: DecodeStep) -> GraphPorts:
     carry = tuple(spec.name for spec in step.carry_specs)
     following = tuple(name + CARRY_OUTPUT_SUFFIX for name in carry)
-    return StepPorts(("embeddings", "position_ids", *carry), ("hidden", *following))
+    return GraphPorts(("embeddings", "position_ids", *carry), ("hidden", *following))
 
 
 def captured(step: DecodeStep) -> ir.Model:

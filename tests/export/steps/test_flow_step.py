@@ -11,22 +11,22 @@ import torch
 from torch import Tensor
 
 from saccade.export.control.calibration import PolicyBuilder
-from saccade.export.cost.accounting import count_macs
-from saccade.export.cost.flow import account_flow_step
+from saccade.export.cost.counting import count_macs
+from saccade.export.cost.receipt import formula_account
 from saccade.export.families.flow import LayerMemory, Observed
 from saccade.export.families.flow_family import FlowFamily
-from saccade.export.lowering.capture import capture
+from saccade.export.lowering.capture import to_graph
 from saccade.export.models.cross_expert import CrossLayer
 from saccade.export.models.decoder import repeat_heads
 from saccade.export.models.expert import ExpertOutput
 from saccade.export.steps.flow_step import FlowStep
 from saccade.export.steps.placement_rules import model_shape
 from saccade.export.steps.selecting_module import initial_state
-from saccade.export.steps.step_of import FLOW
 from saccade.policies.base import Cut, Place
 from saccade.policies.registry import POLICIES, build_policy
 from saccade.policies.signals import AttentionAhead, AttentionReceived, Pixels, QueryRows
 from saccade.proto.errors import ExportError
+from saccade.proto.roofline import DENOISE, PREFIX, PROJECTOR, VISION
 from tests.export.flow_models import observed, tiny_pi0, tiny_pi05, tiny_smolvla, unpruned
 from tests.export.steps.test_single_pass_step import KEPT, KeepThese, keep_before
 
@@ -143,15 +143,17 @@ def test_formulas_are_what_torch_counts(make: Make) -> None:
     given = observed(model, lengths=(3,))
     tokens = model.grid.tokens
     whole = step_of(model, "keep_all", tokens)
-    assert account_flow_step(whole).macs == count_macs(whole, given)
+    assert formula_account(whole).macs == count_macs(whole, (*given, *initial_state(whole)))
     for layer in (0, 2):
         step = FlowStep(model, keep_before(layer), len(KEPT))
-        account = account_flow_step(step)
-        assert account.macs == count_macs(step, given) < account_flow_step(whole).macs
+        account = formula_account(step)
+        assert account.macs == count_macs(step, (*given, *initial_state(step))) < formula_account(whole).macs
         layers = model.decoder.config.layers
         assert account.visual_by_layer == (tokens,) * layer + (len(KEPT),) * (layers - layer)
     step = step_of(model, "vla_pruner", tokens // 2)
-    assert count_macs(step, given) > account_flow_step(step).macs  # the expert's rows are the policy's own
+    assert (
+        count_macs(step, (*given, *initial_state(step))) > formula_account(step).macs
+    )  # the expert's rows are the policy's own
 
 
 @pytest.mark.parametrize("make", [tiny_pi0, tiny_pi05, tiny_smolvla])
@@ -162,30 +164,29 @@ def test_weights_are_counted_that_the_graph_holds(make: Make, policy: str) -> No
     step = step_of(model, policy, model.grid.tokens)
     images, state, *rest = observed(model, lengths=(3,))
     given = (images, *([state] if "proprio" in model.host_inputs else []), *rest)
-    graph = capture(step, (*given, *initial_state(step))).graph
+    graph = to_graph(step, (*given, *initial_state(step)), step.ports, "a step").graph
     stored = [value.const_value.numpy() for value in graph.initializers.values() if value.const_value]
     crossing = [layer.self_attn for layer in model.expert.layers if isinstance(layer, CrossLayer)]
     hoisted = [part for attention in crossing for part in (attention.k_proj, attention.v_proj)]
     once = {id(weight) for part in hoisted for weight in part.parameters()}
     parts = {
-        "vision_tower": [model.vision],
-        "projector": [model.projector, *([] if model.state_part is None else [model.state_part])],
-        "decoder": [model.decoder.layers, *hoisted],
-        "expert": [model.expert],
-        "action_projections": model.action_parts,
+        VISION: [model.vision],
+        PROJECTOR: [model.projector, *([] if model.state_part is None else [model.state_part])],
+        PREFIX: [model.decoder.layers, *hoisted],
+        DENOISE: [model.expert, *model.action_parts],
     }
-    stages = account_flow_step(step).stages
+    read = {part.name: part.weights for part in formula_account(step).parts}
     for name, modules in parts.items():
         weights = [
             weight.numpy().ravel()
             for module in modules
             for weight in module.parameters()
-            if name != "expert" or id(weight) not in once
+            if name != DENOISE or id(weight) not in once
         ]
         known = np.concatenate(weights)
         found = sum(array.nbytes for array in stored if array.size > 1 and np.isin(array, known).all())
-        assert stages[name].weight_bytes == found > 0, name
-    assert set(stages) == {*parts, "letterbox"}
+        assert 4 * read[name] == found > 0, name
+    assert set(read) == set(parts)
 
 
 def test_what_there_is_not_before_the_expert_is_refused() -> None:
@@ -196,7 +197,7 @@ def test_what_there_is_not_before_the_expert_is_refused() -> None:
         with pytest.raises(ExportError, match="expected rows of text, found those of actions"):
             FlowStep(model, KeepThese(Cut(Place.DECODER, 1, (signal,))), 3)
     with pytest.raises(ExportError, match=r"expected options that need no calibration, .* nothing measures"):
-        PolicyBuilder(model, [], FLOW.measure).build("todre", {"stage2": "auto"})
+        PolicyBuilder(model, []).build("todre", {"stage2": "auto"})
 
 
 def test_patches_are_visual_tokens_only_where_none_are_pooled() -> None:
@@ -211,7 +212,8 @@ def test_the_graph_holds_each_weight_once_and_none_that_nobody_reads() -> None:
     """Euler steps share the expert's weights; of the last prefix layer only keys and values are computed."""
     model = tiny_pi0(mlp_dim=136)
     layers, width, expert_width, steps = 3, 24, 16, model.flow.steps
-    graph = capture(step_of(model, "keep_all", model.grid.tokens), observed(model, lengths=(3,))).graph
+    step = step_of(model, "keep_all", model.grid.tokens)
+    graph = to_graph(step, observed(model, lengths=(3,)), step.ports, "a step").graph
     shapes = Counter(tuple(value.const_value.shape) for value in graph.initializers.values())
     assert steps > 1 and shapes[expert_width, 136] == 2 * layers and shapes[136, expert_width] == layers
     assert shapes[width, 136] == 2 * (layers - 1) and shapes[136, width] == layers - 1

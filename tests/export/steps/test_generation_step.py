@@ -12,7 +12,7 @@ from torch import Tensor
 
 from saccade.export.families.generating import GeneratingModel, generate
 from saccade.export.families.llava.llava import Llava
-from saccade.export.lowering.capture import StepPorts, to_graph
+from saccade.export.lowering.capture import GraphPorts, to_graph
 from saccade.export.steps.generation_step import GenerationStep
 from saccade.export.steps.placement_rules import model_shape
 from saccade.export.steps.prefill_step import PrefillOutputs, PrefillStep, cache_names
@@ -155,7 +155,7 @@ def same_in_onnx(module: torch.nn.Module, example: tuple[Tensor, ...], path: Pat
     """Compare a module with its graph in ONNX Runtime; return what it gave."""
     with torch.no_grad():
         expected: tuple[Tensor, ...] = module(*example)
-    ports = StepPorts(
+    ports = GraphPorts(
         tuple(f"i{n}" for n in range(len(example))), tuple(f"o{n}" for n in range(len(expected)))
     )
     ir.save(to_graph(module, example, ports, path.name), path)

@@ -12,7 +12,7 @@ import onnxruntime as ort
 import pytest
 
 from saccade.export.control.parity import ParityTolerance, check_parity
-from saccade.export.lowering.capture import capture
+from saccade.export.lowering.capture import to_graph
 from saccade.export.lowering.lint import lint
 from saccade.export.steps.selecting_module import initial_state
 from saccade.policies.registry import POLICIES
@@ -72,7 +72,7 @@ def _actions_of_everything(name: str) -> np.ndarray:
     """What ONNX Runtime makes of the policy's graph for every token."""
     step = policy_step(name, deep_model().grid.tokens)
     inputs = (*observation(deep_model()), *initial_state(step))
-    graph = ir.to_proto(capture(step, inputs)).SerializeToString()
+    graph = ir.to_proto(to_graph(step, inputs, step.ports, "a step")).SerializeToString()
     session = ort.InferenceSession(graph, providers=["CPUExecutionProvider"])
     feed = {port.name: tensor.numpy() for port, tensor in zip(session.get_inputs(), inputs, strict=True)}
     actions: np.ndarray = session.run(["actions"], feed)[0]

@@ -11,7 +11,7 @@ from torch import Tensor
 from saccade.export.families.openvla_oft.model import OpenVlaOft
 from saccade.export.steps.placement_rules import check_placement, model_shape
 from saccade.export.steps.selecting_module import initial_state
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import (
     Carry,
     Cut,
@@ -91,14 +91,14 @@ def test_a_policy_that_may_keep_all_changes_no_bit(policy: str) -> None:
     assert torch.equal(actions, _keeping_all("keep_all")(*inputs)[0])
 
 
-def _keeping_all(policy: str) -> SelectingStep:
-    return SelectingStep(tiny_model(), build_policy(policy, {}, SHAPE), CONFIG.grid.tokens)
+def _keeping_all(policy: str) -> SinglePassStep:
+    return SinglePassStep(tiny_model(), build_policy(policy, {}, SHAPE), CONFIG.grid.tokens)
 
 
 @pytest.mark.parametrize("layer", [0, 1, 2])
 def test_dropping_is_indexing(layer: int) -> None:
     model, inputs = tiny_model(), observation(tiny_model(), batch=2)
-    actions, kept = SelectingStep(model, keep_before(layer), 3)(*inputs)
+    actions, kept = SinglePassStep(model, keep_before(layer), 3)(*inputs)
     assert kept.tolist() == [KEPT, KEPT]
     torch.testing.assert_close(actions, _by_hand(model, inputs, layer), atol=1e-5, rtol=1e-5)
 
@@ -106,7 +106,7 @@ def test_dropping_is_indexing(layer: int) -> None:
 def test_dropping_before_the_projector_is_dropping_before_the_decoder() -> None:
     model, inputs = tiny_model(), observation(tiny_model(), batch=2)
     policy = KeepThese(Cut(Place.PROJECTOR, 0, (VisionAttention(VisionRows.PATCHES, (0,)),)))
-    actions, kept = SelectingStep(model, policy, 3)(*inputs)
+    actions, kept = SinglePassStep(model, policy, 3)(*inputs)
     assert kept.tolist() == [KEPT, KEPT]
     torch.testing.assert_close(actions, _by_hand(model, inputs, 0), atol=1e-5, rtol=1e-5)
     assert policy.seen is not None
@@ -117,7 +117,7 @@ def test_dropping_before_the_projector_is_dropping_before_the_decoder() -> None:
 def test_a_batch_selects_for_each_robot() -> None:
     model = tiny_model()
     policy = build_policy("vla_pruner", {}, SHAPE)
-    step, inputs = SelectingStep(model, policy, 4), observation(model, batch=3)
+    step, inputs = SinglePassStep(model, policy, 4), observation(model, batch=3)
     generator = torch.Generator().manual_seed(5)
     history = torch.rand(3, *policy.carry_specs(CONFIG.grid)[0].shape[1:], generator=generator)
     together = step(*inputs, history)
@@ -129,7 +129,7 @@ def test_a_batch_selects_for_each_robot() -> None:
 
 def test_signals_of_pruned_layers_return_to_original_coordinates() -> None:
     policy = keep_before(1, select=(0,), update=(1, 2))
-    SelectingStep(tiny_model(), policy, 3)(*observation(tiny_model()))
+    SinglePassStep(tiny_model(), policy, 3)(*observation(tiny_model()))
     assert policy.seen is not None
     assert policy.told is not None
     (selection,), (update,) = policy.seen.signals, policy.told.signals
@@ -141,7 +141,7 @@ def test_signals_of_pruned_layers_return_to_original_coordinates() -> None:
 
 def test_signals_before_the_cut_are_whole() -> None:
     policy = keep_before(2, select=(0, 1), update=(0, 1))
-    SelectingStep(tiny_model(), policy, 3)(*observation(tiny_model()))
+    SinglePassStep(tiny_model(), policy, 3)(*observation(tiny_model()))
     assert policy.told is not None
     assert policy.told.present.all()
     assert (policy.told.signals[0] > 0).all()

@@ -17,7 +17,7 @@ from saccade.export.control.pipeline import ExportRequest, export_bundle
 from saccade.export.control.tuned import read_tuned
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.steps.selecting_module import Named, initial_state
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.export.tuning.objectives import OBJECTIVES
 from saccade.export.tuning.search import TuneRequest, tune
 from saccade.policies.registry import build_policy
@@ -65,8 +65,8 @@ def by_hand(checkpoint: Checkpoint, options: dict[str, object]) -> float:
     model = checkpoint.model
     shape = build_policy("keep_all", {}, _shape(checkpoint))
     policy = build_policy("vla_pruner", options, _shape(checkpoint))
-    whole = SelectingStep(model, shape, 8)
-    full, pruned = SelectingStep(model, policy, 8), SelectingStep(model, policy, 4)
+    whole = SinglePassStep(model, shape, 8)
+    full, pruned = SinglePassStep(model, policy, 8), SinglePassStep(model, policy, 4)
     state, errors = initial_state(full), []
     for index, frame in enumerate(host_inputs(synthetic_recording(checkpoint, 7), checkpoint)):
         step = full if index < policy.warmup_steps else pruned
@@ -105,7 +105,7 @@ def test_a_journal_of_another_search_is_refused(request_: TuneRequest) -> None:
 
 
 def test_the_cosine_of_the_unpruned_model_with_itself_is_one(checkpoint: Checkpoint) -> None:
-    step = SelectingStep(tiny_model(), build_policy("keep_all", {}, _shape(checkpoint)), 8)
+    step = SinglePassStep(tiny_model(), build_policy("keep_all", {}, _shape(checkpoint)), 8)
     (frame,) = list(host_inputs(synthetic_recording(checkpoint, 1), checkpoint))
     output = step.step(frame, Named({}, {}))
     assert OBJECTIVES["last_token"].measure(output, output).item() == pytest.approx(1.0, abs=1e-5)

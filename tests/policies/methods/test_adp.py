@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saccade.export.steps.placement_rules import model_shape
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import Grid, ModelShape, MotionGate, Selection, SelectionInputs
 from saccade.policies.blocks.budgets import split_by_weight
 from saccade.policies.conformance import TokenPolicyConformance
@@ -112,7 +112,7 @@ def test_in_a_model_it_sees_the_first_layers_raw_logits(kv_heads: int) -> None:
     policy = _Watching(adp().config, model_shape(model))
     images, proprio, ids, _, _ = observation(model, batch=2)
     mask, positions = model.sequence_inputs(torch.tensor([2, 5]))
-    actions, kept = SelectingStep(model, policy, 5)(images, proprio, ids, mask, positions)
+    actions, kept = SinglePassStep(model, policy, 5)(images, proprio, ids, mask, positions)
     assert actions.shape == (2, 2, 3) and kept.shape == (2, 5)
     layer, layout = model.decoder.layers[0], model.layout
     hidden = model.embed(model.embed_visual(model.visual_tokens(images)), proprio, ids)

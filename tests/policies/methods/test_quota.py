@@ -16,7 +16,7 @@ from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.export.models.attention_rows import attention_received
 from saccade.export.steps.placement_rules import model_shape
 from saccade.export.steps.selecting_module import initial_state
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import Carry, Grid, Selection, SelectionInputs
 from saccade.policies.blocks.view_budgets import level_sizes, view_shares
 from saccade.policies.conformance import TokenPolicyConformance
@@ -232,7 +232,7 @@ def small_model() -> OpenVlaOft:
 def test_in_a_model_the_host_says_which_view_matters(mode: str) -> None:
     model = small_model()
     policy = Watching(QuotaConfig(resample=mode), model_shape(model))
-    step, inputs = SelectingStep(model, policy, 9), observation(model)
+    step, inputs = SinglePassStep(model, policy, 9), observation(model)
     (ones,) = initial_state(step)
     assert step.task_inputs == ("task.view_scores",) and ones.tolist() == [[1.0, 1.0]]
     # 6 + 3 tokens buy 3 x 2 and 2 x 1 patches.
@@ -247,7 +247,7 @@ def test_in_a_model_survivors_are_the_resampled_views() -> None:
     """A decoder handed the pooled features at those positions gives the same actions."""
     model = small_model()
     policy, inputs = Watching(QuotaConfig(resample="adaptive"), model_shape(model)), observation(model)
-    actions, kept, fate = SelectingStep(model, policy, 9)(*inputs, torch.tensor([[0.1, 0.7]]))
+    actions, kept, fate = SinglePassStep(model, policy, 9)(*inputs, torch.tensor([[0.1, 0.7]]))
     images, proprio, ids, mask, positions = inputs
     features = model.embed_visual(model.visual_tokens(images))
     scene, wrist = (x.reshape(1, 3, 3, -1).permute(0, 3, 1, 2) for x in features.chunk(2, dim=1))
@@ -271,7 +271,7 @@ def test_in_a_model_survivors_are_the_resampled_views() -> None:
 def test_in_a_model_attention_is_the_instructions(form: str) -> None:
     model = small_model()
     policy = Watching(QuotaConfig(form=form, scores="attention", rank_by="text"), model_shape(model))
-    step = SelectingStep(model, policy, 9)
+    step = SinglePassStep(model, policy, 9)
     inputs = observation(model, batch=2)
     assert step.task_inputs == ()
     _, kept, *_ = step(*inputs)

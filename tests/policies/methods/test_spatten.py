@@ -15,7 +15,7 @@ from saccade.export.control.calibration import measure
 from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.export.models.attention_rows import attention_weights
 from saccade.export.steps.placement_rules import model_shape
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import Carry, Grid, ModelShape, Selection, SelectionInputs
 from saccade.policies.conformance import TokenPolicyConformance
 from saccade.policies.measurements import Measurements
@@ -184,7 +184,7 @@ def test_in_a_model_importance_is_the_attention_of_every_valid_row_in_every_laye
     images, proprio, ids, _, _ = observation(model, batch=2)
     mask, positions = model.sequence_inputs(torch.tensor([2, 6]))
     policy = _Watching(spatten(cut_layers=(2, 5)).config, model_shape(model))
-    actions, kept = SelectingStep(model, policy, 3)(images, proprio, ids, mask, positions)
+    actions, kept = SinglePassStep(model, policy, 3)(images, proprio, ids, mask, positions)
     assert actions.shape == (2, 2, 3) and kept.shape == (2, 3)
     (first, chosen), (second, chosen_again) = policy.made
     alive = first.origin.gather(1, chosen.kept)
@@ -224,13 +224,13 @@ def test_in_a_model_removed_heads_give_nothing() -> None:
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     whole = spatten(shape, cut_layers=(2,))
     fewer = spatten(shape, cut_layers=(2,), removed_heads=REMOVED)
-    actions, kept = SelectingStep(model, fewer, 3)(*inputs)
-    expected, expected_kept = SelectingStep(muted, whole, 3)(*inputs)
+    actions, kept = SinglePassStep(model, fewer, 3)(*inputs)
+    expected, expected_kept = SinglePassStep(muted, whole, 3)(*inputs)
     assert torch.equal(kept, expected_kept)
     torch.testing.assert_close(actions, expected, atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(actions, SelectingStep(model, whole, 3)(*inputs)[0], atol=1e-4)
+    assert not torch.allclose(actions, SinglePassStep(model, whole, 3)(*inputs)[0], atol=1e-4)
     # With every token, every head stays.
-    full = SelectingStep(model, fewer, CONFIG.grid.tokens)(*inputs)[0]
+    full = SinglePassStep(model, fewer, CONFIG.grid.tokens)(*inputs)[0]
     torch.testing.assert_close(full, model(*inputs), atol=1e-6, rtol=1e-6)
     assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
 
@@ -243,9 +243,9 @@ def test_measured_heads_of_a_grouped_model_go_in_groups() -> None:
     settled = spatten(shape, **{**policy.config.as_dict(), **policy.calibrate(measured)})
     weak = int(np.argmin(np.array(measured.head_outputs)[:7].sum(axis=0).reshape(2, 2).sum(axis=1)))
     assert settled.removed_heads[7] == (2 * weak, 2 * weak + 1)
-    assert SelectingStep(model, settled, 3)(*frame)[0].isfinite().all()
+    assert SinglePassStep(model, settled, 3)(*frame)[0].isfinite().all()
     with pytest.raises(ExportError, match="in whole groups of 2"):
-        SelectingStep(model, spatten(shape, removed_heads=((1,),) * 8), 3)
+        SinglePassStep(model, spatten(shape, removed_heads=((1,),) * 8), 3)
 
 
 def test_layers_that_lack_nothing_are_left_alone() -> None:

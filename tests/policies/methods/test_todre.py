@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.export.models.attention_rows import attention_weights
 from saccade.export.steps.placement_rules import model_shape
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import Carry, Grid, ModelShape, Place, Selection, SelectionInputs, TowerShape
 from saccade.policies.blocks.diversity import farthest_first, max_sum_diversity
 from saccade.policies.conformance import TokenPolicyConformance
@@ -252,7 +252,7 @@ def test_in_a_model_the_attention_is_the_last_blocks(class_token: bool) -> None:
     model = small_model(class_token=class_token)
     policy = Watching(ToDre.options(stage2="on"), model_shape(model))
     inputs = observation(model, batch=2)
-    actions, kept = SelectingStep(model, policy, 5)(*inputs)
+    actions, kept = SinglePassStep(model, policy, 5)(*inputs)
     assert actions.shape == (2, 2, 3) and torch.isfinite(actions).all()
     assert kept.shape == (2, 5) and (kept.diff(dim=1) > 0).all()
 
@@ -276,7 +276,7 @@ def test_in_a_model_stage_2_leaves_no_visual_token_behind() -> None:
     """What comes behind the cut equals a decoder that is handed the sequence without its visual part."""
     model = small_model(class_token=False)
     policy, inputs = todre(model_shape(model), stage2="on"), observation(model)
-    step = SelectingStep(model, policy, 5)
+    step = SinglePassStep(model, policy, 5)
     assert step.survivors == 5
     actions, kept = step(*inputs)
     images, proprio, ids, mask, positions = inputs
@@ -291,7 +291,7 @@ def test_in_a_model_stage_2_leaves_no_visual_token_behind() -> None:
         hidden = layer(hidden, decoder.rotary(positions), decoder.attention_bias(mask)).hidden
     states = model.layout.with_visual(0).answer_states(decoder.norm(hidden), mask)
     torch.testing.assert_close(actions, model.read_actions(states), atol=1e-5, rtol=1e-5)
-    assert not torch.allclose(actions, SelectingStep(model, todre(model_shape(model)), 5)(*inputs)[0])
+    assert not torch.allclose(actions, SinglePassStep(model, todre(model_shape(model)), 5)(*inputs)[0])
 
 
 def test_carries_nothing() -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.export.steps.placement_rules import model_shape
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import (
     Carry,
     Cut,
@@ -158,11 +158,11 @@ def test_in_a_model_notes_are_the_sums_over_layers() -> None:
     mask, positions = model.sequence_inputs(torch.tensor([3, 6]))
     inputs = (images, proprio, ids, mask, positions)
     policy = _Watching(transprune().config, model_shape(model))
-    actions, kept = SelectingStep(model, policy, 2)(*inputs)
+    actions, kept = SinglePassStep(model, policy, 2)(*inputs)
     assert actions.shape == (2, 2, 3) and kept.shape == (2, 2)
     assert [selection.kept.shape[1] for selection in policy.made] == [7, 5, 2]
     again = _Replaying.of(policy)
-    same, same_kept = SelectingStep(model, again, 2)(*inputs)
+    same, same_kept = SinglePassStep(model, again, 2)(*inputs)
     assert torch.equal(kept, same_kept) and torch.equal(actions, same)
     for seen, selection, total in zip(policy.seen, policy.made, again.sums, strict=True):
         torch.testing.assert_close(selection.memo[TRANSITION], total)

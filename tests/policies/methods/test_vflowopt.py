@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.export.models.attention_rows import attention_weights
 from saccade.export.steps.placement_rules import model_shape
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import Carry, Grid, ModelShape, Place, Selection, SelectionInputs
 from saccade.policies.blocks.patches import patch_entropy
 from saccade.policies.blocks.recycling import cells_of, keep_and_recycle
@@ -266,7 +266,7 @@ def test_in_a_model_map_pixels_and_notes_are_what_they_claim() -> None:
     model = small_model()
     policy = Watching(VFlowOptConfig(t=1.05, alpha_v=0.4, cell=2.0, block=1), model_shape(model))
     inputs = observation(model, batch=2)
-    actions, kept, fate = SelectingStep(model, policy, 9)(*inputs)
+    actions, kept, fate = SinglePassStep(model, policy, 9)(*inputs)
     counts = policy.schedule(9)
     assert len(policy.seen) == 3 and kept.shape == (2, counts[-1]) and torch.isfinite(actions).all()
 
@@ -300,7 +300,7 @@ def test_in_a_model_map_pixels_and_notes_are_what_they_claim() -> None:
 def test_in_a_model_a_merged_token_is_the_weighted_mean_of_its_cell() -> None:
     model = small_model()
     policy = Watching(VFlowOptConfig(cell=2.0, r2=1.0), model_shape(model))
-    SelectingStep(model, policy, 6)(*observation(model))
+    SinglePassStep(model, policy, 6)(*observation(model))
     before, after = policy.seen[0].embeddings[0], policy.seen[1].embeddings[0]
     mix = policy.chosen[0].mix[0]
     assert (mix > 0).sum() > mix.shape[0]  # something was merged
@@ -309,7 +309,7 @@ def test_in_a_model_a_merged_token_is_the_weighted_mean_of_its_cell() -> None:
 
 def test_in_a_model_all_robots_of_a_batch_are_chosen_for_alone() -> None:
     model, inputs = small_model(), observation(small_model(), batch=3)
-    step = SelectingStep(model, vflowopt(model_shape(model), alpha_v=0.2), 8)
+    step = SinglePassStep(model, vflowopt(model_shape(model), alpha_v=0.2), 8)
     together = step(*inputs)
     for robot in range(3):
         for one, every in zip(step(*(x[robot : robot + 1] for x in inputs)), together, strict=True):

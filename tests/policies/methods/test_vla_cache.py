@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from saccade.export.steps.placement_rules import model_shape
 from saccade.export.steps.selecting_module import initial_state
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.export.steps.visual_memory import KEYS, VALUES
 from saccade.policies.conformance import TokenPolicyConformance
 from saccade.policies.methods.vla_cache import PATCHES, RELEVANCE
@@ -66,7 +66,7 @@ def test_a_still_scene_gives_the_unpruned_actions() -> None:
     """What is remembered is then exactly what would have been computed."""
     model = tiny_model()
     policy = build_policy("vla_cache", {}, model_shape(model))
-    full, part = SelectingStep(model, policy, CONFIG.grid.tokens), SelectingStep(model, policy, 2)
+    full, part = SinglePassStep(model, policy, CONFIG.grid.tokens), SinglePassStep(model, policy, 2)
     inputs = observation(model, batch=2)
     start = [x.expand(2, *x.shape[1:]).clone() for x in initial_state(full)]
     whole, _, *carry = full(*inputs, *start)
@@ -80,7 +80,7 @@ def test_a_still_scene_gives_the_unpruned_actions() -> None:
 def test_only_computed_tokens_get_new_keys_and_values() -> None:
     model = tiny_model()
     policy = build_policy("vla_cache", {}, model_shape(model))
-    full, part = SelectingStep(model, policy, CONFIG.grid.tokens), SelectingStep(model, policy, 3)
+    full, part = SinglePassStep(model, policy, CONFIG.grid.tokens), SinglePassStep(model, policy, 3)
     names = [spec.name for spec in part.carry_specs]
     _, _, *carry = full(*observation(model, seed=0), *initial_state(full))
     actions, kept, *following = part(*observation(model, seed=1), *carry)
@@ -97,7 +97,7 @@ def test_what_changed_beyond_the_budget_counts_as_changed_until_it_is_computed()
     model = tiny_model()
     policy = build_policy("vla_cache", {"relevant": 0.0}, model_shape(model))
     tokens = CONFIG.grid.tokens
-    full, part = SelectingStep(model, policy, tokens), SelectingStep(model, policy, 3)
+    full, part = SinglePassStep(model, policy, tokens), SinglePassStep(model, policy, 3)
     before, now = observation(model, seed=0), observation(model, seed=1)
     _, _, *carry = full(*before, *initial_state(full))
     computed: list[int] = []

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.export.steps.placement_rules import check_placement, model_shape
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import Carry, Grid, ModelShape, Place, Selection, SelectionInputs, TowerShape
 from saccade.policies.methods.zero_tprune import (
     STEPS,
@@ -266,7 +266,7 @@ def test_in_a_model_blocks_behind_a_cut_see_the_survivors(class_token: bool) -> 
     model = _model(class_token=class_token)
     policy = _Watching(ZeroTPruneConfig(iterations=tuple(FEW)), model_shape(model))
     inputs = observation(model, batch=2)
-    actions, kept = SelectingStep(model, policy, 11)(*inputs)
+    actions, kept = SinglePassStep(model, policy, 11)(*inputs)
     assert [chosen.shape for _, chosen in policy.made] == [(4, 13), (4, 9), (4, 6)]
     assert kept.shape == (2, 12)
     images, proprio, ids, mask, positions = inputs
@@ -307,7 +307,7 @@ def test_in_a_model_with_two_towers_it_reads_the_last_block_of_one() -> None:
     model = _model(towers=2)
     policy = _Watching(ZeroTPruneConfig(), model_shape(model))
     check_placement(policy, model)
-    actions, kept = SelectingStep(model, policy, 7)(*observation(model, batch=2))
+    actions, kept = SinglePassStep(model, policy, 7)(*observation(model, batch=2))
     assert actions.shape == (2, 2, 3) and kept.shape == (2, 8)
     assert (kept // 16).sum(dim=1).tolist() == [4, 4]  # four of each view
     ((inputs, chosen),) = policy.made

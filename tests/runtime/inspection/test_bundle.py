@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
+from saccade.proto.accounting import ACCOUNTING_RECEIPT as RECEIPT
 from saccade.proto.errors import BundleIntegrityError, UnknownProfileError
 from saccade.proto.inspection import CutPlace
 from saccade.proto.manifest import manifest_from_json, read_manifest, write_manifest
@@ -19,7 +20,7 @@ from saccade.proto.strict_json import dump_json
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.commands import inspect as cli
 from saccade.runtime.commands.main import main
-from saccade.runtime.inspection.bundle import RECEIPT, inspect_bundle
+from saccade.runtime.inspection.bundle import inspect_bundle
 from tests.tiny_bundle import file_specs, write_tiny_bundle
 
 MINI = Path(__file__).parents[3] / "sim/saccade_mini/bundle"

@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from safetensors import safe_open
 
 from saccade.export.families.registry import load_checkpoint
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError
 from saccade.sim.seeds import FIRST_TRAINING_SEED
 from saccade.sim.training import loop
@@ -147,7 +148,7 @@ def test_corrections_are_frames_that_the_model_saw(checkpoint, tmp_path, monkeyp
 def test_statistics_round_trip_and_leave_the_gripper_alone(run, tmp_path):
     statistics = measure_statistics(Shards([run / "data" / "demo_0000"]))
     write_statistics(statistics, tmp_path)
-    assert read_statistics(tmp_path).to_json("x") == statistics.to_json("x")
+    assert read_statistics(CheckpointFolder(tmp_path)).to_json("x") == statistics.to_json("x")
     actions = np.array([[0.01, -0.02, 0.0, 1.0], [0.02, 0.01, -0.005, 0.0]], np.float32)
     normalised = statistics.action.normalise(actions)
     np.testing.assert_array_equal(normalised[:, 3], actions[:, 3])

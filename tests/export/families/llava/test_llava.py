@@ -12,6 +12,7 @@ import transformers
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.generating import generate
 from saccade.export.families.llava.llava import Llava, build, key_rules, read_config
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
 from tests.export.families.published import CLIP_PROCESSOR, normalised, pictures, randomise, save
@@ -62,7 +63,7 @@ def reference(*, tied: bool = False, kv_heads: int = 2) -> Any:
 
 
 def ours(folder: Path) -> Llava:
-    config = read_config(folder, DEPLOYMENT)
+    config = read_config(CheckpointFolder(folder), DEPLOYMENT)
     model = build(config)
     load_weights(model, StoredWeights(folder), key_rules(config))
     return model.eval()

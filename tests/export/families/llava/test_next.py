@@ -15,6 +15,7 @@ from transformers.models.llava_next.image_processing_pil_llava_next import Llava
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.llava import next as llava_next
 from saccade.export.families.llava.next import LlavaNext, build, key_rules, read_config
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
 from saccade.policies.base import Grid
@@ -87,7 +88,7 @@ MISTRAL = transformers.MistralConfig(
 
 def ours(folder: Path, image_size: tuple[int, int], views: int = 1) -> LlavaNext:
     config = read_config(
-        folder,
+        CheckpointFolder(folder),
         Deployment(before=BEFORE, between=BETWEEN, max_text_tokens=TEXT, image_size=image_size, views=views),
     )
     model = build(config)
@@ -215,7 +216,7 @@ def test_what_would_change_the_model_is_refused(
     folder = save(reference(VICUNA), tmp_path / "next", PROCESSOR)
     changed(folder, file, **fields)
     with pytest.raises(CheckpointError, match=message):
-        read_config(folder, Deployment())
+        read_config(CheckpointFolder(folder), Deployment())
 
 
 @pytest.mark.parametrize(
@@ -232,7 +233,7 @@ def test_canvases_are_whole_tiles(tmp_path: Path, pinpoints: list[list[int]], me
     for file in ("config.json", "preprocessor_config.json"):
         changed(folder, file, image_grid_pinpoints=pinpoints)
     with pytest.raises(CheckpointError, match=message):
-        read_config(folder, Deployment())
+        read_config(CheckpointFolder(folder), Deployment())
 
 
 def test_a_sequence_longer_than_the_window_is_refused(tmp_path: Path) -> None:
@@ -244,25 +245,28 @@ def test_a_sequence_longer_than_the_window_is_refused(tmp_path: Path) -> None:
         (folder / "config.json").write_text(json.dumps(values))
         deployment = Deployment(before=BEFORE, image_size=(33, 47))
         if fits:
-            assert sum(read_config(folder, deployment).frame.segments.values()) == tokens
+            assert sum(read_config(CheckpointFolder(folder), deployment).frame.segments.values()) == tokens
         else:
             with pytest.raises(
                 CheckpointError, match=rf"room for the {tokens} tokens .* found {window}; use"
             ):
-                read_config(folder, deployment)
+                read_config(CheckpointFolder(folder), deployment)
 
 
 def test_video_is_refused(tmp_path: Path) -> None:
     folder = save(reference(VICUNA), tmp_path / "next", PROCESSOR)
     with pytest.raises(ExportError, match=r"expected frames = 0, found 4: .* use LLaVA-OneVision"):
-        read_config(folder, Deployment(frames=4))
+        read_config(CheckpointFolder(folder), Deployment(frames=4))
 
 
 def test_the_defaults_are_those_of_the_class(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     processor = {**CLIP_PROCESSOR, "size": {"shortest_edge": 336}}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
-    config, theirs = read_config(tmp_path, Deployment(image_size=(672, 672))), transformers.LlavaNextConfig()
+    config, theirs = (
+        read_config(CheckpointFolder(tmp_path), Deployment(image_size=(672, 672))),
+        transformers.LlavaNextConfig(),
+    )
     for name, value in llava_next._DEFAULTS.items():
         assert np.array_equal(getattr(theirs, name), value), name
     for name, value in llava_next._TOWER.items():

@@ -23,6 +23,7 @@ from saccade.export.families.llava.onevision import (
     key_rules,
     read_config,
 )
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
 from saccade.policies.base import Grid
@@ -95,7 +96,8 @@ def reference(*, tied: bool = False, most: int = 9, head: bool = False) -> Any:
 
 def ours(folder: Path, **deployment: Any) -> LlavaOnevision:
     config = read_config(
-        folder, Deployment(before=BEFORE, between=BETWEEN, max_text_tokens=TEXT, **deployment)
+        CheckpointFolder(folder),
+        Deployment(before=BEFORE, between=BETWEEN, max_text_tokens=TEXT, **deployment),
     )
     model = build(config)
     load_weights(model, StoredWeights(folder), key_rules(config))
@@ -236,7 +238,7 @@ def test_the_published_figures_of_video(tmp_path: Path, position: str, tokens: i
     processor = {**HALF_PROCESSOR, "size": {"height": 384, "width": 384}}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
     (tmp_path / "config.json").write_text(json.dumps({"mm_newline_position": position}))
-    config = read_config(tmp_path, Deployment(frames=32))
+    config = read_config(CheckpointFolder(tmp_path), Deployment(frames=32))
     assert (len(config.frame.items), config.grid) == (tokens, grid)
 
 
@@ -245,7 +247,7 @@ def test_the_defaults_are_those_of_the_class(tmp_path: Path) -> None:
     processor = {**HALF_PROCESSOR, "size": {"height": 384, "width": 384}}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
     config, theirs = (
-        read_config(tmp_path, Deployment(image_size=(2304, 2304))),
+        read_config(CheckpointFolder(tmp_path), Deployment(image_size=(2304, 2304))),
         transformers.LlavaOnevisionConfig(),
     )
     for name, value in llava_onevision._DEFAULTS.items():
@@ -262,17 +264,21 @@ def test_the_defaults_are_those_of_the_class(tmp_path: Path) -> None:
 
 def test_the_video_processor_is_read_where_there_is_one(tmp_path: Path) -> None:
     folder = save(reference(), tmp_path / "onevision", PROCESSOR)
-    assert read_config(folder, Deployment(frames=2)).tower.pixel_mean == (0.5, 0.5, 0.5)
+    assert read_config(CheckpointFolder(folder), Deployment(frames=2)).tower.pixel_mean == (0.5, 0.5, 0.5)
     video = {**CLIP_PROCESSOR, "size": {"height": TILE, "width": TILE}}
     (folder / "video_preprocessor_config.json").write_text(json.dumps(video))
-    assert read_config(folder, Deployment(frames=2)).tower.pixel_mean == tuple(CLIP_PROCESSOR["image_mean"])
-    assert read_config(folder, Deployment()).tower.pixel_mean == (0.5, 0.5, 0.5)
+    assert read_config(CheckpointFolder(folder), Deployment(frames=2)).tower.pixel_mean == tuple(
+        CLIP_PROCESSOR["image_mean"]
+    )
+    assert read_config(CheckpointFolder(folder), Deployment()).tower.pixel_mean == (0.5, 0.5, 0.5)
     for name in ("video_preprocessor_config.json", "preprocessor_config.json"):
         (folder / name).unlink()
     both = {"image_processor": PROCESSOR, "video_processor": video}
     (folder / "processor_config.json").write_text(json.dumps(both))
-    assert read_config(folder, Deployment(frames=2)).tower.pixel_mean == tuple(CLIP_PROCESSOR["image_mean"])
-    assert read_config(folder, Deployment()).tower.pixel_mean == (0.5, 0.5, 0.5)
+    assert read_config(CheckpointFolder(folder), Deployment(frames=2)).tower.pixel_mean == tuple(
+        CLIP_PROCESSOR["image_mean"]
+    )
+    assert read_config(CheckpointFolder(folder), Deployment()).tower.pixel_mean == (0.5, 0.5, 0.5)
 
 
 @pytest.mark.parametrize(
@@ -297,4 +303,4 @@ def test_what_would_change_the_model_is_refused(
 ) -> None:
     folder = changed(save(reference(), tmp_path / "onevision", PROCESSOR), "config.json", **fields)
     with pytest.raises(CheckpointError, match=message):
-        read_config(folder, Deployment(frames=frames))
+        read_config(CheckpointFolder(folder), Deployment(frames=frames))

@@ -23,6 +23,7 @@ from saccade.export.control.parity import ParityReceipt, ParityTolerance, check_
 from saccade.export.families.embodiment import Embodiment, write_embodiment
 from saccade.export.families.registry import load_checkpoint
 from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.step_of import acting_step
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import CheckpointError, ReceiptError, SaccadeError
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec, read_manifest
@@ -33,6 +34,7 @@ from tests.export.families.llama_forced import said
 from tests.export.families.llama_words import TEMPLATE, words, write_tokenizer
 from tests.export.families.prismatic_reference import PATCHES, SIDE, VOCABULARY, Reference, statistics, write
 from tests.export.families.published import pictures
+from tests.export.inspection.agreement import check_agreement
 
 DIM, KEY, VIEW = 3, "bridge", "front"
 STATISTICS = statistics(DIM, 7)
@@ -173,11 +175,15 @@ def test_the_bundle_says_what_it_is(exported: Export) -> None:
     assert all(0 < profile["logits_max_error"] < 1e-5 for profile in parity.values())
 
 
+def test_the_checkpoint_is_described_as_its_bundle_is(exported: Export, published: Path) -> None:
+    check_agreement(published, exported("keep_all", "1.0"))
+
+
 def test_a_drift_that_turns_no_token_is_found(exported: Export, published: Path) -> None:
     graph, checkpoint = exported("keep_all", "1.0") / "graphs/step.full.onnx", load_checkpoint(published)
     frames = list(host_inputs(synthetic_recording(checkpoint, 2), checkpoint))
     keep_all = build_policy("keep_all", {}, model_shape(checkpoint.model))
-    step = checkpoint.kind.build(checkpoint.model, keep_all, PATCHES, tells_fate=False).eval()
+    step = acting_step(checkpoint.model, keep_all, PATCHES, tells_fate=False)
     units, tolerance = checkpoint.statistics.action.physical_per_unit, ParityTolerance()
 
     def check() -> ParityReceipt:

@@ -16,6 +16,7 @@ from saccade.export.families.openvla.model import (
     key_rules,
     read_config,
 )
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.prismatic import SPACE_ID
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
@@ -29,7 +30,7 @@ BRIDGE = statistics(7, 7)
 
 
 def ours(folder: Path, deployment: Deployment = DEPLOYMENT) -> OpenVla:
-    config = read_config(folder, deployment)
+    config = read_config(CheckpointFolder(folder), deployment)
     model = build(config)
     load_weights(model, StoredWeights(folder), key_rules(config))
     return model.eval()
@@ -91,15 +92,17 @@ def test_the_answer_has_the_dims_of_the_data_set_that_was_chosen(folder: Path, t
     with pytest.raises(
         CheckpointError, match=r"norm_stats: expected a choice .* bridge, fractal, found none"
     ):
-        read_config(two, DEPLOYMENT)
+        read_config(CheckpointFolder(two), DEPLOYMENT)
     chosen = Deployment(max_text_tokens=TEXT, statistics_key="fractal")
-    assert read_config(two, chosen).action_dim == 5
+    assert read_config(CheckpointFolder(two), chosen).action_dim == 5
     (two / "dataset_statistics.json").write_text(json.dumps({"mine": statistics(3, 3)}))
-    assert read_config(two, DEPLOYMENT).action_dim == 3  # a fine-tuned checkpoint's own file wins as a whole
+    assert (
+        read_config(CheckpointFolder(two), DEPLOYMENT).action_dim == 3
+    )  # a fine-tuned checkpoint's own file wins as a whole
     with pytest.raises(
         CheckpointError, match=r"dataset_statistics\.json: .* data sets mine, found 'fractal'"
     ):
-        read_config(two, chosen)
+        read_config(CheckpointFolder(two), chosen)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +116,7 @@ def test_a_deployment_that_does_not_fit_is_refused(
     folder: Path, deployment: Deployment, message: str
 ) -> None:
     with pytest.raises(CheckpointError, match=message):
-        read_config(folder, deployment)
+        read_config(CheckpointFolder(folder), deployment)
 
 
 def test_openvla_oft_is_not_read_as_openvla(folder: Path) -> None:
@@ -121,6 +124,6 @@ def test_openvla_oft_is_not_read_as_openvla(folder: Path) -> None:
     head.touch()
     try:
         with pytest.raises(CheckpointError, match="this is OpenVLA-OFT; read it as openvla_oft"):
-            read_config(folder, DEPLOYMENT)
+            read_config(CheckpointFolder(folder), DEPLOYMENT)
     finally:
         head.unlink()

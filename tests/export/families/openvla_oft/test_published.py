@@ -16,6 +16,7 @@ from saccade.export.families.deployment import Deployment
 from saccade.export.families.embodiment import Embodiment, write_embodiment
 from saccade.export.families.openvla_oft import checkpoint as openvla_oft
 from saccade.export.families.openvla_oft.published import read_published
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError, StatisticsError
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec
 from saccade.proto.statistics import Statistics
@@ -83,10 +84,11 @@ def folder(published: Path, tmp_path: Path) -> Path:
 def test_actions_equal_the_reference(tmp_path: Path, dims: tuple[int, int, int], blocks: int) -> None:
     action_dim, proprio_dim, chunk = dims
     theirs = ReferenceOft(action_dim, proprio_dim, blocks)
-    checkpoint = openvla_oft.load(write_oft(theirs, tmp_path / "oft", dims))
+    checkpoint = openvla_oft.load(CheckpointFolder(write_oft(theirs, tmp_path / "oft", dims)))
     model = checkpoint.model
     assert (
-        read_published(checkpoint.path, Deployment(views=2)).config == checkpoint.model.config
+        read_published(CheckpointFolder(checkpoint.path), Deployment(views=2)).config
+        == checkpoint.model.config
     )  # the chunk, too
     for seed, prompt in enumerate(([11, 12, 29871], [50, 29871], [3, 4, 5, 6, 7, 8, 29871])):
         images = pictures(2, SIDE, SIDE, seed)
@@ -106,7 +108,7 @@ def test_the_robot_set_says_which_statistics_count(
     tmp_path: Path, dims: tuple[int, int, int], low: str, high: str
 ) -> None:
     folder = write_oft(ReferenceOft(*dims[:2]), tmp_path / "oft", dims)
-    checkpoint, stats = openvla_oft.load(folder), statistics(*dims[:2])
+    checkpoint, stats = openvla_oft.load(CheckpointFolder(folder)), statistics(*dims[:2])
     for part, scale in (("action", checkpoint.statistics.action), ("proprio", checkpoint.statistics.proprio)):
         np.testing.assert_array_equal(scale.low, np.float32(stats[part][low]))
         np.testing.assert_array_equal(scale.high, np.float32(stats[part][high]))
@@ -121,12 +123,12 @@ def test_a_robot_of_other_dims_needs_a_chunk_and_statistics(tmp_path: Path) -> N
     with pytest.raises(
         CheckpointError, match=r"LIBERO \(7, 8\) .* found 3 of action and 2 of .* how many actions"
     ):
-        read_published(folder, Deployment(views=2))
+        read_published(CheckpointFolder(folder), Deployment(views=2))
     with pytest.raises(CheckpointError, match=r"write statistics\.json for this robot"):
-        openvla_oft.load(folder)
+        openvla_oft.load(CheckpointFolder(folder))
     mine = {part: {"q01": [0.0] * dim, "q99": [1.0] * dim} for part, dim in (("action", 3), ("proprio", 2))}
     (folder / "statistics.json").write_text(json.dumps({KEY: mine}))
-    checkpoint = openvla_oft.load(folder)
+    checkpoint = openvla_oft.load(CheckpointFolder(folder))
     assert (
         checkpoint.model.config.chunk,
         checkpoint.model.config.action_dim,
@@ -140,18 +142,18 @@ def test_a_robot_of_other_dims_needs_a_chunk_and_statistics(tmp_path: Path) -> N
 
 def test_the_embodiment_may_ask_for_another_chunk(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     write_embodiment(embodiment(7, 8, 5), folder)
-    assert openvla_oft.load(folder).model.config.chunk == 5
+    assert openvla_oft.load(CheckpointFolder(folder)).model.config.chunk == 5
     assert "a chunk of 5 actions, where the published LIBERO has 8" in caplog.text
 
 
 def test_dims_that_disagree_are_named(folder: Path) -> None:
     write_embodiment(embodiment(7, 7, 8), folder)
     with pytest.raises(CheckpointError, match=r"proprio: expected 8 as in config\.json, found 7"):
-        openvla_oft.load(folder)
+        openvla_oft.load(CheckpointFolder(folder))
     write_embodiment(embodiment(*LIBERO), folder)
     (folder / "dataset_statistics.json").write_text(json.dumps({KEY: statistics(6, 8)}))
     with pytest.raises(StatisticsError, match=r"libero\.action\.q01: expected a list of 7"):
-        openvla_oft.load(folder)
+        openvla_oft.load(CheckpointFolder(folder))
 
 
 def test_heads_are_of_one_step_and_several_need_a_choice(folder: Path) -> None:
@@ -159,12 +161,12 @@ def test_heads_are_of_one_step_and_several_need_a_choice(folder: Path) -> None:
     torch.nn.init.zeros_(other.head.model["fc2"].bias)
     save_head(folder, "action_head", other.head.state_dict(), step="latest")
     with pytest.raises(CheckpointError, match="found steps 50000, latest; choose one"):
-        openvla_oft.load(folder)
+        openvla_oft.load(CheckpointFolder(folder))
     with pytest.raises(CheckpointError, match="proprio_projector: expected a step of 50000, found 'latest'"):
-        openvla_oft.load(folder, head_step="latest")
+        openvla_oft.load(CheckpointFolder(folder), head_step="latest")
     save_head(folder, "proprio_projector", other.proprio.state_dict(), step="latest")
     biases = [
-        openvla_oft.load(folder, head_step=step).model.action_head.model["fc2"].bias
+        openvla_oft.load(CheckpointFolder(folder), head_step=step).model.action_head.model["fc2"].bias
         for step in ("50000", "latest")
     ]
     assert biases[0].abs().max() > 0 and biases[1].abs().max() == 0
@@ -174,7 +176,7 @@ def test_a_head_that_would_run_code_does_not(folder: Path, tmp_path: Path) -> No
     head = folder / "action_head--50000_checkpoint.pt"
     torch.save({"module.model.fc2.weight": Payload(tmp_path / "marker")}, head)
     with pytest.raises(CheckpointError, match=r"action_head--50000_checkpoint\.pt: .* nothing of it was run"):
-        openvla_oft.load(folder)
+        openvla_oft.load(CheckpointFolder(folder))
     assert not (tmp_path / "marker").exists()
 
 
@@ -188,14 +190,14 @@ def test_a_head_that_would_run_code_does_not(folder: Path, tmp_path: Path) -> No
 def test_variants_that_nothing_runs_are_refused(folder: Path, name: str, message: str) -> None:
     save_head(folder, name, {})
     with pytest.raises(CheckpointError, match=message):
-        openvla_oft.load(folder)
+        openvla_oft.load(CheckpointFolder(folder))
 
 
 @pytest.mark.parametrize("name", ["action_head", "proprio_projector"])
 def test_a_missing_head_is_named(folder: Path, name: str) -> None:
     (folder / f"{name}--50000_checkpoint.pt").unlink()
     with pytest.raises(CheckpointError, match=rf"expected {name}--<step>_checkpoint\.pt in oft/, found none"):
-        openvla_oft.load(folder)
+        openvla_oft.load(CheckpointFolder(folder))
 
 
 def test_heads_with_other_weights_are_named(folder: Path) -> None:
@@ -205,22 +207,22 @@ def test_heads_with_other_weights_are_named(folder: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"missing: action_head\.model\.layer_norm1\.weight and left over: none"
     ):
-        openvla_oft.load(folder)
+        openvla_oft.load(CheckpointFolder(folder))
     save_head(folder, "action_head", {**weights, "model.layer_norm1.weight": first[:-1]})
     with pytest.raises(
         CheckpointError, match=r"wrong: action_head\.model\.layer_norm1\.weight \(expected \[168\]"
     ):
-        openvla_oft.load(folder)
+        openvla_oft.load(CheckpointFolder(folder))
     save_head(folder, "action_head", {"noise_predictor.mlp_resnet.fc2.weight": first})
     with pytest.raises(
         CheckpointError, match=r"expected a matrix 'action_head\.model\.fc2\.weight', found none"
     ):
-        openvla_oft.load(folder)
+        openvla_oft.load(CheckpointFolder(folder))
 
 
 def test_the_instruction_goes_into_the_prompt_in_lower_case(folder: Path) -> None:
     write_embodiment(replace(embodiment(*LIBERO), statistics_key=""), folder)
-    checkpoint = openvla_oft.load(folder)
+    checkpoint = openvla_oft.load(CheckpointFolder(folder))
     assert checkpoint.instruction.prompt(" Push the RED cube ") == "In: push the red cube Out: "
     assert checkpoint.embodiment.statistics_key == KEY  # the only data set
 
@@ -230,4 +232,4 @@ def test_a_prompt_ends_in_the_lone_space(folder: Path) -> None:
     with pytest.raises(
         CheckpointError, match=r"template: .* the lone space, id 29871, found \[6\]; end it in 'Out: '"
     ):
-        openvla_oft.load(folder)
+        openvla_oft.load(CheckpointFolder(folder))

@@ -17,9 +17,10 @@ from saccade.export.families.deployment import Deployment
 from saccade.export.families.flow import LayerMemory, joint_bias
 from saccade.export.families.pi import config as pi_checkpoint
 from saccade.export.families.pi.pi0 import Pi0, build, key_rules, read_config
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
-from saccade.export.lowering.capture import StepPorts, to_graph
+from saccade.export.lowering.capture import GraphPorts, to_graph
 from saccade.proto.errors import CheckpointError
 from tests.export.families.pi_scenes import (
     ACTION,
@@ -78,7 +79,7 @@ def save(model: Any, folder: Path) -> Path:
 
 
 def ours(folder: Path) -> Pi0:
-    config = read_config(folder, DEPLOYMENT)
+    config = read_config(CheckpointFolder(folder), DEPLOYMENT)
     model = build(config)
     load_weights(model, StoredWeights(folder), key_rules(config))
     model.fold()
@@ -217,7 +218,7 @@ def test_one_graph_holds_the_whole_control_step(tmp_path: Path) -> None:
         scene.noise,
     )
     names = ("images", "state", "token_ids", "mask", "positions", "suffix_positions", "noise")
-    graph = to_graph(model, given, StepPorts(names, ("actions",)), "pi0")
+    graph = to_graph(model, given, GraphPorts(names, ("actions",)), "pi0")
     onnx_ir.save(graph, tmp_path / "step.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "step.onnx", providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {name: value.numpy() for name, value in zip(names, given, strict=True)})
@@ -306,12 +307,12 @@ def test_a_configuration_that_is_not_known_is_refused(
 ) -> None:
     edit_config(stored, **changes)
     with pytest.raises(CheckpointError, match=message):
-        read_config(stored, DEPLOYMENT)
+        read_config(CheckpointFolder(stored), DEPLOYMENT)
 
 
 def test_tokens_before_the_pictures_are_refused(stored: Path) -> None:
     with pytest.raises(CheckpointError, match=r"no tokens before or between pictures, found \(2,\)"):
-        read_config(stored, Deployment(before=(2,)))
+        read_config(CheckpointFolder(stored), Deployment(before=(2,)))
 
 
 def test_lerobot_and_openpi_configurations_name_variants(tmp_path: Path) -> None:
@@ -321,7 +322,7 @@ def test_lerobot_and_openpi_configurations_name_variants(tmp_path: Path) -> None
     found = {}
     for name, content in {"lerobot": lerobot, "openpi": openpi}.items():
         (tmp_path / "config.json").write_text(json.dumps(content))
-        found[name] = read_config(tmp_path, Deployment(views=3, max_text_tokens=48))
+        found[name] = read_config(CheckpointFolder(tmp_path), Deployment(views=3, max_text_tokens=48))
     config = found["lerobot"]
     published = transformers.PI0Config()
     text, vision = published.vlm_config.text_config, published.vlm_config.vision_config
@@ -344,7 +345,7 @@ def test_lerobot_and_openpi_configurations_name_variants(tmp_path: Path) -> None
     )
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(CheckpointError, match=r"expected 'type' or 'model_type' 'pi0', or openpi's"):
-        read_config(tmp_path, DEPLOYMENT)
+        read_config(CheckpointFolder(tmp_path), DEPLOYMENT)
 
 
 def test_frozen_defaults_are_those_of_the_class() -> None:

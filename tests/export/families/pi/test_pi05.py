@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from saccade.export.families.pi import config as pi_checkpoint
 from saccade.export.families.pi.pi05 import Pi05, build, key_rules, read_config
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.mapped_weight import MappedWeight
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import hold_weights, load_weights
@@ -40,7 +41,7 @@ def kv_heads(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def ours(folder: Path, *, mapped: bool = False) -> Pi05:
-    config = read_config(folder, DEPLOYMENT)
+    config = read_config(CheckpointFolder(folder), DEPLOYMENT)
     model = build(config)
     load_weights(model, StoredWeights(folder), key_rules(config), mapped=mapped)
     model.fold()
@@ -131,7 +132,7 @@ def test_weights_of_pi0_are_refused(tmp_path: Path, kv_heads: int) -> None:
 def test_a_checkpoint_of_pi0_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({"type": "pi0"}))
     with pytest.raises(CheckpointError, match=r"config.json: type: expected 'pi05', found 'pi0'"):
-        read_config(tmp_path, DEPLOYMENT)
+        read_config(CheckpointFolder(tmp_path), DEPLOYMENT)
 
 
 def test_sizes_come_from_the_file(tmp_path: Path, kv_heads: int) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.pi.pi05 import build, key_rules, read_config
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.lerobot_statistics import read_statistics
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
@@ -26,7 +27,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_actions_equal_the_reference(written: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     use_sizes(written, monkeypatch)
-    config = read_config(written, Deployment(views=VIEWS, max_text_tokens=TEXT))
+    config = read_config(CheckpointFolder(written), Deployment(views=VIEWS, max_text_tokens=TEXT))
     model = build(config)
     load_weights(model, StoredWeights(written), key_rules(config))
     model.fold()
@@ -42,7 +43,7 @@ def test_actions_equal_the_reference(written: Path, monkeypatch: pytest.MonkeyPa
 
 def test_units_are_those_of_the_processors(written: Path) -> None:
     given = oracle(written)
-    found = read_statistics(written, state_dim=5, action_dim=4)
+    found = read_statistics(CheckpointFolder(written), state_dim=5, action_dim=4)
     assert isinstance(found.proprio, RangeScale) and not found.proprio.clips
     state = torch.from_numpy(found.proprio.normalise(given["raw_state"].numpy()))
     torch.testing.assert_close(state, given["state"], atol=1e-6, rtol=1e-6)

@@ -32,6 +32,7 @@ from tests.export.families.qwen_published import (
 from tests.export.families.qwen_reference import IMAGE, VIDEO, resized, still_inputs, video_inputs
 from tests.export.families.qwen_vl import test_qwen2_5 as test_qwen2_5_vl
 from tests.export.families.qwen_vl import test_qwen3 as test_qwen3_vl
+from tests.export.inspection.agreement import check_agreement
 from tests.runtime.answering.test_video import SIZE, write_video
 
 NEW, RATE = 5, 2.0
@@ -134,6 +135,8 @@ def test_the_commands_answer_as_the_published_class_does(
     for receipt in receipts.values():
         assert receipt["max_error"] < 1e-4 and receipt["same_tokens"] == receipt["same_kept"] == 1.0
     assert receipts["full"]["change"] == 0.0 < receipts["keep50"]["change"]
+    fixed = {"image_size": camera, "views": views, "text_tokens": 20, "new_tokens": NEW}
+    check_agreement(folder, out, is_default=not options, **fixed)
 
 
 @pytest.mark.slow

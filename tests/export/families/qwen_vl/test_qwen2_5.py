@@ -20,6 +20,7 @@ from saccade.export.families.qwen_vl import qwen2_5 as qwen2_5_vl
 from saccade.export.families.qwen_vl.config import MARKS
 from saccade.export.families.qwen_vl.model import prompt_positions
 from saccade.export.families.qwen_vl.qwen2_5 import clip_times, read_config
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError, ExportError
 from tests.export.families.published import CLIP_PROCESSOR, pictures, randomise, save
 from tests.export.families.qwen_reference import (
@@ -263,7 +264,7 @@ def test_a_wrong_config_is_named(
     folder = save(reference(), tmp_path / "qwen", PROCESSOR)
     edit_config(folder, part, change)
     with pytest.raises(CheckpointError, match=message):
-        read_config(folder, deployment(max_text_tokens=40))
+        read_config(CheckpointFolder(folder), deployment(max_text_tokens=40))
 
 
 def test_a_deployment_without_a_size_is_refused(tmp_path: Path) -> None:
@@ -271,12 +272,12 @@ def test_a_deployment_without_a_size_is_refused(tmp_path: Path) -> None:
     with pytest.raises(
         ExportError, match=r"expected the size of the pictures, found none: .* --image-size 640x480"
     ):
-        read_config(folder, deployment(image_size=None))
+        read_config(CheckpointFolder(folder), deployment(image_size=None))
 
 
 def test_a_picture_inside_one_window_has_no_windows(tmp_path: Path) -> None:
     folder = save(reference(), tmp_path / "qwen", PROCESSOR)
     edit_config(folder, ("vision_config",), {"window_size": 64})
-    assert read_config(folder, deployment()).tower.windowed_blocks == frozenset()
+    assert read_config(CheckpointFolder(folder), deployment()).tower.windowed_blocks == frozenset()
     edit_config(folder, ("vision_config",), {"window_size": 16})
-    assert read_config(folder, deployment()).tower.windowed_blocks == {0, 2}
+    assert read_config(CheckpointFolder(folder), deployment()).tower.windowed_blocks == {0, 2}

@@ -19,6 +19,7 @@ from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 from saccade.export.families.qwen_vl import qwen3 as qwen3_vl
 from saccade.export.families.qwen_vl.config import PIXELS
 from saccade.export.families.qwen_vl.qwen3 import read_config
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError, ExportError
 from tests.export.families.published import HALF_PROCESSOR, pictures, randomise, save
 from tests.export.families.qwen_reference import (
@@ -178,7 +179,7 @@ def test_a_wrong_config_is_named(
     folder = write(reference(), tmp_path / "qwen")
     edit_config(folder, part, change)
     with pytest.raises(CheckpointError, match=message):
-        read_config(folder, deployment())
+        read_config(CheckpointFolder(folder), deployment())
 
 
 def test_biases_that_nothing_here_has_are_left_over(tmp_path: Path) -> None:
@@ -191,13 +192,13 @@ def test_biases_that_nothing_here_has_are_left_over(tmp_path: Path) -> None:
 
 def test_the_layout_of_files_on_the_hub_is_read_alike(tmp_path: Path) -> None:
     folder = write(reference(), tmp_path / "qwen")
-    expected = read_config(folder, deployment())
+    expected = read_config(CheckpointFolder(folder), deployment())
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     rope = config["text_config"].pop("rope_parameters")
     config["text_config"] |= {"rope_theta": rope.pop("rope_theta"), "rope_scaling": rope}
     config["vision_config"].pop("rope_parameters")
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    assert read_config(folder, deployment()) == expected
+    assert read_config(CheckpointFolder(folder), deployment()) == expected
 
 
 def test_defaults_are_those_of_the_class() -> None:
@@ -215,9 +216,9 @@ def test_a_video_needs_its_processor_and_a_tokenizer(tmp_path: Path) -> None:
     folder = write(reference(), tmp_path / "qwen")
     (folder / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match=r"expected a tokenizer file in qwen/, for the times of frames"):
-        read_config(folder, deployment(frames=4))
+        read_config(CheckpointFolder(folder), deployment(frames=4))
     own = {**PROCESSOR, "cap_pixels_per_frame": True}
     (folder / "video_preprocessor_config.json").write_text(json.dumps(own), encoding="utf-8")
     with pytest.raises(CheckpointError, match="cap_pixels_per_frame: expected False, found True"):
-        read_config(folder, deployment(frames=4))
-    assert np.prod(read_config(folder, deployment()).tower.picture_size) <= 2048
+        read_config(CheckpointFolder(folder), deployment(frames=4))
+    assert np.prod(read_config(CheckpointFolder(folder), deployment()).tower.picture_size) <= 2048

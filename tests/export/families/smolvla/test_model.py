@@ -16,9 +16,18 @@ from torch import Tensor
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.flow import LayerMemory
 from saccade.export.families.sequence import Sequence
-from saccade.export.families.smolvla.config import BACKBONE_NAME, BACKBONES, DEFAULTS, FIXED
-from saccade.export.families.smolvla.model import SmolVla, SmolVlaConfig, build, key_rules, read_config
+from saccade.export.families.smolvla.config import (
+    BACKBONE_NAME,
+    BACKBONES,
+    DEFAULTS,
+    FIXED,
+    SmolVlaConfig,
+    key_rules,
+    read_config,
+)
+from saccade.export.families.smolvla.model import SmolVla, build
 from saccade.export.inspection.checkpoint import inspect_checkpoint
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.lerobot_statistics import read_statistics
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
@@ -39,7 +48,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def ours(folder: Path) -> SmolVla:
-    config = read_config(folder, DEPLOYMENT)
+    config = read_config(CheckpointFolder(folder), DEPLOYMENT)
     model = build(config)
     load_weights(model, StoredWeights(folder), key_rules(config))
     model.fold()
@@ -145,8 +154,10 @@ def test_what_follows_from_the_prefix_is_computed_once(
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_units_are_those_of_the_processors(written: Path, variant: str) -> None:
     folder = written / variant
-    given, config = oracle(folder), read_config(folder, DEPLOYMENT)
-    found = read_statistics(folder, state_dim=config.state_dim, action_dim=config.action_dim)
+    given, config = oracle(folder), read_config(CheckpointFolder(folder), DEPLOYMENT)
+    found = read_statistics(
+        CheckpointFolder(folder), state_dim=config.state_dim, action_dim=config.action_dim
+    )
     state = torch.from_numpy(found.proprio.normalise(given["raw_state"].numpy()))
     torch.testing.assert_close(state, given["state"], atol=1e-6, rtol=1e-6)
     physical = torch.from_numpy(found.action.unnormalise(given["actions"].numpy()))
@@ -178,7 +189,9 @@ def test_the_file_may_leave_out_what_the_class_assumes(written: Path, tmp_path: 
     folder = shutil.copytree(written / "published", tmp_path / "short")
     rewrite(folder, "config.json", lambda stored: [stored.pop(name) for name in FIXED if name in stored])
     rewrite(folder, "config.json", lambda stored: [stored.pop(name) for name in ("num_steps", "max_period")])
-    assert read_config(folder, DEPLOYMENT) == read_config(written / "published", DEPLOYMENT)
+    assert read_config(CheckpointFolder(folder), DEPLOYMENT) == read_config(
+        CheckpointFolder(written / "published"), DEPLOYMENT
+    )
 
 
 def test_sizes_of_the_published_model(tmp_path: Path) -> None:
@@ -262,7 +275,7 @@ def config_of(
     if backbone:
         published = next(iter(BACKBONES.values()))
         (folder / BACKBONE_NAME).write_text(json.dumps({**published, **backbone}))
-    return read_config(folder, deployment or Deployment(views=3))
+    return read_config(CheckpointFolder(folder), deployment or Deployment(views=3))
 
 
 @pytest.mark.parametrize(

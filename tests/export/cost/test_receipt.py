@@ -15,19 +15,20 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from saccade.export.cost.accounting import account_step, count_macs, layer_tokens
+from saccade.export.cost.counting import count_macs
 from saccade.export.cost.formulas import LayerTokens, decoder_layer_macs, decoder_layer_weights, tower_macs
-from saccade.export.cost.receipt import account_profiles
+from saccade.export.cost.receipt import account_step, cut_plan, formula_account
 from saccade.export.families.openvla_oft.config import OftConfig
 from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.export.models.decoder import Decoder, DecoderConfig
 from saccade.export.models.vision_transformer import VisionConfig, VisionTransformer
 from saccade.export.steps.placement_rules import model_shape
 from saccade.export.steps.selecting_module import initial_state
-from saccade.export.steps.single_pass_step import SelectingStep
+from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import Behind, Carry, Cut, Place, Selection, SelectionInputs, TokenPolicy
 from saccade.policies.config import PolicyConfig
 from saccade.policies.registry import POLICIES, build_policy
+from saccade.proto.accounting import accounts_from_json, accounts_to_json
 from saccade.proto.errors import ReceiptError
 from tests.export.policy_graphs import BUDGET, DEEP_CONFIG, deep_model, policy_step
 from tests.export.samples import observation
@@ -99,13 +100,13 @@ def test_vision_formula_is_exact() -> None:
 def test_every_policy_leaves_the_module_to_the_formulas(name: str) -> None:
     model, frame = deep_model(), observation(deep_model())
     full, step = policy_step(name, model.grid.tokens), policy_step(name)
-    pruned = account_step(step)
-    assert count_macs(full, frame) >= account_step(full).macs
-    selection = count_macs(step, frame) - pruned.macs
+    pruned = formula_account(step)
+    assert count_macs(full, (*frame, *initial_state(full))) >= formula_account(full).macs
+    selection = count_macs(step, (*frame, *initial_state(step))) - pruned.macs
     assert selection == 0 if name in COSTS_NO_PRODUCT else selection > 0
-    assert count_macs(step, frame) == counted(step, *frame, *initial_state(step))
+    assert count_macs(step, (*frame, *initial_state(step))) == counted(step, *frame, *initial_state(step))
     if name != "keep_all":
-        assert pruned.macs < account_step(full).macs
+        assert pruned.macs < formula_account(full).macs
         assert pruned.mean_visual_tokens < model.grid.tokens
 
 
@@ -154,62 +155,63 @@ def test_cuts_anywhere_are_counted_exactly(
 ) -> None:
     config = replace(DEEP_CONFIG, decoder=replace(DEEP_CONFIG.decoder, heads=4, kv_heads=4))
     model = initialise(OpenVlaOft(config), 0).eval()
-    step = SelectingStep(model, KeepFirst(cuts, counts, heads), 9)
-    account = account_step(step)
-    assert account.macs == count_macs(step, observation(model))
+    step = SinglePassStep(model, KeepFirst(cuts, counts, heads), 9)
+    account = formula_account(step)
+    assert account.macs == count_macs(step, (*observation(model), *initial_state(step)))
     assert account.visual_by_layer == by_layer
     assert account.mean_visual_tokens == pytest.approx(sum(by_layer) / 5)
-    assert account.mean_keep_ratio == pytest.approx(sum(by_layer) / 5 / 32)
+    stored = accounts_to_json({"full": account})["full"]
+    assert stored["mean_keep_ratio"] == pytest.approx(sum(by_layer) / 5 / 32)
     remembered = cuts[0].behind is Behind.LAST_STEP
     other = model.layout.tokens - 32
     lengths = [other + (32 if remembered else visual) for visual in by_layer]
     gone = [len(heads.get(layer, ())) for layer in range(5)]
-    assert account.kv_bytes == sum(
+    assert stored["kv_bytes"] == sum(
         2 * (4 - less) * 8 * length * 4 for less, length in zip(gone, lengths, strict=True)
     )
 
 
 def test_weights_are_those_of_the_module() -> None:
     model = deep_model()
-    account = account_step(policy_step("keep_all"))
+    account = formula_account(policy_step("keep_all"))
     table = model.decoder.embed_tokens.weight  # rows are looked up, the table is not read
     parameters = sum(parameter.numel() for parameter in model.parameters()) - table.numel()
-    assert sum(stage.weight_bytes for stage in account.stages.values()) == 4 * parameters
+    assert sum(part.weights for part in account.parts) == parameters
 
 
 def test_the_receipt_adds_up() -> None:
     model, frame = deep_model(), observation(deep_model())
     steps = {"full": policy_step("vla_pruner", model.grid.tokens), "keep37.5": policy_step("vla_pruner")}
-    receipt = account_profiles(account_step, steps, frame)
+    receipt = accounts_to_json({name: account_step(step, frame) for name, step in steps.items()})
     assert list(receipt) == ["full", "keep37.5"]
     full, pruned = receipt["full"], receipt["keep37.5"]
     for name, account in receipt.items():
         assert account["macs"] == sum(stage["macs"] for stage in account["stages"].values())
-        assert account["macs"] == count_macs(steps[name], frame)
+        inputs = (*frame, *initial_state(steps[name]))
+        assert account["macs"] == count_macs(steps[name], inputs)
     assert set(full["stages"]) == {"vision_tower", "projector", "decoder", "action_head", "selection"}
     assert (full["ratio_to_full"], full["mean_keep_ratio"]) == (1.0, 1.0)
     assert pruned["ratio_to_full"] == pruned["macs"] / full["macs"] < 1.0
     assert pruned["mean_visual_tokens"] == pytest.approx(sum(pruned["visual_by_layer"]) / 5)
     assert pruned["visual_by_layer"][-1] == BUDGET
-    assert json.loads(json.dumps(receipt)) == receipt | {
-        name: account | {"visual_by_layer": list(account["visual_by_layer"])}
-        for name, account in receipt.items()
-    }
+    assert json.loads(json.dumps(receipt)) == receipt
+    read = accounts_from_json(receipt, model.grid.tokens)
+    assert accounts_to_json(read) == receipt
 
 
 def test_formulas_that_do_not_fit_the_model_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("saccade.export.cost.accounting.count_macs", lambda step, frame: 7)
+    monkeypatch.setattr("saccade.export.cost.receipt.count_macs", lambda module, inputs: 7)
     with pytest.raises(ReceiptError, match=r"MACs by formula and 7 in the module; the accounting is wrong"):
-        account_profiles(account_step, {"full": policy_step("keep_all")}, observation(deep_model()))
+        account_step(policy_step("keep_all"), observation(deep_model()))
 
 
 def test_a_model_without_memory_for_its_weights_can_be_accounted() -> None:
     """OpenVLA-OFT on LIBERO, 7 billion weights that nobody loads."""
     with torch.device("meta"):
         model = OpenVlaOft(OPENVLA_OFT)
-    step = SelectingStep(model, build_policy("fastv", {"insertion_layer": 2}, model_shape(model)), 256)
-    account = account_step(step)
+    step = SinglePassStep(model, build_policy("fastv", {"insertion_layer": 2}, model_shape(model)), 256)
+    account = formula_account(step)
     assert account.visual_by_layer == (512,) * 2 + (256,) * 30
-    assert layer_tokens(step)[-1].rows == 56
-    assert 7.2e9 < sum(stage.weight_bytes for stage in account.stages.values()) / 4 < 7.8e9
-    assert 0.8 < account.stages["decoder"].macs / account.macs < 0.95
+    assert cut_plan(step).layer_tokens(model.layout, 32, 56)[-1].rows == 56
+    assert 7.2e9 < sum(part.weights for part in account.parts) < 7.8e9
+    assert 0.8 < account.part("decoder").macs / account.macs < 0.95
