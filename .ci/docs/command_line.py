@@ -69,9 +69,9 @@ def _options(command: click.Command, context: click.Context) -> Iterator[str]:
         for parameter in command.get_params(context)
         if isinstance(parameter, click.Option) and (record := parameter.get_help_record(context))
     ]
-    yield from ("| option | |", "|---|---|")
+    yield from ("| option | meaning |", "|---|---|")
     for names, meaning in records:
-        yield f"| `{names.replace('|', chr(92) + '|')}` | {_escaped(meaning).replace('|', chr(92) + '|')} |"
+        yield f"| `{names}` | {_escaped(meaning)} |"
     yield ""
 
 
@@ -80,5 +80,5 @@ def _fenced(text: str) -> Iterator[str]:
 
 
 def _escaped(text: str) -> str:
-    """Keep ``<image>`` and ``[default: 0]`` from being read as markup."""
-    return text.replace("<", "&lt;").replace("[", "\\[")
+    """Keep ``<image>``, ``[default: 0]`` and bars from being read as markup."""
+    return text.replace("<", "&lt;").replace("[", "\\[").replace("|", "&#124;")
