@@ -7,6 +7,8 @@
     with Client("127.0.0.1:7447") as client:
         for piece in client.answerer().answer("what is on the table?", {"image0": picture}):
             print(piece.text, end="", flush=True)
+
+Every call has a deadline, and raises what the daemon raised.
 """
 
 from __future__ import annotations
