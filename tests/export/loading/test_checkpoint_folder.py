@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from saccade.export.loading import checkpoint_folder, json_fields
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError
 from saccade.proto.inspection import InspectionRequest
+from tests.export.inspection.tiny_checkpoints import WRITERS
 
 
 def test_a_file_is_parsed_once(tmp_path: Path) -> None:
@@ -24,20 +26,31 @@ def test_a_file_is_parsed_once(tmp_path: Path) -> None:
     assert folder.read("config.json") is first and folder.fields("config.json").take("model_type", str) == "x"
 
 
-@pytest.mark.parametrize(
-    "reads", [load_checkpoint, lambda path: inspect_checkpoint(path, InspectionRequest())]
-)
-def test_nobody_opens_a_file_twice(
-    checkpoint_path: Path, monkeypatch: pytest.MonkeyPatch, reads: Any
-) -> None:
-    opened: list[str] = []
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the JSON files that were opened."""
+    names: list[str] = []
 
-    def read_object(folder: Path, name: str) -> dict[str, Any]:
-        opened.append(name)
+    def read(folder: Path, name: str) -> dict[str, Any]:
+        names.append(name)
         return json_fields.read_object(folder, name)
 
-    monkeypatch.setattr(checkpoint_folder, "read_object", read_object)
-    reads(checkpoint_path)
+    monkeypatch.setattr(checkpoint_folder, "read_object", read)
+    return names
+
+
+def test_nobody_opens_a_file_twice_to_load(checkpoint_path: Path, opened: list[str]) -> None:
+    load_checkpoint(checkpoint_path)
+    assert "config.json" in opened and len(opened) == len(set(opened))
+
+
+@pytest.mark.usefixtures("tiny_variants")
+@pytest.mark.parametrize("family", WRITERS)
+def test_nobody_opens_a_file_twice_to_inspect(
+    written: Callable[[str], Path], opened: list[str], family: str
+) -> None:
+    size = (27, 43) if family.startswith("qwen") else None
+    inspect_checkpoint(written(family), InspectionRequest(image_size=size, reads_weights=family != "smolvla"))
     assert "config.json" in opened and len(opened) == len(set(opened))
 
 
