@@ -1,18 +1,25 @@
 # make demo   an arm moves: daemon, client and simulator on the bundled model (no torch, no GPU)
 # make test   every check there is, on CPU
+# make docs   the pages of docs/ and the API as a site, served on this machine
 #
-# Both prepare what they need in their own virtual environment; see .ci/setup.
+# Each prepares what it needs in a virtual environment of its own; see .ci/setup.
 
 export SACCADE_TORCH_GPU
 TEST := .venv-test/bin
 
-.PHONY: demo test lint types contracts generated pytest environment clean
+.PHONY: demo test docs lint types contracts generated pytest environment clean
 
 demo:
 	@PYTHON="$(PYTHON)" .ci/setup demo
 	.venv-demo/bin/saccade sim demo
 
 test: lint types contracts generated pytest
+
+# A notice of mkdocs-material about versions that pyproject.toml rules out.
+docs: export NO_MKDOCS_2_WARNING = 1
+docs:
+	@PYTHON="$(PYTHON)" .ci/setup test
+	$(TEST)/mkdocs serve --strict --open
 
 lint: environment
 	$(TEST)/ruff check .
@@ -36,4 +43,4 @@ environment:
 	@PYTHON="$(PYTHON)" .ci/setup lerobot
 
 clean:
-	rm -rf .venv-demo .venv-test .venv-lerobot build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv-demo .venv-test .venv-lerobot build site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,12 +1,15 @@
 """The thin client: numpy, the wire messages, and gRPC or ZeroMQ. What a robot controller installs.
 
-with Client("127.0.0.1:7447") as client, client.open(profile="keep25") as session:
-    session.reset("push the red cube to the goal")
-    chunk = session.act(observation)
+    with Client("127.0.0.1:7447") as client, client.open(profile="keep25") as session:
+        session.reset("push the red cube to the goal")
+        chunk = session.act(observation)
 
-with Client("127.0.0.1:7447") as client:
-    for piece in client.answerer().answer(Question("what is on the table?", {"image0": picture})):
-        print(piece.text, end="", flush=True)
+    with Client("127.0.0.1:7447") as client:
+        question = Question("what is on the table?", {"image0": picture})
+        for piece in client.answerer().answer(question):
+            print(piece.text, end="", flush=True)
+
+Every call has a deadline, and raises what the daemon raised.
 """
 
 from __future__ import annotations

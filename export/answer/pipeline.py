@@ -168,9 +168,10 @@ def _plans(request: AnsweringRequest, prompted: Prompted) -> tuple[AnsweringPlan
 
 
 def _graphs(plan: AnsweringPlan, prompted: Prompted) -> tuple[GraphPlan, GraphPlan]:
-    name, token = plan.profile.name, torch.zeros(1, 1, dtype=torch.int64)
+    name = plan.profile.name
+    token, position = torch.zeros(1, 1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.int64)
     prompt = (*prompted.example(), *initial_state(plan.prefill))
-    further = (token, token, *plan.generation.initial_carry().values())
+    further = (token, position, *plan.generation.initial_carry().values())
     return (
         GraphPlan(
             plan.prompt_graph,

@@ -49,7 +49,7 @@ def to_graph(module: torch.nn.Module, example: tuple[Tensor, ...], ports: GraphP
         with torch.no_grad(), _quiet(), unread_weights(module) as parameters:
             program = torch.onnx.export(
                 module.eval(),
-                example,
+                tuple(tensor.clone() for tensor in example),  # one tensor given twice would become one input
                 dynamo=True,
                 opset_version=OPSET,
                 input_names=ports.inputs,

@@ -157,8 +157,8 @@ def config_from_json(value: Mapping[str, Any]) -> OftConfig:
 def _config_from_json(value: Mapping[str, Any]) -> OftConfig:
     if value.get("model_type") != FAMILY:
         raise CheckpointError(
-            f"{CONFIG_NAME}: expected model_type {FAMILY!r}, found {value.get('model_type')!r}; "
-            "no other family can be exported yet."
+            f"{CONFIG_NAME}: expected model_type {FAMILY!r}, found {value.get('model_type')!r}; read it with the "
+            "family that saccade.export.families.registry names."
         )
     for key in ("text_config", "vision_towers", "oft"):
         if key not in value:
