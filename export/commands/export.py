@@ -14,7 +14,6 @@ from rich.table import Table
 from saccade.export.bundle.progress import shown
 from saccade.export.commands.options import keep_ratio_list, policy_options
 from saccade.export.control.pipeline import ExportReport, ExportRequest, export_bundle
-from saccade.proto.errors import SaccadeError
 
 _EXAMPLE = """\b
 Example:
@@ -24,39 +23,55 @@ Example:
 
 @click.command(epilog=_EXAMPLE)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Bundle folder to write.")
-@click.option("--policy", default="vla_pruner", show_default=True, help="Token-selection policy.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="Folder of the bundle to write.")
+@click.option(
+    "--policy",
+    default="vla_pruner",
+    show_default=True,
+    help="Token-selection policy; keep_all keeps every token.",
+)
 @click.option(
     "--keep",
     "keep_ratios",
     default="1.0,0.5,0.25,0.125",
     show_default=True,
     callback=keep_ratio_list,
-    help="Share of visual tokens kept, one profile each.",
+    help="Shares of the visual tokens to keep; each becomes a profile of the bundle.",
 )
 @click.option(
-    "--policy-option", "options", multiple=True, callback=policy_options, help="key=value, may be repeated."
+    "--policy-option",
+    "options",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=policy_options,
+    help="Option of the policy, e.g. window=3; may be repeated.",
 )
 @click.option(
-    "--tuned", multiple=True, type=click.Path(path_type=Path), help="Result of saccade tune, may be repeated."
+    "--tuned",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Options that `saccade tune` found (.json) for one keep ratio; may be repeated.",
 )
 @click.option(
-    "--frames", type=click.Path(path_type=Path), help="Recorded frames (.npz) for the parity check."
+    "--frames",
+    type=click.Path(path_type=Path),
+    help="Recorded frames (.npz) on which ONNX Runtime is compared with PyTorch; default: random ones.",
 )
 @click.option(
     "--greedy",
     type=click.Choice(["unrolled", "loop"]),
     default="unrolled",
     show_default=True,
-    help="How greedy selection is written; loop makes small engines where hundreds of tokens are kept.",
+    help="Graph of policies that pick one token after another: unrolled = node by node; loop = smaller engines where "
+    "hundreds of tokens are kept.",
 )
 @click.option(
     "--check-tensorrt-rtx",
     "checks_tensorrt_rtx",
     is_flag=True,
-    help="Also have TensorRT-RTX read and build every graph; needs no GPU, but the extra tensorrt-rtx.",
+    help="Have TensorRT-RTX read and build every graph as well; needs the extra 'tensorrt-rtx', but no GPU.",
 )
-@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
+@click.option("--force", is_flag=True, help="Replace the bundle at --out, if there is one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 def export(
     *,
@@ -72,7 +87,7 @@ def export(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Export CHECKPOINT to a bundle that the robot runs without torch.
+    """Export CHECKPOINT, a model that moves a robot, to a bundle that runs without torch.
 
     Writes nothing unless every check passed: the operators TensorRT takes, ONNX Runtime against PyTorch on every
     profile, and that the policy changes something.
@@ -90,11 +105,8 @@ def export(
         checks_tensorrt_rtx=checks_tensorrt_rtx,
         overwrite=force,
     )
-    try:
-        with shown() as progress:
-            report = export_bundle(request, progress)
-    except SaccadeError as error:
-        raise click.ClickException(error.message) from error
+    with shown() as progress:
+        report = export_bundle(request, progress)
     if as_json:
         click.echo(json.dumps(_as_json(report, out), indent=2))
     else:

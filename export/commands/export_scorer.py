@@ -11,7 +11,6 @@ import click
 from rich.console import Console
 
 from saccade.export.scorer.pipeline import export_scorer as write_scorer
-from saccade.proto.errors import SaccadeError
 
 
 @click.command(
@@ -23,20 +22,21 @@ Example:
 """,
 )
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Scorer bundle to write.")
 @click.option(
-    "--frames", type=click.Path(path_type=Path), help="Recorded frames (.npz) for the parity check."
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder of the scorer bundle to write."
 )
-@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
+@click.option(
+    "--frames",
+    type=click.Path(path_type=Path),
+    help="Recorded frames (.npz) on which ONNX Runtime is compared with PyTorch; default: random ones.",
+)
+@click.option("--force", is_flag=True, help="Replace the bundle at --out, if there is one.")
 @click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON.")
 def export_scorer(checkpoint: Path, out: Path, frames: Path | None, force: bool, as_json: bool) -> None:
-    """Export the view scorer of CHECKPOINT: it says once per task how much each view matters."""
+    """Export a scorer out of CHECKPOINT: a second bundle that says once per task how much each camera matters."""
     logging.getLogger("torch").setLevel(logging.ERROR)
-    try:
-        with Console(stderr=True).status("export the view scorer"):
-            parity = write_scorer(checkpoint, out, frames=frames, overwrite=force)
-    except SaccadeError as error:
-        raise click.ClickException(error.message) from error
+    with Console(stderr=True).status("export the view scorer"):
+        parity = write_scorer(checkpoint, out, frames=frames, overwrite=force)
     if as_json:
         click.echo(json.dumps({"bundle": str(out), **asdict(parity)}, indent=2))
     else:
