@@ -16,12 +16,15 @@ from saccade.proto.distribution import VERSION, install_hint
 from saccade.proto.errors import SaccadeError
 from saccade.runtime.commands.summary import read_summary
 
+_LOG = logging.getLogger(__name__)
+
 COMMAND_GROUP = "saccade.commands"
-_BUILT_IN = {
+BUILT_IN = {
     name: EntryPoint(name, f"saccade.runtime.commands.{name}:{name}", COMMAND_GROUP)
     for name in ("ask", "completion", "doctor", "inspect", "serve")
 }
-_EXTRAS = {
+"""The commands of the robot's side, found like the installed ones, so that none is loaded before it is called."""
+EXTRAS = {
     "export": ("export",),
     "export-answering": ("export",),
     "export-scorer": ("export",),
@@ -69,11 +72,16 @@ class SaccadeGroup(click.Group):
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; a :class:`SaccadeError` becomes one message and exit code 1."""
+        """Run a command; an error of ours, or of the operating system, becomes one message and exit code 1."""
         try:
             return super().invoke(ctx)
         except SaccadeError as error:
             _fail(f"{error.message} [{error.code}]")
+        except BrokenPipeError:
+            raise  # whoever read our output left: click ends quietly
+        except OSError as error:  # a full disk, a file that may not be written
+            _LOG.info("the operating system refused", exc_info=True)
+            _fail(f"{error}.")
 
 
 def _installed() -> dict[str, EntryPoint]:
@@ -81,7 +89,7 @@ def _installed() -> dict[str, EntryPoint]:
 
 
 def _commands() -> dict[str, EntryPoint]:
-    return {**_installed(), **_BUILT_IN}
+    return {**_installed(), **BUILT_IN}
 
 
 def _summary(point: EntryPoint) -> str:
@@ -94,7 +102,7 @@ def _remedy(point: EntryPoint) -> str:
     if package != "saccade":
         owner = point.dist.name if point.dist else package
         return f"it comes with {owner}; install what that needs"
-    return install_hint(*_EXTRAS.get(point.name, ("serve",)))
+    return install_hint(*EXTRAS.get(point.name, ("serve",)))
 
 
 def _fail(message: str) -> NoReturn:

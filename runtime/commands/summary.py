@@ -23,10 +23,7 @@ def read_summary(point: EntryPoint) -> str:
     Returns:
         The first sentence; empty where the source has none to read.
     """
-    source = _source(point.module)
-    if source is None:
-        return ""
-    for node in ast.parse(source).body:
+    for node in _statements(point.module):
         if isinstance(node, ast.FunctionDef) and node.name == point.attr:
             words = {"help": ast.get_docstring(node), **_literals(node.decorator_list)}
             command = click.Command(point.name, help=words["help"], short_help=words.get("short_help"))
@@ -47,15 +44,14 @@ def _literals(decorators: Sequence[ast.expr]) -> dict[str, str]:
     }
 
 
-def _source(module: str) -> str | None:
-    """Return the source of a module. What leads to it is found, not imported: a package's own code may be slow."""
+def _statements(module: str) -> list[ast.stmt]:
+    """Return what a module's source says. What leads to it is found, not imported: a package's own code may be slow."""
     try:
         spec = _find(module)
-        if spec is None or not isinstance(spec.loader, InspectLoader):
-            return None
-        return spec.loader.get_source(module)
-    except (ImportError, KeyError):  # as for a namespace inside one that nobody imported yet
-        return None
+        source = spec.loader.get_source(module) if spec and isinstance(spec.loader, InspectLoader) else None
+        return ast.parse(source or "").body
+    except (ImportError, KeyError, SyntaxError):  # KeyError: a namespace inside one that nobody imported yet
+        return []
 
 
 def _find(module: str) -> ModuleSpec | None:

@@ -12,6 +12,7 @@ from rich.progress import track
 
 from saccade.export.families.openvla_oft import checkpoint as openvla_oft
 from saccade.export.families.openvla_oft.model import OpenVlaOft
+from saccade.proto.errors import CheckpointError
 from saccade.sim.seeds import FIRST_DEVELOPMENT_SEED, FIRST_TRAINING_SEED
 from saccade.sim.tabletop.tasks import TEMPLATES
 from saccade.sim.training.cloning import Cloning
@@ -27,6 +28,7 @@ from saccade.sim.training.statistics import read_statistics
 
 FRAMES_PER_SHARD = 2000
 _RECORDING_SEED = 900_000
+_DEMONSTRATIONS = "data/demo_*"
 _HELD_OUT = 90_000
 _CORRECTIONS = 100_000
 """Added to ``FIRST_TRAINING_SEED``: demonstration shard n is made from seed n, the held-out shard from ``_HELD_OUT``,
@@ -108,6 +110,7 @@ def record(run: Path, shards: int, first: int) -> None:
 @click.option("--processes", default=2, show_default=True, help="Data-parallel processes; 1 on a GPU.")
 def see(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
     """Phase 1: teach the vision tower to see."""
+    _require(run, _DEMONSTRATIONS, "record")
     config = LoopConfig(
         steps=steps, decay_steps=decay, learning_rate=rate, processes=processes, validate_every=100
     )
@@ -131,6 +134,9 @@ def act(run: Path, steps: int, decay: int, rate: float, start: Path | None, proc
 
     It learns to imitate the expert, on top of the frozen vision tower of `see`, or of --start.
     """
+    _require(run, _DEMONSTRATIONS, "record")
+    if start is None:
+        _require(run, f"perception/{STATE}", "see")
     begin_cloning(run, start)
     config = LoopConfig(
         steps=steps, decay_steps=decay, learning_rate=rate, processes=processes, validate_every=250
@@ -190,10 +196,11 @@ def finish(run: Path, out: Path) -> None:
     It holds weights, statistics, tokenizer and how it was trained; beside it comes frames.npz, for `saccade export
     --frames`.
     """
+    model = _trained(run)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_recording(out.parent / "frames.npz", seed=_RECORDING_SEED)
     write_checkpoint(
-        _trained(run),
+        model,
         build_tokenizer(),
         read_statistics(run / "cloning"),
         read_receipt(run),
@@ -201,7 +208,20 @@ def finish(run: Path, out: Path) -> None:
     )
 
 
+def _require(run: Path, made: str, command: str) -> None:
+    """Refuse to begin where what another command makes is missing.
+
+    Raises:
+        CheckpointError: There is no ``made`` in ``run``.
+    """
+    if not any(run.glob(made)):
+        raise CheckpointError(
+            f"expected {made} in the run {run}, found none: type `saccade train {command} --run {run}` first."
+        )
+
+
 def _trained(run: Path) -> OpenVlaOft:
+    _require(run, f"cloning/{STATE}", "act")
     model = build_model(0)
     load_weights(Cloning(model), run / "cloning" / STATE)
     return model
