@@ -1,7 +1,7 @@
 """The ``saccade`` program: the group of its commands. A command is loaded only when it is called.
 
-Another package adds a command by an entry point in the group ``saccade.commands`` that names a function decorated by click;
-what ``saccade --help`` shows of it is the first sentence of its docstring.
+Another package adds a command by an entry point in the group ``saccade.commands`` that names a function decorated by
+click; what ``saccade --help`` shows of it is the first sentence of its docstring.
 
 Exit codes: 0 = done, 1 = refused or failed, with one message that says why, 2 = wrong usage.
 """
