@@ -19,6 +19,7 @@ else:
     import tomli as tomllib
 
 from saccade.policies.registry import POLICIES
+from saccade.runtime.commands.main import BUILT_IN
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = ("proto", "policies", "export", "runtime", "sim")
@@ -89,7 +90,13 @@ def test_generated_code_is_fresh() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["saccade.runtime.commands.main", "saccade.runtime.client", "saccade.sim.cli"]
+    "module",
+    [
+        *(point.module for point in BUILT_IN.values()),
+        "saccade.runtime.commands.main",
+        "saccade.runtime.client",
+        "saccade.sim.cli",
+    ],
 )
 def test_the_robot_side_starts_without_torch(module: str) -> None:
     """Not only the import graph: the module really loads on a machine that has no torch."""

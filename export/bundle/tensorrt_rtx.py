@@ -17,9 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from saccade.proto.distribution import install_hint
 from saccade.proto.errors import ReceiptError
 
-EXTRA = "saccade[tensorrt-rtx]"
 TARGETS = ("SM86", "SM89", "SM120")
 """Compute capabilities of the GeForce and RTX generations from 2020 on: Ampere, Ada, Blackwell."""
 
@@ -104,7 +104,7 @@ def _library() -> ModuleType:
     except ImportError as error:
         raise ReceiptError(
             f"expected TensorRT-RTX for this check, found none ({error}); install it on Linux, x86_64 or aarch64: "
-            f"pip install '{EXTRA}'"
+            f"{install_hint('tensorrt-rtx')}"
         ) from error
     return tensorrt_rtx_bindings
 

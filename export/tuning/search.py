@@ -36,10 +36,11 @@ from saccade.export.tuning.objectives import OBJECTIVES, discrepancy, unpruned
 from saccade.policies.base import TokenPolicy
 from saccade.policies.config import Tunable, search_space
 from saccade.policies.registry import build_policy, policy_class
+from saccade.proto.distribution import VERSION
 from saccade.proto.errors import ExportError, PolicyError
 
 _STARTUP_TRIALS = 10
-_PACKAGES = ("saccade", "torch", "optuna")
+_PACKAGES = ("torch", "optuna")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,7 +242,7 @@ def _result(request: TuneRequest, bench: _Bench, study: optuna.Study, default: f
         checkpoint=bench.checkpoint.embodiment.name,
         checkpoint_sha256=weights_sha256(request.checkpoint),
         seed=request.seed,
-        versions={name: version(name) for name in _PACKAGES},
+        versions={"saccade": VERSION} | {name: version(name) for name in _PACKAGES},
     )
 
 

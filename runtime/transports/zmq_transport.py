@@ -9,12 +9,20 @@ import time
 from collections.abc import Iterator
 from typing import TypeVar
 
-import zmq
 from google.protobuf.message import Message
 
 from saccade.proto.codec import MAX_REPLY_BYTES, decode, error_from_wire
+from saccade.proto.distribution import install_hint
 from saccade.proto.errors import DeadlineError, MessageError, TransportError, UnavailableError
 from saccade.proto.v1 import control_pb2 as wire
+
+try:
+    import zmq
+except ModuleNotFoundError as error:
+    raise TransportError(
+        f"expected pyzmq for the transport 'zmq', found it is not installed: {install_hint('zmq')}, or connect with "
+        "transport='grpc'."
+    ) from error
 
 _OK = b"ok"
 _REPLY_FRAMES = 3
