@@ -27,8 +27,8 @@ class TowerFeatures(NamedTuple):
     """What the tower gives before the mergers, ``(clips, tokens, token_width)`` each, visual tokens row-major.
 
     Args:
-        last: Of the last block.
-        deep: Of each of ``deep_blocks``.
+        last: What the last block gave.
+        deep: What each block of ``deep_blocks`` gave, in their order.
     """
 
     last: Tensor
@@ -133,7 +133,7 @@ class PatchMerger(nn.Module):
     """The patches of a visual token to one vector: norm, Linear, exact GELU, Linear.
 
     Args:
-        config: The tower's.
+        config: Switches of the tower whose patches are merged.
         norm_width: Channels that are normalised together: a patch's, or the whole token's.
     """
 
@@ -171,7 +171,7 @@ class QwenVisionTower(nn.Module):
         )
 
     def forward(self, pixels: Tensor) -> TowerFeatures:
-        """Encode pictures; arguments as :meth:`begin`."""
+        """Encode pictures or frames of videos, float ``(pictures, height, width, 3)``, RGB, 0 to 255."""
         x, deep = self.begin(pixels), []
         for index, block in enumerate(self.blocks):
             x = block(x).hidden
