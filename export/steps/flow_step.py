@@ -61,7 +61,9 @@ class FlowStep(ActingStep[FlowFamily]):
         """Run one control step; mask and positions are laid out over prefix and suffix.
 
         Args:
-            observed: Tensors in the order of :attr:`host_inputs`: what the family's ``host_inputs`` names.
+            observed: images uint8 ``(batch, views, height, width, 3)``, RGB; proprio float32 ``(batch, state_dim)``,
+                normalised, unless it is text; token_ids int64 ``(batch, max_text_tokens)``; attention_mask bool and
+                position_ids int64, ``(batch, prefix + suffix)``; noise float32 ``(batch, chunk, action width)``.
             named: Task tensors and carry, by name.
         """
         given = dict(zip(self.host_inputs, observed, strict=True))
