@@ -58,8 +58,7 @@ class Stopwatch:
         self._current = (what, time.monotonic_ns())
 
     def counted(self, what: str, unit: str, size: float = 1.0) -> Callable[[int, int], None]:
-        """Begin ``what``; return a function that tells how far it is, of its ``done`` and ``total``, in units of
-        ``size``."""
+        """Begin ``what`` and return a function that tells its ``done`` and ``total``, in units of ``size``."""
         self.start(what)
         return counted(self._progress, what, unit, size)
 

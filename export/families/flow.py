@@ -83,7 +83,7 @@ class FlowModel(nn.Module, ABC):
         decoder: Decoder of the prefix; nobody reads what its last layer writes, so it has no final norm.
         expert: Expert of the suffix, with as many layers as the decoder.
         expert_width: Channels of a suffix token.
-        suffix_order: For each suffix token, lead first: it sees those whose order is not higher than its own.
+        suffix_order: Order of each suffix token, lead first: a token sees those whose order is not higher than its own.
     """
 
     time_constants: Tensor
@@ -112,7 +112,7 @@ class FlowModel(nn.Module, ABC):
         """Turn time embeddings, float64 ``(steps, expert_width)``, into constants and give up the weights they used.
 
         Returns:
-            float32 ``(steps, ...)``.
+            The constants, float32 ``(steps, ...)``, a row for each step.
         """
 
     @abstractmethod

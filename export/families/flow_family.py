@@ -94,8 +94,8 @@ class FlowFamily(PlainVision, FlowModel):
         config: Configuration of the model.
         decoder: Decoder of the prefix.
         expert: Expert of the suffix, with as many layers as the decoder.
-        suffix_order: For each suffix token, the state first if it is one: it sees those whose order is not higher than
-            its own.
+        suffix_order: Order of each suffix token, the state first if it is one: a token sees those whose order is not
+            higher than its own.
         vision: Vision tower.
         projector: Brings one visual token from the tower to the decoder's width.
         is_centred: Where black goes around pictures of another aspect, see :class:`Letterbox`.
@@ -200,7 +200,7 @@ class FlowFamily(PlainVision, FlowModel):
         return Work(macs, macs + part.out_features)
 
     def arrange_signal(self, signal: Tensor) -> Tensor:
-        """``(batch, patches, channels)`` -> ``(batch, visual, channels)``: the mean over a visual token's square."""
+        """Average ``(batch, patches, channels)`` to ``(batch, visual, channels)``: over each visual token's square."""
         if self.keeps_patches:
             return signal
         grid = self.sizes.grid
@@ -215,7 +215,7 @@ class FlowFamily(PlainVision, FlowModel):
 
     @abstractmethod
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
-        """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``."""
+        """Project tower features ``(batch, alive, vision_width)`` to ``(batch, alive, width)``."""
 
     @abstractmethod
     def embed(self, visual: Tensor, token_ids: Tensor, state: Tensor | None) -> Tensor:

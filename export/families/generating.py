@@ -75,7 +75,7 @@ class GeneratingModel(PlainVision, nn.Module, ABC):
 
     @abstractmethod
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
-        """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``."""
+        """Project tower features ``(batch, alive, vision_width)`` to ``(batch, alive, width)``."""
 
     def embed_deep(self, deep: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return what the first decoder layers add to the visual tokens that they give, one tensor for each layer.
@@ -84,7 +84,7 @@ class GeneratingModel(PlainVision, nn.Module, ABC):
             deep: Features of the tower's ``deep_blocks``, ``(batch, alive, vision_width)`` each; most have none.
 
         Returns:
-            ``(batch, alive, width)`` each.
+            What is added, ``(batch, alive, width)`` each.
         """
         return deep
 

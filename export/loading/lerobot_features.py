@@ -15,7 +15,7 @@ from saccade.proto.errors import CheckpointError
 
 CAMERA_PREFIX = "observation.images."
 _ABSENT = "empty_camera_"
-"""In the name of a camera that was never there."""
+"""Part of the name of a camera that was never there."""
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ def smart_resize_video(
         most: Most pixels of all frames together, unless one row of visual tokens is more.
 
     Raises:
-        ExportError: There are too few frames, or they are too elongated.
+        ExportError: There are too few frames, or the frames are too elongated.
 
     Source:
         ``smart_resize`` of transformers' Qwen3-VL video processor.

@@ -303,7 +303,7 @@ class Decoder(nn.Module):
             after: Changes what a layer gives.
 
         Returns:
-            ``(batch, tokens, width)``; rows of invalid tokens are meaningless.
+            Final states, ``(batch, tokens, width)``; rows of invalid tokens are meaningless.
         """
         rotary, bias = self.rotary(position_ids), self.attention_bias(attention_mask, order, order)
         hidden = embeddings

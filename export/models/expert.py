@@ -149,7 +149,7 @@ class Expert(nn.Module):
             watch: Told what each layer gave.
 
         Returns:
-            ``(batch, suffix, width)``.
+            The expert's final states, ``(batch, suffix, width)``.
         """
         for index, (layer, context) in enumerate(zip(self.layers, contexts, strict=True)):
             here = None if modulations is None else modulations[2 * index : 2 * index + 2]

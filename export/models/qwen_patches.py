@@ -200,7 +200,7 @@ class PatchOrder(nn.Module):
         return Rotary(self.cos, self.sin)
 
     def arrange(self, x: Tensor) -> Tensor:
-        """``(n, patches, channels)``, row-major, to the same as they lie in the tower."""
+        """Bring ``(n, patches, channels)`` from row-major order into the order in which patches lie in the tower."""
         count, patches, channels = x.shape
         config, side = self.config, self.config.merge_size
         tiles = x.reshape(count, config.token_rows, side, config.token_columns, side, channels)
@@ -210,7 +210,7 @@ class PatchOrder(nn.Module):
         return tokens.reshape(count, patches, channels)
 
     def tokens_of(self, x: Tensor) -> Tensor:
-        """``(n, patches, channels)`` as they lie -> ``(n, tokens, merge_size ** 2 * channels)``, row-major."""
+        """Join patches as they lie, ``(n, patches, channels)``, to tokens ``(n, tokens, merge_size**2 * channels)``."""
         tokens = x.reshape(x.shape[0], -1, self.config.merge_size**2 * x.shape[2])
         return tokens.index_select(1, self.places) if self.config.window else tokens
 

@@ -120,7 +120,7 @@ class LlavaNext(TiledLlava):
         return self.config.tiles.tiles * (len(self.config.blocks) // 2)
 
     def arrange_signal(self, signal: Tensor) -> Tensor:
-        """``(batch, views * tiles * patches, channels)`` -> ``(batch, visual, channels)``."""
+        """Take visual tokens ``(batch, visual, channels)`` out of ``(batch, views * tiles * patches, channels)``."""
         tiles, channels = self.config.tiles, signal.shape[-1]
         views = signal.reshape(-1, tiles.tiles * tiles.side**2, channels)
         return take_patches(views, tiles.patches).reshape(signal.shape[0], -1, channels)

@@ -209,7 +209,7 @@ class LlavaOnevision(TiledLlava):
         return Pooling(projected, grids * self.config.text.decoder.width * each)
 
     def arrange(self, features: Tensor) -> Tensor:
-        """``(batch, tiles * patches, vision_width)`` -> ``(batch, visual, channels)``: ``width`` if resampled."""
+        """Turn ``(batch, tiles * patches, vision_width)`` into ``(batch, visual, channels)``; ``width`` if pooled."""
         taken = self._take(features)
         if self.config.resampling is None:
             return taken
@@ -221,7 +221,7 @@ class LlavaOnevision(TiledLlava):
         return torch.where((column == grid.columns - 1).unsqueeze(1), self.image_newline, tokens)
 
     def arrange_signal(self, signal: Tensor) -> Tensor:
-        """``(batch, tiles * patches, channels)`` -> ``(batch, visual, channels)``; 0 where a token is a line break."""
+        """Turn ``(batch, tiles * patches, channels)`` into ``(batch, visual, channels)``; 0 for line breaks."""
         return self._pool(self._take(signal))
 
     def _take(self, patches: Tensor) -> Tensor:
@@ -243,7 +243,7 @@ class LlavaOnevision(TiledLlava):
         return frames.flatten(1, 2)
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
-        """``(batch, alive, channels)`` -> ``(batch, alive, width)``."""
+        """Project ``(batch, alive, channels)`` to ``(batch, alive, width)``, unless :meth:`arrange` did so."""
         return tower_tokens if self.config.resampling is not None else super().embed_visual(tower_tokens)
 
 

@@ -99,10 +99,10 @@ class TiledLlava(GeneratingModel):
 
     @abstractmethod
     def arrange_signal(self, signal: Tensor) -> Tensor:
-        """``(batch, patches, channels)`` -> ``(batch, visual, channels)``: averaged where tokens are pooled."""
+        """Turn ``(batch, patches, channels)`` into ``(batch, visual, channels)``: averaged where tokens are pooled."""
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
-        """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``."""
+        """Project tower features ``(batch, alive, vision_width)`` to ``(batch, alive, width)``."""
         embedded: Tensor = self.projector(tower_tokens)
         return embedded
 

@@ -45,6 +45,6 @@ class ActionTokens:
                 token as the one above it: there is one bin less than there are tokens.
 
         Returns:
-            float64 of the same shape, in (-1, 1).
+            Normalised actions, float64, of the shape of ``ids``, in (-1, 1).
         """
         return self.centres[np.clip(self.end - 1 - ids, 0, self.edges - 2)]

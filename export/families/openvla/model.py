@@ -147,7 +147,7 @@ class OpenVla(AutoregressiveModel):
         return features.reshape(images.shape[0], -1, features.shape[-1])
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
-        """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``."""
+        """Project tower features ``(batch, alive, vision_width)`` to ``(batch, alive, width)``."""
         embedded: Tensor = self.projector(tower_tokens)
         return embedded
 

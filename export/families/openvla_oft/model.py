@@ -147,7 +147,7 @@ class OpenVlaOft(PlainVision, nn.Module):
         return (self.action_head,)
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
-        """``(batch, visual tokens, vision_width)`` -> ``(batch, visual tokens, width)``."""
+        """Project tower features ``(batch, visual tokens, vision_width)`` to ``(batch, visual tokens, width)``."""
         embedded: Tensor = self.projector(tower_tokens)
         return embedded
 

@@ -153,7 +153,7 @@ def scales(data_set: DataSet, robot: RobotSet | None) -> dict[str, dict[str, obj
     """Return the statistics of a data set as ``statistics.json`` writes them: what becomes -1 is ``q01``.
 
     Raises:
-        CheckpointError: No published robot set says which statistics count, or they are missing or broken.
+        CheckpointError: No published robot set says which statistics count, or those that count are missing or broken.
     """
     if robot is None:
         raise CheckpointError(

@@ -22,8 +22,8 @@ class PiModel(FlowFamily):
     Args:
         config: Configuration of the model.
         adaptive: Time modulates the expert's norms.
-        suffix_order: For each suffix token, the state first if it is one: it sees those whose order is not higher than
-            its own.
+        suffix_order: Order of each suffix token, the state first if it is one: a token sees those whose order is not
+            higher than its own.
     """
 
     def __init__(self, config: PiConfig, *, adaptive: bool, suffix_order: tuple[int, ...]) -> None:
@@ -43,7 +43,7 @@ class PiModel(FlowFamily):
         self.config = config
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
-        """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``; not scaled, unlike text."""
+        """Project tower features ``(batch, alive, vision_width)`` to ``(batch, alive, width)``, not scaled as text."""
         embedded: Tensor = self.projector(tower_tokens)
         return embedded
 

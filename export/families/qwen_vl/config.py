@@ -38,7 +38,7 @@ class QwenFiles:
         processor: Image processor, or the video processor where there are frames.
         camera: Height and width of the pictures as they come, pixels.
         side: Side of a visual token, pixels.
-        budget: The fewest and the most pixels after resizing, as :func:`smart_resize` takes them.
+        budget: The fewest and the most pixels after resizing, by :func:`smart_resize`'s names ``least`` and ``most``.
     """
 
     deployment: Deployment

@@ -196,7 +196,7 @@ class QwenVl(GeneratingModel):
         return TowerFeatures(last.reshape(shape), tuple(x.reshape(shape) for x in deep))
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
-        """``(batch, alive, token_width)`` -> ``(batch, alive, width)``."""
+        """Merge tower features ``(batch, alive, token_width)`` to ``(batch, alive, width)``."""
         embedded: Tensor = self.projector(tower_tokens)
         return embedded
 
@@ -205,7 +205,7 @@ class QwenVl(GeneratingModel):
         return tuple(merge(x) for merge, x in zip(self.deep_projectors, deep, strict=True))
 
     def arrange_signal(self, signal: Tensor) -> Tensor:
-        """``(batch, patches, channels)``, patches as they lie in the tower -> means ``(batch, visual, channels)``."""
+        """Average ``(batch, patches, channels)``, as patches lie in the tower, to ``(batch, visual, channels)``."""
         tower = self.config.tower
         clips = signal.reshape(-1, tower.rows * tower.columns, signal.shape[-1])
         patches = self.vision.finish(clips).unflatten(-1, (tower.merge_size**2, -1))

@@ -53,7 +53,7 @@ class SmolVla(FlowFamily):
         self.action_time = ActionTimeMlp(config.flow.action_dim, expert.width)
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
-        """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``, scaled as text is."""
+        """Project tower features ``(batch, alive, vision_width)`` to ``(batch, alive, width)``, scaled as text is."""
         embedded: Tensor = self.projector(tower_tokens) * self.text_scale
         return embedded
 
