@@ -210,7 +210,10 @@ class PatchOrder(nn.Module):
         return tokens.reshape(count, patches, channels)
 
     def tokens_of(self, x: Tensor) -> Tensor:
-        """Join patches as they lie, ``(n, patches, channels)``, to tokens ``(n, tokens, merge_size**2 * channels)``."""
+        """Join the patches of each visual token, and bring tokens into row-major order.
+
+        ``(n, patches, channels)`` as they lie in the tower -> ``(n, tokens, merge_size ** 2 * channels)``.
+        """
         tokens = x.reshape(x.shape[0], -1, self.config.merge_size**2 * x.shape[2])
         return tokens.index_select(1, self.places) if self.config.window else tokens
 
