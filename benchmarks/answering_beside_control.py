@@ -38,12 +38,14 @@ _TOKENS = "answer.tokens"
 _ASKER = """
 import sys
 import numpy as np
+from saccade.runtime.answering.question import Question
 from saccade.runtime.client import Client
 with Client(sys.argv[1]) as client:
     answerer = client.answerer()
     images = {view.name: np.zeros((view.height, view.width, 3), np.uint8) for view in answerer.manifest.views}
+    question = Question(sys.argv[2], images)
     while True:
-        for piece in answerer.answer(sys.argv[2], images):
+        for piece in answerer.answer(question):
             pass
 """
 

@@ -26,7 +26,7 @@ from saccade.proto.manifest import read_manifest
 from saccade.proto.profile_names import FULL_PROFILE
 from saccade.sim.connection import connect
 from saccade.sim.display import score_table
-from saccade.sim.evaluation import Plan, Unwatched, cell_to_json, evaluate, score_to_json
+from saccade.sim.evaluation import EvaluationPlan, Unwatched, cell_to_json, evaluate, score_to_json
 from saccade.sim.provenance import machine, provenance, versions
 from saccade.sim.scoring import Score
 from saccade.sim.seeds import held_out_seeds
@@ -52,7 +52,7 @@ def run_cell(
     cell: Cell, *, paths: dict[str, Path], seeds: range, execute: int, threads: int
 ) -> tuple[Score, Any]:
     """Run one cell behind its own daemon; return its score and its entry of the results file."""
-    plan = Plan((cell.template,), (cell.profile,), seeds, execute, cell.is_told_wrong)
+    plan = EvaluationPlan((cell.template,), (cell.profile,), seeds, execute, cell.is_told_wrong)
     bundle = paths[cell.bundle]
     with connect(bundle, threads=threads, view_scorer=scorer_beside(bundle)) as connection:
         found = evaluate(connection, plan, Unwatched())

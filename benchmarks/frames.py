@@ -6,7 +6,7 @@ from contextlib import closing
 
 from saccade.runtime.observation import Observation
 from saccade.sim.tabletop.env import TabletopEnv
-from saccade.sim.tabletop.expert import expert_action
+from saccade.sim.tabletop.scripted_expert import scripted_action
 
 _EXECUTE = 4
 
@@ -21,6 +21,6 @@ def recorded_observations(count: int, *, image_px: int, seed: int = 0) -> tuple[
         while goes_on and len(observations) < count:
             observations.append(Observation(seen["images"], seen["proprio"], 0, len(observations) + 1))
             for _ in range(_EXECUTE):
-                goes_on = goes_on and env.advance(expert_action(env.world))
+                goes_on = goes_on and env.advance(scripted_action(env.world))
             seen = env.observe()
     return told, [observations[index % len(observations)] for index in range(count)]

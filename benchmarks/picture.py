@@ -13,7 +13,7 @@ import click
 
 from benchmarks.charts import CHARTS
 from saccade.sim.connection import connect
-from saccade.sim.evaluation import Plan, Unwatched, evaluate
+from saccade.sim.evaluation import EvaluationPlan, Unwatched, evaluate
 from saccade.sim.recorder import ClipRecorder
 from saccade.sim.report.moving_picture import write_moving_picture
 from saccade.sim.seeds import held_out_seeds
@@ -30,7 +30,7 @@ def main(bundle: Path, profile: str, seed0: int, out: Path) -> None:
     with connect(bundle) as connection:
         manifest = connection.manifest
         recorder = ClipRecorder.of_smallest(manifest, (profile,), Unwatched())
-        evaluate(connection, Plan(TEMPLATES, (profile,), held_out_seeds(seed0, 4)), recorder)
+        evaluate(connection, EvaluationPlan(TEMPLATES, (profile,), held_out_seeds(seed0, 4)), recorder)
     out.parent.mkdir(parents=True, exist_ok=True)
     clips = [recorder.clips[template] for template in TEMPLATES]
     frames = write_moving_picture(clips, manifest.grid, out)

@@ -22,9 +22,9 @@ from torch import nn
 
 from benchmarks.results_file import RESULTS, write_results
 from saccade.proto.statistics import Statistics
-from saccade.sim.experts import expert_rate
 from saccade.sim.provenance import provenance
 from saccade.sim.scoring import SuccessRate
+from saccade.sim.scripted_success import scripted_success_rate
 from saccade.sim.seeds import held_out_seeds
 from saccade.sim.tabletop.tasks import DIRECTIONS, TEMPLATES, instruction
 from saccade.sim.tabletop.world import World
@@ -53,7 +53,7 @@ def main(data: Path, steps: int, episodes: int, executes: str, seed: int, out: P
     seeds = held_out_seeds(0, episodes)
     rows: list[dict[str, Any]] = []
     for template in track(TEMPLATES, "acting"):
-        rows.append(_row("expert", template, 1, expert_rate(template, seeds)))
+        rows.append(_row("expert", template, 1, scripted_success_rate(template, seeds)))
         for execute in map(int, executes.split(",")):
             rate = success_rate(model, statistics, template, seeds, execute)
             rows.append(_row("privileged state", template, execute, rate))

@@ -4,7 +4,7 @@ A policy names its *cuts*, the places where it drops visual tokens, and *which* 
 computes only those, beside the fused attention, and wires them in. Nothing is hidden in module state, so a policy can
 be tested without a model and exported without tricks.
 
-Shapes use these words: ``batch`` robots, ``tokens`` visual tokens of the whole observation (all views, in
+Names of axes: ``batch`` robots, ``tokens`` visual tokens of the whole observation (all views, in
 (view, row, column) order), ``alive`` those that no earlier cut dropped, ``keep`` those that survive a cut, ``dim``
 channels of a token.
 """
@@ -31,11 +31,11 @@ class Grid:
     """How visual tokens tile the views: index = (view * rows + row) * columns + column.
 
     Args:
-        views: Cameras, or cameras times history frames.
-        rows: Of tokens in a view.
-        columns: Of tokens in a view.
-        newline: The last column of each row is a line break, not a patch (LLaVA's ``image_newline``).
-        irregular: One row of tokens that tile no grid: an overview and the tiles of a picture, say.
+        views: How many cameras there are, or cameras times the frames of a history.
+        rows: How many rows of tokens a view has.
+        columns: How many columns of tokens a view has.
+        newline: Whether the last column of each row is a line break, not a patch (LLaVA's ``image_newline``).
+        irregular: Whether the one row of tokens tiles no grid: an overview and the tiles of a picture, say.
     """
 
     views: int
@@ -87,9 +87,10 @@ class Behind(str, Enum):
     """What layers behind a cut know of the tokens it dropped."""
 
     NOTHING = "nothing"
-    """They are gone."""
+    """Dropped tokens are gone."""
     LAST_STEP = "last step"
-    """Their keys and values are those of the control step in which they were last computed (a cut at the entry)."""
+    """Keys and values of dropped tokens are those of the control step in which they were last computed (a cut at the
+    entry)."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ class CarrySpec:
         shape: Shape of one session, batch first (``batch`` is 1 on the robot).
         dtype: ``float32`` or ``int64``.
         initial: Value that ``reset`` fills the tensor with.
-        dims: A word for each axis.
+        dims: Name of each axis.
     """
 
     name: str
@@ -141,15 +142,15 @@ class SelectionInputs:
     that of one view; only ``text`` keeps one row for each robot.
 
     Args:
-        cut: Which of the policy's cuts.
-        signals: One tensor for each request of the cut, same order.
+        cut: Which of the policy's cuts this is, from 0.
+        signals: One tensor for each request of the cut, in the order of the requests.
         embeddings: What stands for each token, ``(batch, alive, dim)``: hidden states in the tower, features at the
             projector, the decoder's input embeddings from there on.
         origin: Original index of each token that is alive, int64 ``(batch, alive)``, ascending.
         grid: The grid of original tokens.
         text: Decoder input embeddings of the instruction, ``(batch, text, dim)``.
         text_mask: bool ``(batch, text)``, True = valid.
-        memo: What earlier cuts of the same control step wrote down, ``(batch, alive)`` each.
+        memo: Notes that earlier cuts of the same control step wrote down, ``(batch, alive)`` each.
     """
 
     cut: int
@@ -175,7 +176,7 @@ class Selection:
         kept: int64 ``(batch, keep)``: positions among the tokens alive, ascending, unique.
         mix: float32 ``(batch, keep, alive)``, or None: survivor i becomes ``sum_j mix[i, j] * token j``. A merged token
             lives on at the position of the survivor that it was merged into.
-        memo: float32 ``(batch, alive)`` each: notes that go with the tokens to later cuts.
+        memo: Notes that go with the tokens to later cuts, float32 ``(batch, alive)`` each.
     """
 
     kept: Tensor
@@ -188,7 +189,7 @@ class UpdateInputs:
     """What a policy sees after the action is known.
 
     Args:
-        signals: One tensor for each request in ``update_signals``, same order, in original coordinates:
+        signals: One tensor for each request in ``update_signals``, in their order and in original coordinates:
             ``(batch, tokens)``, 0 where a token was absent from the layers.
         present: float32 ``(batch, tokens)``, 1 where the token was alive where the signals were read.
         kept: int64 ``(batch, kept)``, the tokens that survived the last cut; None = all, nothing was cut.
@@ -207,8 +208,8 @@ class TowerShape:
     """What a policy may know of one vision tower.
 
     Args:
-        blocks: That run.
-        has_class_token: It has a class token whose attention can be read.
+        blocks: How many blocks run; those that a family leaves out at the end do not count.
+        has_class_token: Whether there is a class token whose attention can be read.
     """
 
     blocks: int
@@ -221,10 +222,10 @@ class ModelShape:
 
     Args:
         layers: Number of decoder layers.
-        grid: The visual token grid.
+        grid: How visual tokens tile the views.
         towers: The vision towers whose channels make up a visual token.
-        causal: A decoder row sees only what stands before it.
-        patch_values: Numbers of one raw patch: side * side * 3.
+        causal: Whether a decoder row sees only what stands before it.
+        patch_values: How many numbers one raw patch has: side * side * 3.
     """
 
     layers: int
@@ -244,8 +245,8 @@ class MotionGate:
     a reset, until there are ``window + look_back`` displacements.
 
     Args:
-        window: Displacements that are added up.
-        look_back: Earlier windows that the latest one is compared with.
+        window: How many displacements are added up.
+        look_back: How many earlier windows the latest one is compared with.
     """
 
     window: int
@@ -262,13 +263,13 @@ class TokenPolicy(ABC):
         options: The class of its options.
         config: The options with every default resolved; ``config.as_dict()`` goes into the bundle's manifest.
         cuts: Where tokens are dropped, in order along the model.
-        update_signals: Signals for :meth:`update`: all from layers between the same two cuts.
+        update_signals: Signals for :meth:`update`, all from layers between the same two cuts.
         warmup_steps: Control steps after a reset that the host must run with every token.
         refresh_every: Every n-th control step runs with every token; 0 means never.
-        gate: When motion decides that every token is needed; None = never.
-        merges: Some selection may return ``mix``.
+        gate: Rule by which motion decides that every token is needed; None = never.
+        merges: Whether some selection may return ``mix``.
         removed_heads: Decoder layer to heads that are removed from it when the graph is built.
-        needs_calibration: The exporter calls :meth:`calibrate` before it builds the graphs.
+        needs_calibration: Whether the exporter calls :meth:`calibrate` before it builds the graphs.
     """
 
     name: ClassVar[str]
@@ -319,12 +320,12 @@ class TokenPolicy(ABC):
 
 
 def decoder_cut(layer: int, *signals: Signal) -> tuple[Cut, ...]:
-    """Return the cuts of a policy that acts once, before decoder ``layer`` (0 = the entry)."""
+    """Return the cuts of a policy that cuts once, before decoder ``layer`` (0 = the entry)."""
     return (Cut(Place.DECODER, layer, signals),)
 
 
 def projector_cut(*signals: Signal) -> tuple[Cut, ...]:
-    """Return the cuts of a policy that acts once, between tower and projector."""
+    """Return the cuts of a policy that cuts once, between tower and projector."""
     return (Cut(Place.PROJECTOR, 0, signals),)
 
 

@@ -48,10 +48,11 @@ class Tunable:
     """Where a search may look for the value of one option.
 
     Args:
-        kind: ``float`` and ``int``: the range ``low..high``, ends included; ``choice``: one of ``choices``.
-        low: Of the range; 0 for a choice.
-        high: Of the range; 0 for a choice.
-        choices: Empty unless ``kind`` is ``choice``.
+        kind: What is searched: ``float`` and ``int``: the range ``low..high``, ends included; ``choice``: one of
+            ``choices``.
+        low: Lower end of the range; 0 for a choice.
+        high: Upper end of the range; 0 for a choice.
+        choices: Values to choose from; empty unless ``kind`` is ``choice``.
     """
 
     kind: Literal["float", "int", "choice"]
@@ -66,7 +67,7 @@ def tunable(default: Any, low: int | float | None = None, high: int | float | No
     The values are those that are worth trying on any model, narrower than what ``__post_init__`` accepts.
 
     Args:
-        default: As in a plain declaration.
+        default: Value of the option where nothing is said, as in a plain declaration.
         low: Smallest value to try; None for an option of type ``Literal``, all of whose values may be tried.
         high: Largest value to try.
     """
@@ -94,6 +95,12 @@ def suggest(name: str, known: Iterable[str]) -> str:
 def require(holds: bool, option: str, expected: str, found: object) -> None:
     """Raise unless an option's value is in its range.
 
+    Args:
+        holds: Whether the value is in its range.
+        option: Name of the option.
+        expected: What the value must be, for the message.
+        found: The value.
+
     Raises:
         PolicyError: ``holds`` is False.
     """
@@ -102,13 +109,13 @@ def require(holds: bool, option: str, expected: str, found: object) -> None:
 
 
 def resolve_insertion_layer(option: int | None, layers: int, published: int = 3) -> int:
-    """Return the decoder layer before which a mid-decoder policy acts.
+    """Return the decoder layer before which a mid-decoder policy cuts.
 
     Args:
         option: The configured layer, or None for the published one, scaled to the depth of this decoder and at least 1
             (some full layer must have produced the attention that is read).
-        layers: Number of decoder layers.
-        published: The layer of 32 that the paper names.
+        layers: How many layers the decoder has.
+        published: Layer of 32 that the paper names.
 
     Raises:
         PolicyError: The layer leaves no full layer before it or no pruned layer after it.
@@ -142,15 +149,15 @@ def _checked(policy: str, name: str, value: object, hint: Any) -> object:
             return float(value)
         elif type(value) is allowed:
             return value
-    raise PolicyError(f"option {name!r} of policy {policy!r} must be {_words(hint)}, found {value!r}")
+    raise PolicyError(f"option {name!r} of policy {policy!r} must be {_described(hint)}, found {value!r}")
 
 
-def _words(hint: Any) -> str:
+def _described(hint: Any) -> str:
     """Name a type for people: ``int``, ``int or null``, ``one of 'joint', 'per_view'``."""
     if get_origin(hint) is Literal:
         return "one of " + ", ".join(repr(choice) for choice in get_args(hint))
     if get_origin(hint) is tuple:
-        return f"a list, each {_words(get_args(hint)[0])}"
+        return f"a list, each {_described(get_args(hint)[0])}"
     if get_origin(hint) in (Union, types.UnionType):
-        return " or ".join(_words(part) for part in get_args(hint))
+        return " or ".join(_described(part) for part in get_args(hint))
     return "null" if hint is types.NoneType else str(hint.__name__)

@@ -9,14 +9,14 @@ Table = tuple[tuple[float, ...], ...]
 
 @dataclass(frozen=True)
 class Measurements:
-    """Statistics of the unpruned model.
+    """What attention and heads did in the unpruned model, on recorded frames.
 
     Args:
-        text_to_visual: For each frame and decoder layer, the share of the text rows' attention that goes to visual
-            tokens: ``(frames, layers)``.
-        visual_to_text: The share of the visual rows' attention that goes to text tokens: ``(frames, layers)``.
-        action_to_visual: The share of the action rows' attention that goes to visual tokens: ``(frames, layers)``.
-        head_outputs: For each decoder layer and head the mean absolute output over frames, tokens and channels:
+        text_to_visual: Share of the text rows' attention that goes to visual tokens, for each frame and decoder layer:
+            ``(frames, layers)``.
+        visual_to_text: Share of the visual rows' attention that goes to text tokens: ``(frames, layers)``.
+        action_to_visual: Share of the action rows' attention that goes to visual tokens: ``(frames, layers)``.
+        head_outputs: Mean absolute output of each decoder layer and head over frames, tokens and channels:
             ``(layers, heads)``.
     """
 

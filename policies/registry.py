@@ -42,7 +42,7 @@ POLICIES: Mapping[str, str] = {
     "vtc_cls": "saccade.policies.methods.vtc_cls:VtcCls",
     "zero_tprune": "saccade.policies.methods.zero_tprune:ZeroTPrune",
 }
-"""Name to ``module:class`` of this package's own policies."""
+"""This package's own policies: name to ``module:class``."""
 
 KV_POLICIES: Mapping[str, str] = {
     "keep_all_kv": "saccade.policies.kv.keep_all_kv:KeepAllKv",
@@ -50,7 +50,7 @@ KV_POLICIES: Mapping[str, str] = {
     "spatten_kv": "saccade.policies.kv.spatten_kv:SpAttenKv",
     "token_select": "saccade.policies.kv.token_select:TokenSelect",
 }
-"""The same for policies over entries of a KV cache."""
+"""This package's own policies over entries of a KV cache: name to ``module:class``."""
 
 
 def known_policies() -> dict[str, str]:
@@ -63,7 +63,11 @@ def known_policies() -> dict[str, str]:
 
 
 def known_kv_policies() -> dict[str, str]:
-    """Return every KV-cache policy that can be built; otherwise as :func:`known_policies`."""
+    """Return every KV-cache policy that can be built, name to ``module:class``; the package's own names come first.
+
+    Raises:
+        PolicyError: Another package registers a name that is taken.
+    """
     return _known(KV_POLICIES, KV_ENTRY_POINTS)
 
 
@@ -78,7 +82,11 @@ def policy_class(name: str) -> type[TokenPolicy]:
 
 
 def kv_policy_class(name: str) -> type[KvPolicy]:
-    """Return the class of a KV-cache policy; raises as :func:`policy_class`."""
+    """Return the class of a KV-cache policy.
+
+    Raises:
+        PolicyError: The name is unknown, or what it stands for cannot be loaded or is no policy of that name.
+    """
     found: type[KvPolicy] = _load(name, known_kv_policies(), KvPolicy, "KV-cache policy")
     return found
 
@@ -87,9 +95,9 @@ def build_policy(name: str, config: Mapping[str, object], shape: ModelShape) -> 
     """Build a policy for one model.
 
     Args:
-        name: A known policy.
+        name: Name of a known policy.
         config: Options as plain JSON values, e.g. from a manifest; missing ones take their defaults.
-        shape: What it may know of the model.
+        shape: Layers, grid and towers of the model.
 
     Returns:
         The policy; ``policy.config.as_dict()`` is its full configuration, defaults resolved.
@@ -102,7 +110,16 @@ def build_policy(name: str, config: Mapping[str, object], shape: ModelShape) -> 
 
 
 def build_kv_policy(name: str, config: Mapping[str, object], shape: KvShape) -> KvPolicy:
-    """Build a KV-cache policy for one model and capacity; otherwise as :func:`build_policy`."""
+    """Build a KV-cache policy for one model and capacity.
+
+    Args:
+        name: Name of a known KV-cache policy.
+        config: Options as plain JSON values; missing ones take their defaults.
+        shape: Layers, heads and cache of the model.
+
+    Raises:
+        PolicyError: The name or an option is unknown, or a value has the wrong type or range.
+    """
     found = kv_policy_class(name)
     return found(found.options.from_options(name, config), shape)
 

@@ -61,9 +61,9 @@ class AttentionAhead:
     """Attention that visual tokens *would* receive at the decoder layer behind the cut: ``(batch, alive)``.
 
     Args:
-        rows: Averaged over, as are the heads.
-        rotary: Rotate queries and keys as the layer does.
-        softmax: Normalise over all keys; without, the mean of the scaled logits.
+        rows: Query rows that are averaged over, as are the heads.
+        rotary: Whether queries and keys are rotated as the layer does.
+        softmax: Whether to normalise over all keys; else the mean of the scaled logits.
     """
 
     rows: QueryRows

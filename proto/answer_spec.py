@@ -11,15 +11,15 @@ from saccade.proto.video_spec import VideoSpec
 
 @dataclass(frozen=True)
 class AnswerSpec:
-    """What the runtime needs to know to generate.
+    """How a bundle generates the text of an answer.
 
     Args:
-        vocab_size: Length of the logits.
-        max_new_tokens: Room in the caches behind a prompt.
+        vocab_size: Length of the logits: how many tokens there are to choose from.
+        max_new_tokens: Most tokens of an answer: the room in the caches behind a prompt.
         first_position: Rotary position of the first token of the question; those that follow count up from it.
-        end_ids: Tokens that end an answer.
+        end_ids: Ids of the tokens that end an answer.
         picture_fit: How pictures become what the graph takes.
-        video: Which frames are the views, where questions are about videos.
+        video: Which frames of a video are the views; None where questions are about still pictures.
     """
 
     vocab_size: int

@@ -13,11 +13,11 @@ def bundle_path(text: str, where: str) -> str:
     """Check that ``text`` is a plain relative POSIX path that stays within the bundle, and return it.
 
     Args:
-        text: For example ``graphs/weights.bin``.
-        where: JSON path for the message.
+        text: Path of a file in a bundle, e.g. ``graphs/weights.bin``.
+        where: JSON path of the text, for the message.
 
     Raises:
-        ManifestError: Absolute, not normalised, upward, or with a character that some system forbids.
+        ManifestError: The path is absolute, not normalised, leads upward, or has a character that some system forbids.
     """
     parts = text.split("/")
     plain = text.isprintable() and not set('\\:*?"<>|') & set(text)

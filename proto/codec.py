@@ -13,7 +13,7 @@ from saccade.proto.errors import MessageError, SaccadeError, TensorError, error_
 from saccade.proto.v1 import control_pb2 as wire
 
 MAX_REPLY_BYTES = 64 << 20
-"""What a client accepts; a daemon accepts what its bundles need, see ``max_message_bytes``."""
+"""Largest message that a client accepts; a daemon accepts what its bundles need, see ``max_message_bytes``."""
 MAX_AXES = 8
 GRPC_ERROR_METADATA = "saccade-error-bin"
 """Trailing metadata that carries a serialised Error beside a gRPC status."""
@@ -28,7 +28,7 @@ _DTYPES = {
 }
 _CODES = {dtype: code for code, dtype in _DTYPES.items()}
 
-GRPC_LARGE_FRAMES = (("grpc.http2.max_frame_size", 1 << 24), ("grpc.http2.lookahead_bytes", 1 << 24))
+GRPC_HTTP2_FRAMES = (("grpc.http2.max_frame_size", 1 << 24), ("grpc.http2.lookahead_bytes", 1 << 24))
 """Channel options for both ends: an observation goes out in one HTTP/2 frame instead of dozens."""
 
 GRPC_KEEPALIVE = (
@@ -47,8 +47,11 @@ M = TypeVar("M", bound=Message)
 def tensor_to_wire(array: NDArray[Any]) -> wire.Tensor:
     """Copy ``array`` into a message.
 
+    Args:
+        array: An array of any shape.
+
     Raises:
-        TensorError: A dtype that the wire does not have, such as object.
+        TensorError: The array has a dtype that the wire does not have, such as object.
     """
     dtype = array.dtype.newbyteorder("<")
     if dtype not in _CODES:
@@ -59,8 +62,11 @@ def tensor_to_wire(array: NDArray[Any]) -> wire.Tensor:
 def tensor_from_wire(message: wire.Tensor) -> NDArray[Any]:
     """Take an array out of a message; read-only. Protocol Buffers copies the bytes once, numpy does not.
 
+    Args:
+        message: Dtype, shape and raw little-endian data.
+
     Raises:
-        MessageError: Unknown dtype, too many axes, or a shape that does not fit the data.
+        MessageError: The dtype is unknown, there are too many axes, or shape and data do not fit.
     """
     dtype = _DTYPES.get(message.dtype)
     shape = tuple(message.shape)
@@ -82,8 +88,12 @@ def tensor_from_wire(message: wire.Tensor) -> NDArray[Any]:
 def decode(kind: type[M], data: bytes) -> M:
     """Parse a serialised message.
 
+    Args:
+        kind: Type of the message.
+        data: The serialised message.
+
     Raises:
-        MessageError: Not a message of that kind.
+        MessageError: The bytes are no message of that kind.
     """
     try:
         message: M = kind.FromString(data)
@@ -95,7 +105,12 @@ def decode(kind: type[M], data: bytes) -> M:
 
 
 def error_to_wire(error: SaccadeError, *, sequence: int = 0) -> wire.Error:
-    """Describe ``error`` for the other side."""
+    """Describe ``error`` for the other side.
+
+    Args:
+        error: What was raised.
+        sequence: Number of the observation that it concerns; 0 = none.
+    """
     return wire.Error(code=error.code, message=error.message, sequence=sequence)
 
 

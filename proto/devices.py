@@ -19,15 +19,15 @@ TERA, GIGA = 1e12, 1e9
 
 @dataclass(frozen=True)
 class Device:
-    """One machine.
+    """A machine that bundles run on, as the roofline sees it.
 
     Args:
-        name: What ``--device`` takes.
-        label: Its name for people.
-        bandwidth: Of its memory, bytes a second.
-        peaks: Arithmetic to dense FLOP (or integer operations) a second.
-        float_type: What it computes in when nothing is quantised.
-        source: Where the numbers come from.
+        name: Name that ``--device`` takes.
+        label: Full name of the machine, for people.
+        bandwidth: Bandwidth of the memory, bytes a second.
+        peaks: Peak of each arithmetic by its name, dense FLOP (or integer operations) a second.
+        float_type: Arithmetic that is used where nothing is quantised.
+        source: Where the numbers come from, for people.
     """
 
     name: str
@@ -118,14 +118,17 @@ DEVICES = (
         "of DDR4-3200",
     ),
 )
-"""From the smallest GPU to the largest, then CPUs."""
+"""Known machines, from the smallest GPU to the largest, then CPUs."""
 
 
 def find_device(name: str) -> Device:
     """Return a device by name.
 
+    Args:
+        name: Name that ``--device`` takes.
+
     Raises:
-        DeviceError: There is none of that name.
+        DeviceError: No device has that name.
     """
     by_name = {device.name: device for device in DEVICES}
     if name not in by_name:

@@ -15,7 +15,7 @@
     │   │   ├── ImageError              an image is missing, unknown, of wrong size or dtype
     │   │   ├── ProprioError            proprioception has the wrong width or is not finite
     │   │   ├── StaleObservationError   the observation is too old to act upon
-    │   │   ├── FrozenCameraError       a camera delivers the same frame again and again
+    │   │   ├── FrozenCameraError       a camera delivers the same image again and again
     │   │   └── SupersededError         a newer observation arrived before this one was used
     │   ├── InstructionError            the instruction is empty or too long
     │   ├── ViewScoresError             the view scores are not what the bundle can use
@@ -134,7 +134,7 @@ class ObservationError(InputError):
 
 
 class ImageError(ObservationError):
-    """An image is missing, unknown, of wrong size or dtype."""
+    """An image is missing, unknown, or of another size or dtype."""
 
     code = "observation.image"
 
@@ -152,7 +152,7 @@ class StaleObservationError(ObservationError):
 
 
 class FrozenCameraError(ObservationError):
-    """A camera delivers the same frame again and again."""
+    """A camera delivers the same image again and again."""
 
     code = "observation.frozen"
 
@@ -206,7 +206,7 @@ class NoSessionError(SessionError):
 
 
 class SessionNotResetError(SessionError):
-    """Act was called before reset gave an instruction."""
+    """A session was asked to act before reset gave an instruction."""
 
     code = "session.not_reset"
 
@@ -278,7 +278,7 @@ class UnavailableError(TransportError):
 
 
 class DeadlineError(TransportError):
-    """No answer within the deadline."""
+    """No answer came within the deadline."""
 
     code = "transport.deadline"
 
@@ -326,13 +326,13 @@ class SimulatorError(SaccadeError):
 
 
 class UnknownTaskError(SimulatorError):
-    """No task of that name."""
+    """No task has that name."""
 
     code = "simulator.unknown_task"
 
 
 class GraphicsError(SimulatorError):
-    """No way to render on this machine."""
+    """There is no way to render on this machine."""
 
     code = "simulator.graphics"
 
@@ -349,6 +349,10 @@ def error_from_code(code: str, message: str) -> SaccadeError:
 
     A code that this build does not know falls back to its nearest known ancestor: ``session.new`` becomes
     ``session``.
+
+    Args:
+        code: Stable code of the error.
+        message: The whole sentence meant for a person.
     """
     parent = code
     while parent not in _BY_CODE and "." in parent:

@@ -17,15 +17,15 @@ class InspectionRequest:
     """What a checkpoint leaves open and a deployment fixes; None = what is usual for the family.
 
     Args:
-        keep_ratios: Shares of visual tokens to look at.
+        keep_ratios: Shares of the visual tokens whose costs are worked out.
         policy: Registry name of the policy whose cuts count; None = a cut at the decoder's entry.
-        views: Cameras, or pictures of one question.
-        frames: Of a video; 0 = still pictures.
+        views: How many cameras, or pictures of one question.
+        frames: How many frames of one video; 0 = still pictures.
         image_size: Height and width of the pictures as they come, pixels.
-        text_tokens: Room for the instruction or question.
-        new_tokens: Length of an answer.
-        data_set: Of the checkpoint's statistics.
-        reads_weights: Compare the names and shapes in the weight files with the configuration.
+        text_tokens: Room for the instruction or question, in tokens.
+        new_tokens: Length of an answer, in tokens.
+        data_set: Name of the data set whose statistics are used.
+        reads_weights: Whether to compare the names and shapes in the weight files with the configuration.
     """
 
     keep_ratios: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
@@ -41,14 +41,14 @@ class InspectionRequest:
 
 @dataclass(frozen=True)
 class Budget:
-    """A model at one budget of visual tokens.
+    """What a model costs at one budget of visual tokens.
 
     Args:
-        name: ``full``, ``keep25`` ...
-        keep: Visual tokens that survive the last cut.
-        keep_ratio: Their share.
-        parts: What runs, in order.
-        visual_by_layer: Visual tokens that each decoder layer sees; empty = not known.
+        name: Name of the profile: ``full``, ``keep25`` ...
+        keep: How many visual tokens survive the last cut.
+        keep_ratio: Budget as a share of all visual tokens, above 0 to 1.
+        parts: Parts of the model that run, in order.
+        visual_by_layer: How many visual tokens each decoder layer sees; empty = not known.
     """
 
     name: str
@@ -59,12 +59,12 @@ class Budget:
 
 
 @dataclass(frozen=True)
-class Act:
-    """A place where a policy drops visual tokens.
+class CutPlace:
+    """A cut: a place in the model where a policy drops visual tokens.
 
     Args:
-        place: ``tower``, ``projector`` or ``decoder``.
-        index: The block or layer in front of which it does; None = not known, or there is but one.
+        place: Part of the model that is cut: ``tower``, ``projector`` or ``decoder``.
+        index: Block or layer in front of which it is cut; None = not known, or there is but one.
     """
 
     place: str
@@ -73,18 +73,18 @@ class Act:
 
 @dataclass(frozen=True)
 class PolicyFit:
-    """Whether a token-selection policy can act in a model, with its default options.
+    """Whether a token-selection policy can make its cuts in a model, with its default options.
 
     Args:
-        name: Of the policy.
-        fits: It can.
-        acts: Where it drops tokens, in order; none = it keeps every token.
-        reason: Why it does not fit.
+        name: Name of the policy.
+        fits: Whether it can.
+        acts: Cuts of the policy, in order; none = it keeps every token.
+        reason: Why it does not fit; empty where it does.
     """
 
     name: str
     fits: bool
-    acts: tuple[Act, ...] = ()
+    acts: tuple[CutPlace, ...] = ()
     reason: str = ""
 
 
@@ -93,16 +93,16 @@ class Inspection:
     """What is known of a model without running it.
 
     Args:
-        kind: ``checkpoint`` or ``bundle``.
-        name: Of its folder or its manifest.
-        family: Model family.
-        facts: What a person wants to know first, label to text.
-        dimensions: The same for machines: part to its sizes.
-        visual_tokens: Of one observation, all views.
+        kind: What was looked at: ``checkpoint`` or ``bundle``.
+        name: Name of the checkpoint's folder, or the one in the bundle's manifest.
+        family: Name of the model family.
+        facts: What a person wants to know first: label to text.
+        dimensions: Sizes for machines: part of the model to its numbers by name.
+        visual_tokens: How many visual tokens one observation has, all views together.
         unit: What the budgets are the cost of, e.g. ``control step``.
-        parameters: Part of the model to number of parameters, whether a pass reads them or not.
-        budgets: Largest first.
-        policies: Every known policy, or the one that is compiled in.
+        parameters: How many parameters each part of the model has, whether a pass reads them or not.
+        budgets: Costs at each budget of visual tokens, largest first.
+        policies: Whether each known policy fits, or the one that is compiled in.
         notes: What was assumed, and what is not known.
     """
 

@@ -9,7 +9,7 @@ from enum import Enum
 from saccade.proto.errors import ManifestError
 
 INSTRUCTION, STATE = "{instruction}", "{state}"
-"""What stands in a template for the instruction, and for the robot's state in words."""
+"""Marks that a template has for the instruction, and for the robot's state as text."""
 
 
 class TextStep(str, Enum):
@@ -29,13 +29,13 @@ class InstructionSpec:
 
     Args:
         tokenizer: Path of the tokenizer file (Hugging Face ``tokenizer.json``).
-        template: Text with ``{instruction}`` once, and ``{state}`` once where there are ``state_bins``.
-        max_tokens: Length of the padded token row; the ``text`` segment has as many.
-        pad_id: Token that fills the rest, on the right.
-        before: Token ids in front of the text, e.g. of BOS.
+        template: Text of the prompt, with ``{instruction}`` once, and ``{state}`` once where there are ``state_bins``.
+        max_tokens: Length of the padded row of tokens; the ``text`` segment has as many.
+        pad_id: Id of the token that fills the rest, on the right.
+        before: Ids of the tokens in front of the text, e.g. of BOS.
         steps: What is done to the instruction, in order; white space around it goes first.
-        state_bins: Of equal width over -1..1: each number of normalised proprioception is in the prompt as the number
-            of its bin, in every control step anew; 0 = the prompt tells no state.
+        state_bins: How many bins of equal width over -1..1 tell the state: each number of normalised proprioception is
+            in the prompt as the number of its bin, in every control step anew. 0 = the prompt tells no state.
         after: Text of the one token that the template follows, where tokens depend on it; it is not part of the row.
     """
 
@@ -63,7 +63,8 @@ class InstructionSpec:
 
         Args:
             instruction: What to do, as it was given.
-            state: The robot's state in words.
+            state: The robot's state as text, see :func:`saccade.proto.state_text.state_text`; empty where the template
+                tells none.
         """
         text = instruction.strip()
         for step in self.steps:

@@ -29,9 +29,9 @@ class ViewSpec:
     """One camera. Images are uint8 RGB, (height, width, 3).
 
     Args:
-        name: Unique, e.g. ``scene``.
-        height: Pixels.
-        width: Pixels.
+        name: Name of the view, unique in the bundle, e.g. ``scene``.
+        height: Height of its images, pixels.
+        width: Width of its images, pixels.
     """
 
     name: str
@@ -48,7 +48,12 @@ class ViewSpec:
 
 @dataclass(frozen=True)
 class VectorSpec:
-    """A vector of named physical numbers: one name and one unit for each dimension."""
+    """A vector of named physical numbers.
+
+    Args:
+        names: Name of each dimension, e.g. ``x``.
+        units: Unit of each dimension: SI (``m``, ``rad``), or ``1`` for plain numbers.
+    """
 
     names: tuple[str, ...]
     units: tuple[str, ...]
@@ -67,7 +72,12 @@ class VectorSpec:
 
 @dataclass(frozen=True)
 class SegmentSpec:
-    """A run of positions in the decoder's sequence, e.g. ``visual`` with 200. Only ``text`` has padding."""
+    """A run of positions in the decoder's sequence, e.g. ``visual`` with 200. Only ``text`` has padding.
+
+    Args:
+        name: Name of the segment, e.g. ``visual``.
+        tokens: How many positions it has.
+    """
 
     name: str
     tokens: int
@@ -82,9 +92,9 @@ class ActionSpec:
     """What an action is.
 
     Args:
-        names: One for each dimension.
-        units: One for each dimension.
-        chunk: Control steps in one action chunk.
+        names: Name of each dimension, e.g. ``gripper``.
+        units: Unit of each dimension: SI (``m``, ``rad``), or ``1`` for plain numbers.
+        chunk: How many actions one chunk has, one control step apart.
         control_hz: Control steps per second.
         convention: How the numbers are meant, e.g. ``delta_ee``.
         relative: For each dimension whether the model's number counts from the proprioception of the same index as it
@@ -120,7 +130,12 @@ class ActionSpec:
 
 @dataclass(frozen=True)
 class CarrySpec:
-    """A carry tensor and the value that reset fills it with; dtype and shape are in ``tensors``."""
+    """A carry tensor and the value that reset fills it with; dtype and shape are in ``tensors``.
+
+    Args:
+        name: Name of the carry tensor.
+        initial: Value that reset fills it with.
+    """
 
     name: str
     initial: float
@@ -131,10 +146,11 @@ class StageSpec:
     """One graph and its wiring.
 
     Args:
-        name: Unique within the profile.
+        name: Name of the stage, unique within the profile.
         graph: Path of the ONNX file.
-        inputs: Graph input name to tensor name.
-        outputs: Graph output name to tensor name; a carry is read by input ``x``, written by ``x.next``.
+        inputs: Names of tensors by the name of the graph's input.
+        outputs: Names of tensors by the name of the graph's output; a carry is read by input ``x``, written by
+            ``x.next``.
     """
 
     name: str
@@ -148,14 +164,14 @@ class ProfileSpec:
     """One budget of visual tokens, compiled.
 
     Args:
-        name: ``full``, ``keep50`` ...
-        keep: Visual tokens that survive the policy's last cut: the length of the kept set.
-        keep_ratio: The nominal budget as a share of all visual tokens, above 0; 1 where all survive, and only there.
-            What a policy does with its budget is its own rule, so the share that survives may be another.
-        stages: Run in this order.
-        token_stages: Run in this order for each further token of an answer; only in a bundle that answers.
-        policy_config: The policy's settings in this profile, where they are not the bundle's (a search found them); for
-            people.
+        name: Name of the profile: ``full``, ``keep50`` ...
+        keep: How many visual tokens survive the policy's last cut: the length of the kept set.
+        keep_ratio: Nominal budget as a share of all visual tokens, above 0; 1 where all survive, and only there. What a
+            policy does with its budget is its own rule, so the share that survives may be another.
+        stages: Stages in the order in which they run.
+        token_stages: Stages that run for each further token of an answer, in order; only in a bundle that answers.
+        policy_config: Settings of the policy in this profile, where they are not the bundle's (a search found them);
+            for people.
     """
 
     name: str
@@ -171,6 +187,11 @@ class GridSpec:
     """How visual tokens tile the views: index = (view * rows + row) * columns + column.
 
     A bundle that answers may count other views than pictures: parts of a tiled one, or pairs of frames.
+
+    Args:
+        views: How many views there are.
+        rows: How many rows of tokens a view has.
+        columns: How many columns of tokens a view has.
     """
 
     views: int
@@ -192,9 +213,9 @@ class LimitsSpec:
     """What the limiter lets through, for each action dimension, in the action's units.
 
     Args:
-        low: Smallest value.
-        high: Largest value.
-        max_change: Largest change from one control step to the next.
+        low: Smallest value of each action dimension.
+        high: Largest value of each action dimension.
+        max_change: Largest change of each action dimension from one control step to the next.
     """
 
     low: tuple[float, ...]
@@ -212,7 +233,12 @@ class LimitsSpec:
 
 @dataclass(frozen=True)
 class FileSpec:
-    """Size and SHA-256 (64 lower-case hex digits) of one file."""
+    """Size and checksum of one file.
+
+    Args:
+        bytes: Size of the file, bytes.
+        sha256: SHA-256 of the file, 64 lower-case hex digits.
+    """
 
     sha256: str
     bytes: int
@@ -235,28 +261,28 @@ class Manifest:
     Only a bundle that controls a robot has action, statistics, limits and proprioception; a scorer has no carry either.
 
     Args:
-        format_version: :data:`saccade.proto.versions.BUNDLE_FORMAT_VERSION`.
-        kind: What the bundle is for.
+        format_version: Version of the bundle format, :data:`saccade.proto.versions.BUNDLE_FORMAT_VERSION`.
+        kind: What the bundle is for: to control a robot, to score views, or to answer questions.
         name: Model name, e.g. ``saccade-mini``.
-        family: Model architecture, e.g. ``openvla_oft``.
+        family: Name of the model's architecture, e.g. ``openvla_oft``.
         license: SPDX identifier of the weights.
-        created: ISO 8601 time, for people.
-        producer: Package name to version, of the exporting machine.
+        created: When the bundle was exported, ISO 8601, for people.
+        producer: Versions of the packages that exported the bundle, by name.
         views: Cameras in the order of the ``images`` tensor.
-        proprio: The proprioception vector, physical units.
-        instruction: How text becomes tokens.
-        sequence: The decoder's sequence, in order.
-        action: What an action is.
-        noise_dim: Numbers of noise, standard normal, that the host draws for each action of a chunk in each control
-            step; 0 = actions are not drawn out of noise.
-        answer: How to generate; only in a bundle that answers.
-        statistics: Path of the statistics file.
-        statistics_key: Data set within it.
+        proprio: Names and units of proprioception.
+        instruction: How an instruction becomes tokens.
+        sequence: Segments of the decoder's sequence, in order.
+        action: Names and units of an action, and how many make a chunk.
+        noise_dim: How many standard normal numbers the host draws for each action of a chunk in each control step; 0 =
+            actions are not drawn out of noise.
+        answer: How an answer is generated; None in a bundle that does not answer.
+        statistics: Path of the statistics file within the bundle; empty = there is none.
+        statistics_key: Name of the data set in the statistics file.
         tensors: Every tensor that stages and host exchange.
         carry: Initial values of the carry tensors.
-        profiles: Keep counts to choose from; ``full`` is one of them.
+        profiles: Budgets of visual tokens to choose from; ``full`` is one of them.
         policy: The token-selection policy inside the graphs.
-        grid: The visual token grid.
+        grid: How visual tokens tile the views.
         limits: Bounds that the limiter enforces.
         files: Every file of the bundle but the manifest.
 
@@ -296,7 +322,7 @@ class Manifest:
         """Return the profile called ``name``.
 
         Raises:
-            UnknownProfileError: There is none.
+            UnknownProfileError: The bundle has no profile of that name.
         """
         for profile in self.profiles:
             if profile.name == name:
@@ -319,9 +345,12 @@ class Manifest:
 def manifest_from_json(text: str) -> Manifest:
     """Read a manifest; the format version is judged before anything else.
 
+    Args:
+        text: Content of ``manifest.json``.
+
     Raises:
-        BundleVersionError: Another format version.
-        ManifestError: Not JSON, or a rule is broken; the message names the JSON path.
+        BundleVersionError: The bundle has another format version than this build reads.
+        ManifestError: The text is not JSON, or a rule is broken; the message names the JSON path.
     """
     value = parse_json(text)
     if not isinstance(value, dict) or type(value.get("format_version")) is not int:
@@ -338,9 +367,12 @@ def manifest_to_json(manifest: Manifest) -> str:
 def read_manifest(bundle: Path) -> Manifest:
     """Read ``bundle/manifest.json``.
 
+    Args:
+        bundle: Directory of the bundle.
+
     Raises:
-        BundleIntegrityError: No such file, or it is too large.
-        BundleVersionError: Another format version.
+        BundleIntegrityError: There is no such file, or it is too large.
+        BundleVersionError: The bundle has another format version than this build reads.
         ManifestError: A rule is broken.
     """
     path = bundle / MANIFEST_NAME

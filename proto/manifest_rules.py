@@ -39,7 +39,7 @@ MAX_TENSOR_BYTES = 1 << 30
 
 
 def check(manifest: Manifest) -> None:
-    """Check every rule.
+    """Check every rule between the parts of a manifest.
 
     Raises:
         ManifestError: The first rule that is broken.

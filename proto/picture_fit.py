@@ -17,13 +17,13 @@ def parse_picture_size(text: str) -> Size:
     """Parse a size as cameras name it, width first.
 
     Args:
-        text: ``WIDTHxHEIGHT``, pixels, four digits at most each.
+        text: Size as ``WIDTHxHEIGHT``, pixels, four digits at most each.
 
     Returns:
         Height and width, pixels.
 
     Raises:
-        InputError: It is none.
+        InputError: The text is no size.
     """
     found = re.fullmatch(r"([1-9]\d{0,3})x([1-9]\d{0,3})", text)
     if found is None:
@@ -61,13 +61,13 @@ class PictureFit:
     """What the family's image processor does before it normalises.
 
     Args:
-        method: Where aspects differ.
-        resample: Interpolation.
-        background: Red, green and blue around a picture that is padded to a square, 0 to 255; else empty.
-        size: Height and width of what the graph takes with method ``near_aspect``; else empty, and they are the view's
-            or a tile's.
-        tiling: Of pictures that are cut to tiles. The graph is laid out for pictures of the view's size, and takes any
-            that is tiled alike.
+        method: What happens where the picture's aspect is another than the view's.
+        resample: How pixels are interpolated.
+        background: Red, green and blue around a picture that is padded to a square, 0 to 255 each; else empty.
+        size: Height and width of what the graph takes with method ``near_aspect``, pixels; else empty, and they are the
+            view's or a tile's.
+        tiling: How a picture is cut to tiles, with method ``tile``; else None. The graph is laid out for pictures of
+            the view's size, and takes any that is tiled alike.
 
     Raises:
         ManifestError: A method lacks what it needs, or has what it does not.
@@ -103,7 +103,7 @@ class PictureFit:
         """Return how many arrays the graph takes for one picture, and their height and width, pixels.
 
         Args:
-            picture: Height and width of the view.
+            picture: Height and width of the view, pixels.
 
         Raises:
             ImageError: So narrow a view cannot be tiled.

@@ -17,8 +17,8 @@ class GateSpec:
     The rule is in :mod:`saccade.runtime.guards.motion_gate`.
 
     Args:
-        window: Action chunks whose displacements are added up.
-        look_back: Earlier windows that the current one is compared with.
+        window: How many action chunks a displacement is added up over.
+        look_back: How many earlier windows the current one is compared with.
     """
 
     window: int
@@ -36,11 +36,11 @@ class PolicySpec:
     """The token-selection policy inside the graphs, and when the host must run ``full`` instead.
 
     Args:
-        name: Registry name.
-        config: Its settings, for people; the runtime does not read them.
-        warmup_steps: Control steps after reset that run ``full``.
+        name: Name of the policy in the registry.
+        config: Settings of the policy, for people; the runtime does not read them.
+        warmup_steps: How many control steps after a reset run ``full``.
         refresh_every: Every n-th control step runs ``full``; 0 means never.
-        gate: Run ``full`` while the arm is slow too; None = whatever the arm does.
+        gate: Rule that runs ``full`` while the arm is slow too; None = whatever the arm does.
     """
 
     name: str

@@ -5,8 +5,8 @@ bytes at the bandwidth of the memory. One MAC is two FLOPs. Weights are read onc
 activations, launches and preprocessing are left out, so that a real engine is slower: a well-tuned one reaches about
 half of the compute peak and three quarters of the bandwidth.
 
-Quantised weights are those of language model and expert; vision, projector and action head stay in the device's own
-float, and so do keys, values and what a policy computes.
+Quantised weights are those of language model and action expert; vision, projector and action head stay in the device's
+own float, and so do keys, values and what a policy computes.
 
 Source:
     Williams, Waterman, Patterson: Roofline (CACM 2009).
@@ -34,11 +34,11 @@ class Part:
     """What one part of a model does in a control step, or in an answer.
 
     Args:
-        name: One of the names above.
+        name: Name of the part, e.g. :data:`DECODER`.
         macs: Multiply-accumulates of its matrix products, all passes.
         weights: Parameters that each pass reads.
-        passes: How often it runs.
-        kv_values: Numbers of keys and values that are read from a cache, all passes.
+        passes: How often the part runs.
+        kv_values: How many numbers of keys and values are read from a cache, all passes.
     """
 
     name: str
@@ -53,9 +53,9 @@ class Precision:
     """How weights are stored and multiplied.
 
     Args:
-        name: What ``--dtype`` takes.
-        weight_bytes: Of one quantised weight, scales included; None = the device's own float.
-        arithmetic: Whose peak counts; None = the device's own float.
+        name: Name that ``--dtype`` takes.
+        weight_bytes: Bytes of one quantised weight, scales included; None = the device's own float.
+        arithmetic: Arithmetic whose peak counts, e.g. ``int8``; None = the device's own float.
     """
 
     name: str
@@ -77,7 +77,7 @@ PRECISIONS = {
         Precision("nvfp4", 0.5 + 1 / 16, FP4),  # an 8-bit scale for each 16
     )
 }
-"""By name; native is what the device computes in when nothing is quantised."""
+"""Known precisions by name; ``native`` is what the device computes in when nothing is quantised."""
 
 
 @dataclass(frozen=True)
@@ -85,11 +85,11 @@ class Bound:
     """The least time of one part on one device.
 
     Args:
-        part: Its name.
-        flops: Twice its MACs.
-        bytes: What it reads.
-        compute_s: Its FLOPs at the peak.
-        memory_s: Its bytes at the bandwidth.
+        part: Name of the part.
+        flops: Floating-point operations of the part: twice its MACs.
+        bytes: How many bytes the part reads.
+        compute_s: Seconds that its operations take at the device's peak.
+        memory_s: Seconds that its bytes take at the device's bandwidth.
     """
 
     part: str
@@ -100,27 +100,27 @@ class Bound:
 
     @property
     def seconds(self) -> float:
-        """The longer of the two."""
+        """Least time of the part, in seconds: the longer of computing and reading."""
         return max(self.compute_s, self.memory_s)
 
     @property
     def is_compute_bound(self) -> bool:
-        """Multiplying takes longer than reading: fewer tokens are less time."""
+        """Whether multiplying takes longer than reading: then fewer tokens are less time."""
         return self.compute_s > self.memory_s
 
 
 def supports(device: Device, precision: Precision) -> bool:
-    """Whether the device has the arithmetic."""
+    """Return whether the device has the arithmetic of a precision."""
     return precision.arithmetic is None or precision.arithmetic in device.peaks
 
 
 def bounds(parts: Iterable[Part], device: Device, precision: Precision) -> tuple[Bound, ...]:
-    """Return the least time of each part.
+    """Return the least time of each part on a device.
 
     Args:
-        parts: Of one budget of visual tokens.
-        device: Where.
-        precision: Of quantised parts; fp32 makes everything fp32.
+        parts: Parts of a model at one budget of visual tokens.
+        device: The machine that runs them.
+        precision: How the weights of quantised parts are stored and multiplied; fp32 makes everything fp32.
 
     Raises:
         DeviceError: The device has no such arithmetic.
@@ -133,7 +133,7 @@ def bounds(parts: Iterable[Part], device: Device, precision: Precision) -> tuple
 
 
 def part_bytes(part: Part, device: Device, precision: Precision) -> float:
-    """Return how many bytes a part reads."""
+    """Return how many bytes a part reads, all passes."""
     value = _FLOAT_BYTES[_float(device, precision)]
     weight = value if precision.weight_bytes is None else precision.weight_bytes
     stored = weight if part.name in QUANTISED else value

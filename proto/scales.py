@@ -9,14 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 EPSILON = 1e-8
-"""Keeps a dimension that never varied finite: OpenVLA's and lerobot's."""
+"""Small number that keeps a dimension that never varied finite: OpenVLA's and lerobot's."""
 SCHEME = "scheme"
 """Key of the file that says how a vector is normalised; without it, by quantiles as OpenVLA does."""
 MEAN_STD, RANGE = "mean_std", "range"
 
 
 class Scale(Protocol):
-    """The linear map of one vector."""
+    """The linear map between one vector's physical numbers and the model's."""
 
     @property
     def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -29,11 +29,11 @@ class Scale(Protocol):
         ...
 
     def normalise(self, physical: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map ``(..., dim)`` to the model's numbers."""
+        """Map physical numbers ``(..., dim)`` to the model's."""
         ...
 
     def unnormalise(self, normalised: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map ``(..., dim)`` back to physical units."""
+        """Map the model's numbers ``(..., dim)`` back to physical units."""
         ...
 
     def to_json(self) -> dict[str, Any]:
@@ -43,15 +43,15 @@ class Scale(Protocol):
 
 @dataclass(frozen=True)
 class RangeScale:
-    """A range becomes -1..1.
+    """A scale that turns a range into -1..1.
 
     Args:
-        low: float32 ``(dim,)``: the value that becomes -1, e.g. the 1st percentile.
-        high: float32 ``(dim,)``: the value that becomes 1.
+        low: float32 ``(dim,)``: the physical value that becomes -1, e.g. the 1st percentile.
+        high: float32 ``(dim,)``: the physical value that becomes 1.
         mask: bool ``(dim,)``, True = scaled, False = passed as it is.
-        clips: What lies outside is clipped on the way in, and ``eps`` widens every dimension (OpenVLA); False: nothing
-            is clipped, and ``eps`` is the width of a dimension that never varied (lerobot).
-        eps: See ``clips``.
+        clips: Whether what lies outside is clipped on the way in; then ``eps`` widens every dimension (OpenVLA). False:
+            nothing is clipped, and ``eps`` is the width of a dimension that never varied (lerobot).
+        eps: Small number that keeps a dimension that never varied finite, see ``clips``.
     """
 
     low: NDArray[np.float32]
@@ -62,22 +62,22 @@ class RangeScale:
 
     @property
     def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """The range itself."""
+        """Least and greatest of the usual physical values, float32 ``(dim,)`` each: the range itself."""
         return self.low, self.high
 
     @property
     def physical_per_unit(self) -> NDArray[np.float32]:
-        """Half the range, float32 ``(dim,)``; 1 where the mask passes."""
+        """Physical size of one normalised unit, float32 ``(dim,)``: half the range; 1 where the mask passes."""
         return np.where(self.mask, 0.5 * self._width, 1.0).astype(np.float32)
 
     def normalise(self, physical: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map ``(..., dim)`` to -1..1."""
+        """Map physical numbers ``(..., dim)`` to -1..1."""
         scaled = 2 * (physical - self.low) / self._width - 1
         inside = np.clip(scaled, -1, 1) if self.clips else scaled
         return np.where(self.mask, inside, physical).astype(np.float32, copy=False)
 
     def unnormalise(self, normalised: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map ``(..., dim)`` back to physical units."""
+        """Map the model's numbers ``(..., dim)`` back to physical units."""
         scaled = 0.5 * (normalised + 1) * self._width + self.low
         return np.where(self.mask, scaled, normalised).astype(np.float32, copy=False)
 
@@ -100,12 +100,12 @@ class RangeScale:
 
 @dataclass(frozen=True)
 class MeanStdScale:
-    """Mean becomes 0, one standard deviation becomes 1; nothing is clipped.
+    """A scale that turns the mean into 0 and one standard deviation into 1; nothing is clipped.
 
     Args:
-        mean: float32 ``(dim,)``.
-        std: float32 ``(dim,)``.
-        eps: Added to the divisor on the way in; on the way back ``std`` alone counts (lerobot).
+        mean: float32 ``(dim,)``: the physical value that becomes 0.
+        std: float32 ``(dim,)``: the physical size of one unit.
+        eps: Small number added to the divisor on the way in; on the way back ``std`` alone counts (lerobot).
     """
 
     mean: NDArray[np.float32]
@@ -114,21 +114,21 @@ class MeanStdScale:
 
     @property
     def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-        """Two standard deviations around the mean."""
+        """Least and greatest of the usual physical values, float32 ``(dim,)``: two deviations around the mean."""
         return self.mean - 2 * self.std, self.mean + 2 * self.std
 
     @property
     def physical_per_unit(self) -> NDArray[np.float32]:
-        """The standard deviation, float32 ``(dim,)``."""
+        """Physical size of one normalised unit, float32 ``(dim,)``: the standard deviation."""
         return self.std
 
     def normalise(self, physical: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map ``(..., dim)`` to standard deviations from the mean."""
+        """Map physical numbers ``(..., dim)`` to standard deviations from the mean."""
         scaled: NDArray[np.float32] = (physical - self.mean) / (self.std + np.float32(self.eps))
         return scaled.astype(np.float32, copy=False)
 
     def unnormalise(self, normalised: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Map ``(..., dim)`` back to physical units."""
+        """Map the model's numbers ``(..., dim)`` back to physical units."""
         physical: NDArray[np.float32] = normalised * self.std + self.mean
         return physical.astype(np.float32, copy=False)
 

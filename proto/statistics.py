@@ -23,7 +23,12 @@ STATISTICS_NAME = "statistics.json"
 
 @dataclass(frozen=True)
 class Statistics:
-    """The scales of one data set."""
+    """The scales of one data set.
+
+    Args:
+        action: Scale of actions.
+        proprio: Scale of proprioception.
+    """
 
     action: Scale
     proprio: Scale
@@ -32,8 +37,15 @@ class Statistics:
     def read(cls, path: Path, key: str, *, action_dim: int, proprio_dim: int) -> Statistics:
         """Read the scales of data set ``key``.
 
+        Args:
+            path: Path of the statistics file.
+            key: Name of the data set.
+            action_dim: How many numbers an action has.
+            proprio_dim: How many numbers proprioception has.
+
         Raises:
-            StatisticsError: Not JSON, no such data set, or a vector is missing, of the wrong length or not finite.
+            StatisticsError: The file is not JSON, lacks the data set, or a vector is missing, of another length or not
+                finite.
         """
         try:
             value = parse_json(path.read_text(encoding="utf-8"))

@@ -24,6 +24,9 @@ T = TypeVar("T")
 def parse_json(text: str) -> Any:
     """Parse JSON, refusing duplicate keys and the numbers that JSON does not have (NaN, Infinity).
 
+    Args:
+        text: The JSON text.
+
     Raises:
         ManifestError: ``text`` is not JSON by these rules.
     """
@@ -38,11 +41,11 @@ def from_json(kind: type[T], value: Any, path: str = "$") -> T:
 
     Args:
         kind: A dataclass or any annotation of the module docstring.
-        value: Parsed JSON.
+        value: Parsed JSON: objects, lists, text, numbers.
         path: JSON path of ``value``, for messages.
 
     Raises:
-        ManifestError: Unknown, missing or wrong-typed key, or a rule of ``kind`` itself is broken.
+        ManifestError: A key is unknown, missing or of another type, or a rule of ``kind`` itself is broken.
     """
     result: T = _decode(kind, value, path)
     return result
@@ -66,7 +69,7 @@ def dump_json(value: Any) -> str:
     """Serialise a dataclass as readable JSON text with a final newline.
 
     Raises:
-        ManifestError: A value that JSON cannot hold, such as NaN.
+        ManifestError: There is a value that JSON cannot hold, such as NaN.
     """
     try:
         return json.dumps(to_json(value), indent=2, ensure_ascii=False, allow_nan=False) + "\n"

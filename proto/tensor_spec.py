@@ -1,4 +1,4 @@
-"""What a tensor looks like before it exists: name, dtype, shape, a word for each axis, unit, role."""
+"""What a tensor looks like before it exists: name, dtype, shape, name of each axis, unit, role."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from saccade.proto.errors import TensorError
 
 KEEP_DIM = "keep"
-"""The axis word whose length is the profile's keep count, written as -1 in a shape."""
+"""Name of the axis whose length is the profile's keep count, written as -1 in a shape."""
 
 _DTYPES = ("bool", "uint8", "int32", "int64", "float16", "float32", "float64")
 
@@ -40,12 +40,12 @@ class TensorSpec:
     """One tensor of a program.
 
     Args:
-        name: Unique in the bundle, e.g. ``attention_mask``.
-        dtype: numpy name; one of bool, uint8, int32, int64, float16, float32, float64.
-        shape: Length of each axis, batch first. -1 is allowed where the axis word is ``keep``: the length is
+        name: Name of the tensor, unique in the bundle, e.g. ``attention_mask``.
+        dtype: numpy name of its dtype; one of bool, uint8, int32, int64, float16, float32, float64.
+        shape: Length of each axis, batch first. -1 is allowed for the axis ``keep``: its length is
             then the keep count of the profile that runs.
-        dims: A word for each axis, e.g. ``("batch", "views", "height", "width", "channels")``.
-        unit: ``1`` for plain numbers, else SI (``m``, ``rad``) or ``index``, ``token``.
+        dims: Name of each axis, e.g. ``("batch", "views", "height", "width", "channels")``.
+        unit: Unit of its numbers: ``1`` for plain ones, else SI (``m``, ``rad``) or ``index``, ``token``.
         role: Who writes it and how long it lives.
 
     Raises:
@@ -64,13 +64,13 @@ class TensorSpec:
             raise TensorError(f"tensor {self.name!r}: expected a dtype of {_DTYPES}, found {self.dtype!r}.")
         if len(self.dims) != len(self.shape):
             raise TensorError(
-                f"tensor {self.name!r}: expected a word for each of {len(self.shape)} axes, "
+                f"tensor {self.name!r}: expected a name for each of {len(self.shape)} axes, "
                 f"found {self.dims}."
             )
-        for length, word in zip(self.shape, self.dims, strict=True):
-            if length < 1 and not (length == -1 and word == KEEP_DIM):
+        for length, axis in zip(self.shape, self.dims, strict=True):
+            if length < 1 and not (length == -1 and axis == KEEP_DIM):
                 raise TensorError(
-                    f"tensor {self.name!r}: expected axis {word!r} >= 1 (or -1 where the word is 'keep'), "
+                    f"tensor {self.name!r}: expected axis {axis!r} >= 1 (or -1 for the axis 'keep'), "
                     f"found {length}."
                 )
 
@@ -80,7 +80,7 @@ class TensorSpec:
         return prod(self.shape) * np.dtype(self.dtype).itemsize
 
     def resolve(self, *, keep: int) -> TensorSpec:
-        """Return the same specification with -1 replaced by ``keep``."""
+        """Return the specification with -1 replaced by ``keep``."""
         return replace(self, shape=tuple(keep if length == -1 else length for length in self.shape))
 
     def example(self, *, fill: float = 0) -> NDArray[Any]:
@@ -91,7 +91,7 @@ class TensorSpec:
         """Check that ``array`` is what this specification says.
 
         Raises:
-            TensorError: Another dtype or shape.
+            TensorError: The array has another dtype or shape.
         """
         if array.dtype != self.dtype or array.shape != self.shape:
             raise TensorError(

@@ -30,10 +30,10 @@ class TileLayout:
     """How pictures of one size are tiled.
 
     Args:
-        picture: Size of the picture, pixels.
-        canvas: Size that it is padded to, pixels, from :func:`best_pinpoint`.
-        tile_px: Side of a tile; divides the canvas.
-        side: Patches along one side of a tile.
+        picture: Height and width of the picture, pixels.
+        canvas: Height and width that it is padded to, pixels, from :func:`best_pinpoint`.
+        tile_px: Side of a tile, pixels; divides the canvas.
+        side: How many patches there are along one side of a tile.
     """
 
     picture: Size
@@ -43,17 +43,17 @@ class TileLayout:
 
     @property
     def split(self) -> Size:
-        """Tiles of the canvas."""
+        """Rows and columns of tiles on the canvas."""
         return self.canvas[0] // self.tile_px, self.canvas[1] // self.tile_px
 
     @property
     def tiles(self) -> int:
-        """Tiles with the overview."""
+        """How many tiles there are, the overview included."""
         return 1 + self.split[0] * self.split[1]
 
     @property
     def content(self) -> Size:
-        """Size of the resized picture on the canvas, pixels."""
+        """Height and width of the resized picture on the canvas, pixels."""
         (height, width), (canvas_height, canvas_width) = self.picture, self.canvas
         by_height, by_width = canvas_height / height, canvas_width / width
         if by_width < by_height:
@@ -100,8 +100,8 @@ class Tiling:
 
     Args:
         pinpoints: Canvases to choose from, height and width in pixels.
-        tile_px: Side of a tile; divides every pinpoint.
-        side: Patches along one side of a tile.
+        tile_px: Side of a tile, pixels; divides every pinpoint.
+        side: How many patches there are along one side of a tile.
 
     Raises:
         ManifestError: A canvas is not made of whole tiles, or there is none.

@@ -17,7 +17,7 @@ def check_bundle_version(found: int) -> None:
     """Refuse a bundle of another format.
 
     Raises:
-        BundleVersionError: ``found`` is not the version this build reads.
+        BundleVersionError: The bundle has another format version than this build reads.
     """
     if found != BUNDLE_FORMAT_VERSION:
         remedy = "export it again" if found < BUNDLE_FORMAT_VERSION else "update saccade"
@@ -30,7 +30,7 @@ def check_wire_version(found: int) -> None:
     """Refuse a peer that speaks another wire version.
 
     Raises:
-        VersionError: ``found`` is not the version this build speaks.
+        VersionError: The peer speaks another wire version than this build.
     """
     if found != WIRE_VERSION:
         raise VersionError(

@@ -23,13 +23,13 @@ class VideoSpec:
     """How one video becomes the views of a question; several videos follow each other in the bundle's views.
 
     Args:
-        frames: Taken of each video.
-        sampling: Which.
-        frames_per_second: How many a second the model is told that they are; 0 = it is told no times, and a video may
-            be of any length.
+        frames: How many frames are taken of each video.
+        sampling: Which frames are taken.
+        frames_per_second: How many frames a second the model is told that they are; 0 = it is told no times, and a
+            video may be of any length.
 
     Raises:
-        ManifestError: No frames, or a rate below 0.
+        ManifestError: There are no frames, or a rate below 0.
     """
 
     frames: int
@@ -45,6 +45,9 @@ class VideoSpec:
     def indices(self, total: int) -> tuple[int, ...]:
         """Return the numbers of the frames to take of a video of ``total`` frames, ascending.
 
+        Args:
+            total: How many frames the video has.
+
         Raises:
             ImageError: The video has no frame.
         """
@@ -59,10 +62,10 @@ class VideoSpec:
         """Check that the frames taken of a video come as fast as the model is told.
 
         Args:
-            times_s: Of each frame taken, since the first frame of the video.
+            times_s: When each frame taken is shown, seconds since the first frame of the video, ascending.
 
         Raises:
-            VideoError: One lies a step or more from its time.
+            VideoError: A frame lies a step or more from its time.
         """
         rate = self.frames_per_second
         if rate and any(abs(time_s * rate - number) >= 1 for number, time_s in enumerate(times_s)):

@@ -18,8 +18,8 @@ class Bundle:
     """A verified bundle.
 
     Args:
-        root: Its directory, resolved.
-        manifest: Its manifest.
+        root: Directory of the bundle, resolved.
+        manifest: What the bundle's ``manifest.json`` says.
     """
 
     root: Path
@@ -29,9 +29,12 @@ class Bundle:
     def open(cls, path: str | Path) -> Bundle:
         """Read the manifest and verify size and SHA-256 of every file.
 
+        Args:
+            path: Directory of the bundle.
+
         Raises:
-            BundleIntegrityError: Not a bundle; a file is missing, extra, changed or a symbolic link.
-            BundleVersionError: Another format version.
+            BundleIntegrityError: No bundle is there, or a file is missing, extra, changed or a symbolic link.
+            BundleVersionError: The bundle has another format version than this build reads.
             ManifestError: The manifest breaks a rule.
         """
         root = Path(path).resolve()
@@ -44,7 +47,14 @@ class Bundle:
         return cls(root, manifest)
 
     def file(self, name: str) -> Path:
-        """Return the path of a file that the manifest lists."""
+        """Return the path of a file that the manifest lists.
+
+        Args:
+            name: Path of the file inside the bundle, as the manifest spells it.
+
+        Raises:
+            BundleIntegrityError: The manifest lists no such file.
+        """
         if name not in self.manifest.files:
             raise BundleIntegrityError(f"expected a file listed in the manifest, found {name!r}.")
         return self.root / name

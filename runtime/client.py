@@ -5,7 +5,7 @@
         chunk = session.act(observation)
 
     with Client("127.0.0.1:7447") as client:
-        for piece in client.answerer().answer("what is on the table?", {"image0": picture}):
+        for piece in client.answerer().answer(Question("what is on the table?", {"image0": picture})):
             print(piece.text, end="", flush=True)
 
 Every call has a deadline, and raises what the daemon raised.
@@ -15,29 +15,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from importlib import import_module
 from types import TracebackType
-from typing import Literal, Protocol, TypeVar
 
-import numpy as np
 from google.protobuf.message import Message
-from numpy.typing import NDArray
 
 from saccade.proto.codec import error_from_wire
-from saccade.proto.errors import (
-    ImageError,
-    LateChunkError,
-    SaccadeError,
-    StaleObservationError,
-    TensorError,
-)
+from saccade.proto.errors import ImageError, LateChunkError, SaccadeError, TensorError
 from saccade.proto.manifest import Manifest, manifest_from_json
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.versions import WIRE_VERSION, check_wire_version
 from saccade.runtime.answering.question import Piece, Question, nobody_answers
-from saccade.runtime.answering.sampling import Sampling
 from saccade.runtime.clock import clock_id, monotonic_ns
+from saccade.runtime.guards.staleness import check_age, check_in_time
 from saccade.runtime.observation import ActionChunk, Observation
+from saccade.runtime.transports.base import Reply, Transport, TransportName, connect
 from saccade.runtime.transports.wire_format import (
     chunk_from_wire,
     observation_to_wire,
@@ -48,48 +39,20 @@ from saccade.runtime.transports.wire_format import (
 DEFAULT_DEADLINE_S = 10.0
 DEFAULT_ANSWER_DEADLINE_S = 120.0
 
-Reply = TypeVar("Reply", bound=Message)
-
-
-class Transport(Protocol):
-    """Moves messages to the daemon and back."""
-
-    def call(self, method: str, request: Message, reply: type[Reply], *, deadline_s: float) -> Reply:
-        """Call ``method`` and return its reply."""
-        ...
-
-    def stream(self, requests: Iterator[wire.Observation]) -> Iterator[wire.StreamReply]:
-        """Send ``requests`` as they come and yield one reply for each."""
-        ...
-
-    def generate(self, request: wire.Question, *, deadline_s: float) -> Iterator[wire.AnswerPiece]:
-        """Ask, and yield the pieces of the answer as they come."""
-        ...
-
-    def close(self) -> None:
-        """Hang up."""
-
-
-_TRANSPORTS = {
-    "grpc": ("saccade.runtime.transports.grpc_transport", "GrpcTransport"),
-    "zmq": ("saccade.runtime.transports.zmq_transport", "ZmqTransport"),
-}
-"""Imported when asked for, so that a robot needs only one of the two libraries."""
-
 
 @dataclass(frozen=True)
 class Description:
     """What a daemon serves.
 
     Args:
-        manifest: Of its bundle.
-        engine: What executes the graphs.
-        server_version: The daemon's saccade version.
-        has_our_clock: Its times and ours can be compared.
-        is_ready: Loaded and warmed, not draining.
-        is_owned: Somebody holds the lease.
-        is_stopped: The stop latch is set.
-        counters: Since it started.
+        manifest: Manifest of the bundle that controls the robot.
+        engine: Name of what executes the graphs, e.g. ``ort-cpu``.
+        server_version: Version of saccade that the daemon runs.
+        has_our_clock: Whether the daemon reads the same monotonic clock as this program, so that times can be compared.
+        is_ready: Whether the daemon is loaded, warmed and not draining.
+        is_owned: Whether somebody holds the lease of the robot.
+        is_stopped: Whether the stop latch is set.
+        counters: What the daemon counted since it started, by name.
         answerer: Manifest of the bundle that answers questions; None where the daemon has none.
     """
 
@@ -108,22 +71,24 @@ class Client:
     """A connection to a daemon. Not safe to share between threads over ZeroMQ.
 
     Args:
-        address: ``host:port``.
-        transport: ``grpc`` or ``zmq``.
-        deadline_s: How long a call may take; every call has a deadline.
-        name: Shown to clients that find the robot taken.
+        address: ``host:port`` of the daemon.
+        transport: How messages travel: ``grpc``, or ``zmq`` (ZeroMQ).
+        deadline_s: How long each call may take, in seconds; every call has a deadline.
+        name: What other clients are told of who owns the robot.
+
+    Raises:
+        ImportError: The library of that transport is not installed.
     """
 
     def __init__(
         self,
         address: str = "127.0.0.1:7447",
         *,
-        transport: Literal["grpc", "zmq"] = "grpc",
+        transport: TransportName = "grpc",
         deadline_s: float = DEFAULT_DEADLINE_S,
         name: str = "saccade client",
     ) -> None:
-        module, kind = _TRANSPORTS[transport]
-        self._transport: Transport = getattr(import_module(module), kind)(address)
+        self._transport = connect(transport, address)
         self._deadline_s = deadline_s
         self._name = name
 
@@ -154,11 +119,11 @@ class Client:
         """Become the owner of the robot.
 
         Args:
-            profile: Used where a step names none.
-            max_age_ns: Ask for a stricter limit on the age of observations and chunks; 0 leaves it to the daemon.
+            profile: Name of the profile that runs where a step names none.
+            max_age_ns: Stricter limit on the age of observations and chunks, nanoseconds; 0 leaves it to the daemon.
 
         Raises:
-            LeaseHeldError: Another client owns it.
+            LeaseHeldError: Another client owns the robot.
             UnknownProfileError: The bundle has no such profile.
         """
         request = wire.OpenRequest(
@@ -175,7 +140,7 @@ class Client:
         """Return what answers questions in the daemon; needs no session.
 
         Args:
-            deadline_s: How long a whole answer may take.
+            deadline_s: How long a whole answer may take, in seconds.
 
         Raises:
             QuestionError: The daemon answers no questions.
@@ -187,7 +152,11 @@ class Client:
         return RemoteAnswerer(self._transport, manifest, deadline_s)
 
     def stop(self, reason: str = "") -> None:
-        """Set the daemon's stop latch; needs no session."""
+        """Set the daemon's stop latch; needs no session.
+
+        Args:
+            reason: Why, for people; shown to whoever is refused.
+        """
         self._call("Stop", wire.StopRequest(reason=reason), wire.StopReply)
 
     def close(self) -> None:
@@ -210,7 +179,7 @@ class RemoteSession:
     """The robot session in the daemon; made by :meth:`Client.open`.
 
     Attributes:
-        max_age_ns: The limit in force: older observations are refused, and later chunks never returned; 0 = none.
+        max_age_ns: Limit in force, nanoseconds: older observations are refused, later chunks never returned; 0 = none.
     """
 
     def __init__(self, transport: Transport, token: str, deadline_s: float, max_age_ns: int) -> None:
@@ -235,8 +204,8 @@ class RemoteSession:
                 negative. Only for a bundle whose policy reads them.
 
         Raises:
-            InstructionError: Empty, or too long.
-            ViewScoresError: Not for all views, negative or not finite, or the policy reads none.
+            InstructionError: The instruction is empty or too long.
+            ViewScoresError: The scores are not for all views, one is negative or not finite, or the policy reads none.
             StoppedError: The stop latch is set and ``release_stop`` is not.
         """
         request = wire.ResetRequest(
@@ -250,17 +219,17 @@ class RemoteSession:
     def act(self, observation: Observation, profile: str | None = None) -> ActionChunk:
         """Run one control step.
 
+        Args:
+            observation: Images of all views, proprioception, and when they were captured on this machine's monotonic
+                clock.
+            profile: Name of the profile that runs in this step; None = the session's.
+
         Raises:
             StaleObservationError: The observation is too old, or its capture time is of another clock.
             LateChunkError: The chunk arrived too late to act upon.
             SaccadeError: What the daemon raised, or a :class:`TransportError`.
         """
-        age_ns = monotonic_ns() - observation.captured_ns
-        if self.max_age_ns and not 0 <= age_ns <= self.max_age_ns:
-            raise StaleObservationError(
-                f"expected an observation captured 0 to {self.max_age_ns / 1e6:.1f} ms ago, found {age_ns / 1e6:.1f} "
-                f"ms: send a newer one, and take its time from time.monotonic_ns() on this machine."
-            )
+        check_age(monotonic_ns() - observation.captured_ns, self.max_age_ns or None)
         reply = self._call("Act", self._pack(observation, profile), wire.ActionChunk)
         return self._in_time(chunk_from_wire(reply))
 
@@ -271,6 +240,10 @@ class RemoteSession:
 
         The newest observation wins: one that waited in vain is answered with
         :class:`saccade.proto.errors.SupersededError`. Errors that concern one observation are yielded, not raised.
+
+        Args:
+            observations: Read on another thread, so the iterator may wait for a camera.
+            profile: Name of the profile that runs; None = the session's.
 
         Raises:
             Exception: Whatever ``observations`` raised.
@@ -308,12 +281,7 @@ class RemoteSession:
 
     def _in_time(self, chunk: ActionChunk) -> ActionChunk:
         """Both times are this client's own, so this holds across hosts too. A time ahead of ours proves nothing."""
-        age_ns = monotonic_ns() - chunk.captured_ns
-        if self.max_age_ns and not 0 <= age_ns <= self.max_age_ns:
-            raise LateChunkError(
-                f"expected the chunk within {self.max_age_ns / 1e6:.1f} ms of its observation, found it arrived after "
-                f"{age_ns / 1e6:.1f} ms: it is dropped, hold the arm; is the network or the daemon overloaded?"
-            )
+        check_in_time(monotonic_ns() - chunk.captured_ns, self.max_age_ns or None, "arrived")
         return chunk
 
     def _pack(self, observation: Observation, profile: str | None) -> wire.Observation:
@@ -330,7 +298,7 @@ class RemoteAnswerer:
     """The answerer in the daemon; made by :meth:`Client.answerer`.
 
     Attributes:
-        manifest: Of its bundle: views, profiles, how pictures are made to fit.
+        manifest: Manifest of the bundle that answers: views, profiles, how pictures are made to fit.
     """
 
     def __init__(self, transport: Transport, manifest: Manifest, deadline_s: float) -> None:
@@ -338,24 +306,11 @@ class RemoteAnswerer:
         self._transport = transport
         self._deadline_s = deadline_s
 
-    def answer(
-        self,
-        question: str,
-        images: Mapping[str, NDArray[np.uint8]],
-        *,
-        profile: str | None = None,
-        max_new_tokens: int | None = None,
-        sampling: Sampling | None = None,
-    ) -> Iterator[Piece]:
+    def answer(self, question: Question) -> Iterator[Piece]:
         """Ask when the first piece is asked for, and yield the pieces as they come; whoever leaves ends the answer.
 
         Args:
-            question: Text.
-            images: By the view's name, uint8 ``(height, width, 3)`` RGB of any size, or fitted already; see
-                :meth:`saccade.runtime.answering.answerer.Answerer.answer`.
-            profile: None = ``full``.
-            max_new_tokens: At most so many; None = as many as the bundle has room for.
-            sampling: None = greedy.
+            question: Text, pictures, and how the answer is generated.
 
         Raises:
             AnswererBusyError: Another question is being answered.
@@ -365,9 +320,8 @@ class RemoteAnswerer:
             DeadlineError: The answer took too long.
             SaccadeError: What else the daemon raised, or a :class:`TransportError`.
         """
-        asked = Question(question, images, profile, max_new_tokens, sampling or Sampling())
         try:
-            request = question_to_wire(asked)
+            request = question_to_wire(question)
         except TensorError as error:
             raise ImageError(f"expected uint8 pictures: {error}") from error
         for piece in self._transport.generate(request, deadline_s=self._deadline_s):

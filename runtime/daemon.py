@@ -29,23 +29,24 @@ _GRACE_S = 5.0
 
 @dataclass(frozen=True)
 class DaemonConfig:
-    """How to serve.
+    """How a daemon serves.
 
     Args:
         bundle: Directory of the bundle.
-        bind: ``host:port`` of gRPC; port 0 picks a free one.
-        zmq_bind: ``host:port`` of ZeroMQ; None serves none.
-        is_insecure_bind_allowed: Permit binds beyond loopback, where anyone on the network can drive the robot.
+        bind: ``host:port`` that gRPC listens on; port 0 picks a free one.
+        zmq_bind: ``host:port`` that ZeroMQ listens on; None serves none.
+        is_insecure_bind_allowed: Whether to bind beyond loopback too, where anyone on the network can drive the robot.
         threads: Threads of the engine; 0 = one for each core.
         prepack: Faster matrix products for a copy of the weights in each profile.
-        lease_ns: See :class:`saccade.runtime.servers.endpoint.Endpoint`.
-        max_age_ns: See :class:`saccade.runtime.servers.endpoint.Endpoint`.
-        max_frozen_frames: See :class:`saccade.runtime.session.Session`.
-        noise_seed: See there.
+        lease_ns: How long the robot stays lent to a client that is silent, nanoseconds.
+        max_age_ns: Oldest observation that is used, and latest chunk that is sent, nanoseconds after capture; None = as
+            long as one chunk lasts, 0 = any age.
+        max_frozen_frames: Refuse a view that repeated itself in this many frames in a row; 0 = never.
+        noise_seed: Seed of the noise, for a bundle that draws actions out of noise.
         view_scorer: Directory of a bundle that scores the views once per task; None leaves them at 1 unless a client
             tells scores.
         answerer: Directory of a bundle that answers questions beside the robot's control steps; None answers none.
-        answerer_threads: Threads of its engine; 0 = one for each core.
+        answerer_threads: Threads of the answerer's engine; 0 = one for each core.
     """
 
     bundle: Path
@@ -84,9 +85,12 @@ class Daemon:
         BundleError: The bundle cannot be trusted or used.
         EngineError: A graph cannot be loaded or run.
 
+    Args:
+        config: How to serve.
+
     Attributes:
-        address: Where gRPC listens.
-        zmq_address: Where ZeroMQ listens, or None.
+        address: ``host:port`` that gRPC listens on.
+        zmq_address: ``host:port`` that ZeroMQ listens on, or None.
     """
 
     address: str
@@ -158,11 +162,11 @@ def run(config: DaemonConfig, *, on_ready: Callable[[Daemon], None]) -> None:
 
     Args:
         config: How to serve.
-        on_ready: Called once everything is loaded, warmed and bound.
+        on_ready: Called with the daemon once everything is loaded, warmed and bound.
     """
     received: list[int] = []
 
-    def stop(number: int, _frame: FrameType | None) -> None:
+    def stop(number: int, _stack: FrameType | None) -> None:
         received.append(number)
         _LOG.info("%s: draining", signal.Signals(number).name)
         for each in (signal.SIGTERM, signal.SIGINT):
@@ -195,11 +199,15 @@ def _signal_bell() -> Iterator[socket.socket]:
 
 
 def check_bind(bind: str, *, is_insecure_allowed: bool) -> None:
-    """Refuse an address before anything is loaded.
+    """Refuse an address that the daemon cannot or may not listen on, before anything is loaded.
+
+    Args:
+        bind: The address, ``host:port``.
+        is_insecure_allowed: Whether addresses beyond loopback are permitted.
 
     Raises:
-        ServeError: Not ``host:port``.
-        InsecureBindError: Beyond loopback and not allowed.
+        ServeError: The address is not ``host:port``.
+        InsecureBindError: The address is beyond loopback, and that is not permitted.
         AddressInUseError: The port is taken.
     """
     host, separator, port = bind.rpartition(":")

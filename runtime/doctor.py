@@ -22,7 +22,13 @@ _PACKAGES = ("numpy", "onnxruntime", "grpcio", "protobuf", "pyzmq", "tokenizers"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at."""
+    """One thing that was looked at, and whether it is as it should be.
+
+    Args:
+        subject: What was looked at, e.g. ``python``.
+        is_ok: Whether it is as it should be.
+        detail: What was found, or what is wrong and what to do.
+    """
 
     subject: str
     is_ok: bool
@@ -30,7 +36,12 @@ class Finding:
 
 
 def examine(bundle: Path | None, bind: str) -> list[Finding]:
-    """Look at the machine, at the address, and at ``bundle`` if there is one."""
+    """Look at the machine, at the address, and at the bundle if there is one.
+
+    Args:
+        bundle: Directory of the bundle; None = none to look at.
+        bind: ``host:port`` that a daemon is to listen on.
+    """
     findings = [
         Finding("machine", True, f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"),
         Finding("python", True, platform.python_version()),

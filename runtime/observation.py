@@ -16,11 +16,11 @@ class Observation:
     Args:
         images: View name to uint8 RGB ``(height, width, 3)``.
         proprio: float32 ``(dim,)`` in the physical units that the manifest names.
-        captured_ns: Monotonic time at which the images were taken.
-        sequence: Strictly increasing within an episode, from 1.
-        wants_telemetry: The chunk shall tell what became of the visual tokens.
-        noise: float32 ``(chunk, noise_dim)``: what the actions are drawn out of, in process only; None = the session
-            draws it.
+        captured_ns: Monotonic time at which the images were taken, nanoseconds.
+        sequence: Number of the observation, strictly increasing within an episode, from 1.
+        wants_telemetry: Whether the chunk shall tell what became of the visual tokens.
+        noise: float32 ``(chunk, noise_dim)``, standard normal, for a bundle that draws actions out of noise; in process
+            only. None = the session draws it.
     """
 
     images: dict[str, NDArray[np.uint8]]
@@ -47,16 +47,18 @@ class Telemetry:
 
 @dataclass(frozen=True)
 class ActionChunk:
-    """The answer to one observation.
+    """The actions that answer one observation.
 
     Args:
         actions: float32 ``(chunk, dim)`` in physical units, within the limits.
-        profile: What ran; ``full`` on warm-up and refresh steps and while the motion gate finds the arm slow.
-        clamped: Numbers that the limiter changed.
-        sequence: Of the observation it answers.
-        captured_ns: Capture time of that observation.
-        timings_ns: Duration of each stage and of the parts around them.
-        telemetry: None unless the observation asked for it, and if the bundle tells nothing of its tokens.
+        profile: Name of the profile that ran; ``full`` on warm-up and refresh steps and while the motion gate finds the
+            arm slow.
+        clamped: How many numbers the limiter changed.
+        sequence: Number of the observation that the chunk answers.
+        captured_ns: Monotonic time at which that observation was captured, nanoseconds.
+        timings_ns: Duration of each stage and of the parts around them, nanoseconds by name.
+        telemetry: What became of the visual tokens; None unless the observation asked for it, and where the bundle
+            tells nothing of its tokens.
     """
 
     actions: NDArray[np.float32]
@@ -72,8 +74,17 @@ class Robot(Protocol):
     """What a control loop needs: satisfied by the in-process session and by the client's."""
 
     def reset(self, instruction: str) -> Any:
-        """Start an episode."""
+        """Start an episode.
+
+        Args:
+            instruction: What the arm shall do.
+        """
 
     def act(self, observation: Observation, profile: str | None = None) -> ActionChunk:
-        """Run one control step."""
+        """Run one control step.
+
+        Args:
+            observation: Images of all views, and proprioception.
+            profile: Name of the profile that runs in this step; None = the robot's own.
+        """
         ...

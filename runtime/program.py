@@ -20,7 +20,15 @@ from numpy.typing import ArrayLike, NDArray
 from saccade.proto.errors import BundleError, EngineError
 from saccade.proto.manifest import Manifest, ProfileSpec, StageSpec
 from saccade.proto.statistics import Statistics
-from saccade.proto.tensor_names import LOGITS, TOKEN, TOKEN_POSITION
+from saccade.proto.tensor_names import (
+    ATTENTION_MASK,
+    IMAGES,
+    LOGITS,
+    POSITION_IDS,
+    TOKEN,
+    TOKEN_IDS,
+    TOKEN_POSITION,
+)
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.base import Backend, Buffer, Engine, Run
@@ -33,7 +41,7 @@ _UNTIL_SET = 1
 
 
 @dataclass(frozen=True)
-class _Program:
+class _LoadedProfile:
     """A profile, loaded.
 
     Args:
@@ -66,9 +74,9 @@ class ProgramExecutor:
         backend: What executes its graphs; the caller closes it.
 
     Attributes:
-        tokens: The bundle's tokenizer.
-        statistics: The bundle's scales; a scorer's are empty. Like everything, read once: a bundle that is replaced on
-            disk changes nothing.
+        tokens: Tokeniser of the bundle's instructions.
+        statistics: Scales of proprioception and actions; a scorer's are empty. Like everything, read once: a bundle
+            that is replaced on disk changes nothing.
 
     Raises:
         EngineError: A graph cannot be loaded.
@@ -87,7 +95,7 @@ class ProgramExecutor:
         self.statistics = _statistics(bundle)
         self._backend = backend
         self._side = self._cache_side = 0
-        self._ran: _Program | None = None
+        self._ran: _LoadedProfile | None = None
         self._buffers: dict[tuple[str, tuple[int, ...], int], Buffer] = {}
         self._programs = {profile.name: self._load(profile) for profile in self.manifest.profiles}
         self.inputs: dict[str, NDArray[Any]] = {
@@ -113,8 +121,8 @@ class ProgramExecutor:
         """Set a task tensor, from the next step until the next reset.
 
         Args:
-            name: Of a task tensor of the manifest.
-            values: What its shape broadcasts from.
+            name: Name of a task tensor of the manifest.
+            values: Numbers that broadcast to the tensor's shape.
         """
         buffer = self._buffer(self.manifest.tensor(name))
         buffer.host[...] = values
@@ -124,14 +132,14 @@ class ProgramExecutor:
         """Write what the graphs need to know of an instruction into the host tensors.
 
         Args:
-            instruction: What to do.
-            state: The robot's state in words, where the prompt tells it.
+            instruction: What to do, or a question.
+            state: The robot's state as text, where the prompt tells it; else empty.
 
         Raises:
-            InstructionError: Empty, or too long.
+            InstructionError: The instruction is empty or too long.
         """
         tokens = self.tokens.encode(instruction, state)
-        for name in ("token_ids", "attention_mask", "position_ids"):
+        for name in (TOKEN_IDS, ATTENTION_MASK, POSITION_IDS):
             if name in self.inputs:
                 self.inputs[name][...] = getattr(tokens, name)
 
@@ -139,11 +147,11 @@ class ProgramExecutor:
         """Write images into the host tensor, if the graphs look at any.
 
         Args:
-            images: By the view's name, uint8 ``(height, width, 3)``, or several for one view
-                ``(pictures, height, width, 3)``, of the tensor's size.
+            images: Views by name, uint8 ``(height, width, 3)``, or several pictures for one view ``(pictures, height,
+                width, 3)``, of the tensor's size.
         """
-        if "images" in self.inputs:
-            taken = self.inputs["images"][0]
+        if IMAGES in self.inputs:
+            taken = self.inputs[IMAGES][0]
             each = len(taken) // len(self.manifest.views)
             for index, view in enumerate(self.manifest.views):
                 taken[index * each : (index + 1) * each] = images[view.name]
@@ -153,13 +161,13 @@ class ProgramExecutor:
 
         Args:
             profile: Name of a profile of the manifest.
-            timings_ns: Gets the duration of each stage, as ``stage.<name>``.
+            timings_ns: Gets the duration of each stage, nanoseconds, as ``stage.<name>``.
 
         Returns:
-            Result tensors by name: views, valid until the next step.
+            Result tensors by name, batch first; views that are valid until the next step.
 
         Raises:
-            UnknownProfileError: No such profile.
+            UnknownProfileError: The bundle has no such profile.
             EngineError: An engine failed; the carry is as it was.
         """
         program = self._programs.get(profile)
@@ -183,13 +191,13 @@ class ProgramExecutor:
         """Run a further token of an answer behind the prompt that :meth:`step` ran.
 
         Args:
-            profile: The prompt's.
-            token: The last token of the answer.
-            position: Its rotary position.
-            timings_ns: Gets the duration of each stage, as ``stage.<name>``.
+            profile: Name of the profile that ran the prompt.
+            token: Id of the last token of the answer.
+            position: Rotary position of that token.
+            timings_ns: Gets the duration of each stage, nanoseconds, as ``stage.<name>``.
 
         Returns:
-            Logits of the token that follows, ``(vocab_size,)``: a view, valid until the next token.
+            Logits of the token that follows, float32 ``(vocab_size,)``: a view, valid until the next token.
 
         Raises:
             EngineError: An engine failed.
@@ -219,7 +227,7 @@ class ProgramExecutor:
                 if self._programs[name].token_runs[0]:
                     self.next_token(name, 0, 0, {})
 
-    def _load(self, profile: ProfileSpec) -> _Program:
+    def _load(self, profile: ProfileSpec) -> _LoadedProfile:
         engines = {
             stage.graph: self._backend.load(self.bundle.file(stage.graph))
             for stage in (*profile.stages, *profile.token_stages)
@@ -240,7 +248,9 @@ class ProgramExecutor:
             for spec in written
             if spec.role is TensorRole.RESULT
         }
-        return _Program(runs, token_runs, results, any(spec.role is TensorRole.CARRY for spec in written))
+        return _LoadedProfile(
+            runs, token_runs, results, any(spec.role is TensorRole.CARRY for spec in written)
+        )
 
     def _bind(self, engine: Engine, stage: StageSpec, keep: int, sides: _Sides) -> Run:
         def buffers(wiring: dict[str, str], carry_side: int, cache_side: int) -> dict[str, Buffer]:

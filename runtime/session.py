@@ -10,46 +10,40 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.proto.errors import (
-    BundleError,
-    ImageError,
-    LateChunkError,
-    ObservationError,
-    ProprioError,
-    SessionNotResetError,
-    StaleObservationError,
-)
+from saccade.proto.errors import BundleError, ProprioError, SessionNotResetError
 from saccade.proto.manifest import Manifest
 from saccade.proto.manifest_rules import answers, is_scorer
 from saccade.proto.profile_names import FULL_PROFILE
-from saccade.proto.state_words import state_words
-from saccade.proto.tensor_names import ACTIONS, FATE, KEPT, NOISE, VIEW_SCORES
+from saccade.proto.state_text import state_text
+from saccade.proto.tensor_names import ACTIONS, FATE, KEPT, NOISE, PROPRIO, VIEW_SCORES
 from saccade.runtime.clock import Clock, monotonic_ns
 from saccade.runtime.guards.frozen_camera import FrozenCameraDetector
 from saccade.runtime.guards.limiter import Limiter
 from saccade.runtime.guards.motion_gate import MotionGate
+from saccade.runtime.guards.observation_check import check_observation
+from saccade.runtime.guards.staleness import check_age, check_in_time, check_order
 from saccade.runtime.noise import draw_noise
 from saccade.runtime.observation import ActionChunk, Observation, Telemetry
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.view_scores import ViewScorer, ordered_view_scores
 
 _DROPPED = -1
-"""In a fate: nothing carries the token."""
+"""Fate of a token that nothing carries."""
 
 
 class Session:
     """Turns observations into action chunks; the same two methods as the client's session.
 
     Args:
-        program: Owns buffers and carry; used by one session at a time.
-        profile: Used where a step names none.
-        max_age_ns: Refuse observations captured longer ago, and chunks that are ready later than this after their
-            capture; None accepts any age.
-        max_frozen_frames: Refuse a view that repeated the same pixels this often in a row; 0 = never.
-        clock: Monotonic nanoseconds.
+        program: Executor of the bundle, which owns buffers and carry; used by one session at a time.
+        profile: Name of the profile that runs where a step names none.
+        max_age_ns: Oldest observation that is used, and latest chunk that is returned, nanoseconds after capture; None
+            = any age.
+        max_frozen_frames: Refuse a view that repeated itself in this many frames in a row; 0 = never.
+        clock: Returns monotonic nanoseconds.
         scorer: Scores the views once per task, where reset gives no scores; None leaves them at 1.
-        noise_seed: Of the noise that actions are drawn out of, where they are; an episode's noise follows from it and
-            from how many resets came before.
+        noise_seed: Seed of the noise, for a bundle that draws actions out of noise; the noise of an episode follows
+            from it and from how many resets came before.
 
     Raises:
         BundleError: The bundle controls no robot.
@@ -92,11 +86,11 @@ class Session:
 
         Args:
             instruction: What the arm shall do.
-            view_scores: How much each view matters, by name; they win over the scorer. None or empty = not told.
+            view_scores: How much each view matters, by name; given ones win over the scorer. None or empty = not told.
 
         Raises:
-            InstructionError: Empty, or too long.
-            ViewScoresError: Not for all views, negative or not finite, or the policy reads none.
+            InstructionError: The instruction is empty or too long.
+            ViewScoresError: The scores are not for all views, one is negative or not finite, or the policy reads none.
         """
         scores = ordered_view_scores(view_scores, self._manifest) if view_scores else None
         is_scoring_due = self._scorer is not None and scores is None
@@ -119,14 +113,16 @@ class Session:
         """Run one control step.
 
         Args:
-            observation: All views and proprioception.
-            profile: Overrides the session's for this step; warm-up and refresh steps run ``full`` anyway, and so does
-                every step while the motion gate, if the policy has one, finds the arm slow.
+            observation: Images of all views, proprioception, and when they were captured.
+            profile: Name of the profile that runs in this step; None = the session's. Warm-up and refresh steps run
+                ``full`` anyway, and so does every step while the motion gate, if the policy has one, finds the arm
+                slow.
 
         Raises:
-            SessionNotResetError: No instruction yet.
-            UnknownProfileError: No such profile.
-            ObservationError: Stale, out of order, from a frozen camera, or unusable; nothing was run.
+            SessionNotResetError: No instruction was given yet.
+            UnknownProfileError: The bundle has no such profile.
+            ObservationError: The observation is stale, out of order, from a frozen camera, or unusable; nothing was
+                run.
             ActionRefusedError: The limiter refused the chunk; the carry is as before the step.
             LateChunkError: The step took too long; the carry is as before the step.
             EngineError: The engine failed, or the scorer did.
@@ -138,23 +134,19 @@ class Session:
         timings_ns: dict[str, int] = {}
         started = time.monotonic_ns()
         chosen = self._scheduled(profile or self._profile)
-        self._check_order(observation)
-        self._check_age(observation)
-        self._load_images(observation)
-        self._load_proprio(observation)
-        self._load_noise(observation)
+        check_order(observation.sequence, self._sequence)
+        check_age(self._clock() - observation.captured_ns, self._max_age_ns)
+        check_observation(observation, self._manifest)
+        self._frozen.check(observation.images)
+        self._write(observation)
         timings_ns["prepare"] = time.monotonic_ns() - started
         self._score_views(observation, timings_ns)
         results = self._program.step(chosen, timings_ns)
         finishing = time.monotonic_ns()
         actions, clamped = self._limiter.limit(self._physical(results[ACTIONS][0], observation))
-        self._check_in_time(observation)
+        check_in_time(self._clock() - observation.captured_ns, self._max_age_ns, "ready")
         telemetry = self._telemetry(results) if observation.wants_telemetry else None
-        self._program.commit()
-        if self._gate is not None:
-            self._gate.note(actions)
-        self._steps += 1
-        self._sequence = observation.sequence
+        self._commit(observation, actions)
         finished = time.monotonic_ns()
         timings_ns |= {"finish": finished - finishing, "session": finished - started}
         return ActionChunk(
@@ -207,47 +199,20 @@ class Session:
             return Telemetry(kept, np.where(np.isin(tokens, kept), tokens, _DROPPED))
         return None
 
-    def _check_order(self, observation: Observation) -> None:
-        if observation.sequence <= self._sequence:
-            raise ObservationError(
-                f"expected an observation sequence above {self._sequence}, found {observation.sequence}: "
-                f"count up within an episode."
-            )
-
-    def _check_age(self, observation: Observation) -> None:
-        age_ns = self._clock() - observation.captured_ns
-        if self._max_age_ns is not None and not 0 <= age_ns <= self._max_age_ns:
-            raise StaleObservationError(
-                f"expected an observation captured 0 to {self._max_age_ns / 1e6:.1f} ms ago, "
-                f"found {age_ns / 1e6:.1f} ms: send a newer one."
-            )
-
-    def _check_in_time(self, observation: Observation) -> None:
-        age_ns = self._clock() - observation.captured_ns
-        if self._max_age_ns is not None and age_ns > self._max_age_ns:
-            raise LateChunkError(
-                f"expected the chunk within {self._max_age_ns / 1e6:.1f} ms of its observation, found it ready after "
-                f"{age_ns / 1e6:.1f} ms: it is dropped, hold the arm; keep fewer tokens, or raise --max-age-ms."
-            )
-
-    def _load_images(self, observation: Observation) -> None:
-        views = self._manifest.views
-        if set(observation.images) != {view.name for view in views}:
-            raise ImageError(
-                f"expected the views {[view.name for view in views]}, found {list(observation.images)}."
-            )
-        for view in views:
-            pixels, shape = observation.images[view.name], (view.height, view.width, 3)
-            if pixels.dtype != np.uint8 or pixels.shape != shape:
-                raise ImageError(
-                    f"view {view.name!r}: expected uint8{list(shape)} (height, width, RGB), "
-                    f"found {pixels.dtype}{list(pixels.shape)}: resize or convert it first."
-                )
-        self._frozen.check(observation.images)
+    def _write(self, observation: Observation) -> None:
+        """Write an observation into the host tensors; nothing is written of one whose state overflows."""
+        state = self._normalised(observation.proprio)
         self._program.set_images(observation.images)
+        if PROPRIO in self._program.inputs:
+            self._program.inputs[PROPRIO][0] = state
+        if self._manifest.instruction.state_bins:
+            self._set_instruction(self._instruction, state)
+        if NOISE in self._program.inputs:
+            buffer = self._program.inputs[NOISE][0]
+            given = observation.noise
+            buffer[...] = self._draw_noise(buffer.shape) if given is None else given
 
-    def _load_proprio(self, observation: Observation) -> None:
-        proprio = self._checked_proprio(observation.proprio)
+    def _normalised(self, proprio: NDArray[np.float32]) -> NDArray[np.float32]:
         with np.errstate(over="ignore"):
             state = self._program.statistics.proprio.normalise(proprio)
         if not np.isfinite(state).all():
@@ -255,28 +220,15 @@ class Session:
                 f"expected proprioception within what float32 can hold once normalised, found {proprio.tolist()}: "
                 "check the sensors and their units."
             )
-        if "proprio" in self._program.inputs:
-            self._program.inputs["proprio"][0] = state
-        if self._manifest.instruction.state_bins:
-            self._set_instruction(self._instruction, state)
+        return state
+
+    def _draw_noise(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
+        return draw_noise(self._noise_seed, self._episode, self._steps, shape)
 
     def _set_instruction(self, instruction: str, state: NDArray[np.float32]) -> None:
         """Write the prompt; where it tells the state, every control step writes another."""
         bins = self._manifest.instruction.state_bins
-        self._program.set_instruction(instruction, state_words(state, bins) if bins else "")
-
-    def _load_noise(self, observation: Observation) -> None:
-        buffer = self._program.inputs.get(NOISE)
-        if buffer is None:
-            return
-        noise = observation.noise
-        if noise is None:
-            noise = draw_noise(self._noise_seed, self._episode, self._steps, buffer.shape[1:])
-        elif noise.shape != buffer.shape[1:] or noise.dtype.kind != "f" or not np.isfinite(noise).all():
-            raise ObservationError(
-                f"noise: expected finite float32{list(buffer.shape[1:])}, found {noise.dtype}{list(noise.shape)}."
-            )
-        buffer[0] = noise
+        self._program.set_instruction(instruction, state_text(state, bins) if bins else "")
 
     def _physical(self, normalised: NDArray[np.float32], observation: Observation) -> NDArray[np.float32]:
         """Bring actions to physical units, and relative ones to absolute."""
@@ -285,26 +237,23 @@ class Session:
             actions[:, self._relative] += observation.proprio[self._relative]
         return actions
 
-    def _checked_proprio(self, proprio: NDArray[np.float32]) -> NDArray[np.float32]:
-        spec = self._manifest.proprio
-        if proprio.shape != (spec.dim,) or proprio.dtype.kind != "f":
-            raise ProprioError(
-                f"expected float32[{spec.dim}] {spec.names}, found {proprio.dtype}{list(proprio.shape)}."
-            )
-        finite = np.isfinite(proprio)
-        if not finite.all():
-            name = spec.names[int(np.argmin(finite))]
-            raise ProprioError(
-                f"expected finite proprioception, found {proprio.tolist()}: check the sensor of {name!r}."
-            )
-        return proprio
+    def _commit(self, observation: Observation, actions: NDArray[np.float32]) -> None:
+        """Count a control step whose chunk may leave, and keep what it hands to the next."""
+        self._program.commit()
+        if self._gate is not None:
+            self._gate.note(actions)
+        self._steps += 1
+        self._sequence = observation.sequence
 
 
 def check_controls(manifest: Manifest) -> None:
     """Refuse a bundle that controls no robot.
 
+    Args:
+        manifest: Manifest of the bundle.
+
     Raises:
-        BundleError: It scores views, or answers questions.
+        BundleError: The bundle scores views, or answers questions.
     """
     if answers(manifest):
         raise BundleError(

@@ -29,7 +29,7 @@ class TokenizedInstruction:
         token_ids: int64 ``(1, max_tokens)``, padded on the right.
         attention_mask: bool ``(1, positions)`` over the whole sequence, True = valid.
         position_ids: int64 ``(1, positions)``: running count of valid positions, 0 at padding.
-        count: Tokens that are no padding.
+        count: How many tokens are no padding.
     """
 
     token_ids: NDArray[np.int64]
@@ -43,9 +43,9 @@ class InstructionTokens:
 
     Args:
         tokenizer: Path of a ``tokenizer.json``.
-        spec: Template and padding.
-        sequence: The decoder's sequence.
-        capacity: Instructions remembered.
+        spec: Template of the prompt, room for its tokens, and padding.
+        sequence: Segments of the decoder's sequence, in order.
+        capacity: How many instructions are remembered.
 
     Raises:
         BundleError: The tokenizer file cannot be read.
@@ -65,19 +65,19 @@ class InstructionTokens:
         self._capacity = capacity
         self._cache: OrderedDict[str, TokenizedInstruction] = OrderedDict()
 
-    def words(self) -> Words:
+    def detokenizer(self) -> Detokenizer:
         """Return what turns the tokens of one answer into text."""
-        return Words(self._tokenizer)
+        return Detokenizer(self._tokenizer)
 
     def encode(self, instruction: str, state: str = "") -> TokenizedInstruction:
         """Return tokens, mask and positions of ``instruction``; cached, unless the prompt tells a state.
 
         Args:
-            instruction: What to do.
-            state: The robot's state in words, where the prompt tells it.
+            instruction: What to do, or a question.
+            state: The robot's state as text, where the prompt tells it; else empty.
 
         Raises:
-            InstructionError: Empty, or more tokens than the graphs have room for.
+            InstructionError: The instruction is empty, or has more tokens than the graphs have room for.
         """
         if not instruction.strip():
             raise InstructionError(
@@ -109,11 +109,11 @@ class InstructionTokens:
         return TokenizedInstruction(token_ids, mask, position_ids, len(ids))
 
 
-class Words:
-    """The text of an answer, token by token.
+class Detokenizer:
+    """Turns the tokens of one answer into text, as they come.
 
     Args:
-        tokenizer: Of the bundle.
+        tokenizer: Tokenizer of the bundle.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -121,7 +121,11 @@ class Words:
         self._stream = DecodeStream(skip_special_tokens=True)
 
     def add(self, token: int) -> str:
-        """Return the text that is certain now: empty while a character is still open."""
+        """Return the text that is certain now: empty while a character is still open.
+
+        Args:
+            token: Id of the answer's next token.
+        """
         return self._stream.step(self._tokenizer, token) or ""
 
 

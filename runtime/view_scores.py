@@ -1,7 +1,7 @@
 """How much each view matters in a task: told by the client, or by a second bundle that looks once and scores.
 
 A policy that reads view scores gives more visual tokens to views that matter more (QuoTA). Scores change with the task
-and not with the frame, so they are worked out once, from the first observation after a reset, and kept.
+and not with what is seen, so they are worked out once, from the first observation after a reset, and kept.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ class ViewScorer:
     Args:
         bundle: A verified bundle of kind ``scorer``.
         backend: What executes its graphs; the caller closes it.
-        robot: Of the bundle that it scores views for.
+        robot: Manifest of the bundle that the views are scored for.
 
     Raises:
-        BundleError: It is no scorer, or does not fit the robot's bundle, or that does not read scores.
+        BundleError: The bundle is no scorer, or does not fit the robot's bundle, or that one reads no scores.
         EngineError: A graph cannot be loaded.
     """
 
@@ -53,14 +53,17 @@ class ViewScorer:
         self._program = ProgramExecutor(bundle, backend)
 
     def warm_up(self) -> None:
-        """Run it on zeros, so that no task pays for first-time work."""
+        """Run the scorer on zeros, so that no task pays for first-time work."""
         self._program.warm_up()
 
     def check(self, instruction: str) -> None:
-        """Refuse an instruction that it could not read, before the task begins.
+        """Refuse an instruction that the scorer could not read, before the task begins.
+
+        Args:
+            instruction: What the arm shall do.
 
         Raises:
-            InstructionError: Empty, or too long.
+            InstructionError: The instruction is empty or too long.
         """
         self._program.tokens.encode(instruction)
 
@@ -70,12 +73,12 @@ class ViewScorer:
         """Return how much each view matters: float32 ``(views,)``, in the order of the manifest.
 
         Args:
-            images: Of the size that the manifest says, by view.
+            images: Views by name, uint8 ``(height, width, 3)`` of the size that the manifest says.
             instruction: What the arm shall do.
-            timings_ns: Gets the duration of each stage, as ``scorer.<name>``.
+            timings_ns: Gets the duration of each stage, nanoseconds, as ``scorer.<name>``.
 
         Raises:
-            EngineError: It failed, or its scores are negative or not finite.
+            EngineError: The scorer failed, or its scores are negative or not finite.
         """
         self._program.set_instruction(instruction)
         self._program.set_images(images)

@@ -1,1 +1,1 @@
-"""The closed loop: a simulator, experts, evaluation through the real daemon."""
+"""The closed loop: a simulator, scripted experts, evaluation through the real daemon."""

@@ -30,18 +30,18 @@ class RunByDefault(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
-        """Take a first word that is no command for a bundle."""
+        """Take a first argument that is no command for a bundle."""
         if args and args[0] not in self.commands:
             args = ["run", *args]
         return super().resolve_command(ctx, args)
 
 
 class CommaSeparated(click.ParamType):
-    """``a,b,c`` as a tuple.
+    """A parameter type that reads ``a,b,c`` as a tuple.
 
     Args:
         kind: Turns each part into its value.
-        name: Shown in ``--help``.
+        name: Example that is shown in ``--help``.
     """
 
     def __init__(self, kind: type, name: str) -> None:
@@ -51,7 +51,7 @@ class CommaSeparated(click.ParamType):
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[Any, ...]:
-        """Split and convert."""
+        """Split the text at its commas and convert each part."""
         if isinstance(value, tuple):
             return value
         try:
@@ -61,13 +61,17 @@ class CommaSeparated(click.ParamType):
 
 
 class OutputPath(click.Path):
-    """A file that can be written: found out before the work, not after it."""
+    """A parameter type for a file that can be written: found out before the work, not after it.
+
+    Args:
+        allow_dash: Whether ``-`` stands for stdout.
+    """
 
     def __init__(self, *, allow_dash: bool = True) -> None:
         super().__init__(path_type=Path, dir_okay=False, writable=True, allow_dash=allow_dash)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Look for the folder."""
+        """Convert to a path, and see that its folder can be written to."""
         path = Path(str(super().convert(value, param, ctx)))
         is_stdout = self.allow_dash and path == Path("-")
         if not is_stdout and not os.access(path.parent, os.W_OK):
@@ -179,7 +183,7 @@ def run(
     check_graphics()
     from saccade.sim.connection import connect, profiles_for  # noqa: PLC0415
     from saccade.sim.display import LiveProgress, score_table  # noqa: PLC0415
-    from saccade.sim.evaluation import Plan, check_tasks, evaluate, results_to_json  # noqa: PLC0415
+    from saccade.sim.evaluation import EvaluationPlan, check_tasks, evaluate, results_to_json  # noqa: PLC0415
     from saccade.sim.recorder import ClipRecorder  # noqa: PLC0415
     from saccade.sim.report.moving_picture import write_moving_picture  # noqa: PLC0415
 
@@ -190,7 +194,7 @@ def run(
     with connect(bundle, transport=way, threads=threads, view_scorer=view_scorer) as connection:
         manifest = connection.manifest
         names = tuple(manifest.profile(name).name for name in profiles or profiles_for(manifest, keep))
-        plan = Plan(tasks, names, seeds, execute, wrong_instruction)
+        plan = EvaluationPlan(tasks, names, seeds, execute, wrong_instruction)
         with LiveProgress(plan, console) as progress:
             recorder = ClipRecorder.of_smallest(manifest, names, progress)
             results = evaluate(connection, plan, progress if record is None else recorder)
@@ -274,12 +278,12 @@ def expert(tasks: tuple[str, ...], episodes: int, seed0: int, json_path: Path | 
     """
     check_graphics()
     from saccade.sim.evaluation import check_tasks  # noqa: PLC0415
-    from saccade.sim.experts import expert_rate  # noqa: PLC0415
+    from saccade.sim.scripted_success import scripted_success_rate  # noqa: PLC0415
 
     check_tasks(tasks)
     console, results = _console(json_path), {}
     for template in tasks:
-        rate = expert_rate(template, held_out_seeds(seed0, episodes))
+        rate = scripted_success_rate(template, held_out_seeds(seed0, episodes))
         low, high = rate.interval
         console.print(
             f"{template:<6} {rate.successes}/{rate.episodes}  {rate.rate:.1%}  (95 %: {low:.1%} to {high:.1%})",
@@ -310,7 +314,7 @@ def bundled_mini() -> Path:
     """Return the bundle that ships with saccade.
 
     Raises:
-        BundleError: This installation has none.
+        BundleError: The installation has none.
     """
     path = Path(str(files("saccade.sim") / "saccade_mini" / "bundle"))
     if not (path / "manifest.json").is_file():

@@ -24,11 +24,12 @@ class ControlStep:
     """What one call of ``act`` cost and gave.
 
     Args:
-        latency_ns: Seen by the caller, around ``act`` alone.
-        profile: What ran; ``full`` where the policy's rules ask for it, empty if the chunk was refused.
-        clamped: Numbers that the limiter changed.
-        is_refused: The limiter refused the chunk, and the arm was held.
-        timings_ns: Durations that the session reports, by part.
+        latency_ns: How long ``act`` alone took for its caller, nanoseconds.
+        profile: Name of the profile that ran; ``full`` where the policy's rules ask for it, empty if the chunk was
+            refused.
+        clamped: How many numbers the limiter changed.
+        is_refused: Whether the limiter refused the chunk, and the arm was held.
+        timings_ns: Durations that the session reports, nanoseconds by part.
     """
 
     latency_ns: int
@@ -43,14 +44,14 @@ class Episode:
     """One episode and how it went.
 
     Args:
-        template: Of the true task, which alone decides success.
-        seed: Of layout, look, pose and task.
-        profile: What was asked for.
+        template: Template of the true task, which alone decides success.
+        seed: Seed that layout, look, pose and task follow from.
+        profile: Name of the profile that was asked for.
         instruction: What the model was told.
-        is_success: The true task was done before the horizon.
-        is_told_done: What the model was told was done; the same unless it was told another task.
-        env_steps: Control steps of the environment.
-        control_steps: One for each call of ``act``.
+        is_success: Whether the true task was done before the horizon.
+        is_told_done: Whether what the model was told was done; equal to success unless it was told another task.
+        env_steps: How many control steps the environment ran.
+        control_steps: One entry for each call of ``act``.
     """
 
     template: str
@@ -65,13 +66,13 @@ class Episode:
 
 @dataclass(frozen=True)
 class Moment:
-    """What the model saw and what it answered; for those who watch the loop.
+    """What the model saw at one moment and what it answered; for those who watch the loop.
 
     Args:
         instruction: What the model was told.
-        observation: What it saw.
-        chunk: Its answer, or None if that was refused.
-        env_step: Control steps of the environment so far.
+        observation: What the model saw.
+        chunk: The model's answer, or None if that was refused.
+        env_step: How many control steps the environment ran before.
     """
 
     instruction: str
@@ -93,12 +94,12 @@ def run_episode(
     """Run one episode from reset to success, to the end of what was told, or to the horizon.
 
     Args:
-        env: Of one task template.
+        env: The tabletop, set to one task template.
         robot: The in-process session or the client's.
-        seed: Held out; see :func:`saccade.sim.seeds.held_out_seeds`.
-        profile: Asked for in every control step.
-        execute: Actions of each chunk that are executed.
-        is_told_wrong: Tell the model another task (control: it must do that one, and not the true one).
+        seed: Seed of the episode, held out of training; see :func:`saccade.sim.seeds.held_out_seeds`.
+        profile: Name of the profile that is asked for in every control step.
+        execute: How many actions of each chunk are executed.
+        is_told_wrong: Whether to tell the model another task (control: it must do that one, and not the true one).
         watch: Called after every ``act``, outside the measured time; then telemetry is asked for.
 
     Raises:
@@ -152,7 +153,7 @@ def hold_still(env: TabletopEnv) -> NDArray[np.float32]:
 
 
 def other_task(env: TabletopEnv, seed: int) -> Task:
-    """Another task of the same template: another block, direction or goal, or the same blocks in the other order.
+    """Return another task of the template: another block, direction or goal, or its blocks in the other order.
 
     If the layout leaves no room for one (push only), to touch another block.
     """

@@ -21,7 +21,7 @@ from saccade.sim.daemon_process import DaemonProcess
 from saccade.sim.tabletop.cameras import VIEWS
 from saccade.sim.tabletop.world import ACTION_NAMES, PROPRIO_NAMES
 
-Transport = Literal["grpc", "zmq", "in-process"]
+TransportChoice = Literal["grpc", "zmq", "in-process"]
 
 
 @dataclass(frozen=True)
@@ -29,27 +29,27 @@ class Connection:
     """A robot that is ready to be driven.
 
     Args:
-        robot: Its two methods.
-        manifest: Of the bundle behind it.
-        engine: What executes its graphs.
+        robot: What resets and acts: the client's session, or the one in process.
+        manifest: Manifest of the bundle behind it.
+        engine: Name of what executes its graphs.
         transport: How it is reached.
     """
 
     robot: Robot
     manifest: Manifest
     engine: str
-    transport: Transport
+    transport: TransportChoice
 
 
 @contextmanager
 def connect(
-    bundle: Path, *, transport: Transport = "grpc", threads: int = 0, view_scorer: Path | None = None
+    bundle: Path, *, transport: TransportChoice = "grpc", threads: int = 0, view_scorer: Path | None = None
 ) -> Iterator[Connection]:
-    """Start what is needed to drive ``bundle``, and stop it afterwards.
+    """Start what is needed to drive a bundle, and stop it afterwards.
 
     Args:
         bundle: Directory of the bundle.
-        transport: ``grpc`` and ``zmq`` start a daemon of its own on a free loopback port.
+        transport: How the robot is reached; ``grpc`` and ``zmq`` start a daemon of its own on a free loopback port.
         threads: Threads of the engine; 0 = one for each core.
         view_scorer: Directory of a scorer bundle to serve beside it.
 
@@ -80,8 +80,11 @@ def connect(
 def check_robot(manifest: Manifest) -> None:
     """Refuse a bundle that the tabletop cannot feed or obey.
 
+    Args:
+        manifest: Manifest of the bundle.
+
     Raises:
-        SimulatorError: Other cameras, proprioception or actions.
+        SimulatorError: The bundle has other cameras, proprioception or actions.
     """
     sizes = {(view.height, view.width) for view in manifest.views}
     names = tuple(view.name for view in manifest.views)
@@ -103,7 +106,11 @@ def check_robot(manifest: Manifest) -> None:
 
 
 def image_px(manifest: Manifest) -> int:
-    """Return the side of the frames that the bundle wants."""
+    """Return the side of the square images that the bundle wants, in pixels.
+
+    Args:
+        manifest: Manifest of the bundle.
+    """
     return manifest.views[0].height
 
 
@@ -111,7 +118,7 @@ def profiles_for(manifest: Manifest, keep_ratios: tuple[float, ...]) -> tuple[st
     """Return the names of the profiles that keep these shares of the visual tokens.
 
     Raises:
-        UnknownProfileError: The bundle has none of that ratio.
+        UnknownProfileError: The bundle has no profile of such a ratio.
     """
     by_ratio = {profile.keep_ratio: profile.name for profile in manifest.profiles}
     for ratio in keep_ratios:

@@ -25,24 +25,24 @@ _REFUSAL = re.compile(r"^Error: (?P<message>.*) \[(?P<code>[a-z_.]+)\]\s*$", re.
 
 
 class DaemonProcess:
-    """``saccade serve BUNDLE`` in a process of its own; a context manager.
+    """A daemon, ``saccade serve BUNDLE``, in a process of its own; a context manager.
 
     Args:
         bundle: Directory of the bundle.
         threads: Threads of the engine; 0 = one for each core.
-        is_zmq: Serve ZeroMQ too.
+        is_zmq: Whether to serve ZeroMQ too.
         view_scorer: Directory of a bundle that scores views; None = none.
         answerer: Directory of a bundle that answers questions; None = none.
         answerer_threads: Threads of the answerer's engine; 0 = one for each core.
 
     Attributes:
-        address: Where gRPC listens.
-        zmq_address: Where ZeroMQ listens, or None.
-        pid: Of its process.
+        address: ``host:port`` that gRPC listens on.
+        zmq_address: ``host:port`` that ZeroMQ listens on, or None.
+        pid: Process id of the daemon.
 
     Raises (on entry):
         SaccadeError: What the daemon refused to start with.
-        ServeError: It ended or stayed silent without saying why.
+        ServeError: The daemon ended or stayed silent without saying why.
     """
 
     address: str

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from saccade.sim.connection import Connection, connect, profiles_for
 from saccade.sim.display import LiveProgress, score_table
-from saccade.sim.evaluation import Plan, evaluate, results_to_json
+from saccade.sim.evaluation import EvaluationPlan, evaluate, results_to_json
 from saccade.sim.recorder import ClipRecorder
 from saccade.sim.report.html_report import Report, render_report
 
@@ -37,14 +37,14 @@ def run_demo(
         bundle: Directory of the bundle.
         tasks: Task templates.
         keep: Keep ratios; the smallest one is recorded.
-        seeds: Held out.
+        seeds: Seeds of the episodes, held out of training.
         console: Gets the progress and the table.
 
     Returns:
         The report and the results behind it.
 
     Raises:
-        SaccadeError: Something of it cannot run.
+        SaccadeError: The daemon cannot start, or an episode cannot run.
     """
     console.print("starting the daemon ...", style="dim")
     with connect(bundle) as connection:
@@ -59,7 +59,7 @@ def _run(
         f"[bold]{manifest.name}[/] ({manifest.family}, {manifest.policy.name}) behind a real daemon over "
         f"{connection.transport}, {connection.engine}: {len(seeds)} held-out episodes a cell"
     )
-    plan = Plan(tasks, profiles, seeds)
+    plan = EvaluationPlan(tasks, profiles, seeds)
     with LiveProgress(plan, console) as progress:
         recorder = ClipRecorder.of_smallest(manifest, profiles, progress)
         results = evaluate(connection, plan, recorder)

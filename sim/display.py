@@ -12,7 +12,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from rich.table import Table
 
 from saccade.sim.closed_loop import Episode, Moment
-from saccade.sim.evaluation import ALL_TASKS, Plan
+from saccade.sim.evaluation import ALL_TASKS, EvaluationPlan
 from saccade.sim.scoring import Score
 
 
@@ -20,11 +20,11 @@ class LiveProgress:
     """One bar for each task and profile, with successes so far; a context manager and a watcher.
 
     Args:
-        plan: What will run.
+        plan: What will be run.
         console: Where to draw.
     """
 
-    def __init__(self, plan: Plan, console: Console) -> None:
+    def __init__(self, plan: EvaluationPlan, console: Console) -> None:
         self._progress = Progress(
             TextColumn("  {task.fields[template]:<6}[dim]{task.fields[profile]:<9}[/]"),
             BarColumn(28, complete_style="cyan", finished_style="green"),
@@ -54,7 +54,7 @@ class LiveProgress:
         return None
 
     def end(self, episode: Episode) -> None:
-        """Move the bar on."""
+        """Move the bar of the episode on."""
         cell = episode.template, episode.profile
         self._successes[cell] += episode.is_success
         last = [step.latency_ns for step in episode.control_steps if step.profile == episode.profile]
@@ -79,6 +79,9 @@ def score_table(scores: list[Score]) -> Table:
     """Return the results as a table of at most 80 columns.
 
     Latency is over the steps that really ran the profile, visual tokens over all steps.
+
+    Args:
+        scores: Rows of the table.
     """
     table = Table(
         box=box.SIMPLE_HEAD, header_style="dim", padding=(0, 1), collapse_padding=True, pad_edge=False

@@ -19,18 +19,18 @@ ALL_TASKS = "all"
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What to run.
+class EvaluationPlan:
+    """What an evaluation runs.
 
     Args:
-        templates: Task templates.
+        templates: Task templates, in order.
         profiles: Names of the bundle's profiles.
-        seeds: Held out; the same for every template and profile.
-        execute: Actions of each chunk that are executed.
-        is_told_wrong: Tell the model another task (control).
+        seeds: Seeds of the episodes, held out of training; every template and profile runs them all.
+        execute: How many actions of each chunk are executed.
+        is_told_wrong: Whether to tell the model another task (control).
 
     Raises:
-        UnknownTaskError: A template that the tabletop does not have.
+        UnknownTaskError: A template is none of the tabletop's.
         SimulatorError: ``execute`` is below 1, or a template or profile is missing or named twice.
     """
 
@@ -53,11 +53,11 @@ class Watcher(Protocol):
     """Follows an evaluation: a progress display, a recorder."""
 
     def begin(self, template: str, profile: str, seed: int) -> Callable[[Moment], None] | None:
-        """An episode begins; return what shall see its moments, if anything."""
+        """Note that an episode begins, and return what shall see its moments, if anything."""
         ...
 
     def end(self, episode: Episode) -> None:
-        """The episode that began last has ended."""
+        """Note that the episode that began last has ended."""
 
 
 class Unwatched:
@@ -67,7 +67,7 @@ class Unwatched:
         """Watch no moments."""
 
     def end(self, episode: Episode) -> None:
-        """Ignore it."""
+        """Ignore the end of an episode."""
 
 
 @dataclass(frozen=True)
@@ -75,12 +75,12 @@ class Results:
     """Everything that was run.
 
     Args:
-        plan: As it was run.
-        episodes: In the order in which they ran.
-        keeps: Visual tokens that survive in each profile of the bundle.
+        plan: What was to be run.
+        episodes: Every episode, in the order in which they ran.
+        keeps: How many visual tokens survive in each profile of the bundle.
     """
 
-    plan: Plan
+    plan: EvaluationPlan
     episodes: tuple[Episode, ...]
     keeps: Mapping[str, int]
 
@@ -113,7 +113,7 @@ def check_tasks(templates: tuple[str, ...]) -> None:
     """Refuse names that are not task templates.
 
     Raises:
-        UnknownTaskError: At least one is not, or there is none.
+        UnknownTaskError: A name is no task template, or there is none.
     """
     unknown = [template for template in templates if template not in TEMPLATES]
     if unknown or not templates:
@@ -123,7 +123,7 @@ def check_tasks(templates: tuple[str, ...]) -> None:
         )
 
 
-def evaluate(connection: Connection, plan: Plan, watcher: Watcher) -> Results:
+def evaluate(connection: Connection, plan: EvaluationPlan, watcher: Watcher) -> Results:
     """Run a plan; profiles alternate from episode to episode, so that a slow minute slows all of them.
 
     Raises:

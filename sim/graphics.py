@@ -19,7 +19,7 @@ def check_graphics() -> None:
 
     Raises:
         SimulatorError: MuJoCo or gymnasium is not installed.
-        GraphicsError: No OpenGL back end.
+        GraphicsError: There is no OpenGL back end.
     """
     try:
         import_module("saccade.sim.tabletop.env").TabletopEnv(image_px=_TRIAL_PX).close()

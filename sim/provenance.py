@@ -20,7 +20,7 @@ def provenance() -> dict[str, Any]:
     """Return what a reader needs in order to repeat or to distrust a measurement, as plain JSON values."""
     return {
         "measured": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "command": [_without_folder(word) for word in sys.argv],
+        "command": [_without_folder(argument) for argument in sys.argv],
         "machine": machine(),
         "versions": versions(),
     }
@@ -44,9 +44,9 @@ def versions() -> dict[str, str]:
     }
 
 
-def _without_folder(word: str) -> str:
+def _without_folder(argument: str) -> str:
     """Cut the folders of an absolute path, also behind ``NAME=``: they say whose machine it was, and nothing else."""
-    name, equals, path = word.rpartition("=")
+    name, equals, path = argument.rpartition("=")
     return f"{name}{equals}{Path(path).name if Path(path).is_absolute() else path}"
 
 

@@ -20,11 +20,11 @@ class Clip:
 
     Args:
         episode: How it went.
-        frames: uint8 ``(moments, views, height, width, 3)`` RGB.
+        frames: Images of all views at each moment, uint8 ``(moments, views, height, width, 3)`` RGB.
         telemetry: What became of the visual tokens, for each moment; None where the chunk was refused, or if the bundle
             tells nothing of its tokens.
-        profiles: What ran, for each moment.
-        env_steps: Control steps of the environment before each moment.
+        profiles: Name of the profile that ran, for each moment.
+        env_steps: How many control steps the environment ran before each moment.
     """
 
     episode: Episode
@@ -38,12 +38,12 @@ class ClipRecorder:
     """A watcher that records one profile: for each template the first success, else the first episode.
 
     Args:
-        profile: The profile to record.
-        views: Their names, in the order of the visual tokens.
-        watcher: Told of everything as well.
+        profile: Name of the profile to record.
+        views: Names of the views, in the order of the visual tokens.
+        watcher: Another watcher, which is told of everything as well.
 
     Attributes:
-        clips: By template.
+        clips: What was recorded, by template.
     """
 
     def __init__(self, profile: str, views: tuple[str, ...], watcher: Watcher) -> None:
@@ -55,12 +55,12 @@ class ClipRecorder:
 
     @classmethod
     def of_smallest(cls, manifest: Manifest, profiles: Sequence[str], watcher: Watcher) -> ClipRecorder:
-        """Record, of these profiles, the one with the fewest visual tokens."""
+        """Return a recorder of the profile with the fewest visual tokens."""
         smallest = min(profiles, key=lambda name: manifest.profile(name).keep)
         return cls(smallest, tuple(view.name for view in manifest.views), watcher)
 
     def begin(self, template: str, profile: str, seed: int) -> Callable[[Moment], None] | None:
-        """Record while the template has no success yet."""
+        """Begin to record, unless the template has a success already."""
         self._watcher.begin(template, profile, seed)
         self._moments = []
         best = self.clips.get(template)

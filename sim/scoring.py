@@ -19,6 +19,10 @@ class SuccessRate:
     """Successes among episodes, with the Wilson score interval at 95 %.
 
     Source: Wilson (1927), as in Brown, Cai and DasGupta (2001), eq. 4.
+
+    Args:
+        successes: How many episodes succeeded.
+        episodes: How many episodes there were.
     """
 
     successes: int
@@ -26,12 +30,12 @@ class SuccessRate:
 
     @property
     def rate(self) -> float:
-        """Share of episodes that succeeded, 0 to 1; 0 of no episodes is 0."""
+        """Share of episodes that succeeded, 0 to 1; 0 if there are none."""
         return self.successes / self.episodes if self.episodes else 0.0
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Lower and upper bound, 0 to 1; all of it if there are no episodes."""
+        """Lower and upper bound of the rate, 0 to 1; all of it if there are no episodes."""
         count = self.episodes
         if count == 0:
             return 0.0, 1.0
@@ -47,16 +51,16 @@ class Score:
 
     Args:
         template: Task template, or what the rows were pooled into.
-        profile: What was asked for.
-        success: Of its episodes.
-        told: How often what the model was told was done; the same unless it was told another task.
-        p50_ns: Median latency of the control steps that really ran the profile.
-        p99_ns: 99th percentile of the same.
-        visual_tokens: Mean over *all* control steps, warm-up and refresh included.
-        control_steps: Calls of ``act``.
-        full_steps: Of these, steps that ran ``full`` although less was asked for.
-        clamped: Numbers that the limiter changed.
-        refused: Chunks that the limiter refused.
+        profile: Name of the profile that was asked for.
+        success: Successes among the episodes.
+        told: How often what the model was told was done; equal to success unless it was told another task.
+        p50_ns: Median latency of the control steps that really ran the profile, nanoseconds.
+        p99_ns: 99th percentile of the latency of these control steps, nanoseconds.
+        visual_tokens: Mean number of visual tokens over *all* control steps, warm-up and refresh included.
+        control_steps: How often ``act`` was called.
+        full_steps: How many control steps ran ``full`` although less was asked for.
+        clamped: How many numbers the limiter changed.
+        refused: How many chunks the limiter refused.
     """
 
     template: str
@@ -77,9 +81,9 @@ def score(template: str, profile: str, episodes: Sequence[Episode], keeps: Mappi
 
     Args:
         template: Task template, or what the episodes were pooled from.
-        profile: What was asked for.
-        episodes: To be summarised.
-        keeps: Visual tokens that survive in each profile of the bundle.
+        profile: Name of the profile that was asked for.
+        episodes: Episodes to summarise.
+        keeps: How many visual tokens survive in each profile of the bundle.
     """
     steps = [step for episode in episodes for step in episode.control_steps]
     answered = [step for step in steps if not step.is_refused]
@@ -108,7 +112,12 @@ def profile_latencies_ns(episodes: Iterable[Episode], profile: str) -> list[int]
 
 
 def quantile_ns(latencies_ns: Sequence[int], fraction: float) -> int:
-    """Return the smallest latency that ``fraction`` of them do not exceed; 0 of none."""
+    """Return the smallest latency that ``fraction`` of them do not exceed; 0 of none.
+
+    Args:
+        latencies_ns: Latencies, nanoseconds, in any order.
+        fraction: Which quantile, in 0..1.
+    """
     if not latencies_ns:
         return 0
     return int(np.quantile(np.asarray(latencies_ns), fraction, method="inverted_cdf"))

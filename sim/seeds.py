@@ -10,10 +10,10 @@ from __future__ import annotations
 from saccade.proto.errors import SimulatorError
 
 FIRST_TRAINING_SEED = 1_000_000
-"""Evaluation never sees a training seed."""
+"""First seed of training; an evaluation never sees it or a later one."""
 
 FIRST_DEVELOPMENT_SEED = 500_000
-"""For checks of a model in the making, and for a look at why it fails."""
+"""First seed for checks of a model in the making, and for a look at why it fails."""
 
 
 def held_out_seeds(first: int, episodes: int) -> range:
@@ -21,10 +21,10 @@ def held_out_seeds(first: int, episodes: int) -> range:
 
     Args:
         first: Seed of the first episode.
-        episodes: How many.
+        episodes: How many episodes there are, one seed each.
 
     Raises:
-        SimulatorError: No episode, or a seed that training may have seen.
+        SimulatorError: There is no episode, or a seed that training may have seen.
     """
     if episodes < 1:
         raise SimulatorError(f"expected at least 1 episode, found {episodes}.")

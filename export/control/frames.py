@@ -21,7 +21,7 @@ from saccade.export.families.base import ActingFamily
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.sequence import SequenceLayout
 from saccade.proto.errors import ExportError
-from saccade.proto.state_words import state_words
+from saccade.proto.state_text import state_text
 from saccade.proto.tensor_names import NOISE
 
 FIELDS = ("images", "proprio", "instruction")
@@ -116,7 +116,7 @@ def _random_texts(
 def _longest_state(checkpoint: Checkpoint[ActingFamily]) -> str:
     """Return a state in words that takes as much room as any, if the prompt tells one."""
     spec, dim = checkpoint.instruction, checkpoint.embodiment.proprio.dim
-    return state_words(np.full(dim, 2.0), spec.state_bins) if spec.state_bins else ""
+    return state_text(np.full(dim, 2.0), spec.state_bins) if spec.state_bins else ""
 
 
 def host_inputs(recording: Recording, checkpoint: Checkpoint[ActingFamily]) -> Iterator[tuple[Tensor, ...]]:
@@ -129,7 +129,7 @@ def host_inputs(recording: Recording, checkpoint: Checkpoint[ActingFamily]) -> I
     layout, noise = SequenceLayout(model.segments), torch.Generator().manual_seed(0)
     for index, text in enumerate(recording.instruction):
         proprio = checkpoint.statistics.proprio.normalise(recording.proprio[index : index + 1])
-        state = state_words(proprio[0], spec.state_bins) if spec.state_bins else ""
+        state = state_text(proprio[0], spec.state_bins) if spec.state_bins else ""
         prompt, ids = _prompt_ids(tokenizer, checkpoint, text, state)
         if not 1 <= len(ids) <= spec.max_tokens:
             raise ExportError(

@@ -12,7 +12,7 @@ from saccade.policies.base import Place, TokenPolicy
 from saccade.policies.methods.keep_all import KeepAll
 from saccade.policies.registry import build_policy, known_policies
 from saccade.proto.errors import ExportError, PolicyError
-from saccade.proto.inspection import Act, PolicyFit
+from saccade.proto.inspection import CutPlace, PolicyFit
 
 
 def policy_fits(family: PerceivingFamily) -> tuple[PolicyFit, ...]:
@@ -52,8 +52,8 @@ def _fit(name: str, family: PerceivingFamily) -> PolicyFit:
     except (PolicyError, ExportError) as error:
         return PolicyFit(name, fits=False, reason=_in_short(error.message))
     cuts = () if isinstance(policy, KeepAll) else policy.cuts
-    acts = (Act(cut.place.value, None if cut.place is Place.PROJECTOR else cut.index) for cut in cuts)
-    return PolicyFit(name, fits=True, acts=tuple(acts))
+    places = (CutPlace(cut.place.value, None if cut.place is Place.PROJECTOR else cut.index) for cut in cuts)
+    return PolicyFit(name, fits=True, acts=tuple(places))
 
 
 def _in_short(message: str) -> str:

@@ -55,9 +55,9 @@ def nested_counts(tokens: int, keep: int, dropped: Sequence[float]) -> tuple[int
     """Return the survivors of several cuts of which the last leaves ``keep``.
 
     Args:
-        tokens: Before the first cut.
-        keep: After the last one.
-        dropped: For each cut the share, of all tokens that will be dropped, that is gone behind it; rises to 1.
+        tokens: How many tokens there are before the first cut.
+        keep: How many tokens survive the last cut.
+        dropped: Share, of all tokens that will be dropped, that is gone behind each cut; rises to 1.
     """
     return tuple(tokens - round(share * (tokens - keep)) for share in dropped)
 
@@ -103,10 +103,10 @@ def choose_per_view(
 
     Args:
         choose: Maps tensors ``(batch, tokens, ...)`` and a count to ascending indices ``(batch, count)``.
-        tensors: ``(batch, tokens, ...)`` each, tokens in (view, row, column) order.
-        grid: The token grid.
-        keep: Survivors of all views together.
-        shares: Of each view; None = as even as integers allow.
+        tensors: What the selection looks at, ``(batch, tokens, ...)`` each, tokens in (view, row, column) order.
+        grid: How visual tokens tile the views.
+        keep: How many tokens of all views together survive.
+        shares: How many tokens of each view survive; None = as even as integers allow.
 
     Returns:
         int64 ``(batch, keep)``, ascending over the whole observation.

@@ -34,8 +34,8 @@ def density_peaks(
     that is not finite is far from everything, a centre only if nothing else is left, and joins nobody.
 
     Args:
-        vectors: What distance is measured on.
-        clusters: Number of centres, 1..tokens.
+        vectors: Vectors between which distance is measured.
+        clusters: How many centres there are, 1..tokens.
 
     Returns:
         The centres, ascending, and for each token the place of its centre among them (or ``merging.NOWHERE``).

@@ -61,9 +61,9 @@ def max_min_diversity(
     A token whose embedding is not finite is picked last.
 
     Args:
-        embeddings: What distance is measured on.
-        eligible: At least ``keep`` True per row, else indices repeat.
-        keep: Number of picks.
+        embeddings: Vectors between which distance is measured.
+        eligible: Tokens that may be picked, at least ``keep`` per row, else indices repeat.
+        keep: How many tokens are picked.
 
     Returns:
         Distinct indices in the order picked.
@@ -91,9 +91,9 @@ def max_sum_diversity(
     A token whose embedding is not finite is picked last.
 
     Args:
-        embeddings: What distance is measured on.
+        embeddings: Vectors between which distance is measured.
         first: The first pick (the pivot).
-        keep: Number of picks.
+        keep: How many tokens are picked.
 
     Returns:
         Distinct indices in the order picked.
@@ -109,11 +109,16 @@ def max_sum_diversity(
 def farthest_first(
     embeddings: Float[Tensor, "batch tokens dim"], first: Int64[Tensor, "batch 1"], keep: int
 ) -> Int64[Tensor, "batch {keep}"]:
-    """Greedily pick ``keep`` tokens, each as far as possible from those already picked; otherwise as above.
+    """Greedily pick ``keep`` tokens from ``first`` on, each as far as possible from those already picked.
 
     Source:
         ToDRE (2505.18757 v1), stage 1, the usual greedy for k centres: ``argmax_j min_{s in S} (1 - cos(x_j, x_s))``.
         Deviation: distances are rounded, see ``DISTANCE_STEPS``.
+
+    Args:
+        embeddings: Vectors between which distance is measured.
+        first: The first pick (the pivot).
+        keep: How many tokens are picked.
     """
     # Older than a duplicate, newer than what is picked.
     return _from_pivot(embeddings, first, keep, start=math.inf, broken_start=-1.0, add=False)

@@ -24,11 +24,12 @@ def greedy_picks(gain: Tensor, first: Tensor, later: Tensor, keep: int, *, add: 
     ``min(state, gain[p])`` or ``state + gain[p]``, and the next pick is ``argmax(state)``; ties go to the lowest index.
 
     Args:
-        gain: float32 ``(batch, tokens, tokens)``; its diagonal is minus infinity, so that nothing is picked twice.
-        first: float32 ``(batch, tokens)``.
-        later: float32 ``(batch, tokens)``.
-        keep: Number of picks.
-        add: Accumulate by addition; else by minimum.
+        gain: What picking one token changes for each other, float32 ``(batch, tokens, tokens)``; its diagonal is minus
+            infinity, so that nothing is picked twice.
+        first: Score by which the first token is picked, float32 ``(batch, tokens)``.
+        later: Score that the later picks start from, float32 ``(batch, tokens)``.
+        keep: How many tokens are picked.
+        add: Whether gains accumulate by addition; else by minimum.
 
     Returns:
         int64 ``(batch, keep)`` in the order picked.

@@ -23,7 +23,7 @@ PUBLISHED = (
     (0.50, 0.7233, 0.7487),
     (1.0, 1.0, 1.0),
 )
-"""Mean share of tokens, R1, R2. The first and the last line are what the others must tend to."""
+"""Published settings: mean share of tokens, R1, R2. The first and the last line are what the others must tend to."""
 
 
 class LayerSpans(NamedTuple):
@@ -49,10 +49,10 @@ def resolved_ratios(
 
     Args:
         mean: The budget as a share of all tokens, above 0 and below 1.
-        spans: Layers behind each cut.
+        spans: How many decoder layers lie behind each cut.
         r1: R1 as a multiple of ``mean``, at least 1; more than all tokens means all.
-        r2: R2 in (0, 1].
-        taper: Instead of ``r2``: its place between the least (0) and the most (1) that the budget permits.
+        r2: Share of the first cut's survivors that survive the second, in (0, 1].
+        taper: Given instead of ``r2``: where R2 lies between the least (0) and the most (1) that the budget permits.
 
     Raises:
         PolicyError: No R3 meets the budget.
@@ -92,11 +92,11 @@ def counts_for(tokens: int, keep: int, spans: LayerSpans, r1: float, r2: float) 
     """Return whole counts for the three cuts, whose mean over layers is ``keep`` as nearly as whole counts permit.
 
     Args:
-        tokens: Before the first cut.
-        keep: The mean.
-        spans: Layers behind each cut.
-        r1: R1, a share of ``tokens``.
-        r2: R2, a share of the first cut's survivors.
+        tokens: How many tokens there are before the first cut.
+        keep: Mean number of tokens over the decoder's layers.
+        spans: How many decoder layers lie behind each cut.
+        r1: Share of all tokens that survives the first cut.
+        r2: Share of the first cut's survivors that survives the second.
     """
     first = min(max(round(r1 * tokens), keep), tokens)
     left = keep * spans.total - first * spans.first

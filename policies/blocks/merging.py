@@ -13,7 +13,7 @@ from torch import Tensor
 from saccade.policies.blocks.selection import SMALLEST_SUM
 
 NOWHERE = -1
-"""In ``into``: the token is dropped and leaves nothing behind."""
+"""Slot of a token that is dropped and leaves nothing behind."""
 
 
 def slots_of(kept: Int64[Tensor, "batch keep"], alive: int) -> Int64[Tensor, "batch {alive}"]:
@@ -31,9 +31,10 @@ def weighted_means(
     """Return the mix in which each survivor is the weighted mean of the tokens that go into its slot.
 
     Args:
-        into: Slot of each token, or ``NOWHERE``; each survivor goes into its own.
-        weights: Not negative; what is not finite counts as 0. A slot whose weights are all 0 holds its survivor alone.
-        kept: The survivors.
+        into: Slot that each token goes into, or ``NOWHERE``; each survivor goes into its own.
+        weights: How much each token counts, not negative; what is not finite counts as 0. A slot whose weights are all
+            0 holds its survivor alone.
+        kept: Positions of the survivors, ascending.
     """
     keep = kept.shape[1]
     slots = torch.arange(keep, device=into.device)[None, :, None]

@@ -1,4 +1,4 @@
-"""What raw pixels say of a token: how much it changed since the last frame, how much there is to see in it."""
+"""What raw pixels say of a token: how much it changed since the last control step, how much there is to see in it."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from saccade.policies.blocks.selection import SMALLEST_SUM
 def patch_similarity(
     now: Float[Tensor, "batch tokens values"], before: Float[Tensor, "batch tokens values"]
 ) -> Float[Tensor, "batch tokens"]:
-    """Return the cosine of each patch's raw pixels with those of the last frame, rounded to 1e-6.
+    """Return the cosine of each patch's raw pixels with those of the last control step, rounded to 1e-6.
 
     Two black patches are equal (1); a black and another one have nothing in common (0); what is not finite gives 0.
     """

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 
 MOST_OBJECTS, LONGEST_NAME, MOST_WORDS, LONGEST_ANSWER = 16, 60, 6, 4000
-"""Of a list of objects, of a name in characters and in words, and of an answer that is read, in characters."""
+"""Limits: objects in a list, characters of a name, words of a name, characters that are read of an answer."""
 
 _LEADING = frozenset(("a", "an", "the", "some", "any", "this", "that", "these", "those", "its", "and", "or"))
 _ARTICLES = frozenset(("a", "an", "the"))

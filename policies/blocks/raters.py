@@ -1,4 +1,4 @@
-"""Text raters: the words of an instruction that look at the picture, as weights of fixed shape.
+"""Text raters: the text tokens of an instruction that look at the picture, as weights of fixed shape.
 
 They are found once, at the first of several cuts, while every visual token is there. Later cuts read them from notes,
 which hold one number for each visual token: here the same one for all, whose binary digits are the raters.
@@ -15,7 +15,7 @@ from torch import Tensor
 DIGITS = 24
 """Raters in one note: float32 holds whole numbers of that many binary digits."""
 RELEVANCE_STEPS = 2**16
-"""Relevance is compared with its mean in steps of this many parts of the mean, so that equal words count alike."""
+"""Relevance is compared with its mean in steps of this many parts of the mean, so that equal tokens count alike."""
 
 
 def text_raters(
@@ -38,8 +38,8 @@ def text_raters(
     count = sound.float().sum(dim=1).clamp(min=1.0)
     relevance = torch.where(sound, share, 0.0).sum(dim=1) / count
     # Relevances sum to 1, so their mean is 1 / (number of valid text tokens).
-    words = text_mask.float().sum(dim=1, keepdim=True)
-    above = (torch.round(relevance * words * RELEVANCE_STEPS) > RELEVANCE_STEPS) & text_mask
+    valid = text_mask.float().sum(dim=1, keepdim=True)
+    above = (torch.round(relevance * valid * RELEVANCE_STEPS) > RELEVANCE_STEPS) & text_mask
     nobody = above.float().sum(dim=1, keepdim=True) == 0
     return above | (text_mask & nobody)
 

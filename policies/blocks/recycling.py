@@ -42,10 +42,10 @@ def keep_and_recycle(
     their slots go to the next best tokens, which survive as themselves.
 
     Args:
-        importance: Finite. What is negative weighs 0 in a mean.
-        cells: Of each token, as :func:`cells_of` gives them.
-        keep: Tokens that survive.
-        reserved: Of them, at most this many merged ones.
+        importance: How much each token matters, finite. What is negative weighs 0 in a mean.
+        cells: Cell that each token lies in, as :func:`cells_of` gives them.
+        keep: How many tokens survive, merged ones included.
+        reserved: How many of the survivors are merged ones, at most.
 
     Returns:
         The survivors, ascending, and their mix.

@@ -63,7 +63,7 @@ SIDES: Mapping[str, Callable[[int, int], Side]] = {
     "adaptive": adaptive_side,
     "even": even_side,
 }
-"""Modes that do not look at the tokens; a view's matrix is the product of its two sides'."""
+"""Ways of resampling that do not look at the tokens; a view's matrix is the product of its two sides'."""
 
 
 def level_positions(grid: Grid, height: int, width: int) -> Int64[Tensor, " count"]:
@@ -78,10 +78,10 @@ def level_matrix(mode: str, grid: Grid, height: int, width: int) -> Float[Tensor
     """Return what the tokens of a smaller grid are made of; a line break is that of the nearest row.
 
     Args:
-        mode: One of ``SIDES``.
+        mode: How a side is resampled, one of ``SIDES``.
         grid: The token grid; one view of it is resampled.
-        height: Rows of the smaller grid.
-        width: Its patch columns.
+        height: How many rows the smaller grid has.
+        width: How many patch columns the smaller grid has.
     """
     side, patches, breaks = SIDES[mode], patch_columns(grid), int(grid.newline)
     across = np.zeros((width + breaks, grid.columns))
@@ -105,8 +105,9 @@ def merged_pairs(
     the position of the second. A round merges at most half of the tokens, so log2(tokens / count) rounds do.
 
     Args:
-        embeddings: Similarity is their cosine, in whole steps as for distances; what is not finite counts as 0.
-        count: 1..tokens.
+        embeddings: Vectors whose cosine is the similarity, in whole steps as for distances; what is not finite counts
+            as 0.
+        count: How many tokens are left, 1..tokens.
 
     Returns:
         Positions of the survivors, ascending, and what each is made of.

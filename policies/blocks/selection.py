@@ -15,7 +15,7 @@ from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 SMALLEST_SUM = 1e-12
-"""Floor of a divisor."""
+"""Floor of a divisor, so that all zeros stay zeros."""
 
 
 def top_k_mask(scores: Float[Tensor, "*batch tokens"], keep: int) -> Bool[Tensor, "*batch tokens"]:
@@ -25,8 +25,8 @@ def top_k_mask(scores: Float[Tensor, "*batch tokens"], keep: int) -> Bool[Tensor
     everything above the ``keep``-th value is in, then tokens equal to it in ascending order until the count is met.
 
     Args:
-        scores: Any float; NaN counts as minus infinity.
-        keep: 1..tokens.
+        scores: Score of each token, any float; NaN counts as minus infinity.
+        keep: How many tokens are marked, 1..tokens.
 
     Returns:
         Exactly ``keep`` True per row.
@@ -86,5 +86,5 @@ def as_share(scores: Float[Tensor, "batch tokens"]) -> Float[Tensor, "batch toke
 
 
 def positions(like: Tensor) -> Tensor:
-    """Token positions as float32 ``(tokens,)``."""
+    """Return the token positions 0, 1, 2, ... as float32 ``(tokens,)``."""
     return torch.arange(like.shape[-1], device=like.device, dtype=torch.float32)

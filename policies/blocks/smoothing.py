@@ -1,7 +1,7 @@
-"""Temporal smoothing of per-token attention: a ring of the last frames, newest heaviest.
+"""Temporal smoothing of per-token attention: a ring of the last control steps, newest heaviest.
 
-A history is float32 ``(batch, window, tokens)`` in original token coordinates, oldest frame first. It is carry: it
-enters and leaves the graph, and reset fills it with zeros.
+A history is float32 ``(batch, window, tokens)`` in original token coordinates, oldest control step first. It is carry:
+it enters and leaves the graph, and reset fills it with zeros.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ SMALLEST_MASS = 1e-12
 
 
 def decay_weights(window: int, decay: float) -> tuple[float, ...]:
-    """Return the weight of each frame, oldest first, summing to 1.
+    """Return the weight of each control step, oldest first, summing to 1.
 
-    Frame ``t - i`` weighs ``decay ** i``, so the newest is the heaviest.
+    Control step ``t - i`` weighs ``decay ** i``, so the newest is the heaviest.
 
     Source:
         VLA-Pruner (2511.16449), temporal estimate. The public code at fa5bfed applies the weights in reverse
@@ -36,7 +36,7 @@ def smoothed(history: Float[Tensor, "batch window tokens"], decay: float) -> Flo
 def push(
     history: Float[Tensor, "batch window tokens"], row: Float[Tensor, "batch tokens"]
 ) -> Float[Tensor, "batch window tokens"]:
-    """Drop the oldest frame and append ``row`` as the newest."""
+    """Drop the oldest control step and append ``row`` as the newest."""
     return torch.cat([history[:, 1:], row.unsqueeze(1)], dim=1)
 
 
@@ -45,9 +45,9 @@ def visual_distribution(
     present: Float[Tensor, "batch tokens"],
     absent: Float[Tensor, "batch tokens"],
 ) -> Float[Tensor, "batch tokens"]:
-    """Turn one frame's attention into a distribution over all visual tokens, the pruned ones included.
+    """Turn the attention of one control step into a distribution over all visual tokens, the pruned ones included.
 
-    A pruned frame spreads its softmax over fewer tokens; unscaled, it would outweigh full frames in the ring and
+    A pruned step spreads its softmax over fewer tokens; unscaled, it would outweigh full steps in the ring and
     inflate the tokens that happened to survive. So the present tokens share the mass that the absent ones leave:
 
         row = present * attention * (1 - sum(absent part)) / sum(present * attention) + (1 - present) * absent
@@ -55,8 +55,8 @@ def visual_distribution(
     With everything present, or ``absent`` zero, that is plain normalisation by the visual mass.
 
     Args:
-        attention: Attention received; entries that are not finite count as absent.
-        present: 1 where the token was alive where the attention was read, else 0.
+        attention: Attention that each token received; entries that are not finite count as absent.
+        present: Whether the token was alive where the attention was read: 1 or 0.
         absent: What an absent token is believed to deserve (an earlier estimate), or zeros.
 
     Returns:

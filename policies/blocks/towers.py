@@ -16,7 +16,7 @@ def choose_tower(option: int | None, shape: ModelShape) -> int:
 
     Args:
         option: The configured tower, or None for the first one with a class token, else the last one.
-        shape: The model.
+        shape: Layers, grid and towers of the model.
 
     Raises:
         PolicyError: The model has no such tower.
@@ -34,7 +34,7 @@ def choose_rows(option: RowsOption | None, tower: int, shape: ModelShape) -> Row
     Args:
         option: The configured rows, or None for what the tower has.
         tower: The tower that is read.
-        shape: The model.
+        shape: Layers, grid and towers of the model.
 
     Raises:
         PolicyError: The class token's rows of a tower without one.

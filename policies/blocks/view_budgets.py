@@ -16,7 +16,7 @@ from saccade.policies.base import Grid
 from saccade.proto.errors import PolicyError
 
 Size = tuple[int, int]
-"""Rows and patch columns of a view's grid; (0, 0): the view is left out."""
+"""Rows and patch columns of a view's grid; (0, 0) leaves the view out."""
 
 _ROUNDING = 1e-9
 
@@ -61,10 +61,10 @@ def grid_size(budget: int, rows: int, columns: int, line_breaks: int = 0) -> Siz
     """Return the largest nearly square grid that ``budget`` buys: h = w, then one row or column more if it fits.
 
     Args:
-        budget: Tokens of the view.
-        rows: Of patches that the view has; the grid grows along the other side once it is reached.
-        columns: Of patches that the view has.
-        line_breaks: Line-break tokens that each row of the grid costs besides, 0 or 1.
+        budget: How many tokens the view may have, line breaks included.
+        rows: How many rows of patches the view has; the grid grows along the other side once it is reached.
+        columns: How many columns of patches the view has.
+        line_breaks: How many line-break tokens each row of the grid costs besides, 0 or 1.
     """
     side = 0
     while (side + 1) * (side + 1 + line_breaks) <= budget:
@@ -88,9 +88,9 @@ def level_sizes(budget: int, grid: Grid, spread: float) -> tuple[Size, ...]:
     into tokens and into grids by the published rules. The first view has at least one patch.
 
     Args:
-        budget: Tokens of all views, line breaks included.
-        grid: The token grid.
-        spread: In (0, 1]: how much less each rank gets than the one before; 1 = all alike.
+        budget: How many tokens all views may have together, line breaks included.
+        grid: How visual tokens tile the views.
+        spread: How much less each rank gets than the one before, in (0, 1]; 1 = all alike.
 
     Raises:
         PolicyError: The budget does not buy one patch.

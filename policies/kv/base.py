@@ -8,7 +8,7 @@ Such a policy belongs to a model that *generates*: each step adds one token to a
 A policy names the signals it wants and the decode step computes only those. What a policy remembers is declared as
 carry of one layer; the graph stacks the layers.
 
-Shapes use these words: ``batch`` robots, ``kv_heads`` key-value heads, ``group`` query heads that share one of them
+Names of axes: ``batch`` robots, ``kv_heads`` key-value heads, ``group`` query heads that share one of them
 (query head h belongs to key-value head h // group), ``capacity`` slots of the cache. Slots are explained in
 :mod:`saccade.policies.kv.slots`.
 """
@@ -33,11 +33,11 @@ class KvShape:
     """What a KV policy may know of the model and of its cache.
 
     Args:
-        layers: Decoder layers, each with a cache of its own.
-        heads: Query heads.
-        kv_heads: Key-value heads; divides ``heads``.
-        head_dim: Channels of a head.
-        capacity: Slots of the cache, in every layer and head.
+        layers: How many decoder layers there are, each with a cache of its own.
+        heads: How many query heads a layer has.
+        kv_heads: How many key-value heads a layer has; divides ``heads``.
+        head_dim: How many channels a head has.
+        capacity: How many slots the cache has, in every layer and head.
     """
 
     layers: int
@@ -55,7 +55,7 @@ class KvShape:
 
     @property
     def group(self) -> int:
-        """Query heads of one key-value head."""
+        """How many query heads share one key-value head."""
         return self.heads // self.kv_heads
 
 
@@ -74,8 +74,8 @@ class SlotLogits:
     ``query . key / sqrt(head_dim)``; meaningless for free slots.
 
     Args:
-        distance: None: as attention sees them. A number: as if every key stood so many positions before the query;
-            only for policies whose ``positions`` are :attr:`KeyPositions.SLOTS`.
+        distance: How many positions every key is taken to stand before the query; None = where attention sees it. A
+            number only for policies whose ``positions`` are :attr:`KeyPositions.SLOTS`.
     """
 
     distance: int | None = None
@@ -96,10 +96,10 @@ class KeyPositions(str, Enum):
     """Which positions rotary embedding gives to the keys that a query attends to."""
 
     ORIGINAL = "original"
-    """Those of the tokens in the sequence. Keys are stored rotated."""
+    """Positions of the tokens in the sequence. Keys are stored rotated."""
     SLOTS = "slots"
-    """0, 1, 2, ... over the keys attended to, oldest first, the query's own last: distances shrink as tokens go, and
-    a model never sees one longer than the cache. Keys are stored as projected and rotated at every step."""
+    """Positions 0, 1, 2, ... over the keys attended to, oldest first, the query's own last: distances shrink as tokens
+    go, and a model never sees one longer than the cache. Keys are stored as projected and rotated at every step."""
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ class KvInputs:
     """What a policy sees in one layer at one step. The current token is in the cache already.
 
     Args:
-        layer: Of the decoder.
-        signals: One float32 tensor for each request, same order.
-        positions: int64 ``(batch, kv_heads, capacity)``, ``EMPTY`` for free slots.
-        now: int64 ``(batch,)``, position of the current token.
+        layer: Number of the decoder layer.
+        signals: One float32 tensor for each request, in the order of the requests.
+        positions: Position of the token in each slot, int64 ``(batch, kv_heads, capacity)``; ``EMPTY`` for free slots.
+        now: Position of the current token, int64 ``(batch,)``.
     """
 
     layer: int
@@ -120,7 +120,7 @@ class KvInputs:
 
     @property
     def valid(self) -> Tensor:
-        """Which slots hold a token: bool ``(batch, kv_heads, capacity)``."""
+        """Whether each slot holds a token: bool ``(batch, kv_heads, capacity)``."""
         return valid_slots(self.positions)
 
 
@@ -129,8 +129,8 @@ class Eviction:
     """Which slots become free.
 
     Args:
-        evicted: bool ``(batch, kv_heads, capacity)``, True only for slots that hold a token.
-        carry: Of this layer, for the next step; a slot given up leaves no trace in it.
+        evicted: Slots that become free, bool ``(batch, kv_heads, capacity)``; True only for slots that hold a token.
+        carry: Carry of this layer for the next step; a slot given up leaves no trace in it.
     """
 
     evicted: Tensor
@@ -142,9 +142,11 @@ class Attended:
     """Which slots the query attends to, the same for every head.
 
     Args:
-        slots: int64 ``(batch, attended)``: the chosen ones in ascending order, then fillers.
-        chosen: bool ``(batch, attended)``: False for fillers, which are not attended to.
-        carry: Of this layer, for the next step.
+        slots: Slots that the query attends to, int64 ``(batch, attended)``: the chosen ones in ascending order, then
+            fillers.
+        chosen: Which of the slots were chosen, bool ``(batch, attended)``: False for fillers, which are not attended
+            to.
+        carry: Carry of this layer for the next step.
     """
 
     slots: Tensor
@@ -153,14 +155,14 @@ class Attended:
 
 
 class KvPolicy(ABC):
-    """What both kinds share. A subclass is built from its options and the :class:`KvShape`.
+    """A KV-cache policy, whichever of the two kinds; built from its options and the :class:`KvShape`.
 
     Attributes:
         name: Registry key, file name and manifest string.
         options: The class of its options.
         config: The options with every default resolved; ``config.as_dict()`` goes into the manifest.
-        shape: What it was built for.
-        signals: What it sees in every layer.
+        shape: Model and cache that the policy was built for.
+        signals: Signals that the policy sees in every layer.
         positions: Which positions rotary embedding gives to the keys.
     """
 
@@ -198,7 +200,7 @@ class QuerySelectionPolicy(KvPolicy):
     beyond it overwrites the oldest token.
 
     Attributes:
-        attended: Slots that a query attends to, at most.
+        attended: How many slots a query attends to, at most.
     """
 
     attended: int

@@ -70,7 +70,7 @@ class ScissorhandsConfig(PolicyConfig):
 
 
 class Scissorhands(EvictionPolicy):
-    """Counts attention below uniform over a window; frees many slots at once, rarely."""
+    """A cache that counts attention below uniform over a window, and frees many slots at once, rarely."""
 
     name: ClassVar[str] = "scissorhands"
     options = ScissorhandsConfig

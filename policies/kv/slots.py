@@ -20,7 +20,7 @@ EMPTY = -1
 POSITION_LIMIT = 1 << 22
 """Positions stay below this: up to there ties are broken in exact float32 integers."""
 _FAR = 1e30
-"""Above every finite score, below infinity."""
+"""A score above every finite one and below infinity."""
 
 
 def valid_slots(positions: Int64[Tensor, "batch heads capacity"]) -> Bool[Tensor, "batch heads capacity"]:
@@ -67,10 +67,10 @@ def lowest_slots(
     Only the values that TopK returns are used, so the result does not depend on how a backend breaks ties.
 
     Args:
-        importance: Any float.
+        importance: How much each slot matters, any float.
         candidates: Slots that hold a token and may be given up.
-        positions: Distinct where ``candidates`` is True.
-        count: 1..capacity.
+        positions: Position of the token in each slot, distinct where ``candidates`` is True.
+        count: How many slots are marked, 1..capacity.
 
     Returns:
         Exactly ``count`` True in each row that has so many candidates, else every candidate.

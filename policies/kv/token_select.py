@@ -58,12 +58,12 @@ class TokenSelectConfig(PolicyConfig):
     """Options of token_select.
 
     Args:
-        initial: First positions that every query attends to.
-        top_k: Tokens chosen by vote.
-        local: Last positions that every query attends to, its own included.
+        initial: How many first positions every query attends to.
+        top_k: How many tokens are chosen by vote.
+        local: How many last positions every query attends to, its own included.
         threshold: Cosine from which on a selection is used again. None = never; every query selects.
         pool: Odd width of the maximum over neighbouring votes; 1 = none.
-        scaled: Divide logits by sqrt(head_dim) in the vote.
+        scaled: Whether logits are divided by sqrt(head_dim) in the vote.
         positions: Keys keep their ``original`` positions, or are renumbered by ``slots`` (the code).
     """
 

@@ -47,7 +47,7 @@ from saccade.policies.config import PolicyConfig, require
 from saccade.policies.signals import AttentionAhead, QueryRows
 
 SCENE_AND_WRIST = (0.4, 0.6)
-"""Published shares of two views."""
+"""Published shares of two views in the budget: scene and wrist."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,9 +57,9 @@ class AdpConfig(PolicyConfig):
     Args:
         view_weights: Share of each view in the budget, up to a common factor. None = 0.4 and 0.6 for two views, equal
             shares otherwise.
-        gated: Run every token while the arm is slow. False = whatever the arm does.
-        window: Action chunks whose displacements are added up.
-        look_back: Earlier windows that the latest one is compared with.
+        gated: Whether every token runs while the arm is slow. False = whatever the arm does.
+        window: How many action chunks a displacement is added up over.
+        look_back: How many earlier windows the latest one is compared with.
     """
 
     view_weights: tuple[float, ...] | None = None

@@ -35,7 +35,7 @@ class CenterCropConfig(PolicyConfig):
 
 
 class CenterCrop(TokenPolicy):
-    """The same tokens in every control step; views share the budget evenly."""
+    """Keep the middle of each view, equal in every control step; views share the budget evenly."""
 
     name: ClassVar[str] = "center_crop"
     options = CenterCropConfig

@@ -34,7 +34,8 @@ class DivPruneConfig(PolicyConfig):
     """Options of divprune.
 
     Args:
-        budget: One budget over all views (``joint``, the paper) or an even share for each (``per_view``).
+        budget: Whether there is one budget over all views (``joint``, the paper) or an even share for each
+            (``per_view``).
     """
 
     budget: Literal["joint", "per_view"] = "joint"

@@ -24,7 +24,7 @@ class KeepAllConfig(PolicyConfig):
 
 
 class KeepAll(TokenPolicy):
-    """The identity as a policy: no signals, no carry, acts at the decoder's entry."""
+    """The identity as a policy: no signals, no carry, cut at the decoder's entry."""
 
     name: ClassVar[str] = "keep_all"
     options = KeepAllConfig

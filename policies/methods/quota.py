@@ -71,7 +71,7 @@ from saccade.policies.signals import (
 )
 
 _LEAST_SHARE = 1e-6
-"""Below every share that matters, above what float32 loses in a product."""
+"""A share below every one that matters, and above what float32 loses in a product."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,14 +79,15 @@ class QuotaConfig(PolicyConfig):
     """Options of quota.
 
     Args:
-        form: ``levels``: a grid size for each rank. ``flat``: the best tokens by share times token score.
-        scores: Of the views: set by the host for the ``task``, or the ``attention`` of the instruction.
-        spread: ``levels``: how much smaller the share of each rank is than that of the one before; 1 = all alike.
-        resample: ``levels``: ``bilinear``, ``adaptive``, ``even`` or ``merge``.
-        exponent: ``flat``: the power of the scores; 2 is the paper's, 0 gives all views the same share.
-        rank_by: ``flat``: attention ``received`` from all patches in the last vision block, or the instruction's
-            in the first decoder layer (``text``).
-        tower: ``flat`` with ``received``: the vision tower. None = the last one.
+        form: How the budget is given out: ``levels``, a grid size for each rank; ``flat``, the best tokens by share
+            times token score.
+        scores: Who scores the views: the host for the ``task``, or the ``attention`` of the instruction.
+        spread: How much smaller the share of each rank is than that of the one before (``levels``); 1 = all alike.
+        resample: How a view is resampled to its size (``levels``): ``bilinear``, ``adaptive``, ``even`` or ``merge``.
+        exponent: Power of the scores (``flat``); 2 is the paper's, 0 gives all views the same share.
+        rank_by: What ranks tokens (``flat``): attention ``received`` from all patches in the last vision block, or the
+            instruction's in the first decoder layer (``text``).
+        tower: Vision tower that is read (``flat`` with ``received``). None = the last one.
     """
 
     form: Literal["levels", "flat"] = "levels"

@@ -36,7 +36,7 @@ class RandomKeepConfig(PolicyConfig):
     """Options of random_keep.
 
     Args:
-        seed: Which table of random scores.
+        seed: Seed of the table of random scores.
         insertion_layer: First decoder layer that sees only the kept tokens, 0 = the entry; None = the default of
             vla_pruner, so that both cost the same.
         warmup_steps: Full control steps after a reset; give vla_pruner's window for an even comparison.

@@ -1,4 +1,4 @@
-"""sparsevlm: three cuts along the decoder, rated by the words of the instruction that look at the picture.
+"""sparsevlm: three cuts along the decoder, rated by the text tokens that look at the picture.
 
 Paper: "SparseVLM" (2410.04417, ICML 2025); code Gumpest/SparseVLMs, read at 26a5f48.
 
@@ -22,7 +22,7 @@ Deviations and readings:
 - Clusters are found on decoder input embeddings, as no hidden states are seen at a cut, and merged in hidden states;
   the code does both on hidden states. Its clusters: one for every 10 tokens of the pool and one more; members weigh
   the same. It breaks ties of density by noise, this by index.
-- Attention that is not finite counts as 0; an instruction in which no word stands out is rated by all its words.
+- Attention that is not finite counts as 0; an instruction in which no text token stands out is rated by all of them.
 - A decoder too shallow for three cuts makes the last ones of them.
 """
 

@@ -23,7 +23,7 @@ What is confirmed, and what is our reading:
   the same fraction of what is alive there.
 - Heads: the first 30 % of the layers keep all of them, then their number falls along a line to what ``share`` asks for
   in the last layer. The 15 % and the 30 % are from memory of the paper.
-- Only visual tokens are dropped; the paper drops words.
+- Only visual tokens are dropped; the paper drops text tokens too.
 - Local value pruning and progressive quantisation need hardware that computes with parts of a tensor; they are not
   here.
 - Original positions are kept.
@@ -56,9 +56,9 @@ from saccade.proto.errors import PolicyError
 
 CUTS = 4
 WHOLE_FOR_TOKENS, WHOLE_FOR_HEADS = 0.15, 0.3
-"""First part of the decoder that keeps every token, every head."""
+"""First part of the decoder that keeps every token, and every head."""
 IMPORTANCE = "importance"
-"""The note that goes with each token: attention received, summed over the layers so far."""
+"""Name of the note that goes with each token: attention received, summed over the layers so far."""
 
 Heads = tuple[tuple[int, ...], ...]
 
@@ -70,10 +70,10 @@ class SpAttenConfig(PolicyConfig):
     Args:
         cut_layers: First decoder layer behind each cut. None = four cuts, or as many as fit, evenly over the layers
             behind the first 15 %.
-        removed_heads: For each decoder layer the query heads that are removed from it; each layer lacks at least what
-            the one before lacks. None = none, or what calibration finds for ``head_share``.
+        removed_heads: Query heads that are removed from each decoder layer; each lacks at least what the one before
+            lacks. None = none, or what calibration finds for ``head_share``.
         head_share: Share of the heads that the last layer lacks, found by calibration unless ``removed_heads`` says it.
-        head_group: Query heads that share a key-value head: they are removed together.
+        head_group: How many query heads share a key-value head: they are removed together.
     """
 
     cut_layers: tuple[int, ...] | None = None
@@ -150,9 +150,9 @@ def heads_to_remove(importance: Sequence[Sequence[float]], share: float, group: 
     the highest index; one head, or one group, always stays.
 
     Args:
-        importance: For each layer and head the sum, or mean, of the absolute values that it gave.
-        share: Of the heads that the last layer lacks, in 0..1.
-        group: Neighbouring heads that can only go together.
+        importance: Sum, or mean, of the absolute values that each head of each layer gave.
+        share: Share of the heads that the last layer lacks, in 0..1.
+        group: How many neighbouring heads can only go together.
 
     Raises:
         PolicyError: A table with rows of different lengths or values that are negative or not finite, heads that do

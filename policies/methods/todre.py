@@ -19,8 +19,8 @@ Deviations and readings:
 - A tower without a class token: the pivot is the patch that received most attention from all patches (the paper
   draws it at random and reports 0.2 to 0.3 % of difference). ``pivot="first"`` is the first patch.
 - Several views: attention is normalised in each view, so that the largest value of all views is the paper's rule for
-  video (best of each frame, then best of all). ``budget="per_view"`` runs stage 1 in each view with its share of k.
-  There is no thumbnail here that AnyRes' pivot could be confined to.
+  video (best of each video frame, then best of all). ``budget="per_view"`` runs stage 1 in each view with its share of
+  k. There is no thumbnail here that AnyRes' pivot could be confined to.
 - Line-break tokens (``Grid.newline``) are no candidates. They survive only where the budget exceeds the patches.
 - Distances are rounded so that ties fall the same way everywhere, see :mod:`saccade.policies.blocks.diversity`; v1's
   rule is reconstructed as the usual greedy for k centres.
@@ -63,7 +63,8 @@ from saccade.policies.signals import Signal, VisionAttention, VisionRows
 from saccade.proto.errors import PolicyError
 
 THRESHOLD, SHARE = 0.10, 0.99
-"""Stage 2: below which share of attention nothing is exchanged, and in how many of the samples that must be so."""
+"""Limits of stage 2: share of attention below which nothing is exchanged, and share of the samples in which that must
+be so."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,14 +72,15 @@ class ToDreConfig(PolicyConfig):
     """Options of todre.
 
     Args:
-        form: ``max_sum``: smallest summed cosine to the picks so far (v2). ``k_centre``: farthest from its nearest
-            pick (v1).
-        pivot: The first pick: what the vision tower attends to most (``attention``), or the ``first`` patch.
-        tower: Whose attention finds the pivot. None = the first tower with a class token, else the last tower.
+        form: How the next pick is found: ``max_sum``, the smallest summed cosine to the picks so far (v2);
+            ``k_centre``, the farthest from its nearest pick (v1).
+        pivot: Which token is picked first: what the vision tower attends to most (``attention``), or the ``first``
+            patch.
+        tower: Vision tower whose attention finds the pivot. None = the first with a class token, else the last.
         budget: One budget over all views (``joint``) or an even share for each (``per_view``).
-        stage2: Drop every visual token before ``stage2_layer``: ``off``, ``on``, or ``auto``, which the calibration
-            frames decide.
-        stage2_layer: None = 7/8 of the decoder's layers.
+        stage2: Whether every visual token is dropped before ``stage2_layer``: ``off``, ``on``, or ``auto``, which the
+            calibration frames decide.
+        stage2_layer: Decoder layer before which stage 2 drops every visual token. None = 7/8 of the layers.
     """
 
     form: Literal["max_sum", "k_centre"] = tunable("max_sum")
@@ -142,16 +144,16 @@ def stage2_is_safe(
     threshold: float = THRESHOLD,
     share: float = SHARE,
 ) -> bool:
-    """Say whether text and vision exchange nothing any more in the layer where stage 2 would act.
+    """Say whether text and vision exchange nothing any more in the layer where stage 2 would cut.
 
     Args:
-        text_to_visual: Of each calibration sample, the share of the text rows' attention that goes to visual tokens.
-        visual_to_text: The share of the visual rows' attention that goes to text tokens.
-        threshold: Both must lie below it, ...
-        share: ... in at least this share of the samples. NaN does not lie below.
+        text_to_visual: Share of the text rows' attention that goes to visual tokens, in each calibration sample.
+        visual_to_text: Share of the visual rows' attention that goes to text tokens, in each calibration sample.
+        threshold: Attention below which nothing is exchanged; both must lie below it. NaN does not.
+        share: Share of the samples in which both must lie below the threshold.
 
     Raises:
-        PolicyError: There is no sample, or not the same number of both.
+        PolicyError: There is no sample, or one of the two has more than the other.
     """
     if not text_to_visual or len(text_to_visual) != len(visual_to_text):
         raise PolicyError(
@@ -167,11 +169,11 @@ def _most_spread(form: str, grid: Grid, tensors: Sequence[Tensor], keep: int) ->
     """Run stage 1 over one grid.
 
     Args:
-        form: As the option.
-        grid: Of ``tensors``.
-        tensors: embeddings ``(batch, tokens, dim)``; attention ``(batch, tokens)``, unless the first patch is the
+        form: How the next pick is found, as in the options.
+        grid: How the tokens of ``tensors`` tile the views.
+        tensors: Embeddings ``(batch, tokens, dim)``; attention ``(batch, tokens)``, unless the first patch is the
             pivot.
-        keep: Tokens that survive.
+        keep: How many tokens survive.
 
     Returns:
         int64 ``(batch, keep)``, ascending.
@@ -195,7 +197,7 @@ FORMS = {"max_sum": max_sum_diversity, "k_centre": farthest_first}
 
 
 def _stage2_layer(config: ToDreConfig, shape: ModelShape) -> int:
-    """Return the decoder layer before which stage 2 acts."""
+    """Return the decoder layer before which stage 2 cuts."""
     layer = max(1, 7 * shape.layers // 8) if config.stage2_layer is None else config.stage2_layer
     if config.stage2 != "off" or config.stage2_layer is not None:
         last = shape.layers - 1

@@ -47,11 +47,11 @@ from saccade.policies.config import PolicyConfig, require
 from saccade.policies.signals import AttentionAhead, QueryRows, Transition
 
 CUT_LAYERS = (7, 9, 12)
-"""Published cuts: the first of 32 layers that sees only what the cut left."""
+"""Published cuts: the first decoder layer of 32 that sees only what each cut left."""
 KEPT = (0.875, 0.625, 0.125)
-"""Published share of all visual tokens behind each of them."""
+"""Published share of all visual tokens behind each cut."""
 TRANSITION = "transition"
-"""The note that goes with each token: its TTV up to here."""
+"""Name of the note that goes with each token: its token transition variation, summed up to here."""
 
 
 @dataclass(frozen=True, kw_only=True)

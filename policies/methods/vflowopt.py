@@ -68,7 +68,8 @@ from saccade.policies.signals import Pixels, Signal, VisionMap
 
 IMPORTANCE = "importance"
 _T, _CELL, _PATCHES, _SIDE = 34.76, 15.58, 729, 27
-"""Published at 25 %, and the patches of a view and of a row that they were published for."""
+"""Settings published at 25 %: threshold of core tokens, side of a cell, and the patches of a view and of a row that
+they were published for."""
 _BLOCK = 25
 
 
@@ -77,17 +78,18 @@ class VFlowOptConfig(PolicyConfig):
     """Options of vflowopt.
 
     Args:
-        t: A core token receives more than this many times the mean attention. None = 34.76, scaled to the grid.
+        t: How many times the mean attention a core token receives, at least. None = 34.76, scaled to the grid.
         cell: Side a of the cells in which dropped tokens are merged, in patches, fractions allowed; 0 = no merging.
             None = 15.58, scaled to the grid.
-        r1: R1 as a multiple of the budget, at least 1. None = as published, see the module's docstring.
+        r1: Share that survives the first cut, as a multiple of the budget, at least 1. None = as published, see the
+            module's docstring.
         r2: Share of the first cut's survivors that survive the second. None = as published.
-        taper: Instead of r2, from 0 to 1: where R2 lies between the least (the third cut drops nothing) and the most
-            that R1 and the budget permit. What is searched: most pairs of R1 and R2 meet no budget, every pair of R1
-            and taper does.
+        taper: Given instead of r2, from 0 to 1: where R2 lies between the least (the third cut drops nothing) and the
+            most that R1 and the budget permit. What is searched: most pairs of R1 and R2 meet no budget, every pair of
+            R1 and taper does.
         alpha_v: Weight of patch entropy; 0 in every published setting.
         block: Vision block whose attention is read. None = 25, or the last one that runs.
-        tower: Its tower. None = the last one.
+        tower: Vision tower of that block. None = the last one.
         layers: Decoder layers before which the second and the third cut lie. None = 10 and 20 of 32, scaled.
     """
 
@@ -181,9 +183,9 @@ def context_relevance(
     """Return c, the mean attention that the core tokens of each map give to each token.
 
     Args:
-        attention: Softmax weights; what is not finite counts as 0.
-        patches: Which rows and columns are patches; at least one.
-        t: Core tokens receive more than this many times the mean.
+        attention: Softmax weights of each map; what is not finite counts as 0.
+        patches: Rows and columns that are patches; at least one.
+        t: How many times the mean attention a core token receives, at least.
     """
     mean = torch.where(attention.abs() < math.inf, attention, 0.0).mean(dim=1)
     rows = patches.float() / patches.float().sum()

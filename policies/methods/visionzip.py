@@ -56,8 +56,10 @@ class VisionZipConfig(PolicyConfig):
 
     Args:
         contextual: Share of the survivors that are contextual tokens (the paper: 10 of 64); 0 = dominant tokens alone.
-        norm: A contextual token is its target plus its members' mean (``sum``, the paper) or half of that (``mean``).
-        budget: An even share of the budget for each view (``per_view``), or all views as one image (``joint``).
+        norm: How a contextual token is made: its target plus its members' mean (``sum``, the paper), or half of that
+            (``mean``).
+        budget: Whether each view has an even share of the budget (``per_view``), or all views are one image
+            (``joint``).
         tower: The vision tower that is read. None = the first with a class token, else the last.
         rows: Whose attention counts: the ``class`` token's, or that of all ``patches``. None = ``class`` if it exists.
     """
@@ -128,8 +130,9 @@ def every_nth(remaining: Tensor, counts: Sequence[int]) -> Tensor:
     """Mark, view by view, ``counts`` of the tokens that remain: every ``floor(remaining / count)``-th, from the first.
 
     Args:
-        remaining: bool ``(batch, tokens)``; each robot has equally many in a view, at least that view's count.
-        counts: For each view.
+        remaining: Tokens to mark, bool ``(batch, tokens)``; each robot has equally many in a view, at least that view's
+            count.
+        counts: How many tokens of each view are marked.
 
     Returns:
         bool ``(batch, tokens)``.

@@ -12,10 +12,10 @@ this control step and remembered ones for the rest:
 3. Computed are: first those not static, most changed first; then task-relevant ones, most attended first; then
    whatever is left, most attended first.
 
-Deviations: the number computed is fixed (the paper's varies with the frame), so a still scene computes task-relevant
+Deviations: the number computed is fixed (the paper's varies with the picture), so a still scene computes task-relevant
 tokens and a wild one leaves the least changed behind. Those count as changed until they are computed: pixels are
-compared with what keys and values were made of, which is the last frame's in the paper, where all that changed is
-computed. One set for all layers (the paper's layer-wise reuse by attention
+compared with what keys and values were made of, which is the last control step's in the paper, where all that changed
+is computed. One set for all layers (the paper's layer-wise reuse by attention
 entropy needs a count for each layer). In telemetry a token that was not computed counts as dropped, although
 later layers still see what it was. A full control step refreshes everything after a reset and every
 ``refresh_every`` steps.
@@ -72,7 +72,7 @@ class VlaCacheConfig(PolicyConfig):
 
 
 class VlaCache(TokenPolicy):
-    """Reuse of keys and values across frames with a fixed number of tokens computed; the module docstring has more."""
+    """Reuse of keys and values across control steps at a fixed number of computed tokens; see the module docstring."""
 
     name: ClassVar[str] = "vla_cache"
     options = VlaCacheConfig

@@ -4,9 +4,9 @@ Paper: "VLA-Pruner" (arXiv 2511.16449); code MINT-SJTU/VLA-Pruner, read at fa5bf
 
 One drop of visual tokens in front of decoder layer K, in four moves (M visual tokens, k survive):
 
-1. *Semantic score*: attention that each token receives in layer K-1 of this frame.
+1. *Semantic score*: attention that each token receives in layer K-1 of this control step.
 2. *Action score*: attention that each token received from the action queries over the latter half of the layers,
-   smoothed over the last w frames: ``sum_{i=1..w} g^i row(t-i) / sum g^i``.
+   smoothed over the last w control steps: ``sum_{i=1..w} g^i row(t-i) / sum g^i``.
 3. *Relevance*: the union C of the two top-k sets, so k <= |C| <= 2k.
 4. *Redundancy*: max-min diversity on the decoder's input embeddings thins C to exactly k. Order and positions of
    the survivors stay the original ones.
@@ -23,7 +23,7 @@ Deviations from the paper, and from its code:
   full control step now and then, and ``action_layers="full"`` reads the action rows before the cut, where nothing is
   absent.
 - Other ``relevance`` values and ``history="frozen"`` are the paper's ablations, not for use.
-- Each frame's row is normalised over visual tokens before it enters the history, so that pruned frames, which
+- Each control step's row is normalised over visual tokens before it enters the history, so that pruned steps, which
   spread the softmax over fewer tokens, do not outweigh full ones.
 - ``budget="per_view"`` gives every camera its share of k; the paper selects jointly.
 - The redundancy filter compares rounded distances, see :mod:`saccade.policies.blocks.diversity`.
@@ -76,16 +76,17 @@ class VlaPrunerConfig(PolicyConfig):
             to shallower decoders and at least 1.
         rows: Query rows of the semantic score: ``text`` (instruction tokens), ``last`` (one row, for causal
             decoders), ``all`` (the paper; each column is averaged over the rows that can see it).
-        window: w, frames in the history; also the number of full control steps after a reset.
-        decay: Gamma in (0, 1]: a frame one step older weighs this much less.
+        window: w, control steps in the history; also the number of full control steps after a reset.
+        decay: Factor gamma in (0, 1] by which a control step weighs less than the one after it.
         action_layers: Where action rows are read: the ``latter_half`` of the decoder (the paper), or the latter half of
             the ``full`` layers before the cut.
         absent: What the history records for a pruned token: its smoothed estimate (``presence``) or 0 (``zero``).
-        budget: One budget over all views (``joint``) or an even share for each (``per_view``).
+        budget: Whether there is one budget over all views (``joint``) or an even share for each (``per_view``).
         refresh_every: Every n-th control step runs with every token, so that no estimate grows stale; 0 = never.
-        relevance: ``union``: both top-k sets, thinned by diversity (the paper). Its ablations: ``semantic`` or
-            ``action`` alone, ``fused`` (top-k of the mean of both), ``unfiltered`` (the best ranks of the union).
-        history: ``live``, or ``frozen`` after the warm-up (ablation).
+        relevance: Which tokens are relevant: ``union``, both top-k sets, thinned by diversity (the paper). Its
+            ablations: ``semantic`` or ``action`` alone, ``fused`` (top-k of the mean of both), ``unfiltered`` (the best
+            ranks of the union).
+        history: Whether the history goes on (``live``), or stays as it is after the warm-up (``frozen``, an ablation).
     """
 
     insertion_layer: int | None = None
@@ -123,7 +124,7 @@ class VlaPruner(TokenPolicy):
         self.refresh_every = config.refresh_every
 
     def carry_specs(self, grid: Grid) -> tuple[CarrySpec, ...]:
-        """Return the history of action attention, float32 ``(batch, window, tokens)``, oldest frame first."""
+        """Return the history of action attention, float32 ``(batch, window, tokens)``, oldest control step first."""
         shape = (1, self.config.window, grid.tokens)
         history = CarrySpec(HISTORY, shape, "float32", initial=0.0, dims=("batch", "window", "tokens"))
         if self.config.history == "live":
@@ -141,7 +142,7 @@ class VlaPruner(TokenPolicy):
         return Selection(choose(scored, keep))
 
     def update(self, inputs: UpdateInputs, carry: Carry) -> Carry:
-        """Push this frame's action attention, as a distribution over all visual tokens, into the history."""
+        """Push this step's action attention, as a distribution over all visual tokens, into the history."""
         (attention,) = inputs.signals
         history = carry[HISTORY]
         if self.config.absent == "presence":
@@ -160,9 +161,9 @@ def union_thinned(scored: Sequence[Tensor], keep: int) -> Tensor:
     """Unite the semantic and the action top-k and thin the union to ``keep`` by max-min diversity.
 
     Args:
-        scored: semantic score ``(batch, tokens)``, action score ``(batch, tokens)``, embeddings
+        scored: Semantic score ``(batch, tokens)``, action score ``(batch, tokens)``, embeddings
             ``(batch, tokens, dim)``.
-        keep: Tokens that survive.
+        keep: How many tokens survive.
 
     Returns:
         int64 ``(batch, keep)``, ascending.
@@ -180,13 +181,23 @@ def union_thinned(scored: Sequence[Tensor], keep: int) -> Tensor:
 
 
 def union_unfiltered(scored: Sequence[Tensor], keep: int) -> Tensor:
-    """Take the tokens whose better rank of the two is best, ties to the lowest index; arguments as above."""
+    """Take the tokens whose better rank of the two scores is best, ties to the lowest index.
+
+    Args:
+        scored: Semantic score ``(batch, tokens)``, action score ``(batch, tokens)``, embeddings, which are not read.
+        keep: How many tokens survive.
+    """
     semantic, action, _ = scored
     return keep_top_k(-torch.minimum(ranks(semantic), ranks(action)), keep)
 
 
 def fused(scored: Sequence[Tensor], keep: int) -> Tensor:
-    """Take the top-k of the mean of both scores, each scaled to sum 1; arguments as above."""
+    """Take the top-k of the mean of both scores, each scaled to sum 1.
+
+    Args:
+        scored: Semantic score ``(batch, tokens)``, action score ``(batch, tokens)``, embeddings, which are not read.
+        keep: How many tokens survive.
+    """
     semantic, action, _ = scored
     return keep_top_k(as_share(semantic) + as_share(action), keep)
 

@@ -49,7 +49,8 @@ class VtcClsConfig(PolicyConfig):
         first_block: l0, the first vision block that counts. None = 16 of 23 that run, scaled.
         tower: The vision tower that is read. None = the first with a class token, else the last.
         rows: Whose attention counts: the ``class`` token's, or that of all ``patches``. None = ``class`` if it exists.
-        budget: An even share of the budget for each view (``per_view``) or one ranking of all (``joint``).
+        budget: Whether each view has an even share of the budget (``per_view``), or one ranking counts for all
+            (``joint``).
     """
 
     first_block: int | None = None

@@ -59,7 +59,7 @@ from saccade.policies.signals import VisionKeys, VisionMap
 
 BLOCKS, OF_BLOCKS = (3, 6, 9), 12
 EARLY, MIDDLE, LATE = 30, 5, 1
-"""Iterations of PageRank."""
+"""Iterations of PageRank at the first cut, between, and at the last one."""
 STEPS = 2.0**16
 """Scores and cosines are rounded to this many steps per unit."""
 
@@ -71,12 +71,13 @@ class ZeroTPruneConfig(PolicyConfig):
     Args:
         blocks: First vision block behind each cut; empty = one cut between tower and projector. None = 3, 6 and 9 of
             12, scaled, the last ones if there is no room for three; empty if there are several towers or one block.
-        tower: The tower whose attention is read. None = the last one.
-        iterations: Of PageRank, for each cut. None = 30 for the first, 1 for the last of several, 5 between.
-        light: Iterations of the pass that only orders patches for the similarity stage.
+        tower: Vision tower whose attention is read. None = the last one.
+        iterations: How often PageRank is iterated at each cut. None = 30 for the first, 1 for the last of several, 5
+            between.
+        light: How often PageRank is iterated to order patches for the similarity stage.
         similar: Share of what a cut drops that goes for similarity, in 0..1.
-        partition: How patches are halved for it: the more important ones against the rest (``sequential``), or every
-            second one in order of importance (``alternating``).
+        partition: How patches are halved for the similarity stage: the more important ones against the rest
+            (``sequential``), or every second one in order of importance (``alternating``).
         variance: Least and greatest variance of a head that counts.
     """
 
@@ -162,9 +163,9 @@ def importance(
     """Rank patches by weighted PageRank: the I stage.
 
     Args:
-        graph: Attention; what is not finite counts as 0.
+        graph: Attention between patches; what is not finite counts as 0.
         among: Patches that are nodes of the graph; the others get 0.
-        iterations: Of ``s[j] <- sum_i s[i] A[i, j]``.
+        iterations: How often ``s[j] <- sum_i s[i] A[i, j]`` is iterated.
         variance: Least and greatest variance of a head that counts.
 
     Returns:
@@ -195,10 +196,10 @@ def similar_patches(
     """Mark the ``drop`` patches of the lesser half that are most like one of the other half: the S stage.
 
     Args:
-        order: Importance.
+        order: Importance of each patch.
         keys: Key vectors; a patch whose vector is not finite is nobody's neighbour and goes first.
-        drop: At most half of the patches, rounded down.
-        alternating: The lesser half is every second patch in order of importance; else the lower half.
+        drop: How many patches are marked, at most half of them, rounded down.
+        alternating: Whether the lesser half is every second patch in order of importance; else it is the lower half.
     """
     place = ranks(order)
     half = (order.shape[1] + 1) // 2

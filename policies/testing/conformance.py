@@ -50,7 +50,7 @@ class TokenPolicyConformance:
     policy_options: ClassVar[Mapping[str, object]] = {}
     shape: ClassVar[ModelShape] = SHAPE
     keeps: ClassVar[tuple[int, ...]] = (1, 7, 20, GRID.tokens - 1)
-    """Budgets that are tried."""
+    """Numbers of tokens to keep that are tried."""
 
     @pytest.fixture
     def policy(self) -> TokenPolicy:

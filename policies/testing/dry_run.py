@@ -44,12 +44,12 @@ class Scene:
     """Random signals of one control step, whole: every request in original coordinates.
 
     Args:
-        signals: What was asked for at any cut.
-        updates: What was asked for after the action, 0 where ``present`` is.
-        embeddings: ``(batch, tokens, WIDTH)``.
-        text: ``(batch, TEXT, WIDTH)``.
-        text_mask: bool ``(batch, TEXT)``.
-        present: float ``(batch, tokens)``.
+        signals: What was asked for at any cut, by request.
+        updates: What was asked for after the action, by request; 0 where ``present`` is.
+        embeddings: What stands for each visual token, float ``(batch, tokens, WIDTH)``.
+        text: Embeddings of the instruction, float ``(batch, TEXT, WIDTH)``.
+        text_mask: Whether each text token is valid, bool ``(batch, TEXT)``.
+        present: Whether each token was alive where the updates were read, float ``(batch, tokens)``.
     """
 
     signals: tuple[Tensor, ...]
@@ -134,9 +134,9 @@ class Played:
     """What one control step selected.
 
     Args:
-        selections: Of each cut that kept any token.
-        inputs: What the policy saw there.
-        kept: Original indices after the last of them, ``(batch, keep)``.
+        selections: Selection of each cut that kept any token.
+        inputs: What the policy saw at each of these cuts.
+        kept: Original indices that survived the last cut, int64 ``(batch, keep)``.
     """
 
     selections: tuple[Selection, ...]

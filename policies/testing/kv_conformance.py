@@ -60,7 +60,7 @@ class KvPolicyConformance:
     policy_options: ClassVar[Mapping[str, object]] = {}
     shape: ClassVar[KvShape] = KV_SHAPE
     layer: ClassVar[int] = 0
-    """Of the model, whose cache is played."""
+    """Number of the model's layer whose cache is played."""
 
     @pytest.fixture
     def policy(self) -> KvPolicy:

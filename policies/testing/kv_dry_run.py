@@ -31,15 +31,15 @@ Spoil = Callable[[KvSignal, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class KvRecord:
-    """One step of one layer.
+    """What one step of one layer saw and decided.
 
     Args:
         inputs: What the policy saw.
-        positions: After the step.
-        evicted: Of an eviction policy, bool ``(batch, kv_heads, capacity)``.
-        slots: Of a selection policy, int64 ``(batch, attended)``.
-        chosen: Of a selection policy, bool ``(batch, attended)``.
-        carry: After the step.
+        positions: Position of the token in each slot after the step, int64 ``(batch, kv_heads, capacity)``.
+        evicted: Slots that an eviction policy freed, bool ``(batch, kv_heads, capacity)``; None for a selection policy.
+        slots: Slots that a selection policy attends to, int64 ``(batch, attended)``; None for an eviction policy.
+        chosen: Which of these slots were chosen, bool ``(batch, attended)``; None for an eviction policy.
+        carry: Carry after the step.
     """
 
     inputs: KvInputs
@@ -66,7 +66,7 @@ def initial_kv_carry(policy: KvPolicy, batch: int = 1) -> Carry:
 def advance(
     policy: KvPolicy, layer: int, now: Tensor, positions: Tensor, signals: tuple[Tensor, ...], carry: Carry
 ) -> KvRecord:
-    """Write the token ``now`` into the cache and let the policy act."""
+    """Write the token ``now`` into the cache and let the policy choose."""
     positions = write_position(positions, next_slot(positions), now)
     inputs = KvInputs(layer, signals, positions, now)
     if isinstance(policy, EvictionPolicy):

@@ -30,11 +30,16 @@ _NICENESS = 10
 _PATIENCE_S = 1.0
 """How long a question waits for the answer before it to end; word that its caller has left may still be on its way."""
 _WIND_UP_S = 10.0
-"""How long it waits for one that was stopped: the node that runs is finished first."""
+"""How long a question waits for a stopped answer to end: the node that runs is finished first."""
 
 
 class RunningAnswer:
-    """An answer in the making; made by :meth:`AnswerThread.ask`. Safe between threads."""
+    """An answer in the making; made by :meth:`AnswerThread.ask`. Safe between threads.
+
+    Args:
+        question: What is asked.
+        backend: The answerer's engine, which a stop interrupts.
+    """
 
     def __init__(self, question: Question, backend: OrtBackend) -> None:
         self.question = question
@@ -45,7 +50,7 @@ class RunningAnswer:
 
     @property
     def is_stopped(self) -> bool:
-        """Nobody wants the rest."""
+        """Whether nobody wants the rest of the answer."""
         return self._is_stopped
 
     def pieces(self) -> Iterator[Piece]:
@@ -75,14 +80,14 @@ class RunningAnswer:
                 self._backend.interrupt()
 
     def run(self, answerer: Answerer) -> None:
-        """Generate, on the thread that owns ``answerer``."""
+        """Generate the answer, on the thread that owns ``answerer``."""
         with self._lock:
             if self._is_stopped:
                 return
             self._backend.resume()
             self._is_running = True
         try:
-            for piece in _answered(answerer, self.question):
+            for piece in answerer.answer(self.question):
                 self._items.put(piece)
         except Exception as error:  # noqa: BLE001 - raised again where the pieces are read
             self._items.put(
@@ -98,16 +103,17 @@ class AnswerThread:
     """Answers one question at a time, on its own thread with its own engine; a context manager.
 
     Args:
-        bundle: A verified bundle that answers.
+        bundle: A verified bundle that answers questions.
         threads: Threads of its engine; 0 = one for each core.
-        prepack: See :class:`saccade.runtime.engines.ort.OrtBackend`.
+        prepack: Faster matrix products for a copy of the weights in each profile, see
+            :class:`saccade.runtime.engines.ort.OrtBackend`.
 
     Raises (on entry):
         BundleError: The bundle does not answer, or cannot be used.
         EngineError: A graph cannot be loaded or run.
 
     Attributes:
-        manifest: Of the bundle.
+        manifest: Manifest of the bundle that answers.
     """
 
     def __init__(self, bundle: Bundle, *, threads: int = 1, prepack: bool = True) -> None:
@@ -137,6 +143,9 @@ class AnswerThread:
 
     def ask(self, question: Question) -> RunningAnswer:
         """Begin an answer, once the one before has ended: that is waited for, but not long.
+
+        Args:
+            question: What is asked.
 
         Raises:
             AnswererBusyError: Another question is being answered.
@@ -177,16 +186,6 @@ class AnswerThread:
             running.run(answerer)
             self._running = running = None  # its pictures may be large
             self._busy.release()
-
-
-def _answered(answerer: Answerer, question: Question) -> Iterator[Piece]:
-    return answerer.answer(
-        question.text,
-        question.images,
-        profile=question.profile,
-        max_new_tokens=question.max_new_tokens,
-        sampling=question.sampling,
-    )
 
 
 def _give_way() -> None:

@@ -15,8 +15,8 @@ from saccade.proto.manifest import Manifest, ViewSpec
 from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.tensor_names import LOGITS
 from saccade.runtime.answering.pictures import fit_picture
-from saccade.runtime.answering.question import Piece
-from saccade.runtime.answering.sampling import Sampler, Sampling
+from saccade.runtime.answering.question import Piece, Question
+from saccade.runtime.answering.sampling import Sampler
 from saccade.runtime.program import ProgramExecutor
 
 _FITTED_AXES = 4
@@ -28,8 +28,8 @@ class Answerer:
     """Answers one question at a time.
 
     Args:
-        program: Of a bundle that answers; used by nobody else.
-        profile: Used where a question names none.
+        program: Executor of a bundle that answers; used by nobody else.
+        profile: Name of the profile that answers where a question names none.
 
     Raises:
         BundleError: The bundle does not answer.
@@ -43,25 +43,11 @@ class Answerer:
         self._profile = self.manifest.profile(profile).name
         self._turn = 0
 
-    def answer(
-        self,
-        question: str,
-        images: Mapping[str, NDArray[np.uint8]],
-        *,
-        profile: str | None = None,
-        max_new_tokens: int | None = None,
-        sampling: Sampling | None = None,
-    ) -> Iterator[Piece]:
+    def answer(self, question: Question) -> Iterator[Piece]:
         """Answer a question; whoever stops asking for pieces stops the answer, and so does the next question.
 
         Args:
-            question: Text.
-            images: By the view's name, uint8 ``(height, width, 3)`` RGB of any size: they are fitted as the manifest
-                says; or what :func:`.fit_picture` made of it. The frames of a video are views too, see
-                :func:`by_view`.
-            profile: Overrides the answerer's.
-            max_new_tokens: At most so many; None = as many as the bundle has room for.
-            sampling: None = greedy.
+            question: Text, pictures, and how the answer is generated.
 
         Raises:
             InstructionError: The question is empty or too long.
@@ -71,25 +57,25 @@ class Answerer:
 
         The iterator raises QuestionError if another question was asked meanwhile: the caches are that one's.
         """
-        chosen = self.manifest.profile(profile or self._profile).name
-        limit = self._limit(max_new_tokens)
-        tokens = self._program.tokens.encode(question)
-        fitted = self._fit(images)
+        profile = self.manifest.profile(question.profile or self._profile).name
+        limit = self._limit(question.max_new_tokens)
+        tokens = self._program.tokens.encode(question.text)
+        fitted = self._fit(question.images)
         self._turn += 1
         self._program.reset()
-        self._program.set_instruction(question)
+        self._program.set_instruction(question.text)
         self._program.set_images(fitted)
-        return self._pieces(chosen, limit, tokens.count, Sampler(sampling or Sampling()))
+        return self._pieces(profile, limit, tokens.count, Sampler(question.sampling))
 
     def _pieces(self, profile: str, limit: int, text_tokens: int, sampler: Sampler) -> Iterator[Piece]:
-        words, turn = self._program.tokens.words(), self._turn
+        detokenizer, turn = self._program.tokens.detokenizer(), self._turn
         timings_ns: dict[str, int] = {}
         logits = self._program.step(profile, timings_ns)[LOGITS][0]
         for number in range(limit):
             token = sampler.choose(_finite(logits))
             ends = token in self._spec.end_ids
             is_last = ends or number == limit - 1
-            yield Piece(token, "" if ends else words.add(token), is_last, timings_ns)
+            yield Piece(token, "" if ends else detokenizer.add(token), is_last, timings_ns)
             if is_last:
                 return
             if turn != self._turn:
@@ -133,10 +119,14 @@ class Answerer:
 
 
 def by_view(manifest: Manifest, pictures: Sequence[Shown]) -> dict[str, Shown]:
-    """Name the pictures of a question, or all frames of its videos, or their files, in order.
+    """Give the pictures of a question the names of the views, in the manifest's order.
+
+    Args:
+        manifest: Manifest of a bundle that answers.
+        pictures: One item for each view: pictures, all frames of the question's videos, or their files.
 
     Raises:
-        ImageError: More or fewer than the bundle was exported for.
+        ImageError: More or fewer items than the bundle has views.
     """
     views = manifest.views
     if len(pictures) != len(views):
@@ -151,7 +141,7 @@ def answer_spec(manifest: Manifest) -> AnswerSpec:
     """Return how the bundle answers.
 
     Raises:
-        BundleError: It does not.
+        BundleError: The bundle does not answer questions.
     """
     if manifest.answer is None:
         raise BundleError(

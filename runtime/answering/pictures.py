@@ -20,9 +20,10 @@ _FILTERS = {
 }
 
 _MOST_STRETCHED = 1.1
-"""How far a picture's aspect may be off where one near it counts."""
+"""Largest ratio of a picture's aspect to the view's where a picture of near aspect is expected."""
 _MOST_PIXELS = 2**26
-"""Of a picture on its way into a view, some 400 MB with the copy: a photograph of 8000x6000 padded to a square fits."""
+"""Largest picture on its way into a view, some 400 MB with the copy: a photograph of 8000x6000 padded to a square fits.
+"""
 
 
 def read_picture(path: Path) -> NDArray[np.uint8]:
@@ -45,15 +46,15 @@ def fit_picture(picture: NDArray[np.uint8], view: ViewSpec, fit: PictureFit) -> 
 
     Args:
         picture: uint8 ``(height, width, 3)``, RGB, any size.
-        view: What the graph was exported for.
-        fit: How.
+        view: The view that the graph was exported for: its height and width.
+        fit: How pictures of another size are made to fit: cropped, padded, stretched or cut to tiles.
 
     Returns:
         What the graph takes for this view, uint8 ``(pictures, height, width, 3)``: tiles, or the one picture.
 
     Raises:
-        ImageError: Not such an array, or it cannot be fitted: so narrow that nothing would be left of one side, tiled
-            otherwise than the graph is, or of another aspect where that counts.
+        ImageError: Another dtype or shape than that of a picture, or it cannot be fitted: so narrow that nothing would
+            be left of one side, tiled otherwise than the graph is, or of another aspect where that counts.
     """
     if picture.ndim != 3 or picture.shape[2] != 3 or picture.dtype != np.uint8 or 0 in picture.shape:
         raise ImageError(

@@ -16,15 +16,16 @@ from saccade.runtime.answering.sampling import Sampling
 
 @dataclass(frozen=True)
 class Question:
-    """What is asked.
+    """A question about pictures, and how it is to be answered.
 
     Args:
-        text: The question.
-        images: By the view's name, uint8 ``(height, width, 3)`` RGB of any size, or fitted already; see
-            :meth:`saccade.runtime.answering.answerer.Answerer.answer`.
-        profile: None = the answerer's.
-        max_new_tokens: At most so many; None = as many as the bundle has room for.
-        sampling: How each token is chosen.
+        text: The question, in natural language.
+        images: Pictures by the name of their view, uint8 ``(height, width, 3)`` RGB of any size, which the answerer
+            fits as its manifest says; or what :func:`saccade.runtime.answering.pictures.fit_picture` made of them.
+            The frames of a video are views too, see :func:`saccade.runtime.answering.answerer.by_view`.
+        profile: Name of the profile that runs; None = the answerer's own, which is ``full`` in a daemon.
+        max_new_tokens: Most tokens of the answer; None = as many as the bundle has room for.
+        sampling: How each token is chosen; greedy by default.
     """
 
     text: str
@@ -39,10 +40,10 @@ class Piece:
     """What one token adds to an answer.
 
     Args:
-        token: Its id.
-        text: The text that is certain now; may be empty.
-        is_last: The answer ends with it.
-        timings_ns: By stage.
+        token: Id of the token in the bundle's vocabulary.
+        text: Text that is certain now; empty while a character is still open, and for a token that ends the answer.
+        is_last: Whether the answer ends with this token.
+        timings_ns: How long each stage of the token took, nanoseconds by the stage's name.
     """
 
     token: int
@@ -55,21 +56,17 @@ class Answers(Protocol):
     """What answers questions: satisfied by the in-process answerer and by the client's.
 
     Attributes:
-        manifest: Of its bundle.
+        manifest: Manifest of the bundle that answers.
     """
 
     manifest: Manifest
 
-    def answer(
-        self,
-        question: str,
-        images: Mapping[str, NDArray[np.uint8]],
-        *,
-        profile: str | None = None,
-        max_new_tokens: int | None = None,
-        sampling: Sampling | None = None,
-    ) -> Iterator[Piece]:
-        """Answer a question; whoever stops asking for pieces stops the answer."""
+    def answer(self, question: Question) -> Iterator[Piece]:
+        """Answer a question; whoever stops asking for pieces stops the answer.
+
+        Args:
+            question: Text, pictures, and how the answer is generated.
+        """
         ...
 
 

@@ -23,21 +23,22 @@ if TYPE_CHECKING:
 def read_shown(
     manifest: Manifest, images: Sequence[Path], videos: Sequence[Path] = ()
 ) -> dict[str, NDArray[np.uint8]]:
-    """Read what a question shows.
+    """Read the pictures or videos that a question is about.
 
     Args:
-        manifest: Of a bundle that answers.
-        images: Picture files, one for each view: pictures, or the frames of a video.
-        videos: Instead, video files, of which the frames are taken that the manifest says.
+        manifest: Manifest of a bundle that answers.
+        images: Picture files, one for each view; they may be the frames of a video.
+        videos: Video files instead of pictures; the frames that the manifest names are taken of each.
 
     Returns:
-        By the view's name, what :func:`saccade.runtime.answering.pictures.fit_picture` made of it.
+        Views by name, each as :func:`saccade.runtime.answering.pictures.fit_picture` makes it: uint8
+        ``(pictures, height, width, 3)``.
 
     Raises:
         BundleError: The bundle does not answer.
         ImageError: More or fewer pictures than the bundle was exported for, or one that cannot be read or fitted.
-        VideoError: The same of videos, or one is of another length than the model is told, or the bundle looks at
-            pictures, or PyAV is missing.
+        VideoError: More or fewer videos than the bundle was exported for, one that cannot be read or has another length
+            than the model is told, a bundle that looks at pictures, or PyAV is missing.
     """
     answer, view = answer_spec(manifest), manifest.views[0]  # all views have one size
 
@@ -64,7 +65,7 @@ def read_shown(
 
 
 def _frames_of_none(manifest: Manifest, videos: Sequence[Path]) -> dict[str, NDArray[np.uint8]]:
-    """Refuse, of a bundle that looks at still pictures."""
+    """Refuse videos for a bundle that looks at still pictures."""
     if videos:
         raise VideoError(
             f"expected pictures, as {manifest.name!r} was exported for, found {len(videos)} videos: give --image, or "

@@ -13,16 +13,16 @@ from saccade.proto.errors import QuestionError
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How to choose.
+    """How each token of an answer is chosen.
 
     Args:
-        temperature: 0 = greedy; else logits are divided by it.
-        top_k: Draw from so many of the likeliest; 0 = from all.
-        top_p: Draw from the fewest whose probabilities reach this sum.
-        seed: Of the draws.
+        temperature: Logits are divided by it; 0 = greedy, the likeliest token every time.
+        top_k: Draw from this many of the likeliest tokens; 0 = from all.
+        top_p: Draw from the fewest tokens whose probabilities sum to this, in 0..1.
+        seed: Seed of the random draws, not negative.
 
     Raises:
-        QuestionError: Out of range.
+        QuestionError: A value is out of range.
     """
 
     temperature: float = 0.0
@@ -45,17 +45,21 @@ class Sampling:
 
 
 class Sampler:
-    """Draws the tokens of one answer."""
+    """Draws the tokens of one answer.
+
+    Args:
+        sampling: How each token is chosen.
+    """
 
     def __init__(self, sampling: Sampling) -> None:
         self._sampling = sampling
         self._random = np.random.default_rng(sampling.seed)
 
     def choose(self, logits: NDArray[np.float32]) -> int:
-        """Return a token.
+        """Return the id of the next token.
 
         Args:
-            logits: ``(vocab_size,)``, finite.
+            logits: float32 ``(vocab_size,)``, finite.
         """
         sampling = self._sampling
         if sampling.temperature == 0:

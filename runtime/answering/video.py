@@ -26,20 +26,20 @@ Choose = Callable[[int], Sequence[int]]
 Fit = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 
 _LOCAL_ONLY = {"protocol_whitelist": "file"}
-"""Nothing that a file names, such as the parts of a playlist, is fetched from elsewhere."""
+"""Options that keep FFmpeg from fetching what a file names, such as the parts of a playlist, from elsewhere."""
 _CLOCK = re.compile(r"(\d+):(\d+):(\d+(?:\.\d+)?)")
 _MISSING_S = 0.5
 _MISSING_SHARE = 0.05
-"""A track that ends earlier than its header says by more than both of these was cut off."""
+"""Share of a track; one that ends earlier than its header says by more than this and ``_MISSING_S`` was cut off."""
 
 
 @dataclass(frozen=True)
 class VideoFrame:
-    """One frame.
+    """One frame of a video.
 
     Args:
         pixels: uint8 ``(height, width, 3)``, RGB.
-        time_s: Since the first frame of the video.
+        time_s: Seconds since the first frame of the video.
     """
 
     pixels: NDArray[np.uint8]
@@ -50,10 +50,10 @@ def read_video(path: Path, choose: Choose, fit: Fit = lambda pixels: pixels) -> 
     """Read the wanted frames of a video.
 
     Args:
-        path: Of any format that FFmpeg reads; the first video track counts. Rotation that a file asks players for is
-            not applied, as in the reference (the PyAV reader of ``transformers.video_utils``).
-        choose: Which frames.
-        fit: Applied to each of them as soon as it is decoded, so that no frame is held at its full size.
+        path: A file of any format that FFmpeg reads; the first video track counts. Rotation that a file asks players
+            for is not applied, as in the reference (the PyAV reader of ``transformers.video_utils``).
+        choose: From the number of frames of the video to the numbers of those that are wanted, ascending.
+        fit: Applied to each wanted frame as soon as it is decoded, so that none is held at its full size.
 
     Raises:
         VideoError: There is no such file; it is no video, or has no picture, or is damaged or cut off before the last

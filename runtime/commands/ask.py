@@ -12,7 +12,7 @@ import click
 from click.core import ParameterSource
 
 from saccade.runtime.answering.answerer import Answerer
-from saccade.runtime.answering.question import Answers, Piece
+from saccade.runtime.answering.question import Answers, Piece, Question
 from saccade.runtime.answering.question_files import read_shown
 from saccade.runtime.answering.sampling import Sampling
 from saccade.runtime.bundle import Bundle
@@ -108,7 +108,7 @@ def ask(
         saccade ask ./llava-video "What happens?" --video kitchen.mp4
         saccade ask --daemon 127.0.0.1:7447 "What is on the table?" --image table.jpg
     """
-    bundle, question = _bundle_and_question(context, words, daemon)
+    bundle, text = _bundle_and_question(context, words, daemon)
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     with ExitStack() as stack:
         answers: Answers
@@ -120,10 +120,9 @@ def ask(
             pictures = read_shown(opened.manifest, images, videos)  # before what takes longer
             backend = stack.enter_context(OrtBackend(threads=threads))
             answers = Answerer(ProgramExecutor(opened, backend))
+        question = Question(text, pictures, profile, max_new_tokens, sampling)
         started = time.monotonic_ns()
-        pieces = answers.answer(
-            question, pictures, profile=profile, max_new_tokens=max_new_tokens, sampling=sampling
-        )
+        pieces = answers.answer(question)
         if as_json:
             click.echo(json.dumps(_as_json(list(pieces), time.monotonic_ns() - started)))
         else:

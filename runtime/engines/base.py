@@ -50,8 +50,8 @@ class Engine(Protocol):
     """One loaded graph.
 
     Attributes:
-        inputs: Known before the first run.
-        outputs: Known before the first run.
+        inputs: Ports to fill before a run; known before the first one.
+        outputs: Ports to read after a run; known before the first one.
     """
 
     inputs: tuple[PortSpec, ...]
@@ -61,6 +61,10 @@ class Engine(Protocol):
         """Tie every port to a buffer and return what runs the graph on them.
 
         May be called several times; each result stays valid until the backend is closed.
+
+        Args:
+            inputs: Buffers by the name of the input port.
+            outputs: Buffers by the name of the output port.
 
         Raises:
             EngineError: A port without a buffer, a buffer without a port, or another dtype or shape.
@@ -72,17 +76,25 @@ class Backend(Protocol):
     """One way to execute graphs on one device; a context manager that frees what it made.
 
     Attributes:
-        name: Stable name, e.g. ``ort-cpu``.
+        name: Stable name of the backend, e.g. ``ort-cpu``.
     """
 
     name: str
 
     def allocate(self, dtype: str, shape: tuple[int, ...]) -> Buffer:
-        """Return a new buffer filled with zeros."""
+        """Return a new buffer filled with zeros.
+
+        Args:
+            dtype: numpy name of the dtype, e.g. ``float32``.
+            shape: Length of each axis.
+        """
         ...
 
     def load(self, graph: Path) -> Engine:
         """Load a graph.
+
+        Args:
+            graph: Path of the ONNX file.
 
         Raises:
             EngineError: The file cannot be loaded, or its shapes are not static.
@@ -98,6 +110,10 @@ class Backend(Protocol):
 
 def check_ports(ports: tuple[PortSpec, ...], buffers: Mapping[str, Buffer]) -> list[tuple[PortSpec, Buffer]]:
     """Pair every port with its buffer; engines call this in :meth:`Engine.bind`.
+
+    Args:
+        ports: Inputs or outputs of a graph.
+        buffers: Buffers by the name of the port.
 
     Raises:
         EngineError: A port without a buffer, a buffer without a port, or another dtype or shape.

@@ -37,7 +37,12 @@ _SILENT = 4  # what goes wrong in a run is raised
 
 
 class OrtBuffer:
-    """Memory that numpy and ONNX Runtime share."""
+    """Memory that numpy and ONNX Runtime share.
+
+    Args:
+        dtype: numpy name of the dtype, e.g. ``float32``.
+        shape: Length of each axis.
+    """
 
     def __init__(self, dtype: str, shape: tuple[int, ...]) -> None:
         self.host: NDArray[Any] = np.zeros(shape, dtype)
@@ -51,7 +56,13 @@ class OrtBuffer:
 
 
 class OrtEngine:
-    """One graph loaded by ONNX Runtime."""
+    """One graph loaded by ONNX Runtime.
+
+    Args:
+        graph: Path of the ONNX file.
+        options: How sessions run: threads, memory.
+        run_options: Shared by all runs of one backend, so that one flag interrupts them.
+    """
 
     def __init__(self, graph: Path, options: ort.SessionOptions, run_options: ort.RunOptions) -> None:
         self._run_options = run_options
@@ -77,7 +88,7 @@ class OrtBackend:
 
     Args:
         threads: Threads of one graph; 0 lets ONNX Runtime take one for each core.
-        prepack: Trade memory for speed, see the module docstring.
+        prepack: Whether each graph keeps a re-ordered copy of its weights: memory for speed, see the module docstring.
     """
 
     name = "ort-cpu"

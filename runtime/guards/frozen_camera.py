@@ -1,6 +1,6 @@
-"""Notices a camera that stopped: its driver goes on delivering the same frame with new times.
+"""Notices a camera that stopped: its driver goes on delivering the same image with new times.
 
-A real sensor never gives the same pixels twice, so a few identical frames in a row mean that nobody is looking.
+A real sensor never gives the same pixels twice, so a few identical images in a row mean that nobody is looking.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class FrozenCameraDetector:
             images: View name to uint8 ``(height, width, 3)``.
 
         Raises:
-            FrozenCameraError: A view came too often in a row.
+            FrozenCameraError: A view repeated itself too often in a row.
         """
         if not self._limit:
             return
@@ -47,6 +47,6 @@ class FrozenCameraDetector:
             self._seen[view] = checksum, repeats
             if repeats >= self._limit:
                 raise FrozenCameraError(
-                    f"view {view!r}: expected a new frame, found the same pixels {repeats + 1} times in a row: "
+                    f"view {view!r}: expected a new image, found the same pixels {repeats + 1} times in a row: "
                     f"check the camera and its driver; --max-frozen-frames 0 for a scene that is not real."
                 )

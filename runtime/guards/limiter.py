@@ -19,8 +19,8 @@ class Limiter:
     """Enforces the manifest's limits.
 
     Args:
-        limits: Bounds, in the action's units.
-        names: Action dimension names, for messages.
+        limits: Lowest and highest value and largest change from row to row of each action dimension, physical units.
+        names: Names of the action dimensions, for messages.
         reject_margin: Width of the clamp band on each side, as a fraction of ``high - low``.
     """
 

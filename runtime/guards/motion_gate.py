@@ -32,11 +32,11 @@ class MotionGate:
     """Decides from the chunks of one episode; the module docstring has the rule.
 
     Args:
-        spec: Window and look-back.
-        action: Which action dimensions are translations, by name and unit.
+        spec: How many chunks make a window, and how many windows it is compared with.
+        action: Names and units of the action dimensions, which tell the translations among them.
 
     Attributes:
-        is_fast: After the chunks so far; while it is False, run ``full``.
+        is_fast: Whether the arm moves fast, judged by the chunks so far; while it is False, run ``full``.
     """
 
     is_fast: bool
@@ -55,7 +55,11 @@ class MotionGate:
         self._windows.clear()
 
     def note(self, actions: NDArray[np.float32]) -> None:
-        """Take note of a chunk that was sent to the arm: ``(chunk, dim)``, physical units."""
+        """Take note of a chunk that was sent to the arm.
+
+        Args:
+            actions: float32 ``(chunk, dim)``, physical units.
+        """
         translation = actions[:, self._columns].astype(np.float64).sum(axis=0)
         self._chunks.append(float(np.linalg.norm(translation)))
         if len(self._chunks) < self._window:

@@ -8,7 +8,7 @@ from typing import Any
 
 from saccade.proto.accounting import ACCOUNTING_RECEIPT, EXPORT_RECEIPT, Account, accounts_from_json
 from saccade.proto.errors import BundleIntegrityError, UnknownProfileError
-from saccade.proto.inspection import Act, Budget, Inspection, PolicyFit
+from saccade.proto.inspection import Budget, CutPlace, Inspection, PolicyFit
 from saccade.proto.manifest import Manifest, ProfileSpec
 from saccade.proto.manifest_rules import is_scorer
 from saccade.proto.roofline import PROJECTOR, VISION
@@ -17,15 +17,15 @@ from saccade.runtime.bundle import Bundle
 
 
 def inspect_bundle(bundle: Bundle, keep_ratios: tuple[float, ...] | None = None) -> Inspection:
-    """Look at a verified bundle.
+    """Find out what a verified bundle is and what it costs, without running it.
 
     Args:
         bundle: The bundle.
-        keep_ratios: Of the profiles to look at, ``full`` always among them; None = all.
+        keep_ratios: Keep ratios of the profiles to look at, ``full`` always among them; None = all profiles.
 
     Raises:
         UnknownProfileError: The bundle has no profile of such a ratio.
-        BundleIntegrityError: The receipt is not what it should be.
+        BundleIntegrityError: The accounting receipt cannot be read, or lacks a part.
     """
     manifest = bundle.manifest
     accounts = _accounts(bundle)
@@ -46,7 +46,9 @@ def inspect_bundle(bundle: Bundle, keep_ratios: tuple[float, ...] | None = None)
         parameters=_parameters(bundle, budgets),
         budgets=budgets,
         policies=(
-            PolicyFit(manifest.policy.name, fits=True, acts=tuple(_acts(budgets, manifest.grid.tokens))),
+            PolicyFit(
+                manifest.policy.name, fits=True, acts=tuple(_cut_places(budgets, manifest.grid.tokens))
+            ),
         ),
         notes=tuple(_notes(accounts)),
     )
@@ -95,7 +97,7 @@ def _budget(profile: ProfileSpec, account: Account) -> Budget:
     return Budget(profile.name, profile.keep, profile.keep_ratio, account.parts, account.visual_by_layer)
 
 
-def _acts(budgets: Sequence[Budget], tokens: int) -> Iterator[Act]:
+def _cut_places(budgets: Sequence[Budget], tokens: int) -> Iterator[CutPlace]:
     """Where tokens are dropped at the smallest budget, as far as the costs tell."""
     if len(budgets) < 2:
         return
@@ -103,11 +105,11 @@ def _acts(budgets: Sequence[Budget], tokens: int) -> Iterator[Act]:
     before = tokens
     for layer, alive in enumerate(budgets[-1].visual_by_layer):
         if alive < before and layer == 0 and small[VISION] < full[VISION]:
-            yield Act("tower")
+            yield CutPlace("tower")
         elif alive < before and layer == 0 and small[PROJECTOR] < full[PROJECTOR]:
-            yield Act("projector")
+            yield CutPlace("projector")
         elif alive < before:
-            yield Act("decoder", layer)
+            yield CutPlace("decoder", layer)
         before = alive
 
 

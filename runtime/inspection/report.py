@@ -12,13 +12,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from saccade.proto.devices import Device
-from saccade.proto.inspection import Act, Budget, Inspection
+from saccade.proto.inspection import Budget, CutPlace, Inspection
 from saccade.proto.roofline import Bound, Part, Precision, part_bytes
 from saccade.runtime.inspection.verdict import Verdict, three_figures
 
 
 def as_json(inspection: Inspection, verdicts: Sequence[Verdict]) -> dict[str, Any]:
-    """Return everything, FLOPs, bytes and seconds unrounded."""
+    """Return an inspection as JSON values; FLOPs, bytes and seconds are not rounded.
+
+    Args:
+        inspection: What was found out about the model.
+        verdicts: What the roofline says of each machine that was asked for.
+    """
     content: dict[str, Any] = asdict(inspection)
     content["devices"] = [_device_json(inspection.budgets, verdict) for verdict in verdicts]
     return content
@@ -27,13 +32,13 @@ def as_json(inspection: Inspection, verdicts: Sequence[Verdict]) -> dict[str, An
 def show(
     inspection: Inspection, verdicts: Sequence[Verdict], console: Console, *, tells_sources: bool
 ) -> None:
-    """Print everything for a person.
+    """Print an inspection for a person, as tables and sentences.
 
     Args:
-        inspection: What was found.
-        verdicts: Of the machines that were asked for.
-        console: Where to.
-        tells_sources: Say where each machine's numbers come from.
+        inspection: What was found out about the model.
+        verdicts: What the roofline says of each machine that was asked for.
+        console: Where to print.
+        tells_sources: Whether to say where each machine's numbers come from.
     """
     _show_facts(inspection, console)
     if inspection.budgets:
@@ -59,7 +64,7 @@ def _show_facts(inspection: Inspection, console: Console) -> None:
     )
     facts = dict(inspection.facts)
     if inspection.parameters:
-        counts = ", ".join(f"{_words(part)} {_count(n)}" for part, n in inspection.parameters.items())
+        counts = ", ".join(f"{_spelled(part)} {_count(n)}" for part, n in inspection.parameters.items())
         facts["weights"] = f"{_count(sum(inspection.parameters.values()))} parameters: {counts}"
     for label, fact in facts.items():
         _line(console, f"  {label:<9} {fact}")
@@ -75,7 +80,7 @@ def _show_costs(inspection: Inspection, verdicts: Sequence[Verdict], console: Co
         table.add_column(f"{budget.name}\n{budget.keep} tokens", justify="right")
     for rows in zip(*(budget.parts for budget in inspection.budgets), strict=True):
         cells = (_cost((part,), like) for part in rows)
-        table.add_row(_words(rows[0].name), str(rows[0].passes), *cells)
+        table.add_row(_spelled(rows[0].name), str(rows[0].passes), *cells)
     table.add_section()
     table.add_row("all", "", *(_cost(budget.parts, like) for budget in inspection.budgets))
     console.print(table)
@@ -97,7 +102,7 @@ def _show_times(budgets: Sequence[Budget], verdicts: Sequence[Verdict], console:
         _title(console, f"Its parts at {budgets[number].name}, ms: C = compute-bound, B = bandwidth-bound")
         table = _table("device", "dtype")
         for part in budgets[number].parts:
-            table.add_column(_words(part.name), justify="right")
+            table.add_column(_spelled(part.name), justify="right")
         for verdict in able:
             table.add_row(verdict.device.name, _dtype(verdict), *map(_time, verdict.bounds[number]))
         console.print(table)
@@ -112,13 +117,13 @@ def _show_policies(inspection: Inspection, console: Console) -> None:
     console.print(table)
 
 
-def _places(acts: Sequence[Act]) -> str:
+def _places(cuts: Sequence[CutPlace]) -> str:
     """Return ``decoder layers 2, 6, 15``, say."""
-    words = {"tower": "tower block", "projector": "the projector", "decoder": "decoder layer"}
+    names = {"tower": "tower block", "projector": "the projector", "decoder": "decoder layer"}
     found = []
-    for place, together in groupby(acts, key=lambda act: act.place):
-        numbers = [str(act.index) for act in together if act.index is not None]
-        found.append(" ".join((words[place] + "s" * (len(numbers) > 1), ", ".join(numbers))).strip())
+    for place, together in groupby(cuts, key=lambda cut: cut.place):
+        numbers = [str(cut.index) for cut in together if cut.index is not None]
+        found.append(" ".join((names[place] + "s" * (len(numbers) > 1), ", ".join(numbers))).strip())
     return "; ".join(found) or "nothing: it keeps every token"
 
 
@@ -148,7 +153,7 @@ def _cost(parts: Sequence[Part], like: Verdict | None) -> str:
     return f"{flops}\n{_short(sum(part_bytes(part, like.device, like.precision) for part in parts))}B"
 
 
-def _words(name: str) -> str:
+def _spelled(name: str) -> str:
     return name.replace("_", " ")
 
 

@@ -10,21 +10,21 @@ from saccade.proto.inspection import Budget
 from saccade.proto.roofline import VISION, Bound, Precision, bounds, supports
 
 PAYS, PAYS_LITTLE = 1.15, 1.05
-"""From these speed-ups on."""
+"""Speed-ups from which on a policy pays, and pays a little."""
 _LARGE = 0.2
 """Share of the whole from which on a part is worth naming."""
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """One machine.
+    """What the roofline says of one machine.
 
     Args:
         device: The machine.
-        precision: Of quantised weights.
-        bounds: For each budget, of each part; empty where the machine lacks the arithmetic.
-        speedup: Of the smallest budget against the largest; 0 where there is nothing to compare.
-        sentence: For a person.
+        precision: Arithmetic and bytes of the quantised weights.
+        bounds: Lower bound of each part, for each budget; empty where the machine lacks the arithmetic.
+        speedup: How many times faster the smallest budget is than the largest; 0 where there is nothing to compare.
+        sentence: The verdict in one sentence, for a person.
     """
 
     device: Device
@@ -35,12 +35,12 @@ class Verdict:
 
     @property
     def seconds(self) -> tuple[float, ...]:
-        """Of each budget."""
+        """Least time of each budget, in seconds."""
         return tuple(total(each) for each in self.bounds)
 
     @property
     def pays(self) -> bool:
-        """The speed-up is worth a policy."""
+        """Whether the speed-up is worth a token-selection policy."""
         return self.speedup >= PAYS
 
 
@@ -48,9 +48,9 @@ def judge(budgets: Sequence[Budget], device: Device, precision: Precision) -> Ve
     """Return what the roofline says of one machine.
 
     Args:
-        budgets: Largest first, at least one.
+        budgets: The model at each budget of visual tokens, largest first; at least one.
         device: The machine.
-        precision: Of quantised weights.
+        precision: Arithmetic and bytes of the quantised weights.
     """
     if not supports(device, precision):
         has = ", ".join(device.peaks)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from math import prod
 
 from saccade.proto.manifest import Manifest, manifest_to_json
+from saccade.proto.tensor_names import IMAGES
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.answering.answer_thread import AnswerThread
 from saccade.runtime.answering.question import Piece
@@ -17,19 +18,20 @@ WhenGone = Callable[[Callable[[], None]], bool]
 
 _FULL_HD_BYTES = 1920 * 1080 * 3
 _MOST_UNFITTED_BYTES = 64 << 20
-"""Many frames of a video come fitted; room for all of them at full size would be a gift to whoever floods."""
+"""Most bytes of a question's pictures that are not fitted. Many frames of a video come fitted; room for all of them at
+full size would be a gift to whoever floods."""
 
 
 class AnswerEndpoint:
     """One answerer, one question at a time, from anyone.
 
     Args:
-        thread: Loaded and warmed.
-        counters: Of the daemon.
+        thread: Answerer, loaded and warmed.
+        counters: Counters of the daemon, which questions and answers are added to.
 
     Attributes:
-        manifest_json: Of the answerer's bundle, verbatim.
-        question_bytes: Room for one question's pictures: fitted, or full HD ones within 64 MiB.
+        manifest_json: Manifest of the bundle that answers, verbatim.
+        question_bytes: Room for the pictures of one question, bytes: fitted ones, or full HD ones within 64 MiB.
     """
 
     def __init__(self, thread: AnswerThread, counters: Counters) -> None:
@@ -77,5 +79,5 @@ class AnswerEndpoint:
 
 
 def _picture_bytes(manifest: Manifest) -> int:
-    fitted = sum(prod(spec.shape) for spec in manifest.tensors if spec.name == "images")
+    fitted = sum(prod(spec.shape) for spec in manifest.tensors if spec.name == IMAGES)
     return max(fitted, min(len(manifest.views) * _FULL_HD_BYTES, _MOST_UNFITTED_BYTES))

@@ -1,8 +1,8 @@
 """The daemon's behaviour, without a transport: request message in, reply message or error out.
 
-Two locks. That of the lease is held for microseconds; ``_engine`` is held for a whole control step. Only Reset and Act
-take the second; Stop takes neither, so it never waits for the engine, nor does Generate: it has an engine and a thread
-of its own.
+Two locks. That of the lease is held for microseconds; ``_engine_lock`` is held for a whole control step. Only Reset and
+Act take the second; Stop takes neither, so it never waits for the engine, nor does Generate: it has an engine and a
+thread of its own.
 """
 
 from __future__ import annotations
@@ -22,7 +22,6 @@ from saccade.proto.errors import (
     DrainingError,
     InternalError,
     SaccadeError,
-    ServeError,
     SupersededError,
 )
 from saccade.proto.manifest import Manifest, manifest_to_json
@@ -36,17 +35,15 @@ from saccade.runtime.observation import Observation
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.servers.answers import AnswerEndpoint, WhenGone
 from saccade.runtime.servers.counters import Counters
-from saccade.runtime.servers.frame_slot import FrameSlot
 from saccade.runtime.servers.lease import Lease, Owner
+from saccade.runtime.servers.message_size import message_bytes, observation_bytes
+from saccade.runtime.servers.newest_slot import NewestSlot
 from saccade.runtime.servers.stop_latch import StopLatch
 from saccade.runtime.session import Session
 from saccade.runtime.transports.wire_format import chunk_to_wire, observation_from_wire
 from saccade.runtime.view_scores import ViewScorer
 
 _LOG = logging.getLogger(__name__)
-_MESSAGE_MARGIN_BYTES = 1 << 20
-_MOST_MESSAGE_BYTES = (1 << 31) - 1
-"""Protocol Buffers' own limit."""
 DEFAULT_LEASE_NS = 10_000_000_000
 DEFAULT_FROZEN_FRAMES = 10
 
@@ -60,9 +57,9 @@ class Method:
     """One call that a transport must offer besides Stream and Generate.
 
     Args:
-        request: Its message type.
-        call: Takes the request and, if it waits, ``is_wanted``.
-        waits: It may wait for the engine. The others must be served even while every worker waits.
+        request: Type of the message that the call takes.
+        call: What answers; takes the request and, if it waits, ``is_wanted``.
+        waits: Whether it may wait for the engine. The others must be served even while every worker waits.
     """
 
     request: type[Message]
@@ -78,21 +75,25 @@ class _Pending:
 
 
 class Endpoint:
-    """One robot, one owner at a time.
+    """The daemon's side of every call: one robot, one owner at a time.
 
     Args:
-        program: Loaded and warmed.
-        lease_ns: See :class:`saccade.runtime.servers.lease.Lease`.
-        max_age_ns: Refuse older observations and later chunks; None = as long as one chunk lasts, 0 = any age. A
-            client may ask for less, not for more.
-        max_frozen_frames: See :class:`saccade.runtime.session.Session`.
-        noise_seed: See there.
-        clock: Monotonic nanoseconds.
-        scorer: See :class:`saccade.runtime.session.Session`.
+        program: Executor of the bundle that controls the robot, loaded and warmed.
+        lease_ns: How long the robot stays lent to a client that is silent, nanoseconds.
+        max_age_ns: Oldest observation that is used, and latest chunk that is sent, nanoseconds after capture; None = as
+            long as one chunk lasts, 0 = any age. A client may ask for less, not for more.
+        max_frozen_frames: Refuse a view that repeated itself in this many frames in a row; 0 = never.
+        noise_seed: Seed of the noise, for a bundle that draws actions out of noise.
+        clock: Returns monotonic nanoseconds.
+        scorer: Scores the views once per task, where the client tells no scores; None leaves them at 1.
         answers: Answers questions beside the robot's control steps; None = nobody does.
 
     Raises:
         ServeError: An observation or a question would be larger than a message can be.
+
+    Attributes:
+        counters: What was counted since the daemon started.
+        is_ready: Whether calls are accepted; False from :meth:`drain` on.
     """
 
     def __init__(  # noqa: PLR0913
@@ -122,8 +123,8 @@ class Endpoint:
         )
         self._lease = Lease(lease_ns, clock)
         self._latch = StopLatch()
-        self._engine = threading.Lock()
-        self._slot: FrameSlot[_Pending] = FrameSlot()
+        self._engine_lock = threading.Lock()
+        self._slot: NewestSlot[_Pending] = NewestSlot()
         self._streamer = threading.Thread(target=self._run_stream, name="saccade-stream", daemon=True)
         self._streamer.start()
 
@@ -165,7 +166,7 @@ class Endpoint:
 
         Raises:
             VersionError: The client speaks another wire version.
-            UnknownProfileError: No such profile.
+            UnknownProfileError: The bundle has no such profile.
             LeaseHeldError: Another client owns the robot.
             DrainingError: The daemon is shutting down.
         """
@@ -189,15 +190,19 @@ class Endpoint:
     def reset(self, request: wire.ResetRequest, *, is_wanted: IsWanted = lambda: True) -> wire.ResetReply:
         """Start an episode.
 
+        Args:
+            request: Token of the session, instruction, and what to do with the stop latch.
+            is_wanted: Asked once the engine is free: whether the caller still waits.
+
         Raises:
             NoSessionError: The token is not the owner's.
             StoppedError: The stop latch is set and the request does not release it, or somebody stopped meanwhile.
-            InstructionError: Empty, or too long.
-            ViewScoresError: Not for all views, negative or not finite, or the policy reads none.
+            InstructionError: The instruction is empty or too long.
+            ViewScoresError: The scores are not for all views, one is negative or not finite, or the policy reads none.
             DrainingError: The daemon is shutting down.
         """
         mark = self._latch.mark()
-        with self._engine:
+        with self._engine_lock:
             self._check_wanted(is_wanted)
             owner = self._lease.renew(request.session_token, self._clock())
             if not request.release_stop:
@@ -214,20 +219,20 @@ class Endpoint:
         """Run one control step.
 
         Args:
-            request: The observation.
-            arrived_ns: When it arrived, if it has waited since.
-            is_wanted: Asked before the step is run.
+            request: Token of the session, observation, and the profile that runs.
+            arrived_ns: When the observation arrived, on the daemon's clock, if it has waited since; None = now.
+            is_wanted: Asked once the engine is free: whether the caller still waits.
 
         Raises:
             NoSessionError: The token is not the owner's.
             StoppedError: The stop latch is set, or was set meanwhile.
-            SupersededError: It arrived before the episode began.
+            SupersededError: The observation arrived before the episode began.
             DrainingError: The daemon is shutting down.
             SaccadeError: Whatever :meth:`saccade.runtime.session.Session.act` raises.
         """
         arrived_ns = self._clock() if arrived_ns is None else arrived_ns
         self.counters.count("observations")
-        with self._engine:
+        with self._engine_lock:
             self._check_wanted(is_wanted)
             owner = self._lease.renew(request.session_token, arrived_ns)
             if arrived_ns < owner.reset_ns:
@@ -250,6 +255,10 @@ class Endpoint:
         """Hand in an observation of a stream; ``reply`` is called exactly once, from some thread.
 
         The newest wins: an observation that still waits is answered with :class:`SupersededError`.
+
+        Args:
+            request: The observation, with the token of its session.
+            reply: Takes the chunk or the error.
         """
         pending = _Pending(request, self._clock(), reply)
         try:
@@ -277,6 +286,10 @@ class Endpoint:
     def generate(self, request: wire.Question, *, when_gone: WhenGone) -> Iterator[wire.AnswerPiece]:
         """Answer a question; see :meth:`saccade.runtime.servers.answers.AnswerEndpoint.generate`.
 
+        Args:
+            request: The question.
+            when_gone: Takes what to call once nobody waits for the answer any more.
+
         Raises:
             QuestionError: Nobody here answers questions.
             DrainingError: The daemon is shutting down.
@@ -296,7 +309,11 @@ class Endpoint:
         return wire.CloseReply()
 
     def abandon(self, token: str) -> None:
-        """Shorten the lease of a client whose stream broke: it may have vanished."""
+        """Shorten the lease of a client whose stream broke: it may have vanished.
+
+        Args:
+            token: Token of the client's session.
+        """
         if self._lease.shorten(token):
             self.counters.count("vanished")
 
@@ -345,27 +362,6 @@ class Endpoint:
         return (
             observation if owner.has_our_clock else dataclasses.replace(observation, captured_ns=arrived_ns)
         )
-
-
-def observation_bytes(manifest: Manifest) -> int:
-    """Return the size of one observation's raw data."""
-    return sum(view.height * view.width * 3 for view in manifest.views) + 4 * manifest.proprio.dim
-
-
-def message_bytes(observation: int, question: int) -> int:
-    """Return the size of the largest message worth accepting, from those of raw data.
-
-    Raises:
-        ServeError: No message can be as large.
-    """
-    wanted = max(observation, question) + _MESSAGE_MARGIN_BYTES
-    if wanted > _MOST_MESSAGE_BYTES:
-        raise ServeError(
-            f"expected pictures of at most {_MOST_MESSAGE_BYTES - _MESSAGE_MARGIN_BYTES} bytes, the most that fits "
-            f"into a message, found {observation} in an observation and {question} in a question: export the bundle "
-            "for fewer or smaller ones."
-        )
-    return wanted
 
 
 def chunk_ns(manifest: Manifest) -> int:

@@ -16,16 +16,17 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from saccade.proto import errors
-from saccade.proto.codec import GRPC_ERROR_METADATA, GRPC_KEEPALIVE, GRPC_LARGE_FRAMES, error_to_wire
+from saccade.proto.codec import GRPC_ERROR_METADATA, GRPC_HTTP2_FRAMES, GRPC_KEEPALIVE, error_to_wire
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.servers.endpoint import Endpoint, Method
 
 SERVICE = wire.DESCRIPTOR.services_by_name["Control"].full_name
 _WORKERS = 16
 _URGENT_WORKERS = 2
-"""Of their own, so that a Stop is served while every other worker waits for the engine or holds a stream."""
+"""Workers that only serve calls that never wait, so that a Stop is served while every other worker waits for the engine
+or holds a stream."""
 _ASKING_WORKERS = 4
-"""Of their own, so that no number of questions takes a worker from the robot."""
+"""Workers that only serve questions, so that no number of these takes a worker from the robot."""
 _VANISH_S = 0.2
 """How long after the last observation of a stream a broken connection may take to show; delays no reply."""
 _serialise = methodcaller("SerializeToString")
@@ -42,21 +43,21 @@ _STATUS = (
     (errors.LateChunkError, grpc.StatusCode.ABORTED),
     (errors.DrainingError, grpc.StatusCode.UNAVAILABLE),
 )
-"""Most specific first; anything else is INTERNAL."""
+"""Statuses of errors, most specific first; any other error is INTERNAL."""
 
 
 class GrpcServer:
     """Serves an endpoint over gRPC.
 
     Args:
-        endpoint: What answers.
-        address: ``host:port``; port 0 picks a free one.
+        endpoint: What answers the calls.
+        address: ``host:port`` to listen on; port 0 picks a free one.
 
     Raises:
         AddressInUseError: The port cannot be bound.
 
     Attributes:
-        address: Where it listens.
+        address: ``host:port`` that it listens on.
     """
 
     def __init__(self, endpoint: Endpoint, address: str) -> None:
@@ -67,7 +68,7 @@ class GrpcServer:
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", limit),
                 ("grpc.max_send_message_length", limit),
-                *GRPC_LARGE_FRAMES,
+                *GRPC_HTTP2_FRAMES,
                 *GRPC_KEEPALIVE,
             ],
         )

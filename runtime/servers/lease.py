@@ -19,13 +19,13 @@ class Owner:
     """The client that owns the robot.
 
     Args:
-        token: Names its session in every call.
-        client_name: For people.
-        session: Its stream of control steps.
-        has_our_clock: Its times and ours can be compared.
-        expires_ns: From then on somebody else may take over.
-        vanished_ns: When its stream broke last.
-        reset_ns: When its episode began.
+        token: Secret that names the session in every call.
+        client_name: What the client calls itself, for people.
+        session: The session that runs its control steps.
+        has_our_clock: Whether the client reads the daemon's monotonic clock, so that times can be compared.
+        expires_ns: From this moment on somebody else may take over, nanoseconds on the daemon's clock.
+        vanished_ns: When its stream broke last, nanoseconds on the daemon's clock; -1 = never.
+        reset_ns: When its episode began, nanoseconds on the daemon's clock.
     """
 
     token: str
@@ -41,8 +41,9 @@ class Lease:
     """Lends the robot. Safe between threads.
 
     Args:
-        duration_ns: A lease that was not renewed for this long may be taken over. Its owner may go on until then.
-        clock: Monotonic nanoseconds.
+        duration_ns: How long a lease lasts that is not renewed, nanoseconds. Then it may be taken over; until it is,
+            its owner may go on.
+        clock: Returns monotonic nanoseconds.
     """
 
     def __init__(self, duration_ns: int, clock: Clock) -> None:
@@ -53,15 +54,20 @@ class Lease:
 
     @property
     def is_held(self) -> bool:
-        """Somebody owns the robot and renewed the lease in time."""
+        """Whether somebody owns the robot and renewed the lease in time."""
         with self._lock:
             return self._owner is not None and self._clock() < self._owner.expires_ns
 
     def take(self, client_name: str, session: Session, *, has_our_clock: bool) -> str:
         """Make a client the owner and return its token.
 
+        Args:
+            client_name: What the client calls itself, for people.
+            session: The session that runs its control steps.
+            has_our_clock: Whether the client reads the daemon's monotonic clock.
+
         Raises:
-            LeaseHeldError: Another one owns the robot.
+            LeaseHeldError: Another client owns the robot.
         """
         with self._lock:
             now = self._clock()
@@ -85,6 +91,10 @@ class Lease:
 
     def renew(self, token: str, arrived_ns: int) -> Owner:
         """Extend the lease, unless the call arrived before its client vanished, and return the owner.
+
+        Args:
+            token: Token of the caller's session.
+            arrived_ns: When the call arrived, nanoseconds on the daemon's clock.
 
         Raises:
             NoSessionError: The token is not the owner's.

@@ -17,11 +17,15 @@ class StopLatch:
 
     @property
     def is_set(self) -> bool:
-        """Nothing may move."""
+        """Whether nothing may move."""
         return self._reason is not None
 
     def set(self, reason: str) -> None:
-        """Stop; ``reason`` is shown to whoever is refused."""
+        """Stop; ``reason`` is shown to whoever is refused.
+
+        Args:
+            reason: Why, for people.
+        """
         with self._lock:
             self._reason = reason or "no reason given"
             self._stops += 1
@@ -33,6 +37,9 @@ class StopLatch:
 
     def release(self, mark: int) -> None:
         """Let things move again.
+
+        Args:
+            mark: What :meth:`mark` returned when the request arrived.
 
         Raises:
             StoppedError: Somebody stopped since ``mark`` was taken.
@@ -46,7 +53,7 @@ class StopLatch:
         """Do nothing while the latch is not set.
 
         Raises:
-            StoppedError: It is.
+            StoppedError: The latch is set.
         """
         if self.is_set:
             self._refuse()

@@ -23,7 +23,7 @@ OK = b"ok"
 ERROR = b"error"
 _WORKERS = 4
 _MAX_REQUEST_ID_BYTES = 16
-_FRAMES = 4
+_PARTS = 4
 
 Send = Callable[[bytes, Message], None]
 
@@ -32,14 +32,14 @@ class ZmqServer:
     """Serves an endpoint over ZeroMQ.
 
     Args:
-        endpoint: What answers.
-        address: ``host:port``; port 0 picks a free one.
+        endpoint: What answers the calls.
+        address: ``host:port`` to listen on; port 0 picks a free one.
 
     Raises:
         AddressInUseError: The port cannot be bound.
 
     Attributes:
-        address: Where it listens.
+        address: ``host:port`` that it listens on.
     """
 
     def __init__(self, endpoint: Endpoint, address: str) -> None:
@@ -66,7 +66,7 @@ class ZmqServer:
         self._thread = threading.Thread(target=self._run, name="saccade-zmq-router", daemon=True)
 
     def start(self) -> None:
-        """Serve."""
+        """Serve, on a thread of its own."""
         self._thread.start()
 
     def stop(self) -> None:
@@ -85,17 +85,17 @@ class ZmqServer:
         while True:
             ready = dict(poller.poll())
             if self._replies in ready:
-                frames = self._replies.recv_multipart()
-                if frames == [b""]:
+                parts = self._replies.recv_multipart()
+                if parts == [b""]:
                     return
-                self._router.send_multipart(frames)
+                self._router.send_multipart(parts)
             if self._router in ready:
                 self._receive(self._router.recv_multipart())
 
-    def _receive(self, frames: list[bytes]) -> None:
-        if len(frames) != _FRAMES or not 1 <= len(frames[1]) <= _MAX_REQUEST_ID_BYTES:
+    def _receive(self, parts: list[bytes]) -> None:
+        if len(parts) != _PARTS or not 1 <= len(parts[1]) <= _MAX_REQUEST_ID_BYTES:
             return  # without a request id there is nothing to answer to
-        identity, request_id, method, payload = frames
+        identity, request_id, method, payload = parts
 
         def send(status: bytes, message: Message) -> None:
             self._post([identity, request_id, status, message.SerializeToString()])
@@ -126,7 +126,7 @@ class ZmqServer:
         except Exception as error:  # noqa: BLE001 - mapped to a wire error
             send(ERROR, error_to_wire(self._endpoint.failure(error)))
 
-    def _post(self, frames: list[bytes]) -> None:
+    def _post(self, parts: list[bytes]) -> None:
         with self._outbox_lock:
             if not self._outbox.closed:  # a stream may finish its step after the server stopped
-                self._outbox.send_multipart(frames)
+                self._outbox.send_multipart(parts)

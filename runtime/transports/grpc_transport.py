@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeVar
 
 import grpc
 from google.protobuf.message import Message
 
 from saccade.proto.codec import (
     GRPC_ERROR_METADATA,
+    GRPC_HTTP2_FRAMES,
     GRPC_KEEPALIVE,
-    GRPC_LARGE_FRAMES,
     MAX_REPLY_BYTES,
     decode,
     error_from_wire,
@@ -19,8 +18,7 @@ from saccade.proto.codec import (
 from saccade.proto.errors import DeadlineError, MessageError, SaccadeError, TransportError, UnavailableError
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.v1 import control_pb2_grpc
-
-Reply = TypeVar("Reply", bound=Message)
+from saccade.runtime.transports.base import Reply
 
 
 class GrpcTransport:
@@ -33,18 +31,14 @@ class GrpcTransport:
             options=[
                 ("grpc.max_receive_message_length", MAX_REPLY_BYTES),
                 ("grpc.enable_http_proxy", 0),
-                *GRPC_LARGE_FRAMES,
+                *GRPC_HTTP2_FRAMES,
                 *GRPC_KEEPALIVE,
             ],
         )
         self._stub = control_pb2_grpc.ControlStub(self._channel)  # type: ignore[no-untyped-call] # generated
 
     def call(self, method: str, request: Message, reply: type[Reply], *, deadline_s: float) -> Reply:
-        """Call ``method`` and return its reply.
-
-        Raises:
-            SaccadeError: What the daemon raised, or a :class:`TransportError`.
-        """
+        """See :meth:`saccade.runtime.transports.base.Transport.call`."""
         try:
             result: Reply = getattr(self._stub, method)(request, timeout=deadline_s)
         except grpc.RpcError as error:
@@ -52,12 +46,7 @@ class GrpcTransport:
         return result
 
     def stream(self, requests: Iterator[wire.Observation]) -> Iterator[wire.StreamReply]:
-        """Send ``requests`` as they come and yield one reply for each.
-
-        Raises:
-            Exception: Whatever ``requests`` raised.
-            TransportError: The stream broke.
-        """
+        """See :meth:`saccade.runtime.transports.base.Transport.stream`."""
         failures: list[Exception] = []
         call = self._stub.Stream(_remembering(requests, failures))
         try:
@@ -70,11 +59,7 @@ class GrpcTransport:
             call.cancel()
 
     def generate(self, request: wire.Question, *, deadline_s: float) -> Iterator[wire.AnswerPiece]:
-        """Ask, and yield the pieces of the answer as they come; whoever leaves ends the generating.
-
-        Raises:
-            SaccadeError: What the daemon raised, or a :class:`TransportError`.
-        """
+        """See :meth:`saccade.runtime.transports.base.Transport.generate`."""
         pieces = 0
         call = self._stub.Generate(request, timeout=deadline_s)
         try:

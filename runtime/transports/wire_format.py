@@ -17,7 +17,16 @@ from saccade.runtime.observation import ActionChunk, Observation, Telemetry
 
 
 def observation_to_wire(observation: Observation, *, token: str, profile: str) -> wire.Observation:
-    """Pack an observation; images travel as raw bytes."""
+    """Pack an observation; images travel as raw bytes.
+
+    Args:
+        observation: What the robot senses; its noise stays behind, for that is drawn in the daemon.
+        token: Token of the session.
+        profile: Name of the profile that runs; empty = the session's.
+
+    Raises:
+        TensorError: An array has a dtype that the wire does not have.
+    """
     return wire.Observation(
         session_token=token,
         sequence=observation.sequence,
@@ -34,7 +43,7 @@ def observation_from_wire(message: wire.Observation) -> Observation:
 
     Raises:
         ImageError: A view appears twice.
-        MessageError: A tensor whose shape and data do not fit.
+        MessageError: Shape and data of a tensor do not fit.
     """
     return Observation(
         images=_images_from_wire(message.images),
@@ -67,7 +76,7 @@ def telemetry_from_wire(message: wire.Telemetry) -> Telemetry:
     """Unpack telemetry.
 
     Raises:
-        MessageError: A tensor whose shape and data do not fit.
+        MessageError: Shape and data of a tensor do not fit.
     """
     return Telemetry(kept=tensor_from_wire(message.kept), fate=tensor_from_wire(message.fate))
 
@@ -76,7 +85,7 @@ def chunk_from_wire(message: wire.ActionChunk) -> ActionChunk:
     """Unpack an action chunk.
 
     Raises:
-        MessageError: A tensor whose shape and data do not fit.
+        MessageError: Shape and data of a tensor do not fit.
     """
     return ActionChunk(
         actions=tensor_from_wire(message.actions),
@@ -93,8 +102,8 @@ def question_to_wire(question: Question) -> wire.Question:
     """Pack a question; images travel as raw bytes.
 
     Raises:
-        TensorError: A dtype that the wire does not have.
-        QuestionError: A number that the wire does not have.
+        TensorError: An array has a dtype that the wire does not have.
+        QuestionError: A number is larger than the wire can carry, or no new token is asked for.
     """
     sampling = question.sampling
     try:
@@ -121,8 +130,8 @@ def question_from_wire(message: wire.Question) -> Question:
 
     Raises:
         ImageError: A view appears twice.
-        MessageError: A tensor whose shape and data do not fit.
-        QuestionError: Sampling out of range.
+        MessageError: Shape and data of a tensor do not fit.
+        QuestionError: Sampling is out of range.
     """
     sampling = message.sampling
     return Question(

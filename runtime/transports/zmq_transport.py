@@ -7,7 +7,6 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from typing import TypeVar
 
 from google.protobuf.message import Message
 
@@ -15,6 +14,7 @@ from saccade.proto.codec import MAX_REPLY_BYTES, decode, error_from_wire
 from saccade.proto.distribution import install_hint
 from saccade.proto.errors import DeadlineError, MessageError, TransportError, UnavailableError
 from saccade.proto.v1 import control_pb2 as wire
+from saccade.runtime.transports.base import Reply
 
 try:
     import zmq
@@ -25,10 +25,8 @@ except ModuleNotFoundError as error:
     ) from error
 
 _OK = b"ok"
-_REPLY_FRAMES = 3
+_REPLY_PARTS = 3
 _STREAM_SILENCE_S = 10.0
-
-Reply = TypeVar("Reply", bound=Message)
 
 
 class ZmqTransport:
@@ -41,11 +39,7 @@ class ZmqTransport:
         self._calls = 0
 
     def call(self, method: str, request: Message, reply: type[Reply], *, deadline_s: float) -> Reply:
-        """Call ``method`` and return its reply.
-
-        Raises:
-            SaccadeError: What the daemon raised, or a :class:`TransportError`.
-        """
+        """See :meth:`saccade.runtime.transports.base.Transport.call`."""
         self._calls += 1
         request_id = str(self._calls).encode()
         deadline = time.monotonic() + deadline_s
@@ -61,12 +55,7 @@ class ZmqTransport:
             raise
 
     def stream(self, requests: Iterator[wire.Observation]) -> Iterator[wire.StreamReply]:
-        """Send ``requests`` as they come and yield one reply for each.
-
-        Raises:
-            Exception: Whatever ``requests`` raised.
-            TransportError: The stream broke.
-        """
+        """See :meth:`saccade.runtime.transports.base.Transport.stream`."""
         dealer = self._connect()
         inbox = _Inbox(requests)
         try:
@@ -117,21 +106,21 @@ class ZmqTransport:
         dealer.connect(f"tcp://{self._address}")
         return dealer
 
-    def _send(self, dealer: zmq.Socket[bytes], frames: list[bytes], deadline_s: float) -> None:
+    def _send(self, dealer: zmq.Socket[bytes], parts: list[bytes], deadline_s: float) -> None:
         if not dealer.poll(round(deadline_s * 1e3), zmq.POLLOUT):
             raise UnavailableError(
                 f"expected a saccade daemon at {self._address}, found nobody: start it with "
                 f"`saccade serve --zmq-bind {self._address}`."
             )
-        dealer.send_multipart(frames)
+        dealer.send_multipart(parts)
 
     def _receive(self, dealer: zmq.Socket[bytes], remaining_s: float, deadline_s: float) -> list[bytes]:
         if not dealer.poll(max(0, round(remaining_s * 1e3))):
             raise self._silence(deadline_s)
-        frames = dealer.recv_multipart()
-        if len(frames) != _REPLY_FRAMES:
-            raise MessageError(f"expected a reply of {_REPLY_FRAMES} frames, found {len(frames)}.")
-        return frames
+        parts = dealer.recv_multipart()
+        if len(parts) != _REPLY_PARTS:
+            raise MessageError(f"expected a reply of {_REPLY_PARTS} parts, found {len(parts)}.")
+        return parts
 
     def _silence(self, deadline_s: float) -> DeadlineError:
         return DeadlineError(

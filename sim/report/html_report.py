@@ -47,9 +47,9 @@ class Report:
     """What a report is made of.
 
     Args:
-        manifest: Of the bundle.
-        engine: What executed its graphs.
-        transport: How the client reached it.
+        manifest: Manifest of the bundle.
+        engine: Name of what executed its graphs.
+        transport: How the client reached the daemon.
         results: Everything that was run.
         clips: The episode to show for each template.
     """
@@ -62,7 +62,7 @@ class Report:
 
     @property
     def pruned(self) -> str:
-        """The profile with the fewest visual tokens."""
+        """Name of the profile with the fewest visual tokens."""
         return min(self.results.plan.profiles, key=lambda name: self.manifest.profile(name).keep)
 
 

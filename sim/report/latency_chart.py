@@ -22,7 +22,7 @@ def latency_histogram(latencies_ns: Mapping[str, Sequence[int]]) -> str:
     """Draw the distribution of control-step latencies.
 
     Args:
-        latencies_ns: Profile name to latencies; the n-th profile gets the class ``series-n``.
+        latencies_ns: Latencies of each profile, nanoseconds; the n-th profile gets the class ``series-n``.
 
     Returns:
         An ``<svg>`` element; empty if nothing was measured.

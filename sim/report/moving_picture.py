@@ -16,23 +16,23 @@ _SCALE = 2
 _CAPTION_PX = 26
 _GAP_PX = 12
 _COLUMNS = 2
-_FRAME_MS = 200
+_MOMENT_MS = 200
 _HOLD_MS = 1500
 _QUALITY = 72
 _INK, _PAPER, _LIT = "#1b1d21", "#fbfaf8", "#c2701c"
 
 
 def write_moving_picture(clips: Sequence[Clip], grid: GridSpec, out: Path) -> int:
-    """Write clips as an animated WebP, laid out in two columns, and return how many frames it has.
+    """Write clips as an animated WebP, laid out in two columns, and return how many moments it shows.
 
     Args:
-        clips: At least one.
-        grid: The visual token grid.
-        out: The file.
+        clips: Episodes to show, at least one.
+        grid: How visual tokens tile the views.
+        out: File to write.
     """
     length = max(len(clip.frames) for clip in clips)
     sheets = [sheet(clips, grid, moment) for moment in range(length)]
-    durations_ms = [_FRAME_MS] * (length - 1) + [_HOLD_MS]
+    durations_ms = [_MOMENT_MS] * (length - 1) + [_HOLD_MS]
     sheets[0].save(
         out,
         "WEBP",
@@ -64,19 +64,17 @@ def sheet(clips: Sequence[Clip], grid: GridSpec, moment: int) -> Image.Image:
 
 
 def panel(clip: Clip, grid: GridSpec, moment: int) -> Image.Image:
-    """One clip at one moment: its views side by side, and what was said to it."""
+    """Draw one clip at one moment: its views side by side, and what was said to it."""
     telemetry = clip.telemetry[moment]
     everything = np.arange(grid.tokens)
     fate = everything if telemetry is None else telemetry.fate
-    views = [
-        overlaid(frame, fate, grid, view, scale=_SCALE) for view, frame in enumerate(clip.frames[moment])
-    ]
+    views = [overlaid(seen, fate, grid, view, scale=_SCALE) for view, seen in enumerate(clip.frames[moment])]
     image = Image.fromarray(np.concatenate(views, axis=1))
-    framed = Image.new("RGB", (image.width, image.height + _CAPTION_PX), _PAPER)
-    framed.paste(image, (0, 0))
-    draw = ImageDraw.Draw(framed)
+    captioned = Image.new("RGB", (image.width, image.height + _CAPTION_PX), _PAPER)
+    captioned.paste(image, (0, 0))
+    draw = ImageDraw.Draw(captioned)
     baseline = image.height + 6
     draw.text((0, baseline), clip.episode.instruction, fill=_INK, font_size=15)
     count = clip.profiles[moment] if telemetry is None else f"{len(telemetry.kept)} of {grid.tokens} patches"
     draw.text((image.width, baseline), count, fill=_LIT, font_size=15, anchor="ra")
-    return framed
+    return captioned

@@ -1,7 +1,7 @@
-"""What became of the visual tokens, drawn over the frame that the model saw: kept clear, merged tinted, dropped dark.
+"""What became of the visual tokens, drawn over the image that the model saw: kept clear, merged tinted, dropped dark.
 
 A merged token has the colour of the survivor that carries it, and a thin mark that points to it (a dot, if it lies in
-another view); the survivor has a frame of the same colour. The kept region has an outline.
+another view); the survivor has a border of the same colour. The kept region has an outline.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ OUTLINE_RGBA = (255, 196, 110, 230)
 _TINT_ALPHA = 104
 _MARK_ALPHA = 235
 _MARK_LENGTH = 0.42
-"""Of a token's shorter side."""
+"""Length of a mark, as a share of a token's shorter side."""
 _GOLDEN = 0.6180339887
 _LINES_PER_VIEW = 225
 
 Box = tuple[int, int, int, int]
-"""Left, top, right, bottom in pixels; the last two belong to it."""
+"""Left, top, right, bottom in pixels; the last two belong to the box."""
 
 
 def tint(survivor: int) -> tuple[int, int, int]:
@@ -40,11 +40,11 @@ def token_layer(
     """Draw the tokens of one view on nothing.
 
     Args:
-        fate: int64 ``(tokens,)``, see :class:`saccade.runtime.observation.Telemetry`.
-        grid: The visual token grid.
+        fate: What became of each token, int64 ``(tokens,)``, see :class:`saccade.runtime.observation.Telemetry`.
+        grid: How visual tokens tile the views.
         view: Number of the view.
-        height: Of the layer, in pixels.
-        width: Of the layer, in pixels.
+        height: Height of the layer, pixels.
+        width: Width of the layer, pixels.
 
     Returns:
         RGBA uint8 ``(height, width, 4)``; transparent where every token was kept.
@@ -66,10 +66,10 @@ def token_layer(
     return np.array(layer)
 
 
-def over(frame: NDArray[np.uint8], layer: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Lay a layer over a frame, which is enlarged to its size: RGB uint8 ``(height, width, 3)``."""
+def over(image: NDArray[np.uint8], layer: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Lay a layer over an image, which is enlarged to its size: RGB uint8 ``(height, width, 3)``."""
     size = layer.shape[1], layer.shape[0]
-    below = Image.fromarray(frame)
+    below = Image.fromarray(image)
     if below.size != size:
         below = below.resize(size, Image.Resampling.LANCZOS)
     composed = Image.alpha_composite(below.convert("RGBA"), Image.fromarray(layer))
@@ -77,19 +77,19 @@ def over(frame: NDArray[np.uint8], layer: NDArray[np.uint8]) -> NDArray[np.uint8
 
 
 def overlaid(
-    frame: NDArray[np.uint8], fate: NDArray[np.int64], grid: GridSpec, view: int, *, scale: int = 1
+    image: NDArray[np.uint8], fate: NDArray[np.int64], grid: GridSpec, view: int, *, scale: int = 1
 ) -> NDArray[np.uint8]:
-    """Draw the tokens of a view over its frame.
+    """Draw the tokens of a view over its image.
 
     Args:
-        frame: RGB uint8 ``(height, width, 3)``.
-        fate: int64 ``(tokens,)`` of the whole observation.
-        grid: The visual token grid.
+        image: What the view showed, RGB uint8 ``(height, width, 3)``.
+        fate: What became of each token of the whole observation, int64 ``(tokens,)``.
+        grid: How visual tokens tile the views.
         view: Number of the view.
-        scale: Enlarges the frame before anything is drawn.
+        scale: How many times the image is enlarged before anything is drawn.
     """
-    height, width = frame.shape[0] * scale, frame.shape[1] * scale
-    return over(frame, token_layer(fate, grid, view, height=height, width=width))
+    height, width = image.shape[0] * scale, image.shape[1] * scale
+    return over(image, token_layer(fate, grid, view, height=height, width=width))
 
 
 def _carriers(fate: NDArray[np.int64]) -> set[int]:

@@ -1,4 +1,4 @@
-"""What the robot sees: RGB frames of its two cameras and, for training only, which thing each pixel shows."""
+"""What the robot sees: RGB images of its two cameras and, for training only, which thing each pixel shows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class Cameras:
 
     Args:
         world: The world to look at.
-        size_px: Height and width of each frame.
+        size_px: Height and width of each image, in pixels.
 
     Raises:
         GraphicsError: No OpenGL context can be made.
@@ -52,16 +52,16 @@ class Cameras:
         self._slot_of_geom = self._geom_slots()
 
     def render(self, view: str) -> np.ndarray:
-        """One frame of ``view``: uint8 ``(size_px, size_px, 3)`` RGB."""
+        """Render one view: uint8 ``(size_px, size_px, 3)`` RGB."""
         self._renderer.update_scene(self._world.data, camera=view)
         return self._renderer.render().copy()
 
     def render_all(self) -> dict[str, np.ndarray]:
-        """One frame of every view."""
+        """Render every view, by name: each uint8 ``(size_px, size_px, 3)`` RGB."""
         return {view: self.render(view) for view in VIEWS}
 
     def render_slots(self, view: str) -> np.ndarray:
-        """Index into ``SLOTS`` of what each pixel shows: uint8 ``(size_px, size_px)``. A training label."""
+        """Return the index into ``SLOTS`` of what each pixel shows: uint8 ``(size_px, size_px)``. A training label."""
         self._renderer.enable_segmentation_rendering()
         try:
             self._renderer.update_scene(self._world.data, camera=view)

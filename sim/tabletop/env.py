@@ -23,14 +23,14 @@ Observation = dict[str, Any]
 class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
     """A language-conditioned tabletop with a Cartesian arm.
 
-    Observation: ``images`` (one uint8 ``(image_px, image_px, 3)`` RGB frame for each view), ``proprio`` (float32
+    Observation: ``images`` (one uint8 ``(image_px, image_px, 3)`` RGB image for each view), ``proprio`` (float32
     ``(4,)``: TCP x, y, z and gripper opening, metres), ``instruction`` (text).
     Action: float32 ``(4,)``: dx, dy, dz in metres per control step, gripper 0 (close) to 1 (open); 20 Hz.
     Reward: 1 in the step that succeeds, else 0. ``terminated`` on success, ``truncated`` at the horizon.
 
     Args:
-        task: A template from ``TEMPLATES``, or ``None`` for a random one in each episode.
-        image_px: Height and width of the frames.
+        task: Task template, one of ``TEMPLATES``; None = a random one in each episode.
+        image_px: Height and width of the images, in pixels.
 
     Raises:
         UnknownTaskError: ``task`` is not a template.
@@ -46,10 +46,10 @@ class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
         self.task = task
         self.world = World()
         self.cameras = Cameras(self.world, image_px)
-        frame = gymnasium.spaces.Box(0, 255, (image_px, image_px, 3), np.uint8)
+        image = gymnasium.spaces.Box(0, 255, (image_px, image_px, 3), np.uint8)
         reach = np.array([*REACH_M, TCP_MAX_Z_M, 2 * FINGER_OPEN_M], np.float32) * 1.5
         self.observation_space = gymnasium.spaces.Dict(
-            images=gymnasium.spaces.Dict(dict.fromkeys(VIEWS, frame)),
+            images=gymnasium.spaces.Dict(dict.fromkeys(VIEWS, image)),
             proprio=gymnasium.spaces.Box(-reach, reach, dtype=np.float32),
             instruction=gymnasium.spaces.Text(MAX_INSTRUCTION_CHARACTERS, charset=ascii_lowercase + " "),
         )
@@ -86,7 +86,7 @@ class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
         }
 
     def render(self) -> np.ndarray:
-        """The scene view, uint8 ``(image_px, image_px, 3)``."""
+        """Render the scene view, uint8 ``(image_px, image_px, 3)``."""
         return self.cameras.render(VIEWS[0])
 
     def close(self) -> None:

@@ -17,11 +17,11 @@ class Phase(str, Enum):
     """The parts of a task."""
 
     REACH = "reach"
-    """On the way to the block."""
+    """The gripper is on its way to the block."""
     GRASP = "grasp"
-    """At the block: descending, touching or closing on it."""
+    """The gripper is at the block: descending, touching or closing on it."""
     CARRY = "carry"
-    """Moving the block: held in the air, or pushed."""
+    """The block moves: held in the air, or pushed."""
     PLACE = "place"
     """The block is at its goal: lowering, releasing, retreating."""
 

@@ -1,6 +1,6 @@
 """The tabletop as a MuJoCo model: a Cartesian arm, three blocks, two zones, two distractors, two cameras.
 
-Built with ``MjSpec``: no asset files. World frame: x towards the scene camera, y to its right, z up, metres. The
+Built with ``MjSpec``: no asset files. World axes: x towards the scene camera, y to its right, z up, metres. The
 table's surface is z = 0. The tool centre point (TCP) lies between the finger tips.
 """
 
@@ -24,7 +24,7 @@ TCP_MAX_Z_M = 0.26
 FINGER_CLOSED_M = 0.006
 FINGER_OPEN_M = 0.045
 PARKED = (0.0, 0.0, -1.0)
-"""Where absent distractors are kept, out of every view."""
+"""Place where absent distractors are kept, out of every view."""
 
 SCENE_CAMERA = "scene"
 WRIST_CAMERA = "wrist"
@@ -32,7 +32,7 @@ TIMESTEP_S = 0.005
 
 
 def build_model() -> mujoco.MjModel:
-    """Compile the tabletop. Shadows and multisampling are off: ten times faster frames on a CPU."""
+    """Compile the tabletop. Shadows and multisampling are off: ten times faster to render on a CPU."""
     spec = mujoco.MjSpec()
     spec.option.timestep = TIMESTEP_S
     spec.option.integrator = mujoco.mjtIntegrator.mjINT_IMPLICITFAST

@@ -24,7 +24,7 @@ DIRECTIONS: dict[str, tuple[float, float]] = {
     "back": (-1.0, 0.0),
     "front": (1.0, 0.0),
 }
-"""Unit vectors (x, y) in the world frame."""
+"""Unit vectors (x, y) along the world's axes."""
 
 PUSH_DISTANCE_M = 0.08
 """How far a pushed block must travel."""
@@ -32,13 +32,13 @@ PUSH_DISTANCE_M = 0.08
 
 @dataclass(frozen=True)
 class Task:
-    """One thing to do in one layout.
+    """One thing to do in a layout.
 
     Args:
-        template: One of ``TEMPLATES``.
+        template: Task template, one of ``TEMPLATES``.
         block: Index of the block that is touched, pushed, placed or stacked.
-        target: Zone index (place), block index (stack); unused otherwise.
-        direction: A key of ``DIRECTIONS`` (push); empty otherwise.
+        target: Index of the zone (place) or block (stack) that it goes to; unused otherwise.
+        direction: Direction of a push, a key of ``DIRECTIONS``; empty otherwise.
     """
 
     template: str
@@ -52,12 +52,12 @@ class Layout:
     """Where things are and which colours they have at the start of an episode.
 
     Args:
-        block_xy: ``(3, 2)`` metres.
-        block_yaw: ``(3,)`` radians.
+        block_xy: Where each block is, ``(3, 2)`` metres.
+        block_yaw: How each block is turned, ``(3,)`` radians.
         block_colours: Colour name of each block.
-        zone_xy: ``(2, 2)`` metres.
+        zone_xy: Where each zone is, ``(2, 2)`` metres.
         zone_colours: Colour name of each zone.
-        distractor_xy: ``(2, 2)`` metres; NaN where the distractor is absent.
+        distractor_xy: Where each distractor is, ``(2, 2)`` metres; NaN where it is absent.
     """
 
     block_xy: np.ndarray
@@ -69,7 +69,7 @@ class Layout:
 
 
 def instruction(task: Task, layout: Layout) -> str:
-    """Word a task, for example ``put the red block in the purple zone``."""
+    """Return a task as a sentence, for example ``put the red block in the purple zone``."""
     colour = layout.block_colours[task.block]
     if task.template == "reach":
         return f"touch the {colour} block"
@@ -81,7 +81,7 @@ def instruction(task: Task, layout: Layout) -> str:
 
 
 def feasible_tasks(layout: Layout, template: str) -> list[Task]:
-    """Every task of ``template`` that the layout leaves room for, in a fixed order."""
+    """Return every task of ``template`` that the layout leaves room for, in a fixed order."""
     blocks = range(NUM_BLOCKS)
     if template == "reach":
         return [Task(template, block) for block in blocks]

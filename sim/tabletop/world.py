@@ -36,8 +36,8 @@ class World:
 
     Attributes:
         task: What is to be done in this episode.
-        layout: Where things were at the start.
-        steps: Control steps since reset.
+        layout: Where things were at the start of the episode.
+        steps: How many control steps were run since reset.
     """
 
     task: Task
@@ -69,8 +69,8 @@ class World:
         """Start an episode: a new layout, look, arm pose and task.
 
         Args:
-            rng: The only source of randomness.
-            template: One of ``TEMPLATES``; drawn at random when ``None``.
+            rng: Source of all randomness of the episode.
+            template: Task template, one of ``TEMPLATES``; None = drawn at random.
         """
         self.layout = sample_layout(rng)
         template = template or TEMPLATES[rng.integers(len(TEMPLATES))]
@@ -84,7 +84,11 @@ class World:
         self.steps = self._held = 0
 
     def step(self, action: np.ndarray) -> None:
-        """Advance one control step. Values beyond the arm's limits are clipped, as its controller would."""
+        """Advance one control step. Values beyond the arm's limits are clipped, as its controller would.
+
+        Args:
+            action: float32 ``(4,)``: dx, dy, dz in metres, gripper 0 (close) to 1 (open).
+        """
         control = self.data.ctrl
         tcp = self.tcp()
         target = control[:3] + np.clip(action[:3], -MAX_STEP_M, MAX_STEP_M)
@@ -99,48 +103,48 @@ class World:
 
     @property
     def succeeded(self) -> bool:
-        """The goal has held for ``HOLD_STEPS`` control steps."""
+        """Whether the goal has held for ``HOLD_STEPS`` control steps."""
         return self._held >= HOLD_STEPS
 
     @property
     def out_of_time(self) -> bool:
-        """The horizon is reached."""
+        """Whether the horizon is reached."""
         return self.steps >= HORIZON
 
     def is_over(self) -> bool:
-        """The episode has ended: success, or out of time."""
+        """Whether the episode has ended: success, or out of time."""
         return self.succeeded or self.out_of_time
 
     def tcp(self) -> np.ndarray:
-        """Tool centre point, ``(3,)`` metres."""
+        """Return the tool centre point, ``(3,)`` metres."""
         return self.data.qpos[self._arm_qpos[:3]].copy()
 
     def commanded(self) -> np.ndarray:
-        """Commanded TCP, ``(3,)`` metres."""
+        """Return the commanded tool centre point, ``(3,)`` metres."""
         return self.data.ctrl[:3].copy()
 
     def gripper_opening(self) -> float:
-        """Distance between the fingers, metres."""
+        """Return the distance between the fingers, metres."""
         return float(self.data.qpos[self._arm_qpos[3]] + self.data.qpos[self._arm_qpos[4]])
 
     def proprio(self) -> np.ndarray:
-        """TCP x, y, z and gripper opening: float32 ``(4,)`` metres."""
+        """Return tool centre point x, y, z and gripper opening: float32 ``(4,)`` metres."""
         return np.array([*self.tcp(), self.gripper_opening()], np.float32)
 
     def block(self, index: int) -> np.ndarray:
-        """Centre of a block, ``(3,)`` metres."""
+        """Return the centre of a block, ``(3,)`` metres."""
         return self.data.xpos[self._block_body[index]].copy()
 
     def zone(self, index: int) -> np.ndarray:
-        """Centre of a zone, ``(3,)`` metres."""
+        """Return the centre of a zone, ``(3,)`` metres."""
         return self.data.mocap_pos[self._zone_mocap[index]].copy()
 
     def distractor(self, index: int) -> np.ndarray:
-        """Centre of a distractor, ``(3,)`` metres; far below the table when absent."""
+        """Return the centre of a distractor, ``(3,)`` metres; far below the table when absent."""
         return self.data.mocap_pos[self._item_mocap[index]].copy()
 
     def snapshot(self) -> tuple[np.ndarray, int, int]:
-        """Everything that :meth:`restore` needs to come back to this moment of the episode."""
+        """Return everything that :meth:`restore` needs to come back to this moment of the episode."""
         state = np.empty(mujoco.mj_stateSize(self.model, _STATE))
         mujoco.mj_getState(self.model, self.data, state, _STATE)
         return state, self.steps, self._held
@@ -152,7 +156,7 @@ class World:
         mujoco.mj_forward(self.model, self.data)
 
     def goal_holds(self, task: Task) -> bool:
-        """Whether ``task`` is done as things are now; no other block may have been moved."""
+        """Return whether ``task`` is done as things are now; no other block may have been moved."""
         block, start = self.block(task.block), self.layout.block_xy[task.block]
         others = [
             i

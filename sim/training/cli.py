@@ -32,8 +32,8 @@ _RECORDING_SEED = 900_000
 _DEMONSTRATIONS = "data/demo_*"
 _HELD_OUT = 90_000
 _CORRECTIONS = 100_000
-"""Added to ``FIRST_TRAINING_SEED``: demonstration shard n is made from seed n, the held-out shard from ``_HELD_OUT``,
-correction shard n from ``_CORRECTIONS + n``."""
+"""Offset of the seeds of corrections from ``FIRST_TRAINING_SEED``: demonstration shard n is made from seed n, the
+held-out shard from ``_HELD_OUT``, correction shard n from ``_CORRECTIONS + n``."""
 
 
 @click.group()

@@ -1,4 +1,4 @@
-"""Phase 2: behaviour cloning of the expert on top of the frozen tower.
+"""Phase 2: behaviour cloning of the scripted expert on top of the frozen tower.
 
 Loss: L1 on normalised action chunks (OpenVLA-OFT, 2502.19645), plus two auxiliary grounding losses from simulator
 state: the last prompt token must know where the named block is and where it must go (L1), and after two decoder
@@ -28,11 +28,11 @@ _MARK_LAYER = 1
 _MARK_WEIGHT = 5.0
 _MIN_MARK_SHARE = 0.08
 _GRIPPER_WEIGHT = 2.0
-"""The gripper's target spans 0..1, the other numbers span -1..1."""
+"""Weight of the gripper in the loss: its target spans 0..1, the other numbers span -1..1."""
 
 
 class Cloning(nn.Module):
-    """The model and its grounding read-out under the cloning loss."""
+    """The model and its grounding read-out, under the cloning loss."""
 
     def __init__(self, model: OpenVlaOft) -> None:
         super().__init__()
@@ -52,17 +52,17 @@ class Cloning(nn.Module):
         goals: Tensor,
         marks: Tensor,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and metrics.
+        """Return the loss and metrics of a batch.
 
         Args:
-            images: uint8 ``(frames, views, height, width, 3)``.
-            frame: int64 ``(samples,)``: which frame each sample looks at; two instructions may share one.
-            proprio: float32 ``(samples, 4)``, normalised.
-            token_ids: int64 ``(samples, max_text_tokens)``.
-            lengths: int64 ``(samples,)``: valid text tokens.
-            actions: float32 ``(samples, chunk, 4)``, normalised.
-            goals: float32 ``(samples, 6)``, units of 0.1 m.
-            marks: float32 ``(samples, visual tokens, 2)``: 1 where a token shows the named block, or the goal.
+            images: Images of each frame, uint8 ``(frames, views, height, width, 3)``.
+            frame: Index of the frame that each sample looks at, int64 ``(samples,)``; two instructions may share one.
+            proprio: Normalised proprioception, float32 ``(samples, 4)``.
+            token_ids: Padded instruction of each sample, int64 ``(samples, max_text_tokens)``.
+            lengths: How many text tokens are valid, int64 ``(samples,)``.
+            actions: Normalised actions to imitate, float32 ``(samples, chunk, 4)``.
+            goals: Where the named block is and where it must go, float32 ``(samples, 6)``, units of 0.1 m.
+            marks: Whether a token shows the named block, or the goal: float32 ``(samples, visual tokens, 2)``, 1 or 0.
         """
         with torch.no_grad():
             tokens = self.model.visual_tokens(images)
@@ -98,7 +98,7 @@ class Cloning(nn.Module):
 
 
 class CloningStage:
-    """Phase 2 for the training loop."""
+    """Phase 2, behaviour cloning, for the training loop."""
 
     def __init__(
         self, module: Cloning, tokenizer: Tokenizer, statistics: Statistics, shards: Shards, held_out: Shards
@@ -112,7 +112,7 @@ class CloningStage:
         self._held_out_frames = np.arange(len(held_out))
 
     def batch(self, rng: np.random.Generator, size: int) -> tuple[Tensor, ...]:
-        """Half the samples from frames with one label, half from frames with two (both used)."""
+        """Draw samples: half from frames with one label, half from frames with two (both used)."""
         two = rng.choice(self._with_two, size // 4, replace=False)
         one = rng.choice(self._with_one, size - 2 * len(two), replace=False)
         return self._samples(
@@ -122,7 +122,7 @@ class CloningStage:
         )
 
     def validate(self, device: torch.device) -> dict[str, float]:
-        """Action L1 (normalised) and grounding error (cm) on held-out frames."""
+        """Return action L1 (normalised) and grounding error (cm) on held-out frames."""
         totals: dict[str, list[float]] = {}
         for frames in in_batches(self._held_out_frames[::4]):
             batch = (item.to(device) for item in self._samples(self._held_out, frames, np.zeros_like(frames)))

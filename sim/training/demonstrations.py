@@ -1,8 +1,8 @@
-"""Demonstrations: expert episodes with noise, rendered and labelled, written as resumable shards.
+"""Demonstrations: episodes of the scripted expert with noise, rendered and labelled, written as resumable shards.
 
-Every kept frame is labelled by *clean* expert rollouts from exactly that state, for the episode's own task and,
-while nothing has been moved yet, for a second task in the same scene: the same pixels with two instructions. Every
-other one of these is worded almost like the first, so that word order and each single word decide.
+Every kept frame is labelled by *clean* rollouts of the scripted expert from exactly that state, for the episode's own
+task and, while nothing has been moved yet, for a second task in the same scene: the same pixels with two instructions.
+Every other one of these is worded almost like the first, so that word order and each single word decide.
 
 A shard is a directory of ``.npy`` files with ``frames`` as the first axis (see ``SHARD_FIELDS``) plus
 ``instructions.json``. The layout is plain on purpose: memory-mapped, no video codec, no torch.
@@ -21,7 +21,7 @@ import numpy as np
 
 from saccade.sim.tabletop import palette, scene
 from saccade.sim.tabletop.cameras import SLOTS, VIEWS, Cameras
-from saccade.sim.tabletop.expert import expert_action
+from saccade.sim.tabletop.scripted_expert import scripted_action
 from saccade.sim.tabletop.tasks import (
     DIRECTIONS,
     PUSH_DISTANCE_M,
@@ -46,7 +46,7 @@ SHARD_FIELDS = {
     "slot_counts": "uint8 (frames, views, patches, slots) pixels of each patch that show each slot",
     "slot_classes": "int8 (frames, slots) class index of each slot, see CLASSES",
     "slot_positions": "float32 (frames, slots, 3) world position of each slot's centre, metres",
-    "chunks": "float32 (frames, labels, 8, 4) the expert's next actions, physical units",
+    "chunks": "float32 (frames, labels, 8, 4) the scripted expert's next actions, physical units",
     "goals": "float32 (frames, labels, 2, 3) the named block and where it must go, metres",
     "label_valid": "bool (frames, labels)",
 }
@@ -56,7 +56,7 @@ CLASSES = ("background", "arm", *palette.BLOCK_COLOURS, *palette.ZONE_COLOURS, "
 
 @dataclass(frozen=True)
 class Frame:
-    """One labelled frame; fields as in ``SHARD_FIELDS`` without the first axis."""
+    """A labelled frame; its arrays are the fields of ``SHARD_FIELDS`` without the first axis."""
 
     arrays: dict[str, np.ndarray]
     instructions: tuple[str, ...]
@@ -76,7 +76,7 @@ def save_frames(path: Path, frames: list[Frame]) -> None:
 
 
 def record_frames(seed: int) -> Iterator[Frame]:
-    """Endless labelled frames from noisy expert episodes."""
+    """Yield labelled frames from noisy episodes of the scripted expert, without end."""
     world = World()
     rng = np.random.default_rng(seed)
     with Cameras(world, IMAGE_PX) as cameras:
@@ -86,11 +86,11 @@ def record_frames(seed: int) -> Iterator[Frame]:
             while not world.is_over() and world.steps < LONGEST_STEPS:
                 if rng.random() < 0.5:
                     yield label_frame(world, cameras, rng)
-                world.step(disturbance(expert_action(world)))
+                world.step(disturbance(scripted_action(world)))
 
 
 class Disturbance:
-    """Makes an expert's action imperfect: Gaussian noise, and now and then a short push or a slip of the gripper."""
+    """Makes a scripted action imperfect: Gaussian noise, and now and then a short push or a slip of the gripper."""
 
     def __init__(self, rng: np.random.Generator) -> None:
         self._rng = rng
@@ -117,14 +117,14 @@ class Disturbance:
 
 
 def label_frame(world: World, cameras: Cameras, rng: np.random.Generator) -> Frame:
-    """Render the world as it is and label it with clean expert rollouts. Leaves the world unchanged."""
+    """Render the world as it is and label it with clean rollouts of the scripted expert. Leaves the world unchanged."""
     tasks = [world.task]
     if is_untouched(world):
         tasks.append(second_task(world.layout, world.task, rng))
     chunks = np.zeros((LABELS_PER_FRAME, CHUNK, 4), np.float32)
     goals = np.zeros((LABELS_PER_FRAME, 2, 3), np.float32)
     for index, task in enumerate(tasks):
-        chunks[index] = expert_chunk(world, task)
+        chunks[index] = scripted_chunk(world, task)
         goals[index] = goal_points(world, task)
     return Frame(
         arrays={
@@ -142,7 +142,7 @@ def label_frame(world: World, cameras: Cameras, rng: np.random.Generator) -> Fra
 
 
 def second_task(layout: Layout, first: Task, rng: np.random.Generator) -> Task:
-    """Another task of the layout: half the time any, half the time one that is worded almost like ``first``."""
+    """Return another task of the layout: half the time any, half the time one worded almost like ``first``."""
     if rng.random() < 0.5:
         template = TEMPLATES[rng.integers(len(TEMPLATES))]
         others = [task for task in feasible_tasks(layout, template) if task != first]
@@ -152,25 +152,25 @@ def second_task(layout: Layout, first: Task, rng: np.random.Generator) -> Task:
 
 
 def is_worded_alike(task: Task, other: Task) -> bool:
-    """Two tasks of one template whose sentences differ in one word, or in the order of their two blocks."""
+    """Return whether two tasks of one template differ in one word, or in the order of their two blocks."""
     kept = (task.block == other.block) + (task.target == other.target) + (task.direction == other.direction)
     are_swapped = (task.block, task.target) == (other.target, other.block)
     return kept == 2 or (task.template == "stack" and are_swapped)
 
 
-def expert_chunk(world: World, task: Task) -> np.ndarray:
-    """The expert's next ``CHUNK`` actions from here: float32 ``(8, 4)``. Leaves the world unchanged."""
+def scripted_chunk(world: World, task: Task) -> np.ndarray:
+    """Return the scripted expert's next ``CHUNK`` actions: float32 ``(8, 4)``. Leaves the world unchanged."""
     now = world.snapshot()
     chunk = np.empty((CHUNK, 4), np.float32)
     for index in range(CHUNK):
-        chunk[index] = expert_action(world, task)
+        chunk[index] = scripted_action(world, task)
         world.step(chunk[index])
     world.restore(now)
     return chunk
 
 
 def goal_points(world: World, task: Task) -> np.ndarray:
-    """Where the named block is and where it must go: float32 ``(2, 3)`` metres. A grounding label."""
+    """Return where the named block is and where it must go: float32 ``(2, 3)`` metres. A grounding label."""
     block = world.block(task.block)
     if task.template == "place":
         goal = world.zone(task.target)
@@ -184,7 +184,7 @@ def goal_points(world: World, task: Task) -> np.ndarray:
 
 
 def is_untouched(world: World) -> bool:
-    """Every block still lies where it lay at the start."""
+    """Return whether every block still lies where it lay at the start."""
     return all(
         np.abs(world.block(i) - [*world.layout.block_xy[i], scene.BLOCK_HALF_M]).max() < 0.008
         for i in range(scene.NUM_BLOCKS)
@@ -192,7 +192,7 @@ def is_untouched(world: World) -> bool:
 
 
 def count_slots(slots: np.ndarray) -> np.ndarray:
-    """Pixels of each patch that show each slot: uint8 ``(patches, slots)``."""
+    """Return how many pixels of each patch show each slot: uint8 ``(patches, slots)``."""
     side = slots.shape[0] // PATCH_PX
     patch_of_pixel = np.arange(slots.shape[0]) // PATCH_PX
     patch = patch_of_pixel[:, None] * side + patch_of_pixel[None, :]
@@ -201,14 +201,14 @@ def count_slots(slots: np.ndarray) -> np.ndarray:
 
 
 def slot_classes(world: World) -> np.ndarray:
-    """Class index of each slot in this episode: int8 ``(slots,)``."""
+    """Return the class index of each slot in this episode: int8 ``(slots,)``."""
     names = ["background", "arm", *world.layout.block_colours, *world.layout.zone_colours]
     names += ["distractor"] * scene.NUM_DISTRACTORS
     return np.array([CLASSES.index(name) for name in names], np.int8)
 
 
 def slot_positions(world: World) -> np.ndarray:
-    """World position of each slot's centre: float32 ``(slots, 3)`` metres; the arm's is its TCP."""
+    """Return the world position of each slot's centre: float32 ``(slots, 3)`` metres; the arm's is its TCP."""
     points = [np.zeros(3), world.tcp()]
     points += [world.block(i) for i in range(scene.NUM_BLOCKS)]
     points += [world.zone(i) for i in range(scene.NUM_ZONES)]

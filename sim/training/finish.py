@@ -40,10 +40,10 @@ def begin_cloning(run: Path, start: Path | None) -> None:
 
     Args:
         run: Working directory. ``cloning/statistics.json`` is the checkpoint's, or measured on the demonstrations.
-        start: A finished checkpoint, or None to begin from phase 1.
+        start: A finished checkpoint to begin from; None = phase 1.
 
     Raises:
-        CheckpointError: The phase began from something else.
+        CheckpointError: The phase was begun from something else before.
     """
     cloning = run / "cloning"
     cloning.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def begin_cloning(run: Path, start: Path | None) -> None:
 
 
 def read_receipt(run: Path) -> dict[str, Any]:
-    """Logs and settings of each phase that was run, names of the data, and the receipt of what came before."""
+    """Return logs and settings of each phase that was run, names of the data, and the receipt of what came before."""
     receipt: dict[str, Any] = {
         phase: {
             "log": [json.loads(line) for line in (run / phase / "log.jsonl").read_text().splitlines()],
@@ -87,11 +87,11 @@ def write_checkpoint(
     """Write weights, config, tokenizer, statistics and ``training.json`` to ``out``.
 
     Args:
-        model: What was trained; auxiliary read-outs are not part of it.
-        tokenizer: The model's.
-        statistics: What actions and proprioception were normalised with.
+        model: The trained model; auxiliary read-outs are not part of it.
+        tokenizer: Tokenizer of the model.
+        statistics: Scales that actions and proprioception were normalised with.
         receipt: Logs and settings of each phase.
-        out: Directory; made if absent.
+        out: Directory to write; made if absent.
     """
     out.mkdir(parents=True, exist_ok=True)
     tokenizer_path = out / "tokenizer.json"
@@ -119,7 +119,7 @@ def write_checkpoint(
 
 
 def embodiment() -> Embodiment:
-    """What saccade-mini's numbers mean.
+    """Return what saccade-mini's numbers mean on its robot, as ``embodiment.json`` says it.
 
     The limiter's range lies 10 % beyond where the arm saturates by itself: a regressed full-speed step overshoots by
     a hair all the time, and a clamp in the counters should mean something.

@@ -37,16 +37,16 @@ class LoopConfig:
     """How long and how fast to train.
 
     Args:
-        steps: Optimiser steps in all; may be raised later to go on.
-        decay_steps: Steps at the end over which the rate falls to zero.
-        warmup_steps: Steps at the start over which the rate rises.
+        steps: How many optimiser steps there are in all; may be raised later to go on.
+        decay_steps: How many steps at the end the rate takes to fall to zero.
+        warmup_steps: How many steps at the start the rate takes to rise.
         learning_rate: Peak rate of AdamW.
-        weight_decay: Of AdamW.
-        batch: Samples per step and process.
-        processes: Data-parallel processes.
-        seed: Of weights and samples.
-        validate_every: Steps between validations and checkpoints.
-        is_compiled: Let ``torch.compile`` fuse the step: minutes at the start, a third faster afterwards.
+        weight_decay: Weight decay of AdamW.
+        batch: How many samples each step takes, in each process.
+        processes: How many data-parallel processes run.
+        seed: Seed that weights and samples follow from.
+        validate_every: How many steps lie between validations, and between checkpoints.
+        is_compiled: Whether ``torch.compile`` fuses the step: minutes at the start, a third faster afterwards.
     """
 
     steps: int
@@ -66,7 +66,7 @@ class Stage(Protocol):
 
     @property
     def module(self) -> nn.Module:
-        """The module; its forward takes a batch and returns a loss and metrics."""
+        """Return what is trained; its forward takes a batch and returns a loss and metrics."""
         ...
 
     def batch(self, rng: np.random.Generator, size: int) -> Any:
@@ -74,7 +74,7 @@ class Stage(Protocol):
         ...
 
     def validate(self, device: torch.device) -> dict[str, float]:
-        """Measure on held-out samples."""
+        """Measure the module on held-out samples."""
         ...
 
 
@@ -104,7 +104,7 @@ def train(build: StageFactory, config: LoopConfig, run: Path) -> None:
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:
-    """Warm-up, constant, linear decay to zero over the last ``decay_steps``."""
+    """Return the rate of a step: warm-up, constant, linear decay to zero over the last ``decay_steps``."""
     rise = min(1.0, (step + 1) / config.warmup_steps)
     fall = min(1.0, (config.steps - step) / config.decay_steps)
     return config.learning_rate * rise * fall

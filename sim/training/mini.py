@@ -19,7 +19,7 @@ _WORDS = ("touch", "push", "put", "stack", "the", "block", "zone", "to", "in", "
 
 
 def build_tokenizer() -> Tokenizer:
-    """One token for each word that an instruction can hold; everything else is ``<unk>``."""
+    """Return a tokenizer with one token for each word of an instruction; everything else is ``<unk>``."""
     words = [PAD, BOS, EOS, UNKNOWN, *_WORDS, *palette.BLOCK_COLOURS, *palette.ZONE_COLOURS, *DIRECTIONS]
     tokenizer = Tokenizer(
         models.WordLevel({word: index for index, word in enumerate(words)}, unk_token=UNKNOWN)
@@ -30,7 +30,7 @@ def build_tokenizer() -> Tokenizer:
 
 
 def build_config(tokenizer: Tokenizer) -> OftConfig:
-    """Dimensions: 3.2 M parameters, two 120-pixel views, 200 visual tokens."""
+    """Return the configuration of saccade-mini: 3.2 M parameters, two 120-pixel views, 200 visual tokens."""
     vocabulary = tokenizer.get_vocab()
     tower = VisionConfig(image_size=IMAGE_PX, patch_size=PATCH_PX, width=192, depth=4, heads=3, mlp_dim=512)
     decoder = DecoderConfig(

@@ -1,8 +1,8 @@
 """Phase 1: teach the vision tower to see, from dense labels that the simulator gives for free.
 
 For every patch: the share of pixels of each class, and where the thing that dominates the patch has its centre
-(scene view: world frame; wrist view: relative to the tool centre point, since the camera moves with it). The linear
-read-outs are thrown away afterwards; the tower keeps its tokens' knowledge of *what* and *where*.
+(scene view: world coordinates; wrist view: relative to the tool centre point, since the camera moves with it). The
+linear read-outs are thrown away afterwards; the tower keeps its tokens' knowledge of *what* and *where*.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ class PatchReadout(nn.Module):
         self.position = nn.Linear(width, 3)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Class logits ``(..., classes)`` and position ``(..., 3)``."""
+        """Return class logits ``(..., classes)`` and position ``(..., 3)``."""
         return self.classes(tokens), self.position(tokens)
 
 
 def patch_targets(shards: Shards, frames: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
-    """Dense labels of some frames.
+    """Return dense labels of some frames.
 
     Returns:
         Class shares ``(frames, views, patches, classes)``; position in units of 0.1 m ``(frames, views, patches, 3)``;
@@ -63,7 +63,7 @@ def patch_targets(shards: Shards, frames: np.ndarray) -> tuple[Tensor, Tensor, T
 def perception_loss(
     logits: Tensor, position: Tensor, class_shares: Tensor, where: Tensor, has_position: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Cross-entropy over class shares plus L1 of the position.
+    """Return cross-entropy over class shares plus L1 of the position.
 
     Returns:
         The loss, and the mean absolute position error per axis in metres (detached).
@@ -74,7 +74,7 @@ def perception_loss(
 
 
 class Perception(nn.Module):
-    """The tower and its read-outs under the dense loss."""
+    """The vision tower and its read-outs, under the dense loss."""
 
     def __init__(self, backbone: VisionBackbone, width: int) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Perception(nn.Module):
     def forward(
         self, images: Tensor, class_shares: Tensor, where: Tensor, has_position: Tensor
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and metrics of uint8 images ``(frames, views, height, width, 3)``; labels as in ``patch_targets``."""
+        """Return loss and metrics of images, uint8 ``(frames, views, height, width, 3)``, with their dense labels."""
         logits, position = self.readout(
             self.backbone(images.flatten(0, 1).float()).unflatten(0, images.shape[:2])
         )
@@ -93,18 +93,18 @@ class Perception(nn.Module):
 
 
 class PerceptionStage:
-    """Phase 1 for the training loop."""
+    """Phase 1, dense labels for the vision tower, for the training loop."""
 
     def __init__(self, module: Perception, shards: Shards, held_out: Shards) -> None:
         self.module = module
         self._shards, self._held_out = shards, held_out
 
     def batch(self, rng: np.random.Generator, size: int) -> tuple[Tensor, ...]:
-        """Random frames with their dense labels."""
+        """Draw random frames with their dense labels."""
         return _labelled(self._shards, rng.integers(len(self._shards), size=size))
 
     def validate(self, device: torch.device) -> dict[str, float]:
-        """Position error by view (cm) and share of patches whose main class is right, on held-out frames."""
+        """Return position error by view (cm) and share of patches whose main class is right, held out."""
         totals: list[tuple[float, float, float]] = []
         for frames in in_batches(np.arange(0, len(self._held_out), 8)):
             images, classes, where, has = (item.to(device) for item in _labelled(self._held_out, frames))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from saccade.sim.tabletop.cameras import VIEWS, Cameras
-from saccade.sim.tabletop.expert import expert_action
+from saccade.sim.tabletop.scripted_expert import scripted_action
 from saccade.sim.tabletop.tasks import TEMPLATES, instruction
 from saccade.sim.tabletop.world import World
 from saccade.sim.training.demonstrations import IMAGE_PX
@@ -15,11 +15,11 @@ from saccade.sim.training.rollout import EXECUTE
 
 
 def write_recording(path: Path, seed: int) -> None:
-    """Record the expert at every task template, one frame per control step, as ``saccade export --frames`` reads it.
+    """Record the scripted expert at every task template, one frame per control step, for ``saccade export --frames``.
 
     Args:
-        path: ``.npz`` to write: ``images``, ``proprio``, ``instruction``.
-        seed: Held out.
+        path: File to write, ``.npz``: ``images``, ``proprio``, ``instruction``.
+        seed: Seed of the episodes, held out of training.
     """
     images, proprio, text = [], [], []
     world = World()
@@ -31,5 +31,5 @@ def write_recording(path: Path, seed: int) -> None:
                 proprio.append(world.proprio())
                 text.append(instruction(world.task, world.layout))
                 for _ in range(EXECUTE):
-                    world.step(expert_action(world))
+                    world.step(scripted_action(world))
     np.savez_compressed(path, images=np.stack(images), proprio=np.stack(proprio), instruction=np.array(text))

@@ -1,6 +1,6 @@
-"""The model in training drives the arm: quick success rates, and corrections from the expert (DAgger).
+"""The model in training drives the arm: quick success rates, and corrections from the scripted expert (DAgger).
 
-Corrections: the model acts, the expert labels every frame the model saw. Source: DAgger (1011.0686), with the
+Corrections: the model acts, the scripted expert labels every frame the model saw. Source: DAgger (1011.0686), with the
 model acting alone (beta = 0); episodes end at success or after ``LONGEST_STEPS``.
 """
 
@@ -33,7 +33,7 @@ class Driver:
 
     @torch.no_grad()
     def chunk(self, images: np.ndarray, proprio: np.ndarray, text: str) -> np.ndarray:
-        """Actions float32 ``(chunk, 4)`` for uint8 images ``(views, height, width, 3)``."""
+        """Return actions float32 ``(chunk, 4)`` for uint8 images ``(views, height, width, 3)``."""
         ids = self._tokenizer.encode(text).ids
         token_ids = torch.zeros(1, MAX_TEXT_TOKENS, dtype=torch.int64)
         token_ids[0, : len(ids)] = torch.tensor(ids)
@@ -46,7 +46,7 @@ class Driver:
 
 
 def success_rate(driver: Driver, template: str, seeds: range) -> float:
-    """Share of episodes solved."""
+    """Return the share of episodes that the model solves."""
     solved = 0
     world = World()
     with Cameras(world, IMAGE_PX) as cameras:
@@ -59,7 +59,7 @@ def success_rate(driver: Driver, template: str, seeds: range) -> float:
 
 
 def correct(driver: Driver, seed: int) -> Iterator[Frame]:
-    """Endless frames that the model came to see, labelled by the expert."""
+    """Yield frames that the model came to see, labelled by the scripted expert, without end."""
     rng = np.random.default_rng(seed)
     world = World()
     with Cameras(world, IMAGE_PX) as cameras:

@@ -39,12 +39,12 @@ class Shards:
         return len(self._shard)
 
     def gather(self, field: str, frames: np.ndarray) -> np.ndarray:
-        """Rows of ``field`` for the given frame indices, in order."""
+        """Return the rows of ``field`` for the given frame indices, in order."""
         arrays = self._fields[field]
         return np.stack([arrays[self._shard[f]][self._row[f]] for f in frames])
 
     def whole(self, field: str) -> np.ndarray:
-        """Every row of ``field``; for small fields."""
+        """Return every row of ``field``; for small fields."""
         return np.concatenate([np.asarray(array) for array in self._fields[field]])
 
 

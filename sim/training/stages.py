@@ -19,18 +19,18 @@ HELD_OUT = "held_out"
 
 
 def build_model(seed: int) -> OpenVlaOft:
-    """saccade-mini with fresh weights."""
+    """Return saccade-mini with fresh weights."""
     return initialise(OpenVlaOft(build_config(build_tokenizer())), seed)
 
 
 def open_shards(data: Path) -> tuple[Shards, Shards]:
-    """Training and held-out demonstrations under ``data``."""
+    """Open training and held-out demonstrations under ``data``."""
     return Shards(sorted(data.glob("demo_*[0-9]"))), Shards([data / HELD_OUT])
 
 
 @dataclass(frozen=True)
 class PerceptionFactory:
-    """Phase 1: the vision tower on dense labels."""
+    """Builds phase 1: the vision tower on dense labels."""
 
     data: Path
 
@@ -45,11 +45,11 @@ class PerceptionFactory:
 
 @dataclass(frozen=True)
 class CloningFactory:
-    """Phase 2: behaviour cloning.
+    """Builds phase 2: behaviour cloning.
 
     Args:
         run: Working directory: demonstrations, phase 1's state, and what :func:`begin_cloning` wrote.
-        start: A finished checkpoint to train further; without it phase 1's tower is taken over.
+        start: A finished checkpoint to train further; None = phase 1's tower is taken over.
     """
 
     run: Path

@@ -16,7 +16,7 @@ DATASET = "saccade_tabletop"
 
 
 def measure_statistics(shards: Shards) -> Statistics:
-    """1st and 99th percentiles of first labels and of proprioception; the gripper command stays as it is."""
+    """Return 1st and 99th percentiles of first labels and proprioception; the gripper command stays as it is."""
     chunks = shards.whole("chunks")[:, 0]
     return Statistics(
         action=_scale(chunks.reshape(-1, chunks.shape[-1]), [name != "gripper" for name in ACTION_NAMES]),
@@ -25,7 +25,7 @@ def measure_statistics(shards: Shards) -> Statistics:
 
 
 def write_statistics(statistics: Statistics, folder: Path) -> None:
-    """Write ``statistics.json``."""
+    """Write ``statistics.json`` of a run."""
     (folder / STATISTICS_NAME).write_text(json.dumps(statistics.to_json(DATASET), indent=2) + "\n")
 
 
@@ -33,7 +33,7 @@ def read_statistics(folder: Path) -> Statistics:
     """Read ``statistics.json`` of a run or a checkpoint of this project.
 
     Raises:
-        StatisticsError: It is not there for this data set, or broken.
+        StatisticsError: The file lacks this data set, or is broken.
     """
     return Statistics.read(
         folder / STATISTICS_NAME, DATASET, action_dim=len(ACTION_NAMES), proprio_dim=len(PROPRIO_NAMES)

@@ -177,7 +177,7 @@ BROKEN: dict[str, tuple[Callable[[Json], None], str]] = {
     "host tensor unknown": (set_at("tensors", 1, "name", to="depth"), r"\$\.tensors\[1\]: expected a host tensor that the runtime knows"),
     "images of another size": (set_at("tensors", 0, "shape", to=[1, 2, 8, 9, 3]), r"expected images to be uint8\[1, 2, 8, 8, 3\]"),
     "dtype unknown": (set_at("tensors", 0, "dtype", to="bfloat16"), r"\$\.tensors\[0\]: tensor 'images': expected a dtype"),
-    "axis without a word": (set_at("tensors", 0, "dims", to=["batch"]), "a word for each of 5 axes"),
+    "axis without a name": (set_at("tensors", 0, "dims", to=["batch"]), "a name for each of 5 axes"),
     "free axis": (set_at("tensors", 0, "shape", to=[1, -1, 8, 8, 3]), "axis 'views' >= 1"),
     "tensor too large": (set_at("tensors", 4, "shape", to=[1 << 20, 1 << 20]), "at most 1073741824 bytes"),
     "views of two sizes": (set_at("views", 0, "height", to=9), r"\$\.views: expected one size"),

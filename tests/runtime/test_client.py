@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,6 +23,7 @@ from saccade.runtime.client import Client, RemoteSession
 from saccade.runtime.daemon import Daemon, DaemonConfig
 from saccade.runtime.observation import ActionChunk, Observation
 from saccade.runtime.servers.endpoint import Endpoint
+from saccade.runtime.transports.base import TransportName
 from tests.tiny_bundle import (
     GRID,
     TinyOptions,
@@ -244,7 +245,7 @@ def test_a_stop_gets_through_while_every_worker_waits(
             with contextlib.suppress(errors.SaccadeError):  # one is stopped, the others never begin
                 each._transport.call("Act", calls, wire.ActionChunk, deadline_s=20)
 
-        with daemon.endpoint._engine:  # the engine is busy with a step
+        with daemon.endpoint._engine_lock:  # the engine is busy with a step
             threads = [threading.Thread(target=act, args=(each,)) for each in clients]
             for thread in threads:
                 thread.start()
@@ -289,7 +290,7 @@ def test_silence_is_told_apart_from_nobody(daemon: Daemon) -> None:
             session.reset(INSTRUCTION)
             session._deadline_s = 0.2
             with (
-                daemon.endpoint._engine,
+                daemon.endpoint._engine_lock,
                 pytest.raises(errors.DeadlineError, match="is the daemon overloaded"),
             ):
                 session.act(tiny_observation())
@@ -337,7 +338,7 @@ def test_an_oversize_observation_is_refused(daemon: Daemon) -> None:
 
 @pytest.mark.parametrize("transport", ["grpc", "zmq"])
 def test_a_message_may_be_as_large_as_the_daemon_says(
-    tiny: Path, transport: Literal["grpc", "zmq"], monkeypatch: pytest.MonkeyPatch
+    tiny: Path, transport: TransportName, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Endpoint, "max_message_bytes", 80 << 20)
     config = DaemonConfig(tiny, bind="127.0.0.1:0", zmq_bind="127.0.0.1:0", threads=1, max_age_ns=0)
@@ -353,7 +354,7 @@ def test_a_message_may_be_as_large_as_the_daemon_says(
 
 
 @pytest.mark.parametrize("transport", ["grpc", "zmq"])
-def test_nobody_at_the_address_is_said_so(transport: Literal["grpc", "zmq"]) -> None:
+def test_nobody_at_the_address_is_said_so(transport: TransportName) -> None:
     with (
         Client("127.0.0.1:9", transport=transport, deadline_s=0.5) as client,
         pytest.raises(
@@ -381,9 +382,7 @@ for _ in session.stream(endless()):
 
 
 @pytest.mark.parametrize("transport", ["grpc", "zmq"])
-def test_a_client_that_vanishes_mid_stream_frees_the_robot(
-    tmp_path: Path, transport: Literal["grpc", "zmq"]
-) -> None:
+def test_a_client_that_vanishes_mid_stream_frees_the_robot(tmp_path: Path, transport: TransportName) -> None:
     lease_ns = (
         60_000_000_000 if transport == "grpc" else 500_000_000
     )  # only gRPC notices before the lease ends

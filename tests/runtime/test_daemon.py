@@ -149,12 +149,12 @@ def test_the_same_port_can_be_used_again_at_once(tiny: Path) -> None:
         assert client.describe().is_ready
 
 
-def test_wild_frames_do_not_disturb_the_zeromq_server(daemon: Daemon) -> None:
+def test_wild_messages_do_not_disturb_the_zeromq_server(daemon: Daemon) -> None:
     assert daemon.zmq_address is not None
     with zmq.Context() as context, context.socket(zmq.DEALER) as wild:
         wild.setsockopt(zmq.LINGER, 0)
         wild.connect(f"tcp://{daemon.zmq_address}")
-        for frames in (
+        for parts in (
             [b""],
             [b"1"],
             [b"1", b"Act"],
@@ -162,7 +162,7 @@ def test_wild_frames_do_not_disturb_the_zeromq_server(daemon: Daemon) -> None:
             [b"", b"Act", b""],
             [b"1"] * 9,
         ):
-            wild.send_multipart(frames)
+            wild.send_multipart(parts)
         wild.send_multipart([b"a", b"Act", b"\xff\xff"])
         wild.send_multipart([b"b", b"__class__", b""])
         answers = {}

@@ -1,4 +1,3 @@
-# ruff: noqa: E501 - tables of cases, one a line
 import dataclasses
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from saccade.runtime.guards.motion_gate import MotionGate
 from saccade.runtime.observation import ActionChunk, Observation
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.session import Session
+from tests.runtime.guards.test_observation_check import UNUSABLE, changed
 from tests.tiny_bundle import (
     GRID,
     SIDE,
@@ -114,31 +114,18 @@ def test_a_long_instruction_is_refused(session: Session) -> None:
         session.reset("push " * 7)
 
 
-def changed(**changes: Any) -> Observation:
-    return dataclasses.replace(tiny_observation(), **changes)
+OUT_OF_ORDER = (
+    changed(sequence=0),
+    errors.ObservationError,
+    "expected an observation sequence above 0, found 0",
+)
 
 
-def with_image(pixels: Any) -> Observation:
-    return changed(images={**tiny_observation().images, "wrist": pixels})
-
-
-UNUSABLE = {
-    "size": (with_image(np.zeros((9, 8, 3), np.uint8)), errors.ImageError, r"view 'wrist': expected uint8\[8, 8, 3\] .* found uint8\[9, 8, 3\]: resize"),
-    "dtype": (with_image(np.zeros((8, 8, 3), np.float32)), errors.ImageError, r"found float32\[8, 8, 3\]"),
-    "channels": (with_image(np.zeros((8, 8), np.uint8)), errors.ImageError, r"found uint8\[8, 8\]"),
-    "missing view": (changed(images={"scene": np.zeros((8, 8, 3), np.uint8)}), errors.ImageError, r"expected the views \['scene', 'wrist'\], found \['scene'\]"),
-    "unknown view": (changed(images={**tiny_observation().images, "top": np.zeros((8, 8, 3), np.uint8)}), errors.ImageError, "'top'"),
-    "NaN": (changed(proprio=np.array([0.1, np.nan], np.float32)), errors.ProprioError, "expected finite proprioception, found .*nan.*: check the sensor of 'y'"),
-    "infinity": (changed(proprio=np.array([-np.inf, 0], np.float32)), errors.ProprioError, "sensor of 'x'"),
-    "width": (changed(proprio=np.zeros(3, np.float32)), errors.ProprioError, r"expected float32\[2\] .* found float32\[3\]"),
-    "kind": (changed(proprio=np.zeros(2, np.int64)), errors.ProprioError, "found int64"),
-    "order": (changed(sequence=0), errors.ObservationError, "expected an observation sequence above 0, found 0"),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("case", UNUSABLE)
-def test_an_unusable_observation_is_refused_and_nothing_runs(session: Session, case: str) -> None:
-    observation, kind, message = UNUSABLE[case]
+@pytest.mark.parametrize("case", [*UNUSABLE.values(), OUT_OF_ORDER], ids=[*UNUSABLE, "order"])
+def test_an_unusable_observation_is_refused_and_nothing_runs(
+    session: Session, case: tuple[Observation, type[errors.SaccadeError], str]
+) -> None:
+    observation, kind, message = case
     session.reset(INSTRUCTION)
     with pytest.raises(kind, match=message):
         session.act(observation)

@@ -12,7 +12,7 @@ from saccade.runtime.observation import ActionChunk, Observation
 from saccade.sim.closed_loop import Moment, hold_still, other_task, run_episode
 from saccade.sim.connection import Connection
 from saccade.sim.tabletop.env import TabletopEnv
-from saccade.sim.tabletop.expert import expert_action
+from saccade.sim.tabletop.scripted_expert import scripted_action
 from saccade.sim.tabletop.tasks import TEMPLATES, feasible_tasks, instruction
 from saccade.sim.tabletop.world import HORIZON
 from tests.sim.tabletop_bundle import CHUNK, LOWER_M, WARMUP_STEPS
@@ -48,7 +48,7 @@ class ExpertRobot:
         tasks = [task for name in TEMPLATES for task in feasible_tasks(layout, name)]
         (task,) = [task for task in tasks if instruction(task, layout) == self.told]
         for _ in range(CHUNK):
-            actions.append(expert_action(world, task))
+            actions.append(scripted_action(world, task))
             world.step(actions[-1])
         world.restore(now)
         return ActionChunk(np.array(actions), profile or "", 0, observation.sequence, 0)

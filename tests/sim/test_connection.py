@@ -12,7 +12,7 @@ import pytest
 from saccade.proto.errors import SimulatorError, UnknownProfileError
 from saccade.proto.manifest import Manifest, VectorSpec, ViewSpec
 from saccade.sim.closed_loop import Moment, run_episode
-from saccade.sim.connection import Connection, Transport, check_robot, connect, image_px, profiles_for
+from saccade.sim.connection import Connection, TransportChoice, check_robot, connect, image_px, profiles_for
 from saccade.sim.tabletop.env import TabletopEnv
 
 
@@ -26,7 +26,7 @@ def moments_of(connection: Connection) -> list[Moment]:
 
 @pytest.mark.parametrize("transport", ["grpc", "zmq"])
 def test_the_daemon_answers_as_the_session_in_process(
-    bundle: Path, in_process: Connection, transport: Transport
+    bundle: Path, in_process: Connection, transport: TransportChoice
 ) -> None:
     with connect(bundle, transport=transport, threads=1) as remote:
         assert remote.manifest == in_process.manifest and remote.engine == in_process.engine

@@ -10,7 +10,7 @@ import pytest
 from saccade.proto.errors import SimulatorError, UnknownTaskError
 from saccade.sim.closed_loop import Episode, Moment
 from saccade.sim.connection import Connection
-from saccade.sim.evaluation import ALL_TASKS, Plan, Results, Unwatched, evaluate, results_to_json
+from saccade.sim.evaluation import ALL_TASKS, EvaluationPlan, Results, Unwatched, evaluate, results_to_json
 
 
 class Log:
@@ -35,7 +35,7 @@ def log() -> Log:
 
 @pytest.fixture
 def results(in_process: Connection, log: Log) -> Results:
-    return evaluate(in_process, Plan(("reach", "stack"), ("full", "keep25"), range(3, 5)), log)
+    return evaluate(in_process, EvaluationPlan(("reach", "stack"), ("full", "keep25"), range(3, 5)), log)
 
 
 def test_every_cell_runs_on_the_same_seeds_in_turns(results: Results, log: Log) -> None:
@@ -79,17 +79,17 @@ def test_results_are_json_that_names_machine_and_versions(results: Results, in_p
 
 def test_a_chunk_has_only_so_many_actions(in_process: Connection) -> None:
     with pytest.raises(SimulatorError, match="at most the 8 actions of a chunk, found 9"):
-        evaluate(in_process, Plan(("reach",), ("full",), range(1), execute=9), Unwatched())
+        evaluate(in_process, EvaluationPlan(("reach",), ("full",), range(1), execute=9), Unwatched())
 
 
 def test_a_plan_is_checked() -> None:
     with pytest.raises(UnknownTaskError, match="'fly'"):
-        Plan(("reach", "fly"), ("full",), range(1))
+        EvaluationPlan(("reach", "fly"), ("full",), range(1))
     with pytest.raises(UnknownTaskError, match="none"):
-        Plan((), ("full",), range(1))
+        EvaluationPlan((), ("full",), range(1))
     with pytest.raises(SimulatorError, match="tasks, each named once, found reach, reach"):
-        Plan(("reach", "reach"), ("full",), range(1))
+        EvaluationPlan(("reach", "reach"), ("full",), range(1))
     with pytest.raises(SimulatorError, match="profiles, each named once, found none"):
-        Plan(("reach",), (), range(1))
+        EvaluationPlan(("reach",), (), range(1))
     with pytest.raises(SimulatorError, match="at least 1 action"):
-        Plan(("reach",), ("full",), range(1), execute=0)
+        EvaluationPlan(("reach",), ("full",), range(1), execute=0)

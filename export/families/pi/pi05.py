@@ -3,7 +3,7 @@
     prefix: [visual: views * patches] [BOS, "Task: ..., State: 12 255 ...; / Action: ", padded on the right]
     suffix: [actions]             which see everything
 
-The prompt changes with every control step: see :mod:`saccade.proto.state_words`. All modulations follow from
+The prompt changes with every control step: see :mod:`saccade.proto.state_text`. All modulations follow from
 time alone and are constants here; the weights behind them are given up.
 
 Source:

@@ -28,8 +28,9 @@ from saccade.proto.errors import (
     QuestionError,
     ReceiptError,
 )
-from saccade.proto.inspection import Act
+from saccade.proto.inspection import CutPlace
 from saccade.runtime.answering.answerer import Answerer
+from saccade.runtime.answering.question import Question
 from saccade.runtime.answering.sampling import Sampling
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.client import Client
@@ -107,7 +108,7 @@ def test_greedy_answers_are_those_of_the_published_class(folder: Path, answerer:
                 eos_token_id=2,
                 pad_token_id=0,
             )[0, ids.shape[1] :].tolist()
-        pieces = list(answerer.answer(question, {"image0": image[0]}))
+        pieces = list(answerer.answer(Question(question, {"image0": image[0]})))
         assert [piece.token for piece in pieces] == expected
         assert [piece.is_last for piece in pieces] == [False] * (len(expected) - 1) + [True]
         shown = [token for token in expected if token != 2]
@@ -120,10 +121,10 @@ def test_the_checkpoint_is_described_as_its_bundle_is(folder: Path, bundle: Bund
 
 def test_a_pruned_profile_answers_and_an_answer_leaves_nothing_behind(answerer: Answerer) -> None:
     image = {"image0": pictures(1, 20, 20)[0]}
-    once = [piece.token for piece in answerer.answer(QUESTIONS[0], image, profile="keep25")]
-    list(answerer.answer(QUESTIONS[2], image))
-    next(answerer.answer(QUESTIONS[1], image))  # broken off
-    again = list(answerer.answer(QUESTIONS[0], image, profile="keep25"))
+    once = [piece.token for piece in answerer.answer(Question(QUESTIONS[0], image, profile="keep25"))]
+    list(answerer.answer(Question(QUESTIONS[2], image)))
+    next(answerer.answer(Question(QUESTIONS[1], image)))  # broken off
+    again = list(answerer.answer(Question(QUESTIONS[0], image, profile="keep25")))
     assert [piece.token for piece in again] == once
     assert set(again[0].timings_ns) == {"stage.prompt"} and set(again[-1].timings_ns) == {
         "stage.token",
@@ -133,12 +134,12 @@ def test_a_pruned_profile_answers_and_an_answer_leaves_nothing_behind(answerer: 
 
 def test_a_new_question_ends_the_old_answer(answerer: Answerer) -> None:
     image = {"image0": pictures(1, 20, 20)[0]}
-    old = answerer.answer(QUESTIONS[0], image)
+    old = answerer.answer(Question(QUESTIONS[0], image))
     next(old)
-    new = [piece.token for piece in answerer.answer(QUESTIONS[1], image)]
+    new = [piece.token for piece in answerer.answer(Question(QUESTIONS[1], image))]
     with pytest.raises(QuestionError, match="found another asked before this answer ended"):
         next(old)
-    assert [piece.token for piece in answerer.answer(QUESTIONS[1], image)] == new
+    assert [piece.token for piece in answerer.answer(Question(QUESTIONS[1], image))] == new
 
 
 def test_a_daemon_answers_as_it_moves_a_robot(bundle: Bundle, answerer: Answerer, tmp_path: Path) -> None:
@@ -151,11 +152,9 @@ def test_a_daemon_answers_as_it_moves_a_robot(bundle: Bundle, answerer: Answerer
         carry, counted = np.zeros(GRID.tokens, np.float32), itertools.count(1)
         for number, profile in enumerate(("full", "keep25") * 4):
             for sampling in (Sampling(), Sampling(temperature=2.0, top_k=20, top_p=0.9, seed=number)):
-                asked = (QUESTIONS[number % 3], image)
-                expected = [
-                    piece.token for piece in answerer.answer(*asked, profile=profile, sampling=sampling)
-                ]
-                said = client.answerer().answer(*asked, profile=profile, sampling=sampling)
+                question = Question(QUESTIONS[number % 3], image, profile, sampling=sampling)
+                expected = [piece.token for piece in answerer.answer(question)]
+                said = client.answerer().answer(question)
                 found = [next(said).token]
                 observation = tiny_observation(number, sequence=next(counted))
                 actions, _, carry = tiny_step(observation, carry, GRID.tokens, 4)
@@ -233,26 +232,26 @@ def test_sampling_is_seeded_and_bounded(answerer: Answerer) -> None:
 
     def tokens(**options: float) -> list[int]:
         sampling = Sampling(**options)  # type: ignore[arg-type]
-        return [piece.token for piece in answerer.answer(QUESTIONS[0], image, sampling=sampling)]
+        return [piece.token for piece in answerer.answer(Question(QUESTIONS[0], image, sampling=sampling))]
 
     assert tokens(temperature=3.0, seed=1) == tokens(temperature=3.0, seed=1)
     assert len({tuple(tokens(temperature=3.0, seed=seed)) for seed in range(6)}) > 1
     assert tokens(temperature=3.0, top_k=1, seed=4) == tokens()
-    assert len([*answerer.answer(QUESTIONS[0], image, max_new_tokens=2)]) == 2
+    assert len([*answerer.answer(Question(QUESTIONS[0], image, max_new_tokens=2))]) == 2
 
 
 def test_what_cannot_be_answered_is_refused_before_anything_runs(answerer: Answerer) -> None:
     image = {"image0": pictures(1, 20, 20)[0]}
     with pytest.raises(InstructionError, match="or a question, found nothing"):
-        answerer.answer(" ", image)
+        answerer.answer(Question(" ", image))
     with pytest.raises(InstructionError, match="1 to 12 tokens, its template included, found 41"):
-        answerer.answer("w1 " * 40, image)
+        answerer.answer(Question("w1 " * 40, image))
     with pytest.raises(ImageError, match="expected the pictures image0, found scene"):
-        answerer.answer("w1", {"scene": image["image0"]})
+        answerer.answer(Question("w1", {"scene": image["image0"]}))
     with pytest.raises(ImageError, match=r"uint8 \(height, width, 3\), found float32 \[20, 20, 3\]"):
-        answerer.answer("w1", {"image0": np.zeros((20, 20, 3), np.float32)})  # type: ignore[dict-item]
+        answerer.answer(Question("w1", {"image0": np.zeros((20, 20, 3), np.float32)}))  # type: ignore[dict-item]
     with pytest.raises(QuestionError, match=r"expected 1 to 6 new tokens, .* found 7"):
-        answerer.answer("w1", image, max_new_tokens=7)
+        answerer.answer(Question("w1", image, max_new_tokens=7))
     with pytest.raises(QuestionError, match="expected a temperature, top_k and seed of 0 or more"):
         Sampling(temperature=-1.0)
 
@@ -310,7 +309,7 @@ def test_receipts_say_what_was_compared(bundle: Bundle) -> None:
     prefill = {name: budget.parts[2] for name, budget in costs.items()}
     assert prefill["full"].name == "prefill" and prefill["full"].macs > prefill["keep25"].macs
     assert costs["keep25"].visual_by_layer == (16, 4, 4)
-    assert inspect_bundle(bundle).policies[0].acts == (Act("decoder", 1),)
+    assert inspect_bundle(bundle).policies[0].acts == (CutPlace("decoder", 1),)
 
 
 @pytest.mark.parametrize(

@@ -26,6 +26,7 @@ from saccade.proto.errors import ExportError, ImageError, PolicyError
 from saccade.proto.manifest import ViewSpec
 from saccade.runtime.answering.answerer import Answerer, by_view
 from saccade.runtime.answering.pictures import fit_picture
+from saccade.runtime.answering.question import Question
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.commands.main import main
 from saccade.runtime.engines.ort import OrtBackend
@@ -53,7 +54,9 @@ def answers(bundle: Bundle, seen: Sequence[NDArray[np.uint8]], profile: str = "f
     with OrtBackend(threads=1) as backend:
         answerer = Answerer(ProgramExecutor(bundle, backend), profile=profile)
         named = by_view(bundle.manifest, seen)
-        return [[piece.token for piece in answerer.answer(question, named)] for question in QUESTIONS]
+        return [
+            [piece.token for piece in answerer.answer(Question(question, named))] for question in QUESTIONS
+        ]
 
 
 def test_the_commands_answer_about_tiled_pictures_as_the_published_class(

@@ -18,7 +18,7 @@ from saccade.export.inspection.checkpoint import inspect_checkpoint
 from saccade.export.inspection.recognition import open_checkpoint, recognise
 from saccade.export.loading.shards import StoredWeights
 from saccade.proto.errors import CheckpointError, ExportError, PolicyError
-from saccade.proto.inspection import Act, InspectionRequest
+from saccade.proto.inspection import CutPlace, InspectionRequest
 from saccade.runtime.commands.main import main
 from tests.export.inspection import full_size
 from tests.export.inspection.tiny_checkpoints import WRITERS, edit
@@ -78,7 +78,7 @@ def test_policies_say_where_they_would_act(written: Written, family: str) -> Non
     fits = {fit.name: fit for fit in inspect_checkpoint(written(family), request_for(family)).policies}
     assert fits["vla_pruner"].fits and fits["vla_pruner"].acts[0].place == "decoder"
     assert fits["keep_all"].fits and fits["keep_all"].acts == ()
-    assert fits["divprune"].acts == (Act("decoder", 0),)
+    assert fits["divprune"].acts == (CutPlace("decoder", 0),)
     is_patchwise = family in {"llava", "openvla", "openvla_oft", "openvla_oft, published", "pi0", "pi05"}
     assert fits["zero_tprune"].fits == is_patchwise
     if not is_patchwise:

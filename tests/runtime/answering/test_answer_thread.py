@@ -32,7 +32,7 @@ class _Interrupted:
     def __init__(self, backend: _SlowStop, running: threading.Event) -> None:
         self._backend, self._running = backend, running
 
-    def answer(self, *_: Any, **__: Any) -> Any:
+    def answer(self, _: Question) -> Any:
         self._running.set()
         assert self._backend.interrupted.wait(timeout=10)
         threading.Timer(0.05, self._backend.ended.set).start()

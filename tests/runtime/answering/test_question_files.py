@@ -16,7 +16,7 @@ from saccade.runtime.answering.question_files import read_shown
 from saccade.runtime.answering.video import read_video
 from saccade.runtime.daemon import Daemon
 from tests.runtime.answering.test_video import cut, write_video
-from tests.runtime.servers.test_answers import QUESTION, config, saccade
+from tests.runtime.servers.test_answers import TEXT, config, saccade
 from tests.tiny_answerer import KEEPS, PICTURE_FIT, WORDS, tiny_answer, write_tiny_answerer
 
 FRAMES = 4
@@ -67,8 +67,8 @@ def test_the_command_answers_about_a_video(
     frames = np.stack(list(read_shown(watching, [], [video]).values()))
     with Daemon(config(tiny, video_bundle)) as daemon:
         for profile, keep in KEEPS.items():
-            expected = " ".join(WORDS[token] for token in tiny_answer(frames, QUESTION, keep, 20))
-            asked = [QUESTION, "--video", video, "--profile", profile]
+            expected = " ".join(WORDS[token] for token in tiny_answer(frames, TEXT, keep, 20))
+            asked = [TEXT, "--video", video, "--profile", profile]
             for where in ([video_bundle], ["--daemon", daemon.address]):
                 found = saccade("ask", *where, *asked)
                 assert (found.exit_code, found.output.strip()) == (0, expected), found.output

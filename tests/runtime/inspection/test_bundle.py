@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from saccade.proto.accounting import ACCOUNTING_RECEIPT as RECEIPT
 from saccade.proto.errors import BundleIntegrityError, UnknownProfileError
-from saccade.proto.inspection import Act
+from saccade.proto.inspection import CutPlace
 from saccade.proto.manifest import manifest_from_json, read_manifest, write_manifest
 from saccade.proto.strict_json import dump_json
 from saccade.runtime.bundle import Bundle
@@ -62,7 +62,7 @@ def test_the_shipped_bundle_says_what_its_receipt_says() -> None:
         "selection",
     ]
     (fit,) = found.policies
-    assert (fit.name, fit.acts) == ("vla_pruner", (Act("decoder", 2),))
+    assert (fit.name, fit.acts) == ("vla_pruner", (CutPlace("decoder", 2),))
     assert found.unit == "control step" and found.visual_tokens == 200
 
 

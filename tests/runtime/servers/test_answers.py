@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -24,6 +25,7 @@ from saccade.proto import errors
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.v1 import control_pb2_grpc
 from saccade.runtime.answering.pictures import fit_picture
+from saccade.runtime.answering.question import Question
 from saccade.runtime.answering.sampling import Sampling
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.client import Client, RemoteAnswerer
@@ -33,9 +35,10 @@ from tests.runtime.test_daemon import serve
 from tests.tiny_answerer import KEEPS, PICTURE_FIT, SIDE, tiny_answer, tiny_picture, write_tiny_answerer
 from tests.tiny_bundle import GRID, tiny_observation, tiny_step
 
-QUESTION = "what is here"
+TEXT = "what is here"
 PICTURE = tiny_picture()
 IMAGES = {"image0": PICTURE}
+QUESTION = Question(TEXT, IMAGES)
 MANY = 1_000_000
 """More tokens than any test waits for: an answer that ends was ended."""
 
@@ -86,8 +89,8 @@ def broken_off(client: Client) -> int:
 
 def test_the_answer_is_the_models(remote: RemoteAnswerer, client: Client) -> None:
     for profile, keep in KEEPS.items():
-        pieces = list(remote.answer(QUESTION, IMAGES, profile=profile, max_new_tokens=30))
-        expected = tiny_answer(PICTURE, QUESTION, keep, 30)
+        pieces = list(remote.answer(dataclasses.replace(QUESTION, profile=profile, max_new_tokens=30)))
+        expected = tiny_answer(PICTURE, TEXT, keep, 30)
         assert [piece.token for piece in pieces] == expected
         assert "".join(piece.text for piece in pieces) == " ".join(f"w{token - 6}" for token in expected)
         assert [piece.is_last for piece in pieces] == [False] * 29 + [True]
@@ -105,21 +108,21 @@ def test_pictures_are_fitted_by_either_side(remote: RemoteAnswerer) -> None:
         np.random.default_rng(1).integers(0, 256, (1080, 1920, 3), np.uint8),
     )
     fitted = fit_picture(camera, view, PICTURE_FIT)
-    expected = tiny_answer(fitted[0], QUESTION, 4, 5)
+    expected = tiny_answer(fitted[0], TEXT, 4, 5)
     for picture in (camera, fitted):
-        pieces = remote.answer(QUESTION, {"image0": picture}, max_new_tokens=5)
+        pieces = remote.answer(Question(TEXT, {"image0": picture}, max_new_tokens=5))
         assert [piece.token for piece in pieces] == expected
 
 
 def test_sampling_travels_with_the_question(remote: RemoteAnswerer) -> None:
-    def tokens(sampling: Sampling | None) -> list[int]:
-        pieces = remote.answer(QUESTION, IMAGES, max_new_tokens=12, sampling=sampling)
+    def tokens(sampling: Sampling) -> list[int]:
+        pieces = remote.answer(dataclasses.replace(QUESTION, max_new_tokens=12, sampling=sampling))
         return [piece.token for piece in pieces]
 
     hot = [tokens(Sampling(temperature=4.0, seed=seed)) for seed in (1, 1, 2, 2**64 - 1)]
     assert hot[0] == hot[1] and len({tuple(each) for each in hot}) == 3
-    assert tokens(Sampling(temperature=4.0, seed=1, top_k=1)) == tokens(None)
-    assert tokens(Sampling(temperature=4.0, seed=1, top_p=1e-6)) == tokens(None)
+    assert tokens(Sampling(temperature=4.0, seed=1, top_k=1)) == tokens(Sampling())
+    assert tokens(Sampling(temperature=4.0, seed=1, top_p=1e-6)) == tokens(Sampling())
     with pytest.raises(errors.QuestionError, match=r"seed below 2\^64"):
         tokens(Sampling(seed=2**64))
 
@@ -130,7 +133,7 @@ def test_the_description_tells_of_the_answerer(client: Client, answerer_bundle: 
 
 def test_the_robot_moves_while_an_answer_is_generated(remote: RemoteAnswerer, planner: Daemon) -> None:
     """Both are exactly what they are alone."""
-    pieces = remote.answer(QUESTION, IMAGES, max_new_tokens=3000)
+    pieces = remote.answer(dataclasses.replace(QUESTION, max_new_tokens=3000))
     said = [next(pieces).token]
     reader = threading.Thread(target=lambda: said.extend(piece.token for piece in pieces))
     with Client(planner.address) as robot, robot.open("keep50") as session:
@@ -143,15 +146,15 @@ def test_the_robot_moves_while_an_answer_is_generated(remote: RemoteAnswerer, pl
             actions, _, carry = tiny_step(observation, carry, 4 if step else 8, 4)
             np.testing.assert_allclose(chunk.actions, actions, atol=1e-6)
         reader.join()
-    assert said == tiny_answer(PICTURE, QUESTION, 4, 3000)
+    assert said == tiny_answer(PICTURE, TEXT, 4, 3000)
 
 
 def test_generating_waits_for_no_control_step_and_no_step_for_it(
     remote: RemoteAnswerer, planner: Daemon
 ) -> None:
-    with planner.endpoint._engine:  # a control step that does not end
-        assert len(list(remote.answer(QUESTION, IMAGES, max_new_tokens=5))) == 5
-    endless = remote.answer(QUESTION, IMAGES)
+    with planner.endpoint._engine_lock:  # a control step that does not end
+        assert len(list(remote.answer(dataclasses.replace(QUESTION, max_new_tokens=5)))) == 5
+    endless = remote.answer(QUESTION)
     next(endless)
     with Client(planner.address) as robot, robot.open() as session:
         session.reset("push")
@@ -161,20 +164,20 @@ def test_generating_waits_for_no_control_step_and_no_step_for_it(
 
 
 def test_a_second_question_is_told_that_the_answerer_is_busy(remote: RemoteAnswerer, planner: Daemon) -> None:
-    first = remote.answer(QUESTION, IMAGES)
+    first = remote.answer(QUESTION)
     said = [next(first).token]
     with Client(planner.address) as other, pytest.raises(errors.AnswererBusyError, match="ask again"):
-        list(other.answerer().answer("what", IMAGES))
+        list(other.answerer().answer(Question("what", IMAGES)))
     said += [next(first).token for _ in range(9)]
-    assert said == tiny_answer(PICTURE, QUESTION, 4, 10)
+    assert said == tiny_answer(PICTURE, TEXT, 4, 10)
 
 
 def test_who_leaves_ends_the_answer_and_may_ask_again_at_once(remote: RemoteAnswerer, client: Client) -> None:
     for _ in range(20):
-        answer = remote.answer(QUESTION, IMAGES)
+        answer = remote.answer(QUESTION)
         next(answer)
         answer.close()  # type: ignore[attr-defined]
-    assert len(list(remote.answer(QUESTION, IMAGES, max_new_tokens=3))) == 3
+    assert len(list(remote.answer(dataclasses.replace(QUESTION, max_new_tokens=3)))) == 3
     eventually(lambda: broken_off(client) == 20)
     assert client.describe().counters["answers"] == 1
 
@@ -182,18 +185,19 @@ def test_who_leaves_ends_the_answer_and_may_ask_again_at_once(remote: RemoteAnsw
 def test_a_deadline_ends_even_a_prompt(client: Client) -> None:
     impatient = client.answerer(deadline_s=0.3)
     with pytest.raises(errors.DeadlineError, match=r"within 0\.3 s"):
-        list(impatient.answer("forever", IMAGES))
+        list(impatient.answer(Question("forever", IMAGES)))
     with pytest.raises(errors.DeadlineError, match=r"within 0\.3 s"):
-        list(impatient.answer(QUESTION, IMAGES))
+        list(impatient.answer(QUESTION))
     eventually(lambda: broken_off(client) == 2)
-    assert len(list(client.answerer().answer(QUESTION, IMAGES, max_new_tokens=3))) == 3
+    assert len(list(client.answerer().answer(dataclasses.replace(QUESTION, max_new_tokens=3)))) == 3
 
 
 ASKING_CLIENT = """
 import sys
+from saccade.runtime.answering.question import Question
 from saccade.runtime.client import Client
 from tests.tiny_answerer import tiny_picture
-for piece in Client(sys.argv[1]).answerer().answer("what is here", {"image0": tiny_picture()}):
+for piece in Client(sys.argv[1]).answerer().answer(Question("what is here", {"image0": tiny_picture()})):
     print("answered", flush=True)
 """
 
@@ -207,19 +211,19 @@ def test_a_client_that_vanishes_ends_its_answer(planner: Daemon, client: Client)
         os.kill(process.pid, signal.SIGKILL)
         process.stdout.close()
     eventually(lambda: broken_off(client) == 1)
-    assert len(list(client.answerer().answer(QUESTION, IMAGES, max_new_tokens=3))) == 3
+    assert len(list(client.answerer().answer(dataclasses.replace(QUESTION, max_new_tokens=3)))) == 3
 
 
 def test_what_cannot_be_answered_is_refused_as_in_process(
     remote: RemoteAnswerer, planner: Daemon, client: Client
 ) -> None:
-    def ask(question: str = QUESTION, images: object = IMAGES, **options: object) -> None:
-        list(remote.answer(question, images, **options))  # type: ignore[arg-type]
+    def ask(**changes: Any) -> None:
+        list(remote.answer(dataclasses.replace(QUESTION, **changes)))
 
     with pytest.raises(errors.InstructionError, match="or a question, found nothing"):
-        ask(" ")
+        ask(text=" ")
     with pytest.raises(errors.InstructionError, match="1 to 4 tokens, its template included, found 5"):
-        ask("what is here what is")
+        ask(text="what is here what is")
     with pytest.raises(errors.ImageError, match="expected the pictures image0, found none"):
         ask(images={})
     with pytest.raises(errors.ImageError, match=r"\(height, width, 3\), found uint8 \[6, 6, 4\]"):
@@ -239,7 +243,7 @@ def test_what_cannot_be_answered_is_refused_as_in_process(
     with pytest.raises(errors.QuestionError, match="found 0"):
         ask(max_new_tokens=0)
     for field, value in (("temperature", -1.0), ("temperature", float("nan")), ("top_p", 0.0)):
-        request = wire.Question(text=QUESTION, sampling=wire.Sampling(**{field: value}))
+        request = wire.Question(text=TEXT, sampling=wire.Sampling(**{field: value}))
         with grpc.insecure_channel(planner.address) as channel:
             stub = control_pb2_grpc.ControlStub(channel)  # type: ignore[no-untyped-call]
             with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT") as refused:
@@ -254,8 +258,8 @@ def test_an_engine_that_fails_amid_an_answer_is_an_error_of_that_answer(tiny: Pa
     bundle = write_tiny_answerer(tmp_path / "poisoned", poison_position=4 + 3 + 5)
     with Daemon(config(tiny, bundle)) as daemon, Client(daemon.address) as client:
         for _ in range(2):
-            answer = client.answerer().answer(QUESTION, IMAGES)
-            assert [next(answer).token for _ in range(6)] == tiny_answer(PICTURE, QUESTION, 4, 6)
+            answer = client.answerer().answer(QUESTION)
+            assert [next(answer).token for _ in range(6)] == tiny_answer(PICTURE, TEXT, 4, 6)
             with pytest.raises(errors.EngineError, match="expected finite logits"):
                 next(answer)
 
@@ -267,7 +271,7 @@ def test_a_daemon_without_an_answerer_says_so(daemon: Daemon) -> None:
             client.answerer()
         manifest = client.describe().manifest
         with pytest.raises(errors.QuestionError, match="--answerer BUNDLE"):
-            list(RemoteAnswerer(client._transport, manifest, 10).answer(QUESTION, IMAGES))
+            list(RemoteAnswerer(client._transport, manifest, 10).answer(QUESTION))
 
 
 def test_zeromq_refuses_to_generate(planner: Daemon) -> None:
@@ -275,11 +279,11 @@ def test_zeromq_refuses_to_generate(planner: Daemon) -> None:
     with Client(planner.zmq_address, transport="zmq") as client:
         assert client.describe().answerer is not None
         with pytest.raises(errors.TransportError, match="ask over gRPC"):
-            list(client.answerer().answer(QUESTION, IMAGES))
+            list(client.answerer().answer(QUESTION))
     with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
         dealer.setsockopt(zmq.LINGER, 0)
         dealer.connect(f"tcp://{planner.zmq_address}")
-        dealer.send_multipart([b"1", b"Generate", wire.Question(text=QUESTION).SerializeToString()])
+        dealer.send_multipart([b"1", b"Generate", wire.Question(text=TEXT).SerializeToString()])
         assert dealer.poll(10_000)
         _, status, payload = dealer.recv_multipart()
     assert status == b"error" and "ask over gRPC" in wire.Error.FromString(payload).message
@@ -316,7 +320,7 @@ def test_a_daemon_that_ends_amid_an_answer(tiny: Path, answerer_bundle: Path, nu
     with serve(tiny, "--answerer", str(answerer_bundle)) as process:
         assert process.stdout is not None
         with Client(json.loads(process.stdout.readline())["grpc"]) as client:
-            answer = client.answerer().answer(QUESTION, IMAGES)
+            answer = client.answerer().answer(QUESTION)
             next(answer)
             process.send_signal(number)
             expected, message = (
@@ -338,7 +342,7 @@ def test_the_command_asks_a_daemon_what_it_would_ask_a_bundle(
 ) -> None:
     picture = tmp_path / "table.png"
     Image.fromarray(np.random.default_rng(3).integers(0, 256, (33, 47, 3), np.uint8)).save(picture)
-    asked = [QUESTION, "--image", picture, "--profile", "keep50", "--max-new-tokens", "8"]
+    asked = [TEXT, "--image", picture, "--profile", "keep50", "--max-new-tokens", "8"]
     asked += ["--temperature", "2.5", "--seed", "3"]
     alone = saccade("ask", answerer_bundle, *asked)
     assert alone.exit_code == 0, alone.output
@@ -357,16 +361,16 @@ def test_the_command_says_what_is_wrong(planner: Daemon, answerer_bundle: Path, 
     for arguments, code, message in (
         ((*at_daemon, " "), 1, "or a question, found nothing. [instruction]"),
         ((*at_daemon, "forever", "--deadline-s", "0.2"), 1, "[transport.deadline]"),
-        ((*at_daemon, QUESTION, "--image", picture), 1, "expected 1 pictures"),
-        (("ask", "--daemon", "127.0.0.1:9", QUESTION, "--image", picture), 1, "[transport.unavailable]"),
-        ((*at_daemon, answerer_bundle, QUESTION), 2, "expected QUESTION with --daemon, found 2 arguments"),
-        ((*at_daemon, QUESTION, "--threads", "1"), 2, "expected no --threads with --daemon"),
+        ((*at_daemon, TEXT, "--image", picture), 1, "expected 1 pictures"),
+        (("ask", "--daemon", "127.0.0.1:9", TEXT, "--image", picture), 1, "[transport.unavailable]"),
+        ((*at_daemon, answerer_bundle, TEXT), 2, "expected QUESTION with --daemon, found 2 arguments"),
+        ((*at_daemon, TEXT, "--threads", "1"), 2, "expected no --threads with --daemon"),
         (
-            ("ask", answerer_bundle, QUESTION, "--deadline-s", "1"),
+            ("ask", answerer_bundle, TEXT, "--deadline-s", "1"),
             2,
             "expected no --deadline-s without --daemon",
         ),
-        (("ask", QUESTION), 2, "expected BUNDLE and QUESTION, found 1 arguments"),
+        (("ask", TEXT), 2, "expected BUNDLE and QUESTION, found 1 arguments"),
     ):
         found = saccade(*arguments)
         assert (found.exit_code, message in found.output) == (code, True), found.output

@@ -17,7 +17,7 @@ from rich.console import Console
 from saccade.proto.policy_spec import GateSpec
 from saccade.sim.connection import Connection
 from saccade.sim.display import LiveProgress
-from saccade.sim.evaluation import Plan, Results, evaluate
+from saccade.sim.evaluation import EvaluationPlan, Results, evaluate
 from saccade.sim.recorder import ClipRecorder
 from saccade.sim.report.html_report import Report, render_report
 from saccade.sim.report.overlay import token_layer
@@ -26,7 +26,7 @@ from tests.sim.tabletop_bundle import GRID
 
 @pytest.fixture(scope="module")
 def report(in_process: Connection) -> Report:
-    plan = Plan(("reach", "push"), ("full", "keep25"), range(2))
+    plan = EvaluationPlan(("reach", "push"), ("full", "keep25"), range(2))
     with LiveProgress(plan, Console(quiet=True)) as progress:
         recorder = ClipRecorder.of_smallest(in_process.manifest, plan.profiles, progress)
         results = evaluate(in_process, plan, recorder)

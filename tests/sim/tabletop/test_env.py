@@ -9,7 +9,7 @@ import pytest
 
 from saccade.proto.errors import UnknownTaskError
 from saccade.sim.tabletop.env import TabletopEnv
-from saccade.sim.tabletop.expert import expert_action
+from saccade.sim.tabletop.scripted_expert import scripted_action
 from saccade.sim.tabletop.tasks import TEMPLATES, feasible_tasks, instruction
 from saccade.sim.tabletop.world import HOLD_STEPS, HORIZON, World
 from tests.contracts.environment import EnvironmentContract
@@ -41,7 +41,7 @@ def test_success_ends_the_episode_with_a_reward(env: TabletopEnv) -> None:
     env.reset(seed=0)
     terminated, reward = False, 0.0
     while not terminated:
-        _, reward, terminated, truncated, info = env.step(expert_action(env.world))
+        _, reward, terminated, truncated, info = env.step(scripted_action(env.world))
         assert not truncated
     assert reward == 1 and info["success"] and HOLD_STEPS < info["steps"] < HORIZON
 
@@ -50,13 +50,13 @@ def test_advancing_is_stepping_without_eyes(env: TabletopEnv) -> None:
     env.reset(seed=4)
     goes_on, length = True, 0
     while goes_on:
-        goes_on = env.advance(expert_action(env.world))
+        goes_on = env.advance(scripted_action(env.world))
         length += 1
     assert env.world.succeeded and length == env.world.steps
     seen = env.observe()
     env.reset(seed=4)
     for _ in range(length):
-        stepped, *_ = env.step(expert_action(env.world))
+        stepped, *_ = env.step(scripted_action(env.world))
     np.testing.assert_array_equal(seen["images"]["wrist"], stepped["images"]["wrist"])
 
 
@@ -90,7 +90,7 @@ def test_no_other_verb_touches(verb: str) -> None:
         world.reset(np.random.default_rng(seed), "reach")
         others = [task for task in feasible_tasks(world.layout, verb) if task.block == world.task.block]
         while others and not world.is_over():
-            world.step(expert_action(world, others[0]))
+            world.step(scripted_action(world, others[0]))
         assert not world.succeeded
 
 
@@ -102,6 +102,6 @@ def test_the_expert_of_another_instruction_does_not_succeed(env: TabletopEnv) ->
         (wrong, *_) = [
             other for other in feasible_tasks(env.world.layout, "place") if other.block != task.block
         ]
-        while env.advance(expert_action(env.world, wrong)):
+        while env.advance(scripted_action(env.world, wrong)):
             pass
         assert not env.world.succeeded and env.world.out_of_time

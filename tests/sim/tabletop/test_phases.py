@@ -8,8 +8,8 @@ from itertools import groupby
 import pytest
 
 from saccade.sim.tabletop.env import TabletopEnv
-from saccade.sim.tabletop.expert import expert_action
 from saccade.sim.tabletop.phases import Phase, phase_of
+from saccade.sim.tabletop.scripted_expert import scripted_action
 
 EXPECTED = {
     "reach": [Phase.REACH, Phase.GRASP],
@@ -27,5 +27,5 @@ def test_an_expert_goes_through_the_phases_in_order(template: str) -> None:
         goes_on = True
         while goes_on:
             phases.append(phase_of(env.world))
-            goes_on = env.advance(expert_action(env.world))
+            goes_on = env.advance(scripted_action(env.world))
     assert [phase for phase, _ in groupby(phases)] == EXPECTED[template]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from saccade.sim.tabletop.expert import expert_action
+from saccade.sim.tabletop.scripted_expert import scripted_action
 from saccade.sim.tabletop.tasks import TEMPLATES
 from saccade.sim.tabletop.world import World
 
@@ -14,7 +14,7 @@ def drive(world: World, steps: int) -> np.ndarray:
     """Let the expert act; return where everything went, (steps, 10)."""
     trace = []
     for _ in range(steps):
-        world.step(expert_action(world))
+        world.step(scripted_action(world))
         trace.append(np.concatenate([world.tcp(), world.block(0), world.block(1), [world.gripper_opening()]]))
     return np.array(trace)
 

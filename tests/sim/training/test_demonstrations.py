@@ -9,7 +9,7 @@ import pytest
 
 from saccade.sim.seeds import FIRST_TRAINING_SEED
 from saccade.sim.tabletop.cameras import SLOTS, VIEWS, Cameras
-from saccade.sim.tabletop.expert import expert_action
+from saccade.sim.tabletop.scripted_expert import scripted_action
 from saccade.sim.tabletop.tasks import TEMPLATES, feasible_tasks, instruction
 from saccade.sim.tabletop.world import World
 from saccade.sim.training.demonstrations import (
@@ -18,11 +18,11 @@ from saccade.sim.training.demonstrations import (
     PATCH_PX,
     SHARD_FIELDS,
     count_slots,
-    expert_chunk,
     is_worded_alike,
     label_frame,
     record_frames,
     save_frames,
+    scripted_chunk,
     second_task,
 )
 from saccade.sim.training.shards import Shards
@@ -36,9 +36,9 @@ def world():
 
 
 def test_expert_chunk_is_what_the_expert_then_does(world):
-    chunk = expert_chunk(world, world.task)
+    chunk = scripted_chunk(world, world.task)
     for action in chunk:
-        np.testing.assert_array_equal(expert_action(world), action)
+        np.testing.assert_array_equal(scripted_action(world), action)
         world.step(action)
 
 

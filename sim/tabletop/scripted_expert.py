@@ -20,8 +20,8 @@ _PUSH_Z_M = 0.022
 _PUSH_STEP_M = 0.013
 
 
-def expert_action(world: World, task: Task | None = None) -> np.ndarray:
-    """What the expert does now.
+def scripted_action(world: World, task: Task | None = None) -> np.ndarray:
+    """Return what the scripted expert does now: float32 ``(4,)``.
 
     Args:
         world: The world, in any state.
@@ -47,7 +47,7 @@ def _reach(world: World, task: Task) -> tuple[np.ndarray, float]:
 
 
 def _push(world: World, task: Task) -> tuple[np.ndarray, float]:
-    """Get behind the block and push until the episode ends: how far it has come shows in no frame."""
+    """Get behind the block and push until the episode ends: how far it has come shows in no image."""
     tcp, block = world.tcp(), world.block(task.block)
     along = np.array(DIRECTIONS[task.direction])
     behind = (block[:2] - tcp[:2]) @ along

@@ -1,4 +1,4 @@
-"""A state in words: the formula, and what is refused."""
+"""A state as text: the formula, and what is refused."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from saccade.proto.errors import ProprioError
-from saccade.proto.state_words import state_bins, state_words
+from saccade.proto.state_text import state_bins, state_text
 
 BINS = 256
 
@@ -14,7 +14,7 @@ BINS = 256
 def test_the_state_is_told_in_words() -> None:
     state = np.array([-1.0, -0.996, -0.99, 0.0, 0.5, 0.9999, 1.0], dtype=np.float32)
     assert state_bins(state, BINS) == (0, 0, 1, 128, 192, 255, 255)
-    assert state_words(state[[0, 3]], BINS) == "0 128"
+    assert state_text(state[[0, 3]], BINS) == "0 128"
 
 
 def test_bins_are_those_of_the_formula_and_values_outside_fall_off_the_ends() -> None:

@@ -5,20 +5,24 @@ from __future__ import annotations
 import numpy as np
 
 from saccade.sim.scoring import SuccessRate
-from saccade.sim.tabletop.expert import expert_action
+from saccade.sim.tabletop.scripted_expert import scripted_action
 from saccade.sim.tabletop.world import World
 
 
-def expert_rate(template: str, seeds: range) -> SuccessRate:
-    """Run one expert episode for each seed, without rendering.
+def scripted_success_rate(template: str, seeds: range) -> SuccessRate:
+    """Run one scripted episode for each seed, without rendering.
 
     The episodes are those of :class:`saccade.sim.tabletop.env.TabletopEnv` with the same seeds.
+
+    Args:
+        template: Task template.
+        seeds: Seeds of the episodes.
     """
     world = World()
     solved = 0
     for seed in seeds:
         world.reset(np.random.default_rng(seed), template)
         while not (world.succeeded or world.out_of_time):
-            world.step(expert_action(world))
+            world.step(scripted_action(world))
         solved += world.succeeded
     return SuccessRate(solved, len(seeds))

@@ -8,12 +8,12 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class FrameSlot(Generic[T]):
-    """Holds at most one item. Safe between threads.
+class NewestSlot(Generic[T]):
+    """Holds at most one item, the newest. Safe between threads.
 
     Attributes:
-        received: Items ever put.
-        superseded: Items that a newer one replaced before they were taken.
+        received: How many items were ever put.
+        superseded: How many items a newer one replaced before they were taken.
     """
 
     def __init__(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from saccade.sim.experts import expert_rate
+from saccade.sim.scripted_success import scripted_success_rate
 from saccade.sim.tabletop.env import TabletopEnv
 from saccade.sim.tabletop.tasks import TEMPLATES
 from saccade.sim.tabletop.world import World
@@ -13,7 +13,7 @@ from saccade.sim.tabletop.world import World
 
 @pytest.mark.parametrize("template", TEMPLATES)
 def test_the_expert_solves_nearly_every_seed(template: str) -> None:
-    rate = expert_rate(template, range(50))
+    rate = scripted_success_rate(template, range(50))
     assert (rate.successes, rate.episodes) == (49 if template == "push" else 50, 50)  # one block slips off
 
 

@@ -1,10 +1,10 @@
 import threading
 
-from saccade.runtime.servers.frame_slot import FrameSlot
+from saccade.runtime.servers.newest_slot import NewestSlot
 
 
 def test_the_newest_wins_and_the_rest_is_counted() -> None:
-    slot: FrameSlot[int] = FrameSlot()
+    slot: NewestSlot[int] = NewestSlot()
     assert [slot.put(item) for item in (1, 2, 3)] == [None, 1, 2]
     assert slot.take() == 3
     assert slot.put(4) is None
@@ -12,7 +12,7 @@ def test_the_newest_wins_and_the_rest_is_counted() -> None:
 
 
 def test_a_waiting_taker_is_woken() -> None:
-    slot: FrameSlot[int] = FrameSlot()
+    slot: NewestSlot[int] = NewestSlot()
     taken: list[int | None] = []
     taker = threading.Thread(target=lambda: taken.append(slot.take()))
     taker.start()
@@ -22,7 +22,7 @@ def test_a_waiting_taker_is_woken() -> None:
 
 
 def test_closing_wakes_a_waiting_taker() -> None:
-    slot: FrameSlot[int] = FrameSlot()
+    slot: NewestSlot[int] = NewestSlot()
     taken: list[int | None] = []
     taker = threading.Thread(target=lambda: taken.append(slot.take()))
     taker.start()
@@ -32,7 +32,7 @@ def test_closing_wakes_a_waiting_taker() -> None:
 
 
 def test_a_closed_slot_gives_what_it_holds_and_takes_nothing() -> None:
-    slot: FrameSlot[int] = FrameSlot()
+    slot: NewestSlot[int] = NewestSlot()
     slot.put(1)
     slot.close()
     assert slot.put(2) == 2
@@ -40,7 +40,7 @@ def test_a_closed_slot_gives_what_it_holds_and_takes_nothing() -> None:
 
 
 def test_nothing_is_lost_between_threads() -> None:
-    slot: FrameSlot[int] = FrameSlot()
+    slot: NewestSlot[int] = NewestSlot()
     taken: list[int] = []
 
     def take_all() -> None:

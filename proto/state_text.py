@@ -1,4 +1,4 @@
-"""A robot's state in words, for models that read it in their prompt.
+"""A robot's state as text, for models that read it in their prompt.
 
 Source:
     π0.5: openpi 15a9616, ``PaligemmaTokenizer.tokenize``; lerobot 0.6.1's ``Pi05PrepareStateTokenizerProcessorStep``.
@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from saccade.proto.errors import ProprioError
 
 
-def state_words(state: NDArray[np.floating], bins: int) -> str:
+def state_text(state: NDArray[np.floating], bins: int) -> str:
     """Return the bin of each number, a space between them.
 
     Args:
         state: float ``(dim,)``, normalised, as many numbers as the robot has: not padded.
-        bins: Of equal width over -1..1.
+        bins: How many bins of equal width there are over -1..1.
 
     Raises:
         ProprioError: The state is not one row of finite numbers.
@@ -29,11 +29,11 @@ def state_bins(state: NDArray[np.floating], bins: int) -> tuple[int, ...]:
     """Return the bin of each number: 0 to ``bins - 1``, and -1 below -1, which the models were trained with.
 
     Args:
-        state: float ``(dim,)``.
-        bins: Of equal width over -1..1.
+        state: float ``(dim,)``, normalised.
+        bins: How many bins of equal width there are over -1..1.
 
     Raises:
-        ProprioError: It is not one row of finite numbers.
+        ProprioError: The state is not one row of finite numbers.
     """
     if state.ndim != 1 or not np.isfinite(state).all():
         raise ProprioError(
