@@ -28,7 +28,8 @@ from saccade.runtime.answering.question import Piece, Question, nobody_answers
 from saccade.runtime.clock import clock_id, monotonic_ns
 from saccade.runtime.guards.staleness import check_age, check_in_time
 from saccade.runtime.observation import ActionChunk, Observation
-from saccade.runtime.transports.base import Reply, Transport, TransportName, connect
+from saccade.runtime.transports.base import Reply, Transport
+from saccade.runtime.transports.registry import TransportName, connect
 from saccade.runtime.transports.wire_format import (
     chunk_from_wire,
     observation_to_wire,

@@ -39,7 +39,7 @@ class ZmqTransport:
         self._calls = 0
 
     def call(self, method: str, request: Message, reply: type[Reply], *, deadline_s: float) -> Reply:
-        """See :meth:`saccade.runtime.transports.base.Transport.call`."""
+        """Call a method of the daemon and return its reply, or raise what the daemon raised."""
         self._calls += 1
         request_id = str(self._calls).encode()
         deadline = time.monotonic() + deadline_s
@@ -55,7 +55,7 @@ class ZmqTransport:
             raise
 
     def stream(self, requests: Iterator[wire.Observation]) -> Iterator[wire.StreamReply]:
-        """See :meth:`saccade.runtime.transports.base.Transport.stream`."""
+        """Send observations as they come and yield one reply for each."""
         dealer = self._connect()
         inbox = _Inbox(requests)
         try:

@@ -10,7 +10,7 @@ import pytest
 
 from saccade.proto.errors import UnavailableError
 from saccade.proto.v1 import control_pb2 as wire
-from saccade.runtime.transports.base import TransportName, connect
+from saccade.runtime.transports.registry import TransportName, connect
 
 
 @pytest.mark.parametrize("name", get_args(TransportName))
