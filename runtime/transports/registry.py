@@ -24,7 +24,8 @@ def connect(name: TransportName, address: str) -> Transport:
         address: ``host:port`` of the daemon.
 
     Raises:
-        ImportError: The library of that transport is not installed.
+        TransportError: ZeroMQ is asked for and not installed; the error names the extra.
+        ImportError: gRPC, which comes with every installation, is missing.
     """
     module, kind = _TRANSPORTS[name]
     transport: Transport = getattr(import_module(module), kind)(address)
