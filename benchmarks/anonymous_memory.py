@@ -18,10 +18,10 @@ class Watched(NamedTuple):
     """A command that ran.
 
     Args:
-        code: Its exit status.
-        seconds: Wall time.
-        peak_bytes: Highest anonymous memory among the samples.
-        said: What it wrote.
+        code: Exit status of the command.
+        seconds: Wall time, seconds.
+        peak_bytes: Highest anonymous memory among the samples, bytes.
+        said: Text that the command wrote.
     """
 
     code: int
@@ -44,7 +44,7 @@ def watch(command: Sequence[str], log: Path) -> Watched:
 
 
 def anonymous_bytes(pid: int) -> int:
-    """Return the anonymous memory of a process, 0 if it has ended."""
+    """Return the anonymous memory of a process, bytes; 0 if it has ended."""
     try:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except (FileNotFoundError, ProcessLookupError):

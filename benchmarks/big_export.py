@@ -59,7 +59,7 @@ MODELS: dict[str, Callable[[Path, int], list[str]]] = {
     "llava-1.5": _llava,
     "pi0": _pi0,
 }
-"""Each writes a checkpoint, frames beside it, and says what exports it."""
+"""Functions that write a checkpoint of each shape, frames beside it, and say what exports it."""
 
 
 @click.command()

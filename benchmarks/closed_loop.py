@@ -44,7 +44,7 @@ class Cell:
 
     @property
     def key(self) -> list[Any]:
-        """What tells it apart in the results file."""
+        """Values that tell the cell apart in the results file."""
         return [self.bundle, self.template, self.profile, self.is_told_wrong]
 
 
@@ -108,12 +108,12 @@ class Campaign:
     """What all cells have in common.
 
     Args:
-        paths: Name to bundle.
-        seeds: First and one past the last.
+        paths: Folder of each bundle, by name.
+        seeds: First seed and one past the last.
         execute: Actions executed from each chunk.
-        threads: Of the engine; 0 = one for each core.
-        jobs: Cells that run side by side.
-        out: The results file.
+        threads: Threads of the engine; 0 = one for each core.
+        jobs: Number of cells that run side by side.
+        out: Path of the results file.
     """
 
     paths: dict[str, Path]

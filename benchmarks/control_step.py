@@ -39,10 +39,10 @@ from saccade.runtime.program import ProgramExecutor
 from saccade.sim.provenance import provenance
 
 Frame = tuple[Tensor, ...]
-"""The graph's host inputs, batch 1."""
+"""Host inputs of the graph for one frame, batch 1."""
 
 Answer = tuple[np.ndarray, np.ndarray]
-"""Normalised actions ``(chunk, action_dim)``, kept visual tokens ``(keep,)``."""
+"""Result of one frame: normalised actions ``(chunk, action_dim)``, kept visual tokens ``(keep,)``."""
 
 _INPUTS = ("images", "proprio", "token_ids", "attention_mask", "position_ids")
 

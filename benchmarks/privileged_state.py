@@ -89,12 +89,12 @@ def clone(shards: Shards, statistics: Statistics, steps: int, seed: int) -> nn.M
 
 
 def state(proprio: np.ndarray, goals: np.ndarray, sentences: list[str]) -> np.ndarray:
-    """What the MLP sees: float32 ``(samples, 18)``.
+    """Return what the MLP sees: float32 ``(samples, 18)``.
 
     Args:
-        proprio: ``(samples, 4)`` metres.
-        goals: ``(samples, 2, 3)`` metres: the named block, and where it must go.
-        sentences: One instruction for each sample.
+        proprio: Proprioception, ``(samples, 4)``, metres.
+        goals: Positions of the named block, and of where it must go, ``(samples, 2, 3)``, metres.
+        sentences: Instructions, one for each sample.
     """
     words = [sentence.split() for sentence in sentences]
     template = [[sentence[0] == word for word in _FIRST_WORDS] for sentence in words]

@@ -36,11 +36,11 @@ def write_random_llava(
     """Write the checkpoint, bfloat16; never more than one shard is in memory.
 
     Args:
-        folder: Made here.
+        folder: Folder of the checkpoint, made here.
         text: Fields of ``text_config`` that differ from Llama-2-7B's.
         tower: Fields of ``vision_config`` that differ from CLIP ViT-L/14's at 336 px.
-        shard_bytes: A shard is closed once it holds as much.
-        seed: Of the weights.
+        shard_bytes: Size from which on a shard is closed, bytes.
+        seed: Seed of the weights.
     """
     folder.mkdir(parents=True)
     sizes = {**_TOWER, **tower}

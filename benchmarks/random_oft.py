@@ -33,14 +33,14 @@ _VOCABULARY = 32064
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """What is large or small about a checkpoint; the default is the published one's.
+    """What is large or small about a checkpoint; the defaults are the published one's.
 
     Args:
         text: Fields of ``text_config`` that differ from Llama-2-7B's.
-        towers: For each tower the dimensions that differ from timm's.
-        image_px: Side of an image.
-        views: Cameras.
-        shard_bytes: A shard is closed once it holds as much.
+        towers: Dimensions that differ from timm's, for each tower.
+        image_px: Side of an image, pixels.
+        views: Number of cameras.
+        shard_bytes: Size from which on a shard is closed, bytes.
     """
 
     text: Mapping[str, int]

@@ -35,12 +35,12 @@ def write_random_pi(
     """Write the checkpoint, bfloat16; never more than one shard is in memory.
 
     Args:
-        folder: Made here.
-        family: Of :mod:`saccade.export.families`: pi0 or pi05.
+        folder: Folder of the checkpoint, made here.
+        family: Module of the family, pi0 or pi05 of :mod:`saccade.export.families.pi`.
         config: Fields of ``config.json`` that differ from the published model's.
-        views: Cameras.
-        shard_bytes: A shard is closed once it holds as much.
-        seed: Of the weights.
+        views: Number of cameras.
+        shard_bytes: Size from which on a shard is closed, bytes.
+        seed: Seed of the weights.
     """
     folder.mkdir(parents=True)
     scales = {
@@ -68,7 +68,7 @@ def write_random_pi(
 
 
 def write_random_frames(path: Path, *, views: int, image_px: int, frames: int) -> None:
-    """Write a recording of noise that fits such a checkpoint."""
+    """Write a recording of noise that fits a checkpoint of :func:`write_random_pi`."""
     rng = np.random.default_rng(0)
     np.savez(
         path,

@@ -39,10 +39,10 @@ def write_shards(
     """Write safetensors and their index.
 
     Args:
-        folder: Of the checkpoint.
-        weights: Names and shapes.
-        shard_bytes: A shard is closed once it holds as much.
-        rng: Draws them.
+        folder: Folder of the checkpoint.
+        weights: Names and shapes of the weights.
+        shard_bytes: Size from which on a shard is closed, bytes.
+        rng: Generator that the weights are drawn from.
     """
     files: dict[str, str] = {}
     shard: dict[str, Tensor] = {}

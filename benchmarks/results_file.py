@@ -31,7 +31,7 @@ def write_results(path: Path, results: dict[str, Any]) -> None:
 
 
 def read_results(path: Path) -> dict[str, Any]:
-    """Read what :func:`write_results` wrote; nothing if there is no file."""
+    """Read what :func:`write_results` wrote; an empty dictionary if there is no file."""
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 

@@ -5,8 +5,7 @@
         chunk = session.act(observation)
 
     with Client("127.0.0.1:7447") as client:
-        question = Question("what is on the table?", {"image0": picture})
-        for piece in client.answerer().answer(question):
+        for piece in client.answerer().answer(Question("what is on the table?", {"image0": picture})):
             print(piece.text, end="", flush=True)
 
 Every call has a deadline, and raises what the daemon raised.
@@ -29,7 +28,8 @@ from saccade.runtime.answering.question import Piece, Question, nobody_answers
 from saccade.runtime.clock import clock_id, monotonic_ns
 from saccade.runtime.guards.staleness import check_age, check_in_time
 from saccade.runtime.observation import ActionChunk, Observation
-from saccade.runtime.transports.base import Reply, Transport, TransportName, connect
+from saccade.runtime.transports.base import Reply, Transport
+from saccade.runtime.transports.registry import TransportName, connect
 from saccade.runtime.transports.wire_format import (
     chunk_from_wire,
     observation_to_wire,

@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from saccade.proto.distribution import VERSION, install_hint
 from saccade.proto.errors import SaccadeError
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.daemon import check_bind
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.program import ProgramExecutor
 
-_PACKAGES = ("saccade", "numpy", "onnxruntime", "grpcio", "protobuf", "pyzmq", "tokenizers")
+_PACKAGES = ("numpy", "onnxruntime", "grpcio", "protobuf", "pyzmq", "tokenizers")
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ def examine(bundle: Path | None, bind: str) -> list[Finding]:
     findings = [
         Finding("machine", True, f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"),
         Finding("python", True, platform.python_version()),
+        Finding("saccade", True, VERSION),
         *(_package(name) for name in _PACKAGES),
         _attempt("address", lambda: _check_address(bind)),
     ]
@@ -56,7 +58,7 @@ def _package(name: str) -> Finding:
     try:
         return Finding(name, True, version(name))
     except PackageNotFoundError:
-        return Finding(name, False, f"not installed: pip install {name}")
+        return Finding(name, False, f"not installed: {install_hint('serve')}")
 
 
 def _attempt(subject: str, check: Callable[[], str]) -> Finding:

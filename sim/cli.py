@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Mapping
+from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -80,37 +82,78 @@ class OutputPath(click.Path):
 _OUTPUT = OutputPath()
 _WORDS = CommaSeparated(str, "a,b")
 _RATIOS = CommaSeparated(float, "1.0,0.25")
+_STDOUT = Path("-")
+_json_option = click.option(
+    "--json",
+    "json_path",
+    type=_OUTPUT,
+    is_flag=False,
+    flag_value=str(_STDOUT),
+    metavar="[FILE]",
+    help="Print all results as JSON, and the table to stderr; or write them to FILE.",
+)
 
 
 @click.group(cls=RunByDefault)
 def sim() -> None:
-    """Let a bundle drive the arm in the simulated tabletop. `saccade sim BUNDLE` = `saccade sim run BUNDLE`."""
+    """Let a bundle drive the arm in the simulated tabletop, and count how often it succeeds.
+
+    `saccade sim BUNDLE` means `saccade sim run BUNDLE`.
+    """
 
 
 @sim.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--tasks", type=_WORDS, default=_TASKS, show_default=True, help="Task templates.")
-@click.option("--episodes", default=100, show_default=True, help="For each task and profile.")
-@click.option("--keep", type=_RATIOS, default="1.0,0.25", show_default=True, help="Keep ratios to run.")
-@click.option("--profile", "profiles", type=_WORDS, help="Profiles by name; replaces --keep.")
-@click.option("--execute", default=4, show_default=True, help="Actions executed from each chunk.")
-@click.option("--seed0", default=0, show_default=True, help="Seed of the first episode.")
-@click.option("--wrong-instruction", is_flag=True, help="Control: tell the model another task.")
-@click.option("--transport", type=click.Choice(["grpc", "zmq"]), default="grpc", show_default=True)
-@click.option("--in-process", is_flag=True, help="No daemon: to debug, and to compare.")
-@click.option("--threads", default=0, show_default=True, help="Threads of the engine; 0 = one for each core.")
-@click.option("--view-scorer", type=click.Path(path_type=Path), help="Scorer bundle to serve beside BUNDLE.")
+@click.option("--tasks", type=_WORDS, default=_TASKS, show_default=True, help="Tasks to run.")
+@click.option("--episodes", default=100, show_default=True, help="Episodes of each task and profile.")
+@click.option(
+    "--keep",
+    type=_RATIOS,
+    default="1.0,0.25",
+    show_default=True,
+    help="Shares of the visual tokens to keep; the bundle has a profile for each.",
+)
+@click.option("--profile", "profiles", type=_WORDS, help="Profiles to run, by name, instead of --keep.")
+@click.option(
+    "--execute",
+    default=4,
+    show_default=True,
+    help="Actions carried out of each chunk before the model looks again.",
+)
+@click.option(
+    "--seed0", default=0, show_default=True, help="Seed of the first episode; the others count up from it."
+)
+@click.option(
+    "--wrong-instruction",
+    is_flag=True,
+    help="Control experiment: tell the model another task than the one that counts.",
+)
+@click.option(
+    "--transport",
+    type=click.Choice(["grpc", "zmq"]),
+    default="grpc",
+    show_default=True,
+    help="How client and daemon talk.",
+)
+@click.option(
+    "--in-process",
+    is_flag=True,
+    help="Run the model in this process instead of a daemon; to debug, and to compare.",
+)
+@click.option(
+    "--threads", default=0, show_default=True, help="Threads that run the model; 0 = one for each core."
+)
+@click.option(
+    "--view-scorer",
+    type=click.Path(path_type=Path),
+    help="Bundle (`saccade export-scorer`) that scores the cameras once per task.",
+)
 @click.option(
     "--record",
     type=OutputPath(allow_dash=False),
-    help="Write one episode of each task as a moving picture (WebP): which tokens were kept, merged, dropped.",
+    help="Film one episode of each task (WebP): which visual tokens were kept, merged, dropped.",
 )
-@click.option(
-    "--json",
-    "json_path",
-    type=_OUTPUT,
-    help="Write all results; - is stdout.",
-)
+@_json_option
 def run(
     bundle: Path,
     tasks: tuple[str, ...],
@@ -127,7 +170,9 @@ def run(
     record: Path | None,
     json_path: Path | None,
 ) -> None:
-    """Run episodes with BUNDLE on held-out seeds and print success, latency and tokens.
+    """Count how often BUNDLE succeeds.
+
+    Episodes run on held-out seeds, through a daemon; printed are success, latency and visual tokens.
 
     \b
     Examples:
@@ -144,7 +189,7 @@ def run(
 
     check_tasks(tasks)
     seeds = held_out_seeds(seed0, episodes)
-    console = Console(stderr=json_path == Path("-"))
+    console = _console(json_path)
     way: Any = "in-process" if in_process else transport
     with connect(bundle, transport=way, threads=threads, view_scorer=view_scorer) as connection:
         manifest = connection.manifest
@@ -157,27 +202,45 @@ def run(
         if record is not None:
             write_moving_picture(tuple(recorder.clips.values()), manifest.grid, record)
             console.print(f"recorded: {record}")
-        if json_path is not None:
-            text = json.dumps(results_to_json(results, connection)) + "\n"
-            if json_path == Path("-"):
-                click.echo(text, nl=False)
-            else:
-                json_path.write_text(text)
-                console.print(f"results: {json_path}")
+        _write_json(results_to_json(results, connection), json_path, console)
 
 
 @sim.command()
 @click.option(
-    "--bundle", type=click.Path(path_type=Path), help="Default: the saccade-mini that ships with us."
+    "--bundle",
+    type=click.Path(path_type=Path),
+    help="Bundle to show; default: saccade-mini, which is installed with saccade.",
 )
-@click.option("--out", type=_OUTPUT, default=Path("saccade-demo.html"), show_default=True)
-@click.option("--episodes", default=DEMO_EPISODES, show_default=True, help="For each task and profile.")
-@click.option("--tasks", type=_WORDS, default=_TASKS, show_default=True, help="Task templates.")
-@click.option("--keep", type=_RATIOS, default="1.0,0.25", show_default=True, help="Keep ratios to compare.")
+@click.option(
+    "--out",
+    type=OutputPath(allow_dash=False),
+    default=Path("saccade-demo.html"),
+    show_default=True,
+    help="Report to write (HTML).",
+)
+@click.option(
+    "--episodes", default=DEMO_EPISODES, show_default=True, help="Episodes of each task and profile."
+)
+@click.option("--tasks", type=_WORDS, default=_TASKS, show_default=True, help="Tasks to run.")
+@click.option(
+    "--keep",
+    type=_RATIOS,
+    default="1.0,0.25",
+    show_default=True,
+    help="Shares of the visual tokens to compare.",
+)
+@_json_option
 def demo(
-    bundle: Path | None, out: Path, episodes: int, tasks: tuple[str, ...], keep: tuple[float, ...]
+    bundle: Path | None,
+    out: Path,
+    episodes: int,
+    tasks: tuple[str, ...],
+    keep: tuple[float, ...],
+    json_path: Path | None,
 ) -> None:
-    """See it work: daemon, client and arm, at full and at 25 % of the visual tokens; then read the report.
+    """See it work, and read the report.
+
+    Daemon, client and arm, at all and at 25 % of the visual tokens.
 
     \b
     Example:
@@ -187,21 +250,27 @@ def demo(
     from saccade.sim.demo import run_demo  # noqa: PLC0415
 
     started = time.monotonic()
-    console = Console()
+    console = _console(json_path)
     seeds = held_out_seeds(0, episodes)
-    report = run_demo(bundle or bundled_mini(), tasks=tasks, keep=keep, seeds=seeds, console=console)
-    out.write_text(report, encoding="utf-8")
+    shown = run_demo(bundle or bundled_mini(), tasks=tasks, keep=keep, seeds=seeds, console=console)
+    out.write_text(shown.report, encoding="utf-8")
     console.print(
-        f"report: [bold]{out.resolve()}[/] ({len(report) / 1e6:.1f} MB), {time.monotonic() - started:.0f} s"
+        f"report: [bold]{out.resolve()}[/] ({len(shown.report) / 1e6:.1f} MB), {time.monotonic() - started:.0f} s"
     )
+    _write_json(shown.results, json_path, console)
 
 
 @sim.command()
-@click.option("--tasks", type=_WORDS, default=_TASKS, show_default=True, help="Task templates.")
-@click.option("--episodes", default=100, show_default=True, help="For each task.")
-@click.option("--seed0", default=0, show_default=True, help="Seed of the first episode.")
-def expert(tasks: tuple[str, ...], episodes: int, seed0: int) -> None:
-    """Let the scripted experts, who know the state, do the tasks: an upper bound for every model.
+@click.option("--tasks", type=_WORDS, default=_TASKS, show_default=True, help="Tasks to run.")
+@click.option("--episodes", default=100, show_default=True, help="Episodes of each task.")
+@click.option(
+    "--seed0", default=0, show_default=True, help="Seed of the first episode; the others count up from it."
+)
+@_json_option
+def expert(tasks: tuple[str, ...], episodes: int, seed0: int, json_path: Path | None) -> None:
+    """Count how often the scripted experts succeed.
+
+    They see the true state: an upper bound for every model.
 
     \b
     Example:
@@ -212,12 +281,33 @@ def expert(tasks: tuple[str, ...], episodes: int, seed0: int) -> None:
     from saccade.sim.scripted_success import scripted_success_rate  # noqa: PLC0415
 
     check_tasks(tasks)
+    console, results = _console(json_path), {}
     for template in tasks:
         rate = scripted_success_rate(template, held_out_seeds(seed0, episodes))
         low, high = rate.interval
-        click.echo(
-            f"{template:<6} {rate.successes}/{rate.episodes}  {rate.rate:.1%}  (95 %: {low:.1%} to {high:.1%})"
+        console.print(
+            f"{template:<6} {rate.successes}/{rate.episodes}  {rate.rate:.1%}  (95 %: {low:.1%} to {high:.1%})",
+            highlight=False,
         )
+        results[template] = {**asdict(rate), "rate": rate.rate, "interval": rate.interval}
+    _write_json(results, json_path, console)
+
+
+def _console(json_path: Path | None) -> Console:
+    """Where people read: not where JSON goes."""
+    return Console(stderr=json_path == _STDOUT)
+
+
+def _write_json(results: Mapping[str, Any], path: Path | None, console: Console) -> None:
+    """Write results where ``--json`` says, if it says anything."""
+    if path is None:
+        return
+    text = json.dumps(results)
+    if path == _STDOUT:
+        click.echo(text)
+    else:
+        path.write_text(text + "\n")
+        console.print(f"results: {path}")
 
 
 def bundled_mini() -> Path:

@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
 from saccade.sim.connection import Connection, connect, profiles_for
 from saccade.sim.display import LiveProgress, score_table
-from saccade.sim.evaluation import EvaluationPlan, evaluate
+from saccade.sim.evaluation import EvaluationPlan, evaluate, results_to_json
 from saccade.sim.recorder import ClipRecorder
 from saccade.sim.report.html_report import Report, render_report
 
 
+@dataclass(frozen=True)
+class Shown:
+    """What a demonstration leaves behind.
+
+    Args:
+        report: HTML of one page.
+        results: Every episode, as plain JSON values.
+    """
+
+    report: str
+    results: dict[str, Any]
+
+
 def run_demo(
     bundle: Path, *, tasks: tuple[str, ...], keep: tuple[float, ...], seeds: range, console: Console
-) -> str:
-    """Run the demonstration and return its report as HTML.
+) -> Shown:
+    """Run the demonstration.
 
     Args:
         bundle: Directory of the bundle.
@@ -24,6 +39,9 @@ def run_demo(
         keep: Keep ratios; the smallest one is recorded.
         seeds: Seeds of the episodes, held out of training.
         console: Gets the progress and the table.
+
+    Returns:
+        The report and the results behind it.
 
     Raises:
         SaccadeError: The daemon cannot start, or an episode cannot run.
@@ -35,7 +53,7 @@ def run_demo(
 
 def _run(
     connection: Connection, tasks: tuple[str, ...], profiles: tuple[str, ...], seeds: range, console: Console
-) -> str:
+) -> Shown:
     manifest = connection.manifest
     console.print(
         f"[bold]{manifest.name}[/] ({manifest.family}, {manifest.policy.name}) behind a real daemon over "
@@ -46,4 +64,5 @@ def _run(
         recorder = ClipRecorder.of_smallest(manifest, profiles, progress)
         results = evaluate(connection, plan, recorder)
     console.print(score_table(results.scores()))
-    return render_report(Report(manifest, connection.engine, connection.transport, results, recorder.clips))
+    report = Report(manifest, connection.engine, connection.transport, results, recorder.clips)
+    return Shown(render_report(report), results_to_json(results, connection))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from importlib import import_module
 
+from saccade.proto.distribution import install_hint
 from saccade.proto.errors import GraphicsError, SaccadeError, SimulatorError
 
 _TRIAL_PX = 16
@@ -27,7 +28,7 @@ def check_graphics() -> None:
     except ModuleNotFoundError as error:
         if error.name in {"mujoco", "gymnasium"}:
             raise SimulatorError(
-                f"expected the simulator to be installed, found no {error.name}: pip install 'saccade[sim]'."
+                f"expected the simulator to be installed, found no {error.name}: {install_hint('sim')}."
             ) from error
         raise _no_graphics(error) from error
     except Exception as error:  # each back end fails in its own way

@@ -10,7 +10,9 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("saccade", "mujoco", "numpy", "onnxruntime", "grpcio", "pyzmq", "torch")
+from saccade.proto.distribution import VERSION
+
+_PACKAGES = ("mujoco", "numpy", "onnxruntime", "grpcio", "pyzmq", "torch")
 _CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -37,7 +39,9 @@ def machine() -> dict[str, Any]:
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that matter and are installed."""
     installed = {package: _version(package) for package in _PACKAGES}
-    return {"python": platform.python_version()} | {name: found for name, found in installed.items() if found}
+    return {"python": platform.python_version(), "saccade": VERSION} | {
+        name: found for name, found in installed.items() if found
+    }
 
 
 def _without_folder(argument: str) -> str:

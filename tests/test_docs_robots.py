@@ -17,6 +17,7 @@ from saccade.export.families.base import ActingFamily
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.embodiment import EMBODIMENT_NAME, read_embodiment
 from saccade.export.families.registry import load_checkpoint
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from tests.export.families.oft_reference import ReferenceOft, write_published
 from tests.export.families.openvla_oft.test_published import write_tokenizer
 from tests.export.families.pi_scenes import expert, vlm
@@ -46,7 +47,7 @@ def test_the_arm_fits_openvla_oft_as_published(tmp_path: Path) -> None:
     write_published(ReferenceOft(7, 8), folder, {"my_arm": statistics(7, 8)})
     write_tokenizer(folder)
     checkpoint = load_checkpoint(place("seven_dof_arm.json", folder))
-    assert checkpoint.embodiment == read_embodiment(folder)
+    assert checkpoint.embodiment == read_embodiment(CheckpointFolder(folder))
     assert checkpoint.model.action_shape == (8, 7)
     assert not checkpoint.statistics.action.to_json()["mask"][-1]  # the gripper is passed as it is
     assert chunk_ms(checkpoint) == 400

@@ -27,18 +27,18 @@ def export_all(
     checkpoint: Path = MINI / "checkpoint",
     frames: Path | None = MINI / "frames.npz",
 ) -> dict[str, Path]:
-    """Export what is missing or stale.
+    """Export the bundles that are missing or stale.
 
     Args:
-        contenders: What to export.
-        folder: Of the bundles.
+        contenders: Contenders that get a bundle each.
+        folder: Folder that the bundles lie in.
         ratios: Keep ratios, 1.0 among them.
-        say: Told what happens.
-        checkpoint: What is exported.
+        say: Told what happens, in words.
+        checkpoint: Folder of the checkpoint that is exported.
         frames: Recorded frames for the parity check; None draws synthetic ones.
 
     Returns:
-        Label to bundle.
+        Folder of each bundle, by the contender's label.
 
     Raises:
         SaccadeError: A policy does not fit the model; the message names the contender.

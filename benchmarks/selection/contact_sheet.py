@@ -36,9 +36,9 @@ def contact_sheet(bundles: Mapping[str, Path], *, profile: str, threads: int = 2
     """Draw every bundle's tokens over frames of one episode of each task.
 
     Args:
-        bundles: Label to bundle; the first one's unpruned model acts.
-        profile: The budget that is shown.
-        threads: Of the engine.
+        bundles: Folder of each bundle, by label; the first one's unpruned model acts.
+        profile: Name of the profile that is shown.
+        threads: Threads of the engine.
     """
     episodes = record(next(iter(bundles.values())), _SEEDS, threads=threads)
     heads = [episode.instruction for episode in episodes for _ in _MOMENTS]

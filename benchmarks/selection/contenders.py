@@ -1,4 +1,4 @@
-"""Which policies are compared, with which options, and why those."""
+"""The policies that are compared, with which options, and why those."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 
 KEEP_RATIOS = (1.0, 0.75, 0.5, 0.25, 0.125)
 LAYER = 2
-"""Where single cuts inside the decoder lie, for all policies alike: chosen for vla_pruner on development seeds."""
+"""Decoder layer that a single cut lies before, for all policies alike: chosen for vla_pruner on development seeds."""
 TUNED = Path(__file__).parent / "tuned"
-"""``POLICY-RATIO.json``: results of ``saccade tune sim/saccade_mini/checkpoint --policy POLICY --keep RATIO
+"""Folder of ``POLICY-RATIO.json``: results of ``saccade tune sim/saccade_mini/checkpoint --policy POLICY --keep RATIO
 --frames sim/saccade_mini/frames.npz --objective action_error --trials 100``."""
 WARMUP = 3
 """Full control steps after a reset, for all policies alike: what vla_pruner's history needs."""
@@ -18,14 +18,14 @@ WARMUP = 3
 
 @dataclass(frozen=True)
 class Contender:
-    """One row of the table.
+    """One row of the comparison: a policy with options.
 
     Args:
-        label: In tables and charts.
-        policy: Registry name.
-        options: What differs from the defaults.
-        is_blind: It looks at neither task nor action.
-        has_scorer: A view scorer is served beside it.
+        label: Name in tables and charts.
+        policy: Registry name of the policy.
+        options: Options that differ from the defaults.
+        is_blind: The policy looks at neither task nor action.
+        has_scorer: A view scorer is served beside the bundle.
         is_tuned: Each budget has the options that ``saccade tune`` found for it, see ``TUNED``.
         twin: Label of the fixed selection with the same cut: what this one takes longer is what its choosing costs.
     """

@@ -21,8 +21,8 @@ class Shown(NamedTuple):
     """What the visual tokens of one observation show; bool ``(tokens,)`` each.
 
     Args:
-        told: The block and the goal that the instruction names.
-        things: Anything but table and background, the arm included.
+        told: Tokens that show the block and the goal that the instruction names.
+        things: Tokens that show anything but table and background, the arm included.
     """
 
     told: Mask
@@ -30,11 +30,11 @@ class Shown(NamedTuple):
 
 
 def shown(env: TabletopEnv, patches: int) -> Shown:
-    """Look where everything is, in the simulator's own segmentation.
+    """Return what each visual token shows, by the simulator's own segmentation.
 
     Args:
-        env: As the observation was taken.
-        patches: Along one side of an image.
+        env: Environment as it was when the observation was taken.
+        patches: Number of patches along one side of an image.
     """
     task = env.world.task
     told = [f"block_{task.block}"]
@@ -52,11 +52,11 @@ def shown(env: TabletopEnv, patches: int) -> Shown:
 
 
 def coverage(kept: Sequence[NDArray[np.int64]], scenes: Sequence[Shown]) -> dict[str, Any]:
-    """Summarise kept sets.
+    """Summarise what the kept sets of consecutive control steps show.
 
     Args:
-        kept: Of each control step.
-        scenes: What each of them could have kept.
+        kept: Kept visual tokens of each control step, int64 ``(keep,)``.
+        scenes: What the visual tokens of each control step show.
 
     Returns:
         ``told``: the share of the tokens that show what the instruction names which survive; ``things``: the same for

@@ -24,9 +24,9 @@ def measure_latencies(bundles: Mapping[str, Path], *, rounds: int, threads: int)
     """Time ``act`` of an in-process session for every bundle and profile.
 
     Args:
-        bundles: Label to bundle.
-        rounds: Control steps of each, after the warm-up.
-        threads: Of the engine.
+        bundles: Folder of each bundle, by label.
+        rounds: Number of control steps of each bundle and profile, after the warm-up.
+        threads: Threads of the engine.
 
     Returns:
         One entry for each bundle and profile: label, profile, p50, p99 and all raw durations.

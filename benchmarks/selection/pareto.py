@@ -14,11 +14,11 @@ _KINDS = {"vla_pruner": "s0", "todre": "s1", "vflowopt": "s2", "quota": "s3"}
 
 
 def pareto_chart(rows: Sequence[Row], caption: str) -> str:
-    """Draw it.
+    """Draw success against latency as SVG.
 
     Args:
-        rows: From :func:`benchmarks.selection.table.rows`; rows without a latency are left out.
-        caption: Machine and date.
+        rows: Rows of :func:`benchmarks.selection.table.rows`; those without a latency are left out.
+        caption: Machine and date, shown below.
     """
     timed = [row for row in rows if row.p50_ms == row.p50_ms]
     slow, fast = max(row.p50_ms for row in timed), min(row.p50_ms for row in timed)

@@ -33,10 +33,10 @@ class Recorded:
     """One episode of the unpruned model.
 
     Args:
-        instruction: What it was told.
-        observations: Of each control step.
-        phases: Of each control step.
-        actions: Its chunks, ``(steps, chunk, action_dim)``, physical units.
+        instruction: Instruction that the model was told.
+        observations: Observation of each control step.
+        phases: Phase of each control step, e.g. ``reach``.
+        actions: Chunks of the unpruned model, float32 ``(steps, chunk, action_dim)``, physical units.
         scenes: What the tokens of each control step show.
     """
 

@@ -20,13 +20,13 @@ class Row:
     """One policy at one budget.
 
     Args:
-        label: Of the contender.
-        profile: Of its bundle.
-        success: Over all tasks.
-        errors: What :func:`benchmarks.selection.phases.replay` found; empty for ``full``.
+        label: Label of the contender.
+        profile: Name of the bundle's profile.
+        success: Success over all tasks.
+        errors: Errors that :func:`benchmarks.selection.phases.replay` found; empty for ``full``.
         tokens: Mean visual tokens over the decoder's layers.
         macs: Multiply-accumulates of a control step as a share of the unpruned model's.
-        p50_ms: Of a control step.
+        p50_ms: Median latency of a control step, milliseconds.
         selection: Share of the control step that choosing takes; None where nothing has the same cut.
     """
 
@@ -109,7 +109,7 @@ def summary(found: Sequence[Row]) -> str:
     """Return one line for each policy in Markdown, best success at the smallest budget first.
 
     Args:
-        found: From :func:`rows`.
+        found: Rows that :func:`rows` joined.
     """
     profiles = [name for name in dict.fromkeys(row.profile for row in found) if name != FULL_PROFILE]
     by_label: dict[str, dict[str, Row]] = {}

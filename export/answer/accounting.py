@@ -23,12 +23,12 @@ def account_answer(prompted: Prompted, plan: AnsweringPlan, new_tokens: int) -> 
     """Return what an answer costs, all passes together.
 
     Args:
-        prompted: What is exported.
-        plan: The profile.
-        new_tokens: Length of an answer.
+        prompted: Checkpoint that is exported.
+        plan: Profile whose cost is asked for.
+        new_tokens: Length of an answer, tokens.
 
     Raises:
-        ReceiptError: The modules compute less than the formulas say, so that they do not describe them.
+        ReceiptError: The modules compute less than the formulas say, which then do not describe the modules.
     """
     formula = family_account(prompted.model, cut_plan(plan.prefill), new_tokens)
     saved = (new_tokens - 1) * _unattended(plan)

@@ -38,11 +38,11 @@ def build_answering_manifest(
     """Assemble the manifest; its own rules are checked as it is built.
 
     Args:
-        prompted: What was exported.
-        plans: All profiles.
-        files: Every file of the bundle.
-        max_new_tokens: Room for an answer.
-        weights_license: SPDX identifier.
+        prompted: Checkpoint that was exported.
+        plans: All profiles, in order.
+        files: Size and hash of every file of the bundle, by path.
+        max_new_tokens: Room for an answer, tokens.
+        weights_license: SPDX identifier of the weights' license.
     """
     model, deployment, prefill = prompted.model, prompted.deployment, plans[0].prefill
     views = tuple(ViewSpec(name, *prompted.image_size) for name in prompted.views)

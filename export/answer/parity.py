@@ -25,13 +25,16 @@ SAME = 1e-6
 
 @dataclass(frozen=True)
 class AnsweringTolerance:
-    """What passes.
+    """What passes a parity check of a bundle that answers.
 
     Args:
-        logits: Largest error of a logit, relative to the largest, on questions for which both keep the same tokens.
-        carry: Largest error of a tensor of the policy's next carry, on those questions.
-        fate: Smallest share of visual tokens that the same kept token carries in both, on those questions.
-        same_kept: Smallest share of questions for which both keep exactly the same visual tokens.
+        logits: Largest error of a logit, relative to the largest, on questions for which both sides keep the same
+            tokens.
+        carry: Largest error of a tensor of the policy's next carry, on questions for which both sides keep the same
+            tokens.
+        fate: Smallest share of visual tokens that the same kept token carries on both sides, on questions with equal
+            kept sets.
+        same_kept: Smallest share of questions for which both sides keep exactly the same visual tokens.
     """
 
     logits: float = 1e-3
@@ -45,14 +48,15 @@ class AnsweringParity:
     """ONNX Runtime against PyTorch on one profile, on random pictures and questions.
 
     Args:
-        questions: Compared.
-        tokens: Generated for each.
-        max_error: Of a logit, relative to the largest, on questions for which both keep the same tokens.
-        same_tokens: Share of tokens that both find likeliest.
-        same_kept: Share of questions for which both keep exactly the same visual tokens.
+        questions: Number of questions compared.
+        tokens: Number of tokens that are generated for each question.
+        max_error: Largest error of a logit, relative to the largest, on questions for which both sides keep the same
+            tokens.
+        same_tokens: Share of tokens that both sides find likeliest.
+        same_kept: Share of questions for which both sides keep exactly the same visual tokens.
         fate_same_min: Worst share of visual tokens with the same fate, on questions with equal kept sets; 1 if none is
             told.
-        carry_max_error: Over all tensors of the policy's next carry, on those questions.
+        carry_max_error: Largest error over all tensors of the policy's next carry, on questions with equal kept sets.
         change: Largest change of a first logit against the unpruned model, relative; 0 in the full profile.
     """
 
@@ -86,12 +90,12 @@ def check_answers(
     """Compare every profile.
 
     Args:
-        folder: Of the graphs.
-        prompted: The model.
-        plans: Of the profiles, that with every token first.
+        folder: Folder that the graphs' paths start from.
+        prompted: Checkpoint that is exported, run by PyTorch.
+        plans: Profiles, that with every token first.
         watch: Told of each question.
-        questions: Compared in each profile.
-        tolerance: What passes.
+        questions: Number of questions that are compared in each profile.
+        tolerance: What passes the check.
 
     Raises:
         ReceiptError: A graph disagrees with PyTorch, or a policy that keeps fewer tokens changes nothing.

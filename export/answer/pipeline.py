@@ -38,18 +38,19 @@ class AnsweringRequest(BundleRequest):
 
     Args:
         policy: Registry name of the token-selection policy.
-        options: Its options.
-        keep_ratios: One profile each; 1.0 must be among them.
-        prompt: Text with ``<image>`` for each picture and ``{instruction}`` once; None = the family's.
+        options: Options of that policy.
+        keep_ratios: Shares of visual tokens to keep, a profile for each; 1.0 must be among them.
+        prompt: Text with ``<image>`` for each picture and ``{instruction}`` once; None = the checkpoint's template, or
+            else the family's.
         views: Pictures, or videos, of one question.
-        frames: Of each video; 0 = still pictures.
-        frames_per_second: Of the videos; for families that tell the time of a frame.
+        frames: Frames of each video; 0 = still pictures.
+        frames_per_second: Frames a second of the videos; for families that tell the time of a frame.
         image_size: Height and width of the pictures, pixels; None = what the tower takes.
-        max_text_tokens: Room for the question.
-        max_new_tokens: Room for the answer.
+        max_text_tokens: Room for the question, tokens.
+        max_new_tokens: Room for the answer, tokens.
         kv_policy: Registry name of the policy over cache entries.
-        kv_options: Its options.
-        questions: On which both engines are compared, in each profile.
+        kv_options: Options of the policy over cache entries.
+        questions: Number of questions on which ONNX Runtime and PyTorch are compared, in each profile.
         license: SPDX identifier of the weights; None = what the checkpoint's model card says.
         tolerance: What the parity check lets through.
     """
@@ -76,7 +77,7 @@ def export_answering(request: AnsweringRequest, progress: Progress) -> BundleRep
 
     Args:
         request: What is asked for.
-        progress: Told of each part.
+        progress: Told of each part of the work.
 
     Raises:
         SaccadeError: Something does not fit or a check failed; nothing is left behind.
@@ -89,7 +90,7 @@ class AnsweringRecipe(Recipe[AnsweringParity]):
 
     Args:
         request: What is asked for.
-        watch: Told of each part.
+        watch: Told of each part of the work.
     """
 
     def __init__(self, request: AnsweringRequest, watch: Stopwatch) -> None:

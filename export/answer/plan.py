@@ -21,8 +21,8 @@ class AnsweringPlan:
 
     Args:
         profile: Name and budget.
-        prefill: The prompt's step.
-        generation: The step of a further token.
+        prefill: Step that reads the prompt.
+        generation: Step of a further token.
     """
 
     profile: ProfilePlan
@@ -70,7 +70,7 @@ class PromptGraph(nn.Module):
         self._initial_notes = generation.initial_notes
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Run on flat tensors: see :meth:`PrefillStep.forward`; the KV policy's notes follow the caches."""
+        """Run on flat tensors as :meth:`PrefillStep.forward` does; the KV policy's notes follow the caches."""
         out = self.prefill(*inputs)
         behind = len(out) - len(self.prefill.carry_specs)
         notes = self._initial_notes(inputs[0].shape[0])

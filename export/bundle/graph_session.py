@@ -22,7 +22,7 @@ _ERRORS_ONLY = 3
 
 
 MAPPED_FROM_BYTES = 1 << 28
-"""From this size on a weights file is used where it lies."""
+"""Size from which on a weights file is used where it lies, in bytes."""
 
 
 def open_graph(graph: Path, model: bytes | None = None) -> ort.InferenceSession:
@@ -32,8 +32,8 @@ def open_graph(graph: Path, model: bytes | None = None) -> ort.InferenceSession:
     is told not to, nor to keep what a run has used. Its threads do not spin: PyTorch's want the same cores.
 
     Args:
-        graph: The ONNX file, its weights beside it.
-        model: What to run in its place, on the same weights.
+        graph: Path of the ONNX file, its weights beside it.
+        model: Bytes of a model that is run in its place, on the same weights; None = the file itself.
     """
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
@@ -51,8 +51,8 @@ def memory_of_check(model: nn.Module, graph: Path) -> dict[str, Any]:
     """Return for the receipt how both sides of a parity check hold the weights.
 
     Args:
-        model: What PyTorch runs.
-        graph: What ONNX Runtime runs.
+        model: Model that PyTorch runs.
+        graph: Path of the graph that ONNX Runtime runs.
     """
     mapped = (weight.nbytes for weight in model.parameters() if isinstance(weight, MappedWeight))
     return {

@@ -6,15 +6,16 @@ from importlib.metadata import version
 
 from saccade.policies.base import CarrySpec as PolicyCarrySpec
 from saccade.policies.base import Grid, TokenPolicy
+from saccade.proto.distribution import VERSION
 from saccade.proto.policy_spec import GateSpec, PolicySpec
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 
-_PRODUCERS = ("saccade", "torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "safetensors", "tokenizers")
+_PRODUCERS = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "safetensors", "tokenizers")
 
 
 def producers() -> dict[str, str]:
     """Return the version of each package that has a part in a bundle."""
-    return {name: version(name) for name in _PRODUCERS}
+    return {"saccade": VERSION} | {name: version(name) for name in _PRODUCERS}
 
 
 def policy_spec(policy: TokenPolicy) -> PolicySpec:

@@ -1,4 +1,4 @@
-"""The profiles of a bundle: keep ratios and what they are called."""
+"""The profiles of a bundle: keep ratios and the names of profiles."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ class ProfilePlan:
     """One keep count that is to be compiled.
 
     Args:
-        name: ``full``, ``keep50`` ...
-        ratio: Nominal share of visual tokens.
-        budget: Their number, as the policy is given it.
+        name: Name of the profile: ``full``, ``keep50`` ...
+        ratio: Nominal share of visual tokens that are kept.
+        budget: Number of visual tokens that are kept, as the policy is given it.
     """
 
     name: str
@@ -25,7 +25,7 @@ class ProfilePlan:
 
     @property
     def graph(self) -> str:
-        """Path of its graph within the bundle."""
+        """Path of the profile's graph within the bundle."""
         return f"graphs/step.{self.name}.onnx"
 
 

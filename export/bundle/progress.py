@@ -13,7 +13,7 @@ from rich.progress import SpinnerColumn, TextColumn, TimeElapsedColumn
 
 
 class Progress(Protocol):
-    """Told what happens; the command shows it."""
+    """Told of what happens as a bundle is made; the command shows it."""
 
     def __call__(self, what: str) -> None:
         """Called as each part begins and goes on, e.g. ``keep25: capture``, ``keep25: weights, 3.1 of 27.9 GB``."""
@@ -30,7 +30,7 @@ def shown() -> Iterator[Progress]:
 
 
 def counted(progress: Progress, what: str, unit: str, size: float = 1.0) -> Callable[[int, int], None]:
-    """Return what takes ``done`` and ``total`` of a part and tells them in units of ``size``."""
+    """Return a function that takes ``done`` and ``total`` of a part and tells them in units of ``size``."""
     digits = 0 if size == 1.0 else 1
 
     def tell(done: int, total: int) -> None:
@@ -43,7 +43,7 @@ class Stopwatch:
     """Announces each part of the work and measures the one before it.
 
     Args:
-        progress: Told of each part.
+        progress: Told of each part of the work.
     """
 
     def __init__(self, progress: Progress) -> None:
@@ -58,7 +58,7 @@ class Stopwatch:
         self._current = (what, time.monotonic_ns())
 
     def counted(self, what: str, unit: str, size: float = 1.0) -> Callable[[int, int], None]:
-        """Begin ``what``, whose progress is told as in :func:`counted`."""
+        """Begin ``what`` and return a function that tells its ``done`` and ``total``, in units of ``size``."""
         self.start(what)
         return counted(self._progress, what, unit, size)
 

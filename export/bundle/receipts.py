@@ -18,7 +18,7 @@ def write_receipt(bundle: Path, name: str, content: Mapping[str, Any]) -> None:
     Args:
         bundle: Folder of the bundle in the making; its ``receipts/`` exists.
         name: Name of the receipt.
-        content: What it says.
+        content: What the receipt says, by key.
     """
     text = json.dumps(plain(content), indent=2, allow_nan=False) + "\n"
     (bundle / FOLDER / f"{name}.json").write_text(text, encoding="utf-8")
@@ -30,9 +30,9 @@ def parity_receipt(
     """Return what the parity receipt says.
 
     Args:
-        tolerance: What was let through.
+        tolerance: Tolerance of the check, a dataclass.
         held: How both sides held the weights, see :func:`saccade.export.bundle.graph_session.memory_of_check`.
-        profiles: Profile to what was found.
+        profiles: What was found in each profile, by name.
     """
     return {"tolerance": tolerance, "weights": dict(held), "profiles": dict(profiles)}
 

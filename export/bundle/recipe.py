@@ -39,7 +39,7 @@ class BundleRequest:
 
     Args:
         checkpoint: Folder of the checkpoint.
-        out: The bundle to be.
+        out: Folder that the bundle is written to.
         rolls_greedy_loops: Write greedy selection as a Loop of constant length instead of node by node: for engines
             whose builder pays for nodes.
         checks_tensorrt_rtx: TensorRT-RTX must read every graph and build it; an extra must be installed.
@@ -58,13 +58,13 @@ class GraphPlan:
     """One graph that is to be written.
 
     Args:
-        name: What receipts call it.
-        path: Its place in the bundle.
-        profile: Profile that it belongs to.
-        module: What computes it, in eval mode.
+        name: Name of the graph in receipts.
+        path: Path of the graph in the bundle.
+        profile: Name of the profile that the graph belongs to.
+        module: Module that computes what the graph does, in eval mode.
         example: Inputs in the order of the ports; their shapes become the graph's.
-        ports: Names of inputs and outputs.
-        what: The module, for messages.
+        ports: Names of the graph's inputs and outputs.
+        what: Name of the module, for messages.
     """
 
     name: str
@@ -98,11 +98,11 @@ class Recipe(ABC, Generic[ParityT]):
         """Run every graph in ONNX Runtime and in PyTorch.
 
         Args:
-            bundle: Folder with the graphs.
-            watch: Told of each part.
+            bundle: Folder of the bundle, with the graphs in it.
+            watch: Told of each part of the work.
 
         Returns:
-            Profile to what was found.
+            What was found in each profile, by name.
 
         Raises:
             ReceiptError: A graph disagrees, or a policy changed nothing.
@@ -129,7 +129,7 @@ class Recipe(ABC, Generic[ParityT]):
         """Return the manifest.
 
         Args:
-            files: Every file of the bundle.
+            files: Size and hash of every file of the bundle, by path.
         """
 
     def grounds(self) -> Mapping[str, Mapping[str, Any]]:
@@ -139,15 +139,15 @@ class Recipe(ABC, Generic[ParityT]):
 
 @dataclass(frozen=True)
 class BundleReport(Generic[ParityT]):
-    """What was written.
+    """What was written, and what was found on the way.
 
     Args:
         manifest: Manifest of the bundle.
-        lint: Graph to what the lint saw.
-        parity: Profile to how far ONNX Runtime is from PyTorch.
+        lint: What the lint saw in each graph, by name.
+        parity: How far ONNX Runtime is from PyTorch in each profile, by name.
         accounting: Content of the accounting receipt.
-        engines: Graph to what TensorRT-RTX made of it, if it was asked.
-        seconds: Part of the work to wall time.
+        engines: What TensorRT-RTX made of each graph, by name; empty if it was not asked.
+        seconds: Wall time of each part of the work, seconds.
     """
 
     manifest: Manifest
@@ -169,7 +169,7 @@ def write_bundle(
     Args:
         request: What is asked for.
         open_recipe: Loads and plans; begins its parts on the watch that it is given.
-        progress: Told of each part.
+        progress: Told of each part of the work.
 
     Raises:
         SaccadeError: Something does not fit or a check failed; nothing is left behind.

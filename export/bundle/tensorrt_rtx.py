@@ -17,9 +17,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from saccade.proto.distribution import install_hint
 from saccade.proto.errors import ReceiptError
 
-EXTRA = "saccade[tensorrt-rtx]"
 TARGETS = ("SM86", "SM89", "SM120")
 """Compute capabilities of the GeForce and RTX generations from 2020 on: Ampere, Ada, Blackwell."""
 
@@ -29,8 +29,8 @@ class PlanReceipt:
     """One engine that was built.
 
     Args:
-        bytes: Size of the plan, weights included.
-        seconds: Wall time of the build.
+        bytes: Size of the plan, weights included, bytes.
+        seconds: Wall time of the build, seconds.
     """
 
     bytes: int
@@ -42,10 +42,10 @@ class TensorRtRtxReceipt:
     """What TensorRT-RTX made of one graph.
 
     Args:
-        version: Of TensorRT-RTX.
-        layers: Of its network, before it optimises.
-        parse_seconds: Wall time of reading the graph.
-        plans: Compute capability to the engine built for it.
+        version: Version of TensorRT-RTX.
+        layers: Layers of its network, before it optimises.
+        parse_seconds: Wall time of reading the graph, seconds.
+        plans: Engine that was built for each compute capability.
     """
 
     version: str
@@ -58,7 +58,7 @@ def require_tensorrt_rtx() -> str:
     """Return the version of TensorRT-RTX.
 
     Raises:
-        ReceiptError: It is not installed, so the check could not run.
+        ReceiptError: TensorRT-RTX is not installed, so the check could not run.
     """
     return str(_library().__version__)
 
@@ -67,7 +67,7 @@ def check_tensorrt_rtx(graph: Path, targets: Sequence[str] = TARGETS) -> TensorR
     """Parse a graph and build it for each target.
 
     Args:
-        graph: The ONNX file, its weights beside it.
+        graph: Path of the ONNX file, its weights beside it.
         targets: Compute capabilities such as ``SM89``.
 
     Raises:
@@ -104,7 +104,7 @@ def _library() -> ModuleType:
     except ImportError as error:
         raise ReceiptError(
             f"expected TensorRT-RTX for this check, found none ({error}); install it on Linux, x86_64 or aarch64: "
-            f"pip install '{EXTRA}'"
+            f"{install_hint('tensorrt-rtx')}"
         ) from error
     return tensorrt_rtx_bindings
 

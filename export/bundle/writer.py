@@ -22,15 +22,15 @@ from saccade.proto.manifest import FileSpec, Manifest, write_manifest
 
 _BLOCK_BYTES = 1 << 20
 _PARTIAL, _OLD = "partial", "old"
-"""Temporary folders: a bundle being written, a bundle moved away while it is replaced."""
+"""Words in the names of temporary folders: a bundle being written, a bundle moved away while it is replaced."""
 
 
 class BundleWriter:
     """A folder that becomes ``out`` only through :meth:`commit`; a context manager.
 
     Args:
-        out: The bundle to be.
-        overwrite: Replace a bundle that is there.
+        out: Folder that the bundle is moved to.
+        overwrite: Replace a bundle that is at ``out``.
 
     Raises:
         ExportError: ``out`` exists and may not be replaced, or is no bundle.
@@ -50,7 +50,7 @@ class BundleWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove what was not committed."""
+        """Remove the temporary folder, if it was not committed."""
         shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
 
@@ -58,7 +58,7 @@ class BundleWriter:
         """Hash every file, write the manifest that lists them, and move the folder to its place.
 
         Args:
-            manifest_of: Builds the manifest from the files.
+            manifest_of: Builds the manifest from size and hash of each file, by path.
         """
         files = {
             path.relative_to(self.folder).as_posix(): hash_file(path)
@@ -95,7 +95,7 @@ class BundleWriter:
 
 
 def check_target(out: Path, *, overwrite: bool) -> None:
-    """Refuse to replace what should stay; costs nothing, so it is asked before the work begins.
+    """Refuse to replace what should stay at ``out``; costs nothing, so it is asked before the work begins.
 
     Raises:
         ExportError: ``out`` exists and ``overwrite`` is not set, or it is something other than a bundle.
@@ -158,11 +158,11 @@ def check_space(out: Path, needed: int) -> None:
     """Refuse to begin what the disk has no room for.
 
     Args:
-        out: The bundle to be.
-        needed: Bytes of its weights.
+        out: Folder that the bundle is written to.
+        needed: Bytes of the bundle's weights.
 
     Raises:
-        ExportError: Less is free.
+        ExportError: The disk has less free.
     """
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     free = shutil.disk_usage(folder).free
@@ -174,7 +174,7 @@ def check_space(out: Path, needed: int) -> None:
 
 
 def _is_free(out: Path) -> bool:
-    """Nothing is there, or an empty folder."""
+    """Whether nothing is at ``out``, or an empty folder."""
     return not out.exists() or (out.is_dir() and not any(out.iterdir()))
 
 

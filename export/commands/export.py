@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-from dataclasses import asdict
 from pathlib import Path
 
 import click
@@ -12,9 +11,20 @@ from rich.console import Console
 from rich.table import Table
 
 from saccade.export.bundle.progress import shown
-from saccade.export.commands.options import keep_ratio_list, policy_options
+from saccade.export.commands.options import (
+    checkpoint_argument,
+    force_option,
+    greedy_option,
+    json_option,
+    keep_option,
+    options_of_policy,
+    out_option,
+    policy_option,
+    recorded_frames_option,
+    tensorrt_option,
+)
+from saccade.export.commands.report import as_json as report_as_json
 from saccade.export.control.pipeline import ExportReport, ExportRequest, export_bundle
-from saccade.proto.errors import SaccadeError
 
 _EXAMPLE = """\b
 Example:
@@ -23,41 +33,22 @@ Example:
 
 
 @click.command(epilog=_EXAMPLE)
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Bundle folder to write.")
-@click.option("--policy", default="vla_pruner", show_default=True, help="Token-selection policy.")
+@checkpoint_argument
+@out_option
+@policy_option("vla_pruner")
+@keep_option("1.0,0.5,0.25,0.125")
+@options_of_policy
 @click.option(
-    "--keep",
-    "keep_ratios",
-    default="1.0,0.5,0.25,0.125",
-    show_default=True,
-    callback=keep_ratio_list,
-    help="Share of visual tokens kept, one profile each.",
+    "--tuned",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Options that `saccade tune` found (.json) for one keep ratio; may be repeated.",
 )
-@click.option(
-    "--policy-option", "options", multiple=True, callback=policy_options, help="key=value, may be repeated."
-)
-@click.option(
-    "--tuned", multiple=True, type=click.Path(path_type=Path), help="Result of saccade tune, may be repeated."
-)
-@click.option(
-    "--frames", type=click.Path(path_type=Path), help="Recorded frames (.npz) for the parity check."
-)
-@click.option(
-    "--greedy",
-    type=click.Choice(["unrolled", "loop"]),
-    default="unrolled",
-    show_default=True,
-    help="How greedy selection is written; loop makes small engines where hundreds of tokens are kept.",
-)
-@click.option(
-    "--check-tensorrt-rtx",
-    "checks_tensorrt_rtx",
-    is_flag=True,
-    help="Also have TensorRT-RTX read and build every graph; needs no GPU, but the extra tensorrt-rtx.",
-)
-@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+@recorded_frames_option
+@greedy_option
+@tensorrt_option
+@force_option
+@json_option
 def export(
     *,
     checkpoint: Path,
@@ -72,7 +63,7 @@ def export(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Export CHECKPOINT to a bundle that the robot runs without torch.
+    """Export CHECKPOINT, a model that moves a robot, to a bundle that runs without torch.
 
     Writes nothing unless every check passed: the operators TensorRT takes, ONNX Runtime against PyTorch on every
     profile, and that the policy changes something.
@@ -90,29 +81,12 @@ def export(
         checks_tensorrt_rtx=checks_tensorrt_rtx,
         overwrite=force,
     )
-    try:
-        with shown() as progress:
-            report = export_bundle(request, progress)
-    except SaccadeError as error:
-        raise click.ClickException(error.message) from error
+    with shown() as progress:
+        report = export_bundle(request, progress)
     if as_json:
-        click.echo(json.dumps(_as_json(report, out), indent=2))
+        click.echo(json.dumps(report_as_json(report, out), indent=2))
     else:
         Console().print(_table(report, out))
-
-
-def _as_json(report: ExportReport, out: Path) -> dict[str, object]:
-    return {
-        "bundle": str(out),
-        "name": report.manifest.name,
-        "policy": report.manifest.policy.name,
-        "profiles": {name: asdict(receipt) for name, receipt in report.parity.items()},
-        "nodes": {name: receipt.nodes for name, receipt in report.lint.items()},
-        "macs": {name: account["macs"] for name, account in report.accounting.items()},
-        "tensorrt_rtx": {name: asdict(receipt) for name, receipt in report.engines.items()},
-        "bytes": sum(file.bytes for file in report.manifest.files.values()),
-        "seconds": dict(report.seconds),
-    }
 
 
 def _table(report: ExportReport, out: Path) -> Table:

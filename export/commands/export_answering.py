@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from pathlib import Path
 
@@ -9,9 +10,21 @@ import click
 
 from saccade.export.answer.pipeline import AnsweringRequest, export_answering
 from saccade.export.bundle.progress import shown
-from saccade.export.commands.options import keep_ratio_list, policy_options
+from saccade.export.commands.options import (
+    checkpoint_argument,
+    force_option,
+    greedy_option,
+    json_option,
+    keep_option,
+    options_of_policy,
+    out_option,
+    policy_option,
+    policy_options,
+    tensorrt_option,
+)
+from saccade.export.commands.report import as_json as report_as_json
 from saccade.export.loading.license import UNKNOWN
-from saccade.proto.errors import InputError, SaccadeError
+from saccade.proto.errors import InputError
 from saccade.proto.picture_fit import parse_picture_size
 
 _EXAMPLE = """\b
@@ -35,26 +48,17 @@ def _image_size(
 
 
 @click.command(name="export-answering", epilog=_EXAMPLE)
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Bundle folder to write.")
-@click.option("--policy", default="keep_all", show_default=True, help="Token-selection policy.")
-@click.option(
-    "--policy-option", "options", multiple=True, callback=policy_options, help="key=value, may be repeated."
-)
-@click.option(
-    "--keep",
-    "keep_ratios",
-    default="1.0",
-    show_default=True,
-    callback=keep_ratio_list,
-    help="One profile each.",
-)
+@checkpoint_argument
+@out_option
+@policy_option("keep_all")
+@options_of_policy
+@keep_option("1.0")
 @click.option(
     "--prompt",
-    help="Text with <image> for each picture and {instruction} once; default: the checkpoint's chat template, or the "
-    "family's.",
+    help="Prompt, with <image> where each picture goes and {instruction} where the question goes; default: the "
+    "checkpoint's chat template, or the usual one of its family.",
 )
-@click.option("--views", default=1, show_default=True, help="Pictures, or videos, of one question.")
+@click.option("--views", default=1, show_default=True, help="Pictures, or videos, in one question.")
 @click.option(
     "--frames", default=0, show_default=True, help="Frames taken of each video; 0 = still pictures."
 )
@@ -63,32 +67,47 @@ def _image_size(
     type=click.FloatRange(0, min_open=True),
     default=2.0,
     show_default=True,
-    help="Of those frames, where the family tells the model their times (Qwen-VL).",
+    help="How densely those frames are taken, for models that are told their times (Qwen-VL).",
 )
 @click.option(
     "--image-size",
     metavar="WIDTHxHEIGHT",
     callback=_image_size,
-    help="Pixels of the pictures that will be asked about, where the family tiles by aspect, or resizes near it "
-    "(Qwen-VL needs it); default: one tile.",
+    help="Size of the pictures that will be asked about, e.g. 640x480, for models that cut pictures into tiles "
+    "(LLaVA-NeXT, OneVision) or keep about their size (Qwen-VL, which needs it); default: one tile.",
 )
-@click.option("--max-text-tokens", default=64, show_default=True, help="Room for the question.")
-@click.option("--max-new-tokens", default=64, show_default=True, help="Room for the answer.")
-@click.option("--kv-policy", default="keep_all_kv", show_default=True, help="Policy over cache entries.")
+@click.option("--max-text-tokens", default=64, show_default=True, help="Longest question, in tokens.")
+@click.option("--max-new-tokens", default=64, show_default=True, help="Longest answer, in tokens.")
 @click.option(
-    "--kv-option", "kv_options", multiple=True, callback=policy_options, help="key=value, may be repeated."
+    "--kv-policy",
+    default="keep_all_kv",
+    show_default=True,
+    help="Policy that drops entries of the key-value cache while an answer is generated.",
+)
+@click.option(
+    "--kv-option",
+    "kv_options",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=policy_options,
+    help="Option of the key-value policy; may be repeated.",
 )
 @click.option(
     "--questions",
     type=click.IntRange(1),
     default=4,
     show_default=True,
-    help="On which both engines are compared; a large model takes minutes for each.",
+    help="Number of questions on which ONNX Runtime is compared with PyTorch; a large model takes minutes for each.",
 )
 @click.option(
-    "--license", "weights_license", help="SPDX identifier of the weights; default: what the model card says."
+    "--license",
+    "weights_license",
+    help="License of the weights, as an SPDX identifier; default: what the model card says.",
 )
-@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
+@greedy_option
+@tensorrt_option
+@force_option
+@json_option
 def export_answering_command(
     *,
     checkpoint: Path,
@@ -107,9 +126,12 @@ def export_answering_command(
     kv_options: dict[str, object],
     questions: int,
     weights_license: str | None,
+    greedy: str,
+    checks_tensorrt_rtx: bool,
     force: bool,
+    as_json: bool,
 ) -> None:
-    """Export CHECKPOINT to a bundle that answers questions about pictures, without torch.
+    """Export CHECKPOINT, a model that talks about pictures, to a bundle that answers without torch.
 
     Writes nothing unless every check passed: the operators TensorRT takes, ONNX Runtime against PyTorch token by token
     on every profile, and that the policy changes something.
@@ -132,15 +154,18 @@ def export_answering_command(
         kv_options=kv_options,
         questions=questions,
         license=weights_license,
+        rolls_greedy_loops=greedy == "loop",
+        checks_tensorrt_rtx=checks_tensorrt_rtx,
         overwrite=force,
     )
-    try:
-        with shown() as progress:
-            manifest = export_answering(request, progress).manifest
-    except SaccadeError as error:
-        raise click.ClickException(error.message) from error
-    kept = ", ".join(f"{profile.name} {profile.keep}" for profile in manifest.profiles)
-    click.echo(f"{manifest.name} -> {out}: visual tokens {kept} of {manifest.grid.tokens}")
+    with shown() as progress:
+        report = export_answering(request, progress)
+    manifest = report.manifest
+    if as_json:
+        click.echo(json.dumps(report_as_json(report, out), indent=2))
+    else:
+        kept = ", ".join(f"{profile.name} {profile.keep}" for profile in manifest.profiles)
+        click.echo(f"{manifest.name} -> {out}: visual tokens {kept} of {manifest.grid.tokens}")
     if manifest.license == UNKNOWN:
         click.echo(
             "license of the weights: unknown, for the checkpoint has no model card (README.md) that says it; give "

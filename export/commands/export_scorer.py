@@ -11,9 +11,17 @@ import click
 from rich.console import Console
 
 from saccade.export.bundle.progress import shown
+from saccade.export.commands.options import (
+    checkpoint_argument,
+    force_option,
+    json_option,
+    out_option,
+    recorded_frames_option,
+    tensorrt_option,
+)
+from saccade.export.commands.report import as_json as report_as_json
 from saccade.export.scorer.pipeline import ScorerRequest
 from saccade.export.scorer.pipeline import export_scorer as write_scorer
-from saccade.proto.errors import SaccadeError
 from saccade.proto.profile_names import FULL_PROFILE
 
 
@@ -25,25 +33,35 @@ Example:
   saccade serve bundle --view-scorer scorer
 """,
 )
-@click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Scorer bundle to write.")
-@click.option(
-    "--frames", type=click.Path(path_type=Path), help="Recorded frames (.npz) for the parity check."
-)
-@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
-@click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON.")
-def export_scorer(checkpoint: Path, out: Path, frames: Path | None, force: bool, as_json: bool) -> None:
-    """Export the view scorer of CHECKPOINT: it says once per task how much each view matters."""
+@checkpoint_argument
+@out_option
+@recorded_frames_option
+@tensorrt_option
+@force_option
+@json_option
+def export_scorer(
+    *,
+    checkpoint: Path,
+    out: Path,
+    frames: Path | None,
+    checks_tensorrt_rtx: bool,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Export a scorer out of CHECKPOINT: a second bundle that says once per task how much each camera matters."""
     logging.getLogger("torch").setLevel(logging.ERROR)
-    request = ScorerRequest(checkpoint=checkpoint, out=out, frames=frames, overwrite=force)
-    try:
-        with shown() as progress:
-            report = write_scorer(request, progress)
-    except SaccadeError as error:
-        raise click.ClickException(error.message) from error
+    request = ScorerRequest(
+        checkpoint=checkpoint,
+        out=out,
+        frames=frames,
+        checks_tensorrt_rtx=checks_tensorrt_rtx,
+        overwrite=force,
+    )
+    with shown() as progress:
+        report = write_scorer(request, progress)
     parity = report.parity[FULL_PROFILE]
     if as_json:
-        click.echo(json.dumps({"bundle": str(out), **asdict(parity)}, indent=2))
+        click.echo(json.dumps({**report_as_json(report, out), **asdict(parity)}, indent=2))
     else:
         scores = ", ".join(f"{score:.3f}" for score in parity.scores)
         Console().print(

@@ -1,10 +1,15 @@
-"""What several commands take: keep ratios, options of policies."""
+"""What several commands take: keep ratios, options of policies, what every export has."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
 
 import click
+
+Decorator: TypeAlias = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 def keep_ratio_list(context: click.Context, parameter: click.Parameter, text: str) -> tuple[float, ...]:
@@ -33,3 +38,68 @@ def policy_options(
         except ValueError:
             options[key] = text
     return options
+
+
+def keep_option(default: str) -> Decorator:
+    """Return ``--keep``.
+
+    Args:
+        default: Keep ratios, comma between them.
+    """
+    return click.option(
+        "--keep",
+        "keep_ratios",
+        default=default,
+        show_default=True,
+        callback=keep_ratio_list,
+        help="Shares of the visual tokens to keep; each becomes a profile of the bundle.",
+    )
+
+
+def policy_option(default: str) -> Decorator:
+    """Return ``--policy``.
+
+    Args:
+        default: Registry name of a policy.
+    """
+    return click.option(
+        "--policy",
+        default=default,
+        show_default=True,
+        help="Token-selection policy; keep_all keeps every token.",
+    )
+
+
+options_of_policy = click.option(
+    "--policy-option",
+    "options",
+    metavar="KEY=VALUE",
+    multiple=True,
+    callback=policy_options,
+    help="Option of the policy, e.g. window=3; may be repeated.",
+)
+greedy_option = click.option(
+    "--greedy",
+    type=click.Choice(["unrolled", "loop"]),
+    default="unrolled",
+    show_default=True,
+    help="Graph of policies that pick one token after another: unrolled = node by node; loop = smaller engines where "
+    "hundreds of tokens are kept.",
+)
+tensorrt_option = click.option(
+    "--check-tensorrt-rtx",
+    "checks_tensorrt_rtx",
+    is_flag=True,
+    help="Have TensorRT-RTX read and build every graph as well; needs the extra 'tensorrt-rtx', but no GPU.",
+)
+force_option = click.option("--force", is_flag=True, help="Replace the bundle at --out, if there is one.")
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
+checkpoint_argument = click.argument("checkpoint", type=click.Path(path_type=Path))
+out_option = click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="Folder of the bundle to write."
+)
+recorded_frames_option = click.option(
+    "--frames",
+    type=click.Path(path_type=Path),
+    help="Recorded frames (.npz) on which ONNX Runtime is compared with PyTorch; default: random ones.",
+)

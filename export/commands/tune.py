@@ -15,7 +15,6 @@ from saccade.export.control.tuned import Tuned
 from saccade.export.tuning.objectives import OBJECTIVES
 from saccade.export.tuning.search import TuneRequest
 from saccade.export.tuning.search import tune as search
-from saccade.proto.errors import SaccadeError
 
 _EXAMPLE = """\b
 Example:
@@ -26,32 +25,43 @@ Example:
 
 @click.command(epilog=_EXAMPLE)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.option("--policy", required=True, help="Token-selection policy.")
+@click.option("--policy", required=True, help="Token-selection policy whose options are searched.")
 @click.option(
-    "--keep", "keep_ratio", required=True, type=float, help="Share of visual tokens of the profile."
+    "--keep", "keep_ratio", required=True, type=float, help="Share of the visual tokens to keep, e.g. 0.25."
 )
 @click.option(
     "--frames",
     required=True,
     type=click.Path(path_type=Path),
-    help="Recorded frames (.npz), no labels needed.",
+    help="Recorded frames (.npz) to judge by; no labels needed.",
 )
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="Result to write (.json).")
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="File to write the result to (.json)."
+)
 @click.option(
     "--objective",
     default="action_query",
     show_default=True,
     type=click.Choice(list(OBJECTIVES)),
-    help="; ".join(f"{name}: {objective.meaning}" for name, objective in OBJECTIVES.items()),
+    help="How the pruned model is compared with the unpruned one. "
+    + "; ".join(f"{name}: {objective.meaning}" for name, objective in OBJECTIVES.items())
+    + ".",
 )
-@click.option("--trials", default=50, show_default=True, type=click.IntRange(min=1))
-@click.option("--seed", default=0, show_default=True)
+@click.option(
+    "--trials",
+    default=50,
+    show_default=True,
+    type=click.IntRange(min=1),
+    help="Sets of options to try, those of a run that was cut off included.",
+)
+@click.option("--seed", default=0, show_default=True, help="Seed of the search.")
 @click.option(
     "--policy-option",
     "options",
     multiple=True,
     callback=policy_options,
-    help="key=value that is not searched.",
+    metavar="KEY=VALUE",
+    help="Option that is fixed instead of searched; may be repeated.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def tune(
@@ -67,10 +77,10 @@ def tune(
     options: dict[str, object],
     as_json: bool,
 ) -> None:
-    """Search the options of POLICY for CHECKPOINT at one keep ratio.
+    """Search a policy's options for CHECKPOINT at one keep ratio.
 
-    Judged by how little the pruned model differs from the unpruned one. Cut off, the same command goes on from its
-    journal, which lies beside OUT.
+    The best options are those by which the pruned model differs least from the unpruned one. A search that was cut off
+    goes on when the same command is typed again: its journal lies beside --out.
     """
     request = TuneRequest(
         checkpoint=checkpoint,
@@ -89,22 +99,19 @@ def tune(
         MofNCompleteColumn(),
         TimeElapsedColumn(),
     )
-    try:
-        with Progress(*columns, console=Console(stderr=True), transient=True) as display:
-            task = display.add_task(objective, total=trials)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
+        task = display.add_task(objective, total=trials)
 
-            def show(done: int, trials: int, best: float | None, default: float) -> None:
-                found = "none yet" if best is None else f"{best:.4f}"
-                display.update(
-                    task,
-                    completed=done,
-                    total=trials,
-                    description=f"{objective}: default {default:.4f}, best {found}",
-                )
+        def show(done: int, trials: int, best: float | None, default: float) -> None:
+            found = "none yet" if best is None else f"{best:.4f}"
+            display.update(
+                task,
+                completed=done,
+                total=trials,
+                description=f"{objective}: default {default:.4f}, best {found}",
+            )
 
-            result = search(request, show)
-    except SaccadeError as error:
-        raise click.ClickException(error.message) from error
+        result = search(request, show)
     result.write(out)
     if as_json:
         click.echo(json.dumps(asdict(result), indent=2))

@@ -23,18 +23,18 @@ from saccade.policies.registry import build_policy
 from saccade.proto.errors import ExportError
 
 Measure: TypeAlias = Callable[[Any, Sequence[tuple[Tensor, ...]]], Measurements]
-"""Family and frames to what policies are calibrated with."""
+"""A function from family and frames to what policies are calibrated with."""
 
 
 class PolicyBuilder:
     """Builds policies for one model, and calibrates those that ask for it; the model is measured once, if at all.
 
     Args:
-        family: The model, in eval mode.
-        frames: Host inputs, what calibration looks at.
+        family: Model that is measured, in eval mode.
+        frames: Host inputs of the frames that calibration looks at, in the order of the family's ``host_inputs``.
 
     Attributes:
-        measured: What policies were calibrated with; None = none asked for it.
+        measured: Measurements that policies were calibrated with; None = none asked for it.
     """
 
     def __init__(self, family: ActingFamily, frames: Sequence[tuple[Tensor, ...]]) -> None:
@@ -44,10 +44,10 @@ class PolicyBuilder:
         self._family, self._frames = family, frames
 
     def build(self, name: str, options: Mapping[str, object]) -> TokenPolicy:
-        """Build one.
+        """Build a policy, calibrated if it asks for that.
 
         Raises:
-            PolicyError: Options that the policy does not take.
+            PolicyError: The policy does not take the options.
             ExportError: The policy wants to be calibrated, and nothing measures this family.
         """
         policy = build_policy(name, options, self.shape)
@@ -74,11 +74,11 @@ class _Entry(NamedTuple):
 
 
 def measure(family: SinglePassFamily, frames: Sequence[tuple[Tensor, ...]]) -> Measurements:
-    """Run the unpruned model.
+    """Run the unpruned model of a single-pass family, and measure its attention.
 
     Args:
-        family: The model, in eval mode.
-        frames: Host inputs, batch 1: images, proprio, token_ids, attention_mask, position_ids.
+        family: Model that is measured, in eval mode.
+        frames: Host inputs of each frame, batch 1: images, proprio, token_ids, attention_mask, position_ids.
 
     Returns:
         Shares for each frame and layer; head outputs as the mean over all frames.
@@ -92,14 +92,14 @@ def measure(family: SinglePassFamily, frames: Sequence[tuple[Tensor, ...]]) -> M
 
 
 def measure_prompts(family: AutoregressiveModel, frames: Sequence[tuple[Tensor, ...]]) -> Measurements:
-    """Run the unpruned model on prompts: its one action row is the last of the prompt.
+    """Run the unpruned model of an autoregressive family on prompts: its one action row is the last of the prompt.
 
     Args:
-        family: The model, in eval mode.
-        frames: Host inputs, batch 1: images, token_ids, attention_mask.
+        family: Model that is measured, in eval mode.
+        frames: Host inputs of each frame, batch 1: images, token_ids, attention_mask.
 
     Returns:
-        As :func:`measure`.
+        Shares for each frame and layer; head outputs as the mean over all frames.
     """
 
     def enter(frame: tuple[Tensor, ...]) -> _Entry:
@@ -153,7 +153,7 @@ def _run(decoder: Decoder, entry: _Entry, bias: Tensor) -> list[AttentionOutput]
 def _shares(
     output: AttentionOutput, layout: SequenceLayout, mask: Tensor, bias: Tensor
 ) -> tuple[float, float, float]:
-    """Text to visual, visual to text, action to visual."""
+    """Shares of attention: text to visual, visual to text, action to visual."""
     weights = attention_by_row(output.query, output.key, bias)
     valid = mask.float()
     text, visual = layout.span(TEXT), layout.span(VISUAL)

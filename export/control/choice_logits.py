@@ -12,11 +12,12 @@ from onnx import TensorProto, helper
 
 
 def telling_logits(graph: Path, vocab_size: int) -> tuple[onnx.ModelProto, int]:
-    """Return a graph that also gives what it takes the likeliest token of, in that order, and how many those are.
+    """Return a graph that also gives the logits of its choices of tokens, in that order, and how many those are.
 
     Args:
-        graph: An ONNX file; its weights are not read.
-        vocab_size: Tells a choice of tokens from other uses of ``ArgMax``, such as a policy's picks.
+        graph: Path of an ONNX file; its weights are not read.
+        vocab_size: Length of a row of logits, which tells a choice of tokens from other ``ArgMax``, such as a policy's
+            picks.
     """
     model = onnx.load(graph, load_external_data=False)
     width = {

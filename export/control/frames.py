@@ -29,13 +29,13 @@ FIELDS = ("images", "proprio", "instruction")
 
 @dataclass(frozen=True)
 class Recording:
-    """Consecutive frames.
+    """Consecutive frames of one stream, recorded or drawn.
 
     Args:
-        images: uint8 ``(frames, views, height, width, 3)``.
-        proprio: float32 ``(frames, proprio_dim)``, physical units.
+        images: Camera images, uint8 ``(frames, views, height, width, 3)``, RGB.
+        proprio: Proprioception, float32 ``(frames, proprio_dim)``, physical units.
         instruction: One text for each frame.
-        source: ``recorded`` or ``synthetic``.
+        source: Where the frames come from: ``recorded`` or ``synthetic``.
     """
 
     images: NDArray[np.uint8]
@@ -51,7 +51,7 @@ def read_recording(path: Path, checkpoint: Checkpoint[ActingFamily]) -> Recordin
     """Read recorded frames.
 
     Raises:
-        ExportError: Not such a file, or it does not fit the checkpoint.
+        ExportError: The file is no recording, or does not fit the checkpoint.
     """
     try:
         if path.is_file() and not is_zipfile(path):

@@ -37,10 +37,10 @@ def build_manifest(
     """Assemble the manifest; its own rules are checked as it is built.
 
     Args:
-        checkpoint: What was exported.
-        steps: Of each profile; carry and schedule of the policy are the same for all.
-        plans: All profiles.
-        files: Every file of the bundle.
+        checkpoint: Checkpoint that was exported.
+        steps: Step of each profile by name; carry and schedule of the policy are the same for all.
+        plans: All profiles, in order.
+        files: Size and hash of every file of the bundle, by path.
     """
     step = steps[FULL_PROFILE]
     embodiment, model, policy = checkpoint.embodiment, checkpoint.model, step.policy

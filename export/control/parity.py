@@ -24,23 +24,25 @@ from saccade.export.steps.selecting_module import initial_state
 from saccade.proto.errors import ReceiptError
 
 SAME_ACTION = 1e-6
-"""Normalised actions closer than this count as unchanged."""
+"""Difference below which normalised actions count as unchanged."""
 
 
 @dataclass(frozen=True)
 class ParityTolerance:
-    """What passes.
+    """What passes a parity check.
 
     Args:
-        actions: Largest error of a normalised action, on frames where both keep the same tokens.
-        actions_otherwise: The same on the other frames, where near ties were ordered differently.
-        carry: Largest error of a carry tensor on those frames.
-        fate: Smallest share of visual tokens that the same kept token carries in both, where a policy merges, on frames
-            with equal kept sets.
-        overlap: Smallest share of kept tokens that both have, on every frame. Two backends may order near ties
+        actions: Largest error of a normalised action, on frames where both sides keep the same tokens.
+        actions_otherwise: Largest error of a normalised action on the other frames, where near ties were ordered
             differently.
-        same_kept: Smallest share of frames on which both keep exactly the same tokens.
-        logits: Largest error of a logit by which an action token is chosen, relative to the largest, on those frames.
+        carry: Largest error of a carry tensor, on frames where both sides keep the same tokens.
+        fate: Smallest share of visual tokens that the same kept token carries on both sides, where a policy merges, on
+            frames with equal kept sets.
+        overlap: Smallest share of kept tokens that both sides have, on every frame. Two backends may order near ties
+            differently.
+        same_kept: Smallest share of frames on which both sides keep exactly the same tokens.
+        logits: Largest error of a logit by which an action token is chosen, relative to the largest, on frames where
+            both sides keep the same tokens.
     """
 
     actions: float = 1e-4
@@ -57,21 +59,23 @@ class ParityReceipt:
     """ONNX Runtime against PyTorch on one profile.
 
     Args:
-        profile: Its name.
-        keep: Its keep count.
-        frames: Frames compared.
-        source: ``recorded`` or ``synthetic`` frames.
-        actions_max_error: Normalised.
-        actions_mean_error: Normalised.
-        actions_max_error_otherwise: Normalised, on frames with different kept sets; 0 if there are none.
-        actions_max_error_physical: For each action dimension, in its unit.
-        logits_max_error: Relative to the largest, of those by which action tokens are chosen; 0 where none are.
-        carry_max_error: Over all carry tensors.
+        profile: Name of the profile.
+        keep: Keep count of the profile, visual tokens.
+        frames: Number of frames compared.
+        source: Where the frames come from: ``recorded`` or ``synthetic``.
+        actions_max_error: Largest error of a normalised action, on frames with equal kept sets.
+        actions_mean_error: Mean error of a normalised action, on frames with equal kept sets.
+        actions_max_error_otherwise: Largest error of a normalised action on frames with different kept sets; 0 if there
+            are none.
+        actions_max_error_physical: Largest error of each action dimension, in its unit, on frames with equal kept sets.
+        logits_max_error: Largest error of the logits by which action tokens are chosen, relative to the largest; 0
+            where none are.
+        carry_max_error: Largest error over all carry tensors, on frames with equal kept sets.
         fate_same_min: Worst share of visual tokens with the same fate, on frames with equal kept sets; 1 if none is
             told.
-        kept_overlap_min: Worst share of common tokens.
+        kept_overlap_min: Worst share of common kept tokens, over all frames.
         kept_same_share: Share of frames with equal kept sets.
-        distinct_kept_sets: How many different sets were kept.
+        distinct_kept_sets: Number of different sets that ONNX Runtime kept.
         action_change: Largest difference that dropping tokens made to a normalised action (PyTorch against the full
             profile); 0 for the full profile.
     """
@@ -108,12 +112,12 @@ class _Frame:
 
     @property
     def action_error(self) -> NDArray[np.float32]:
-        """Of each normalised action, ``(chunk, action_dim)``; NaN where one of them is."""
+        """Error of each normalised action, ``(chunk, action_dim)``; NaN where one of the two is."""
         return np.abs(self.actions - self.actions_onnx)
 
     @property
     def same(self) -> bool:
-        """Both kept the same tokens."""
+        """Whether both kept the same tokens."""
         return np.array_equal(self.kept, self.kept_onnx)
 
     @property
@@ -137,18 +141,18 @@ def check_parity(  # noqa: PLR0913
     """Compare one profile; the first ``policy.warmup_steps`` frames run at full, as on the robot.
 
     Args:
-        graph: The ONNX file, its weights beside it.
+        graph: Path of the ONNX file, its weights beside it.
         step: The PyTorch module of this profile.
         full: The PyTorch module with every token.
-        frames: Host inputs of consecutive frames.
-        profile: Name, for messages.
-        source: Where the frames come from.
+        frames: Host inputs of consecutive frames, batch 1.
+        profile: Name of the profile, for messages.
+        source: Where the frames come from: ``recorded`` or ``synthetic``.
         physical_per_unit: Physical size of one normalised unit for each action dimension.
-        tolerance: What passes.
-        tell: Told of frames done and frames in all.
+        tolerance: What passes the check.
+        tell: Told how many frames are done, and how many there are in all.
 
     Raises:
-        ReceiptError: Too far apart, the policy did nothing, or there were too few frames to tell.
+        ReceiptError: Graph and module are too far apart, the policy did nothing, or there were too few frames to tell.
     """
     warmup = step.policy.warmup_steps if step is not full else 0
     if len(frames) <= warmup:
@@ -328,7 +332,7 @@ def check_kept(kept: NDArray[np.int64], keep: int, tokens: int, where: str) -> N
     """Check that a kept set is what a profile promises.
 
     Raises:
-        ReceiptError: Wrong count, or not ascending original indices.
+        ReceiptError: The kept set has the wrong count, or is not original indices, ascending.
     """
     if len(kept) != keep:
         raise ReceiptError(f"{where}: expected {keep} kept tokens, found {len(kept)}.")

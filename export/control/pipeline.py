@@ -34,7 +34,7 @@ from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.statistics import STATISTICS_NAME
 
 SYNTHETIC_FRAMES = 8
-"""Compared when no recording is given, on top of the policy's warm-up."""
+"""Frames that are compared when no recording is given, on top of the policy's warm-up."""
 ExportReport: TypeAlias = BundleReport[ParityReceipt]
 
 
@@ -45,8 +45,8 @@ class ExportRequest(BundleRequest):
     Args:
         policy: Registry name of the token-selection policy.
         options: Options of the policy.
-        keep_ratios: One profile each; 1.0 must be among them.
-        tuned: Results of ``saccade tune``; each gives the profile of its keep ratio its options.
+        keep_ratios: Shares of visual tokens to keep, a profile for each; 1.0 must be among them.
+        tuned: Files of ``saccade tune``'s results; each gives the profile of its keep ratio its options.
         frames: Recorded frames for calibration and the parity check; None draws synthetic ones.
         tolerance: What the parity check lets through.
     """
@@ -64,7 +64,7 @@ def export_bundle(request: ExportRequest, progress: Progress) -> ExportReport:
 
     Args:
         request: What is asked for.
-        progress: Told of each part.
+        progress: Told of each part of the work.
 
     Raises:
         SaccadeError: Something does not fit or a check failed; nothing is left behind.
@@ -77,7 +77,7 @@ class ControlRecipe(Recipe[ParityReceipt]):
 
     Args:
         request: What is asked for.
-        watch: Told of each part.
+        watch: Told of each part of the work.
     """
 
     def __init__(self, request: ExportRequest, watch: Stopwatch) -> None:

@@ -35,7 +35,7 @@ class PlannedPolicies:
 
     @property
     def tells_fate(self) -> bool:
-        """Some profile merges tokens: all of them say what carries each one."""
+        """Whether some profile merges tokens: all of them then say what carries each one."""
         return any(policy.merges for policy in self.by_profile.values())
 
 
@@ -70,16 +70,16 @@ def plan_policies(
     """Build the policy of every profile.
 
     Args:
-        name: Registry name.
-        options: Given by hand, for every profile; a search's options come on top.
-        searches: From :func:`read_searches`.
+        name: Registry name of the policy.
+        options: Options given by hand, for every profile; a search's options come on top.
+        searches: Searches by profile name, from :func:`read_searches`.
         plans: All profiles.
-        checkpoint: The model.
-        frames: Host inputs, what calibration looks at.
+        checkpoint: Checkpoint whose model the policies are built for.
+        frames: Host inputs of the frames that calibration looks at.
 
     Raises:
-        PolicyError: Options that the policy does not take.
-        ExportError: Profiles that could not share a session.
+        PolicyError: The policy does not take the options.
+        ExportError: The profiles could not share a session.
     """
     builder = PolicyBuilder(checkpoint.model, frames)
     policies: dict[str, TokenPolicy] = {}

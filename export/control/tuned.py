@@ -15,20 +15,20 @@ class Tuned:
     """Options that a search found.
 
     Args:
-        policy: Registry name.
-        keep_ratio: Of the profile they were found for.
+        policy: Registry name of the policy.
+        keep_ratio: Keep ratio of the profile that the options were found for.
         options: All options of the policy.
-        objective: What was measured.
-        value: Of these options.
-        default_value: Of the options that the search started from.
-        trials: Evaluated, those that could not be built included.
-        refused: Trials whose options the policy or the model refused.
-        frames: Compared.
-        frames_sha256: Of the recording.
-        checkpoint: Name of the embodiment.
-        checkpoint_sha256: Of its weights.
-        seed: Of the sampler.
-        versions: Packages that had a part in it.
+        objective: Name of what was measured, a key of ``OBJECTIVES``.
+        value: Value of the objective with these options.
+        default_value: Value of the objective with the options that the search started from.
+        trials: Number of trials, those that could not be built included.
+        refused: Number of trials whose options the policy or the model refused.
+        frames: Number of frames compared.
+        frames_sha256: SHA-256 of the recording.
+        checkpoint: Name in the checkpoint's embodiment.
+        checkpoint_sha256: SHA-256 of the checkpoint's weights.
+        seed: Seed of the sampler.
+        versions: Versions of the packages that had a part in the search, by name.
     """
 
     policy: str
@@ -53,10 +53,10 @@ class Tuned:
 
 
 def read_tuned(path: Path) -> Tuned:
-    """Read a result.
+    """Read the result of a search.
 
     Raises:
-        ExportError: Not such a file.
+        ExportError: The file is no result of ``saccade tune``.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))

@@ -17,8 +17,8 @@ def count_macs(module: nn.Module, inputs: Sequence[Tensor]) -> int:
     """Return the multiply-accumulates of a module; nothing is computed, and no mapped weight is read.
 
     Args:
-        module: The module.
-        inputs: What it takes; only shapes and dtypes matter.
+        module: Module that pretends to run.
+        inputs: Inputs of the module; only shapes and dtypes matter.
     """
     mode = FakeTensorMode(allow_non_fake_inputs=True)
     with (

@@ -18,9 +18,9 @@ class CutPlan:
     """A policy's cuts at one budget.
 
     Args:
-        cuts: In order along the model; none = every token is kept.
-        counts: Survivors of each.
-        removed_heads: Decoder layer to heads that are removed from it.
+        cuts: Cuts in order along the model; none = every token is kept.
+        counts: Survivors of each cut.
+        removed_heads: Indices of the heads that are removed, by decoder layer.
         is_last_layer_whole: Some signal wants more of the last decoder layer than the rows that are read from it.
     """
 
@@ -34,9 +34,9 @@ class CutPlan:
         """Return the plan of a policy; without ``counts`` nothing is cut, but carry may still be computed.
 
         Args:
-            policy: The policy.
-            counts: Its schedule at the budget.
-            layers: Of the decoder.
+            policy: Policy whose cuts are planned.
+            counts: Survivors of each cut at the budget, the policy's schedule; None = nothing is cut.
+            layers: Number of decoder layers.
         """
         cuts = () if counts is None else policy.cuts
         stores = (
@@ -54,7 +54,7 @@ class CutPlan:
         return cls((Cut(Place.DECODER, 0),), (keep,))
 
     def alive(self, tokens: int, place: Place, index: int = 0) -> int:
-        """Return how many of ``tokens`` visual tokens are alive there, behind the cuts that lie in front of it."""
+        """Return how many of ``tokens`` visual tokens are alive at a place, behind the cuts that lie in front of it."""
         order = list(Place).index(place), index
         for cut, count in zip(self.cuts, self.counts, strict=True):
             if cut.order <= order:
@@ -69,9 +69,9 @@ class CutPlan:
         """Return the tokens of each decoder layer.
 
         Args:
-            layout: The sequence with every visual token.
-            layers: Of the decoder.
-            last_rows: Rows of the last layer that are read.
+            layout: Layout of the sequence with every visual token.
+            layers: Number of decoder layers.
+            last_rows: Number of rows of the last layer that are read.
         """
         remembered = any(cut.behind is Behind.LAST_STEP for cut in self.cuts)
         tokens = []

@@ -48,8 +48,8 @@ def decoder_layer_weights(config: DecoderConfig, rows: int = 1) -> int:
     """Return the number of parameters of one decoder layer that are read.
 
     Args:
-        config: Of the layer.
-        rows: Tokens whose output is computed; with none, keys and values are all that is made.
+        config: Switches of the decoder that the layer is of.
+        rows: Number of tokens whose output is computed; with none, keys and values are all that is made.
     """
     queries, keys = config.heads * config.head_dim, config.kv_heads * config.head_dim
     bias, norm = int(config.qkv_bias), config.head_dim * config.qk_norm
@@ -70,8 +70,8 @@ def tower_macs(config: TowerConfig, pictures: int, alive: Sequence[int]) -> int:
 
     Args:
         config: Switches of the tower.
-        pictures: Pictures that go through it.
-        alive: Patches of a picture that each block sees.
+        pictures: Number of pictures that go through the tower.
+        alive: Patches of a picture that each block sees, for each block that runs.
     """
     width = config.width
     total = config.patches * config.patch_values * width

@@ -47,7 +47,8 @@ def model_parts(family: PerceivingFamily, plan: CutPlan, new_tokens: int = 1) ->
     """Return what the parts of a model do in one control step, or in one answer.
 
     Args:
-        family: The model; only its shapes are looked at, and time may be folded into constants or not.
+        family: Model whose parts are counted; only its shapes are looked at, and time may be folded into constants or
+            not.
         plan: Where visual tokens are dropped.
         new_tokens: Tokens of an answer, in a family that answers: the prompt gives the first, each other takes a pass.
     """
@@ -221,4 +222,4 @@ _REST: Mapping[StepKind, str] = {
     StepKind.PROMPT: "line_break",
     StepKind.FLOW: "expert",
 }
-"""What parameters belong to that no other part has."""
+"""The part that has the parameters which no other part has, for each kind of step."""

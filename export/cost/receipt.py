@@ -31,7 +31,7 @@ def formula_account(step: ActingStep[ActingFamily]) -> Account:
     """Return what a control step costs by formula, without what its policy computes.
 
     Args:
-        step: The model with the policy in it; only shapes are looked at, so that it may live on the meta device.
+        step: Model with the policy in it; only shapes are looked at, so that it may live on the meta device.
     """
     return family_account(step.family, cut_plan(step))
 
@@ -40,7 +40,7 @@ def family_account(family: PerceivingFamily, plan: CutPlan, new_tokens: int = 1)
     """Return what a model costs by formula.
 
     Args:
-        family: The model; only shapes are looked at.
+        family: Model whose cost is asked for; only shapes are looked at.
         plan: Where visual tokens are dropped.
         new_tokens: Tokens of an answer, in a family that answers.
     """
@@ -56,11 +56,11 @@ def account_step(step: ActingStep[ActingFamily], frame: Sequence[Tensor]) -> Acc
     """Return what a control step costs.
 
     Args:
-        step: The model with the policy in it.
+        step: Model with the policy in it.
         frame: Host inputs of one control step; only their shapes matter.
 
     Raises:
-        ReceiptError: The module computes less than the formulas say, so that they do not describe it.
+        ReceiptError: The module computes less than the formulas say, which then do not describe the module.
     """
     counted = count_macs(step, (*frame, *initial_state(step)))
     return with_selection(formula_account(step), counted, f"policy {step.policy.name!r} at keep {step.keep}")
@@ -70,9 +70,9 @@ def with_selection(account: Account, counted: int, what: str) -> Account:
     """Add what the formulas leave unexplained, as the policy's own part.
 
     Args:
-        account: By formula.
+        account: What a step or an answer costs by formula.
         counted: Multiply-accumulates that torch counts in the modules.
-        what: For messages.
+        what: Name of the policy and its budget, for messages.
 
     Raises:
         ReceiptError: The modules compute less than the formulas say.

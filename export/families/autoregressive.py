@@ -41,7 +41,7 @@ class AutoregressiveModel(GeneratingModel):
 
     @property
     def host_inputs(self) -> tuple[str, ...]:
-        """What a control step takes from the host; positions are constants."""
+        """Names of what a control step takes from the host; positions are constants."""
         return ("images", "token_ids", "attention_mask")
 
     @property
@@ -62,5 +62,5 @@ class AutoregressiveModel(GeneratingModel):
 
     @property
     def noise_dim(self) -> int:
-        """None: tokens are the likeliest."""
+        """Numbers of noise for each action: 0, tokens are the likeliest."""
         return 0

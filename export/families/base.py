@@ -32,8 +32,8 @@ class Work(NamedTuple):
     """What a part of a model multiplies and reads.
 
     Args:
-        macs: Multiply-accumulates of its matrix products.
-        weights: Parameters that it reads.
+        macs: Multiply-accumulates of the part's matrix products.
+        weights: Parameters that the part reads.
     """
 
     macs: int
@@ -45,7 +45,7 @@ class Pooling(NamedTuple):
 
     Args:
         projected: Tokens that go through the projector.
-        macs: Multiply-accumulates of pooling them.
+        macs: Multiply-accumulates of pooling the tokens.
     """
 
     projected: int
@@ -57,7 +57,7 @@ class PerceivingFamily(Protocol):
 
     @property
     def step_kind(self) -> StepKind:
-        """How it is run."""
+        """How the family is run."""
         ...
 
     @property
@@ -121,12 +121,12 @@ class PerceivingFamily(Protocol):
 
     @property
     def keeps_patches(self) -> bool:
-        """Visual tokens are the towers' patches, one for one and in their order: then scores of patches are theirs."""
+        """Whether visual tokens are the towers' patches, one for one, in order: scores of patches are theirs then."""
         ...
 
     @property
     def views_are_pictures(self) -> bool:
-        """The tokens of each view come from the patches of one picture alone: then a map of its patches is theirs."""
+        """Whether each view's tokens come from the patches of one picture: a map of the patches is theirs then."""
         ...
 
     def arrange(self, features: Tensor) -> Tensor:
@@ -147,7 +147,7 @@ class ActingFamily(PerceivingFamily, Protocol):
 
     @property
     def towers(self) -> tuple[VisionTransformer, ...]:
-        """The vision towers, as above."""
+        """The vision towers, run block by block; their channels are concatenated for each patch."""
         ...
 
     @property
@@ -162,7 +162,7 @@ class ActingFamily(PerceivingFamily, Protocol):
 
     @property
     def segments(self) -> Mapping[str, int]:
-        """Name to tokens of the whole sequence, in order: what the host lays mask and positions out over."""
+        """The whole sequence, name to tokens, in order: what the host lays mask and positions out over."""
         ...
 
     @property

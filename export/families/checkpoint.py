@@ -28,13 +28,13 @@ class Checkpoint(Generic[FamilyT_co]):
     """A checkpoint, and everything that the exporter needs to know of its family.
 
     Args:
-        path: Its folder.
+        path: Folder of the checkpoint.
         family: Name of the family, as the manifest says it.
         model: The model with its weights, float32, in eval mode; large ones may be mapped.
-        embodiment: What its numbers mean.
-        statistics: Normalisation of its data set.
+        embodiment: Robot that the model was trained for: what its numbers mean.
+        statistics: Normalisation of the data set that the model was trained on.
         tokenizer: Path of ``tokenizer.json``.
-        instruction: How an instruction becomes tokens.
+        instruction: How an instruction becomes token ids.
     """
 
     path: Path
@@ -51,7 +51,7 @@ class Checkpoint(Generic[FamilyT_co]):
         return cast(nn.Module, self.model)
 
     def write_statistics(self, file: Path) -> None:
-        """Write the ``statistics.json`` of a bundle: those that were read, wherever the family keeps them."""
+        """Write the ``statistics.json`` of a bundle: the statistics that were read, wherever the family keeps them."""
         content = self.statistics.to_json(self.embodiment.statistics_key)
         file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -60,11 +60,11 @@ def check_tokenizer(folder: CheckpointFolder, vocab_size: int) -> Path:
     """Return the path of a checkpoint's tokenizer.
 
     Args:
-        folder: The checkpoint.
+        folder: The checkpoint whose tokenizer is asked for.
         vocab_size: Rows of the embedding table.
 
     Raises:
-        CheckpointError: It is missing, broken, or has tokens that the model does not know.
+        CheckpointError: The tokenizer is missing, broken, or has tokens that the model does not know.
     """
     last = max(folder.tokenizer.get_vocab().values(), default=-1)
     if last >= vocab_size:
@@ -80,14 +80,14 @@ def check_embodiment(
     """Check what the embodiment says against the dimensions of the model.
 
     Args:
-        embodiment: What it says.
+        embodiment: What ``embodiment.json`` says of the robot.
         proprio_dim: Numbers of proprioception.
-        chunk: Actions of one chunk.
-        action_dim: Numbers of an action.
-        views: Cameras; None = the checkpoint takes any number.
+        chunk: Actions in a chunk.
+        action_dim: Numbers in an action.
+        views: Number of cameras; None = the checkpoint takes any number.
 
     Raises:
-        CheckpointError: They disagree.
+        CheckpointError: Embodiment and model disagree.
     """
     for what, found, expected in (
         ("views", len(embodiment.views), views),

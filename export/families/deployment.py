@@ -12,7 +12,7 @@ class Deployment:
     Args:
         views: Pictures of one observation: cameras, or images of one question.
         frames: Frames of a video; 0 = still pictures.
-        frames_per_second: Of a video as the model gets it; some families tell the time of a frame.
+        frames_per_second: Frames a second of a video as the model gets it; some families tell the time of a frame.
         image_size: Height and width of the pictures as they come, pixels; families that tile or resize by aspect lay
             out their tokens for it. None = what the checkpoint's tower takes.
         max_text_tokens: Room for the user's text and what closes the prompt.

@@ -22,7 +22,7 @@ class Embodiment:
     """What the numbers of a checkpoint mean.
 
     Args:
-        name: Model name, e.g. ``saccade-mini``.
+        name: Name of the model, e.g. ``saccade-mini``.
         license: SPDX identifier of the weights.
         views: Camera names in the order the model sees them.
         proprio: Names and units of proprioception.
@@ -49,11 +49,11 @@ def read_embodiment(folder: CheckpointFolder, known: str = "") -> Embodiment:
     """Read ``embodiment.json``.
 
     Args:
-        folder: The checkpoint.
+        folder: The checkpoint that the file lies in.
         known: What the checkpoint says of its robot, for the message where there is no such file.
 
     Raises:
-        CheckpointError: It is missing, or a key is unknown, missing or wrong.
+        CheckpointError: The file is missing, or a key is unknown, missing or wrong.
     """
     if not folder.has(EMBODIMENT_NAME):
         raise CheckpointError(

@@ -36,8 +36,8 @@ class FlowConfig:
         chunk: Actions in a chunk.
         action_dim: Numbers in an action, padding to the model's width included.
         steps: Euler steps.
-        min_period: Of the time embedding's fastest sine.
-        max_period: Of its slowest.
+        min_period: Period of the time embedding's fastest sine; time runs from 1 to 0.
+        max_period: Period of the time embedding's slowest sine.
     """
 
     chunk: int
@@ -51,8 +51,8 @@ class LayerMemory(NamedTuple):
     """What one prefix layer leaves to the expert layer at its height.
 
     Args:
-        key: After rotary, ``(batch, kv_heads, tokens, head_dim)``; only tokens that are alive at this layer.
-        value: The same shape.
+        key: Keys after rotary, ``(batch, kv_heads, tokens, head_dim)``; only of tokens that are alive at this layer.
+        value: Values of the same tokens, ``(batch, kv_heads, tokens, head_dim)``.
         mask: bool ``(batch, tokens)``, False at padding and at views that are absent.
     """
 
@@ -65,7 +65,7 @@ class Observed(NamedTuple):
     """What all denoising steps of one control step share.
 
     Args:
-        contexts: One for each expert layer.
+        contexts: What each expert layer knows beside its own tokens, one for each layer.
         lead: Suffix tokens in front of the actions, ``(batch, lead, expert_width)``; None = there are none.
     """
 
@@ -80,14 +80,14 @@ class FlowModel(nn.Module, ABC):
 
     Args:
         flow: How actions come out of noise.
-        decoder: Of the prefix; nobody reads what its last layer writes, so it has no final norm.
-        expert: As many layers as the decoder.
+        decoder: Decoder of the prefix; nobody reads what its last layer writes, so it has no final norm.
+        expert: Expert of the suffix, with as many layers as the decoder.
         expert_width: Channels of a suffix token.
-        suffix_order: For each suffix token, lead first: it sees those whose order is not higher than its own.
+        suffix_order: Order of each suffix token, lead first: a token sees those whose order is not higher than its own.
     """
 
     time_constants: Tensor
-    """What :meth:`fold` leaves: float32, one row for each step; :meth:`denoise` takes a row."""
+    """Constants that :meth:`fold` leaves: float32, one row for each step; :meth:`denoise` takes a row."""
     folded_parameters: int = 0
     """Parameters that :meth:`fold` gave up."""
 
@@ -112,15 +112,15 @@ class FlowModel(nn.Module, ABC):
         """Turn time embeddings, float64 ``(steps, expert_width)``, into constants and give up the weights they used.
 
         Returns:
-            float32 ``(steps, ...)``.
+            The constants, float32 ``(steps, ...)``, a row for each step.
         """
 
     @abstractmethod
     def embed_actions(self, x: Tensor, time: Tensor) -> Tensor:
-        """Noisy actions ``(batch, chunk, action_dim)`` and one row of constants -> ``(batch, chunk, expert_width)``."""
+        """Noisy actions ``(batch, chunk, action_dim)``, row of constants -> tokens ``(batch, chunk, expert_width)``."""
 
     def modulations(self, time: Tensor) -> Tensor | None:
-        """Return what a row of constants says about the expert's norms; None where they have weights."""
+        """Return what a row of constants says about the expert's norms; None where the norms have weights."""
         return None
 
     @torch.no_grad()
@@ -160,9 +160,9 @@ class FlowModel(nn.Module, ABC):
         """Prepare what does not change between steps.
 
         Args:
-            memory: Of each prefix layer; a policy may have left fewer tokens to later ones.
-            suffix_positions: int64 ``(batch, suffix)``.
-            lead: ``(batch, lead, expert_width)``.
+            memory: What each prefix layer left; a policy may have left fewer tokens to later ones.
+            suffix_positions: Rotary positions of the suffix, int64 ``(batch, suffix)``.
+            lead: Suffix tokens in front of the actions, ``(batch, lead, expert_width)``; None = there are none.
         """
         rotary = self.decoder.rotary(suffix_positions)
         biases: dict[int, Tensor] = {}
@@ -184,13 +184,13 @@ class FlowModel(nn.Module, ABC):
         """Return the velocity of noisy actions, and the states that it was read from.
 
         Args:
-            x: float32 ``(batch, chunk, action_dim)``.
-            time: The step's row of :attr:`time_constants`.
-            observed: From :meth:`observe`.
+            x: Noisy actions, float32 ``(batch, chunk, action_dim)``.
+            time: Row of :attr:`time_constants` for the step.
+            observed: What all steps share, from :meth:`observe`.
             watch: Told what each expert layer gave.
 
         Returns:
-            float32, the shape of ``x``; ``(batch, chunk, expert_width)``.
+            Velocity, float32 ``(batch, chunk, action_dim)``; states, ``(batch, chunk, expert_width)``.
         """
         tokens = self.embed_actions(x.to(self.action_out_proj.weight.dtype), time)
         lead = observed.lead
@@ -203,7 +203,17 @@ class FlowModel(nn.Module, ABC):
     def integrate(
         self, noise: Tensor, observed: Observed, watch: Watch | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Integrate from noise to actions, and return the states of the last step too; arguments as above."""
+        """Integrate from noise to actions.
+
+        Args:
+            noise: float32 ``(batch, chunk, action_dim)``, standard normal.
+            observed: What all steps share, from :meth:`observe`.
+            watch: Told what each expert layer gave, in every step.
+
+        Returns:
+            Normalised actions, float32 ``(batch, chunk, action_dim)``, and the states that the last step's velocity was
+            read from, ``(batch, chunk, expert_width)``.
+        """
         x, step, states = noise, -1.0 / self.flow.steps, noise
         for time in self.time_constants.unbind(0):
             velocity, states = self.denoise(x, time, observed, watch)
@@ -231,7 +241,7 @@ def joint_bias(mask: Tensor, suffix_order: tuple[int, ...]) -> Tensor:
     """Return what suffix rows add to the logits of ``[prefix; suffix]``: 0 where a key may be seen.
 
     Args:
-        mask: Of the prefix, bool ``(batch, prefix)``; suffix rows see all of it that is valid.
+        mask: Valid tokens of the prefix, bool ``(batch, prefix)``; suffix rows see all of those.
         suffix_order: A suffix row sees suffix tokens whose order is not higher than its own.
 
     Returns:

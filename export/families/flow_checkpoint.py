@@ -37,7 +37,7 @@ def picture_size(embodiment: Embodiment, features: LerobotFeatures) -> tuple[int
     """Return height and width of the pictures, pixels: the embodiment's, or those that a lerobot policy was trained on.
 
     Raises:
-        CheckpointError: The policy has no such cameras in this order, or no one size is said.
+        CheckpointError: The policy has no such cameras in this order, or nothing says one size for them all.
     """
     own = embodiment.image_size
     if not own:
@@ -52,7 +52,7 @@ def own_template(embodiment: Embodiment, template: str) -> str:
     """Return the family's template; an embodiment may repeat it, but not choose another.
 
     Raises:
-        CheckpointError: It chooses another.
+        CheckpointError: The embodiment has another template.
     """
     if embodiment.template not in {"", template}:
         raise CheckpointError(
@@ -66,7 +66,7 @@ def special_tokens_before(tokenizer: Tokenizer) -> tuple[int, ...]:
     """Return what a tokenizer puts in front of a text by itself.
 
     Raises:
-        CheckpointError: It puts something behind the text too.
+        CheckpointError: The tokenizer puts something behind the text too.
     """
     plain = tokenizer.encode("a", add_special_tokens=False).ids
     whole = tokenizer.encode("a", add_special_tokens=True).ids

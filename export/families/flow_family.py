@@ -34,8 +34,8 @@ class SuffixInputs(NamedTuple):
 
     Args:
         mask: bool ``(batch, prefix)``, False at padding and at absent cameras.
-        positions: int64 ``(batch, prefix)``.
-        suffix_positions: int64 ``(batch, suffix)``.
+        positions: Rotary positions of the prefix, int64 ``(batch, prefix)``.
+        suffix_positions: Rotary positions of the suffix, int64 ``(batch, suffix)``.
     """
 
     mask: Tensor
@@ -44,7 +44,7 @@ class SuffixInputs(NamedTuple):
 
 
 class FlowFamilyConfig(Protocol):
-    """What a configuration must say."""
+    """What the configuration of a flow family must say."""
 
     @property
     def tower(self) -> VisionConfig:
@@ -53,7 +53,7 @@ class FlowFamilyConfig(Protocol):
 
     @property
     def expert(self) -> DecoderConfig:
-        """Of the expert."""
+        """The expert's decoder switches."""
         ...
 
     @property
@@ -91,12 +91,13 @@ class FlowFamily(PlainVision, FlowModel):
     """Tower, projector, prefix decoder, expert.
 
     Args:
-        config: The configuration.
-        decoder: Of the prefix.
-        expert: As many layers as the decoder.
-        suffix_order: As in :class:`FlowModel`; what comes before the actions is the state.
-        vision: The tower.
-        projector: From the tower to the decoder's width.
+        config: Configuration of the model.
+        decoder: Decoder of the prefix.
+        expert: Expert of the suffix, with as many layers as the decoder.
+        suffix_order: Order of each suffix token, the state first if it is one: a token sees those whose order is not
+            higher than its own.
+        vision: Vision tower.
+        projector: Brings one visual token from the tower to the decoder's width.
         is_centred: Where black goes around pictures of another aspect, see :class:`Letterbox`.
     """
 
@@ -109,7 +110,7 @@ class FlowFamily(PlainVision, FlowModel):
         "position_ids",
         "noise",
     )
-    """What a control step takes from the host."""
+    """Names of what a control step takes from the host, in order."""
 
     def __init__(
         self,
@@ -171,12 +172,12 @@ class FlowFamily(PlainVision, FlowModel):
 
     @property
     def keeps_patches(self) -> bool:
-        """Visual tokens are the tower's patches, one for one."""
+        """Whether visual tokens are the tower's patches, one for one."""
         return self.sizes.grid.per_view == self.sizes.tower.tokens
 
     @property
     def views_are_pictures(self) -> bool:
-        """They are, pooled or not."""
+        """Whether each view's tokens come from the patches of one picture alone: always, pooled or not."""
         return True
 
     @property
@@ -199,7 +200,7 @@ class FlowFamily(PlainVision, FlowModel):
         return Work(macs, macs + part.out_features)
 
     def arrange_signal(self, signal: Tensor) -> Tensor:
-        """``(batch, patches, channels)`` -> ``(batch, visual, channels)``: the mean over a visual token's square."""
+        """Average ``(batch, patches, channels)`` to ``(batch, visual, channels)``: over each visual token's square."""
         if self.keeps_patches:
             return signal
         grid = self.sizes.grid
@@ -214,19 +215,19 @@ class FlowFamily(PlainVision, FlowModel):
 
     @abstractmethod
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
-        """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``."""
+        """Project tower features ``(batch, alive, vision_width)`` to ``(batch, alive, width)``."""
 
     @abstractmethod
     def embed(self, visual: Tensor, token_ids: Tensor, state: Tensor | None) -> Tensor:
         """Lay out the prefix.
 
         Args:
-            visual: ``(batch, alive, width)``.
-            token_ids: int64 ``(batch, max_text_tokens)``, padded on the right.
-            state: float32 ``(batch, state_dim)``, normalised; None where it is text.
+            visual: Visual tokens that are alive, ``(batch, alive, width)``.
+            token_ids: Text of the prompt, int64 ``(batch, max_text_tokens)``, padded on the right.
+            state: Normalised state of the robot, float32 ``(batch, state_dim)``; None where it is text.
 
         Returns:
-            ``(batch, tokens, width)``.
+            Embeddings of the prefix, ``(batch, tokens, width)``.
         """
 
     @property
@@ -255,7 +256,7 @@ class FlowFamily(PlainVision, FlowModel):
         return float(self.decoder.config.width**0.5)
 
     def prefix_order(self, like: Tensor) -> Tensor | None:
-        """Return what a prefix token's sight is limited by, int64 ``(batch, tokens)``; None = all see all."""
+        """Return the order of prefix tokens, int64 ``(batch, tokens)``: none sees a higher one; None = all see all."""
         return None
 
     def embed_lead(self, state: Tensor | None) -> Tensor | None:
@@ -267,10 +268,10 @@ class FlowFamily(PlainVision, FlowModel):
         return x[..., : self.sizes.action_dim]
 
     def sequence_inputs(self, text_lengths: Tensor, views: Tensor) -> SuffixInputs:
-        """Return masks and positions.
+        """Return mask and positions of prefix and suffix.
 
         Args:
-            text_lengths: Valid tokens of the prompt, int64 ``(batch,)``.
+            text_lengths: Number of valid tokens of the prompt, int64 ``(batch,)``.
             views: bool ``(batch, views)``, False where a camera is absent.
         """
         valid = []
@@ -294,7 +295,15 @@ class FlowFamily(PlainVision, FlowModel):
         positions: Tensor,
         state: Tensor | None = None,
     ) -> Sequence:
-        """Return the prefix at the decoder's entry; arguments as :meth:`forward` takes them."""
+        """Return the prefix at the decoder's entry, with every visual token.
+
+        Args:
+            images: uint8 ``(batch, views, height, width, 3)``, RGB.
+            token_ids: Text of the prompt, int64 ``(batch, max_text_tokens)``.
+            mask: bool ``(batch, prefix)``, False at padding and at absent cameras.
+            positions: Rotary positions of the prefix, int64 ``(batch, prefix)``.
+            state: Normalised state of the robot, float32 ``(batch, state_dim)``; None where it is text.
+        """
         embeddings = self.embed(self.embed_visual(self.visual_tokens(images)), token_ids, state)
         return Sequence(embeddings, mask, positions, self.layout, self.prefix_order(mask))
 
@@ -312,11 +321,11 @@ class FlowFamily(PlainVision, FlowModel):
 
         Args:
             images: uint8 ``(batch, views, height, width, 3)``, RGB.
-            state: float32 ``(batch, state_dim)``, normalised; None where it is text.
-            token_ids: int64 ``(batch, max_text_tokens)``.
-            mask: As :meth:`sequence_inputs` gives it.
-            positions: The same.
-            suffix_positions: The same.
+            state: Normalised state of the robot, float32 ``(batch, state_dim)``; None where it is text.
+            token_ids: Text of the prompt, int64 ``(batch, max_text_tokens)``.
+            mask: bool ``(batch, prefix)``, False at padding and at absent cameras, from :meth:`sequence_inputs`.
+            positions: Rotary positions of the prefix, int64 ``(batch, prefix)``, from :meth:`sequence_inputs`.
+            suffix_positions: Rotary positions of the suffix, int64 ``(batch, suffix)``, from :meth:`sequence_inputs`.
             noise: float32 ``(batch, chunk, action width)``, standard normal.
 
         Returns:

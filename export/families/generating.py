@@ -26,7 +26,7 @@ class SequenceInputs(NamedTuple):
 
     Args:
         mask: bool ``(batch, tokens)``, False at padding.
-        positions: What rotary embedding takes: int64 ``(batch, tokens)``, or ``(batch, 3, tokens)``.
+        positions: Rotary positions, int64 ``(batch, tokens)``, or ``(batch, 3, tokens)`` for time, row and column.
         order: int64 ``(batch, tokens)``: a token sees those whose order is not higher than its own.
     """
 
@@ -39,9 +39,9 @@ class GeneratingModel(PlainVision, nn.Module, ABC):
     """Decoder, head and prompt frame; a family adds towers and what makes visual tokens of their features.
 
     Args:
-        decoder: Causal.
-        frame: The prompt.
-        has_newline: There is a learned line break.
+        decoder: Switches of the decoder, causal.
+        frame: The prompt up to the user's text.
+        has_newline: The model has a learned line break.
 
     Attributes:
         projector: Brings one visual token from the towers to the decoder's width.
@@ -75,7 +75,7 @@ class GeneratingModel(PlainVision, nn.Module, ABC):
 
     @abstractmethod
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
-        """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``."""
+        """Project tower features ``(batch, alive, vision_width)`` to ``(batch, alive, width)``."""
 
     def embed_deep(self, deep: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """Return what the first decoder layers add to the visual tokens that they give, one tensor for each layer.
@@ -84,7 +84,7 @@ class GeneratingModel(PlainVision, nn.Module, ABC):
             deep: Features of the tower's ``deep_blocks``, ``(batch, alive, vision_width)`` each; most have none.
 
         Returns:
-            ``(batch, alive, width)`` each.
+            What is added, ``(batch, alive, width)`` each.
         """
         return deep
 
@@ -102,11 +102,11 @@ class GeneratingModel(PlainVision, nn.Module, ABC):
         """Lay out the decoder's input.
 
         Args:
-            visual: ``(batch, alive, width)``.
-            token_ids: int64 ``(batch, max_text_tokens)``, padded on the right.
+            visual: Visual tokens that are alive, ``(batch, alive, width)``.
+            token_ids: The user's text, int64 ``(batch, max_text_tokens)``, padded on the right.
 
         Returns:
-            ``(batch, tokens, width)``.
+            Embeddings of the sequence, ``(batch, tokens, width)``.
         """
         fixed = self._fixed(visual)
         return torch.cat(
@@ -138,7 +138,7 @@ class GeneratingModel(PlainVision, nn.Module, ABC):
 
 
 RunDecoder = Callable[[Tensor, SequenceInputs], Tensor]
-"""What :meth:`GeneratingModel.run` does."""
+"""Runs a decoder as :meth:`GeneratingModel.run` does: ``(batch, tokens, width)`` to final states, same shape."""
 
 
 def generate(
@@ -153,15 +153,15 @@ def generate(
     """Generate greedily without a cache, every step from the start: slow, for checks of one robot.
 
     Args:
-        model: The model.
-        visual: ``(1, visual, width)``.
+        model: Model that answers.
+        visual: Visual tokens, ``(1, visual, width)``.
         token_ids: int64 ``(1, max_text_tokens)``; the text and what is generated must fit.
-        lengths: int64 ``(1,)``.
-        new_tokens: How many to generate.
+        lengths: Number of valid tokens of the text, int64 ``(1,)``.
+        new_tokens: Number of tokens to generate.
         run: Runs the decoder where that takes more than embeddings; None = as the model does.
 
     Returns:
-        int64 ``(1, new_tokens)``.
+        The generated tokens, int64 ``(1, new_tokens)``.
     """
     ids, lengths, found = token_ids.clone(), lengths.clone(), []
     start = model.layout.span("text").start

@@ -34,12 +34,12 @@ class PlainVision(ABC):
 
     @property
     def keeps_patches(self) -> bool:
-        """Visual tokens are the towers' patches, one for one and in their order."""
+        """Whether visual tokens are the towers' patches, one for one and in their order: yes."""
         return True
 
     @property
     def views_are_pictures(self) -> bool:
-        """The tokens of each view come from the patches of one picture alone."""
+        """Whether each view's tokens come from the patches of one picture alone: where visual tokens are patches."""
         return self.keeps_patches
 
     def arrange(self, features: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 IMAGE = "<image>"
-"""Stands for a picture in the text of a prompt."""
+"""Mark that stands for a picture in the text of a prompt."""
 NEWLINE = -1
 """In place of a token id: the learned line break that follows a row of patches."""
 VISUAL_TOKEN = -2
@@ -28,7 +28,7 @@ class PromptFrame:
     """The prompt up to the user's text, token by token.
 
     Args:
-        items: In the order in which they stand.
+        items: Token ids, line breaks and visual tokens, in the order in which they stand.
         max_text_tokens: Room for the user's text and for what closes the prompt.
     """
 
@@ -72,7 +72,7 @@ def frame_prompt(
 
     Args:
         before: Token ids before the first image.
-        images: Items of each image.
+        images: Items of each image, one sequence for each.
         between: Token ids between two images.
     """
     items: list[Item] = list(before)

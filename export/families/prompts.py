@@ -28,17 +28,17 @@ class Prompted:
     """A model and how it is asked.
 
     Args:
-        name: Of the checkpoint's folder.
-        family: ``model_type``.
-        model: With its weights, float32; large ones are mapped.
-        deployment: What its graphs fix.
-        template: What follows the last picture, with ``{instruction}`` once.
+        name: Name of the checkpoint's folder.
+        family: Name of the family.
+        model: Model with its weights, float32; large ones are mapped.
+        deployment: What the model's graphs fix.
+        template: Text that follows the last picture, with ``{instruction}`` once.
         after: Text of the token that the template follows; empty where tokens are the same without it.
         end_ids: Tokens that end an answer.
-        pad_id: Fills a question on its right.
+        pad_id: Token id that fills a question on its right.
         image_size: Height and width of the pictures that the graph is laid out for, pixels.
-        picture_fit: How pictures become what it takes.
-        video: Which frames of a video are its pictures; None = still pictures.
+        picture_fit: How pictures become what the graph takes.
+        video: How frames are taken from a video to be its pictures; None = still pictures.
     """
 
     name: str
@@ -64,7 +64,7 @@ class Prompted:
 
     @property
     def images_shape(self) -> tuple[int, int, int]:
-        """How many pictures the graph takes, tiles counted, and their height and width."""
+        """Number of pictures that the graph takes, tiles counted, and their height and width, pixels."""
         each, height, width = self.picture_fit.arrays(self.image_size)
         return each * len(self.views), height, width
 
@@ -83,7 +83,7 @@ def read_prompted(path: Path, deployment: Deployment, prompt: str | None = None)
 
     Args:
         path: Folder of the checkpoint.
-        deployment: How it will be used; the prompt's tokens are filled in here.
+        deployment: How the model will be used; the prompt's tokens are filled in here.
         prompt: Text with ``<image>`` for each picture or video and ``{instruction}`` once; None = the checkpoint's chat
             template, or else the family's.
 
@@ -140,9 +140,9 @@ def _framed(
     """Return the tokens before the first picture and between two, as they come in one prompt.
 
     Args:
-        tokenizer: Of the checkpoint.
+        tokenizer: Tokenizer of the checkpoint.
         before: Text before the first picture.
-        between: Text between two.
+        between: Text between two pictures.
         begin: Text of the token that begins a sequence; where the prompt has it, the tokenizer adds no other.
     """
     adds = not (begin and before.startswith(begin))

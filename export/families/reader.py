@@ -23,16 +23,16 @@ ModelT = TypeVar("ModelT", bound=nn.Module)
 
 
 class Unit(Enum):
-    """What one run of a family gives, and so what its costs are the costs of."""
+    """What one run of a family gives: costs are counted for one of these."""
 
     CONTROL_STEP = "control step"
     ACTION = "action"
-    """One token after the other."""
+    """An action, one token after the other."""
     ANSWER = "answer"
-    """One token after the other."""
+    """An answer in text, one token after the other."""
 
     def text(self, tokens: int) -> str:
-        """Return it for a person, with the number of tokens where there are any."""
+        """Return the unit for a person, with the number of tokens where there are any."""
         if self is Unit.CONTROL_STEP:
             return self.value
         return f"{self.value} of {tokens} token{'s' * (tokens != 1)}"
@@ -91,15 +91,16 @@ class FamilyReader(Generic[ConfigT, ModelT]):
 
     Args:
         name: Key in the registry, and the family's name in a manifest.
-        read_config: Folder and deployment to everything that shapes weights and graph.
-        build: Configuration to the model without its weights, on the meta device.
-        key_rules: Configuration to the rules by which stored weights come to the model's names.
-        usual: What an inspection assumes where neither the checkpoint nor its user says it.
-        unit: What costs are counted for.
-        claims: Whether a checkpoint is of this family; None = ``config.json`` states its name.
-        stored_weights: Where the weights lie; None = the folder's safetensors.
-        stated: What a checkpoint itself says of its deployment; None = nothing.
-        said_tokens: Tokens that the model always says, of a configuration; None = as many as it is asked for.
+        read_config: Turns folder and deployment into everything that shapes weights and graph.
+        build: Turns a configuration into the model without its weights, on the meta device.
+        key_rules: Turns a configuration into the rules by which stored weights come to the model's names.
+        usual: Deployment that an inspection assumes where neither the checkpoint nor its user says one.
+        unit: Unit that costs are counted for.
+        claims: Tells whether a checkpoint is of this family; None = ``config.json`` states its name.
+        stored_weights: Opens a checkpoint's weights; None = the folder's safetensors are opened.
+        stated: Tells what a checkpoint itself says of its deployment; None = nothing.
+        said_tokens: Turns a configuration into the number of tokens that the model always says; None = as many as it is
+            asked for.
     """
 
     name: str
@@ -145,7 +146,7 @@ class ActingReader(FamilyReader[ConfigT, ModelT]):
     """How checkpoints of a family that acts are read.
 
     Args:
-        load: Folder to a checkpoint with embodiment, statistics and prompt; raises CheckpointError.
+        load: Turns a folder into a checkpoint with embodiment, statistics and prompt; raises CheckpointError.
     """
 
     load: Callable[[CheckpointFolder], Checkpoint[Any]]
@@ -157,12 +158,12 @@ class AnsweringReader(FamilyReader[ConfigT, ModelT]):
     """How checkpoints of a family that answers in text are read.
 
     Args:
-        prompt: Number of pictures to the text around them, where the checkpoint has no chat template; may raise
-            CheckpointError where that cannot be known.
-        picture_size: Configuration to height and width of the pictures that tokens are laid out for, pixels.
-        picture_fit: Configuration to how pictures are made to fit.
+        prompt: Turns a number of pictures into the text around them, where the checkpoint has no chat template; may
+            raise CheckpointError where that cannot be known.
+        picture_size: Turns a configuration into height and width of the pictures that tokens are laid out for, pixels.
+        picture_fit: Turns a configuration into how pictures are made to fit.
         placeholders: What chat templates of the family write for a picture or video, beside ``<image>``.
-        video_spec: Configuration to the frames of a video that are looked at; None = still pictures only.
+        video_spec: Turns a configuration into the frames of a video that are looked at; None = still pictures only.
         has_chat_template: The chat template beside the weights knows pictures.
     """
 

@@ -40,7 +40,7 @@ FAMILIES: Mapping[str, str] = {
     "qwen2_5_vl": "saccade.export.families.qwen_vl.qwen2_5:READER",
     "qwen3_vl": "saccade.export.families.qwen_vl.qwen3:READER",
 }
-"""Name to ``module:reader`` of this package's own families."""
+"""Families of this package: name to ``module:reader``."""
 _ACTS, _ANSWERS = "a family that acts", "a family that answers"
 
 
@@ -122,10 +122,10 @@ def answering_reader(folder: CheckpointFolder) -> AnsweringReader[Any, Any]:
 
 
 def load_checkpoint(path: Path, *, mapped: bool = False) -> Checkpoint[ActingFamily]:
-    """Read a checkpoint of whatever family that acts.
+    """Read a checkpoint of any family that acts.
 
     Args:
-        path: Its folder.
+        path: Folder of the checkpoint.
         mapped: Large weights may stay in the files, for what neither trains nor hurries.
 
     Raises:

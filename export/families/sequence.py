@@ -91,9 +91,9 @@ class SequenceLayout:
         placeholder but the last, if there are any.
 
         Args:
-            x: ``(batch, ..., tokens, channels)`` with tokens at ``token_axis``; channels come last.
-            attention_mask: bool ``(batch, tokens)``.
-            token_axis: 1 or 2.
+            x: Tensor ``(batch, ..., tokens, channels)`` with tokens at ``token_axis``; channels come last.
+            attention_mask: bool ``(batch, tokens)``, True = valid.
+            token_axis: Axis of the tokens in ``x``, 1 or 2.
         """
         index = self.last_text(attention_mask)
         index = index.reshape(-1, *([1] * (x.dim() - 1)))
@@ -110,10 +110,10 @@ class Sequence(NamedTuple):
     """A decoder sequence at one layer.
 
     Args:
-        hidden: ``(batch, tokens, width)``.
-        mask: bool ``(batch, tokens)``.
-        positions: int64 ``(batch, tokens)``, or ``(batch, axes, tokens)``.
-        layout: Where the segments lie.
+        hidden: Hidden states, ``(batch, tokens, width)``.
+        mask: bool ``(batch, tokens)``, True = valid.
+        positions: Rotary positions, int64 ``(batch, tokens)``, or ``(batch, axes, tokens)``.
+        layout: Layout that says where the segments lie.
         order: int64 ``(batch, tokens)``: what causal attention compares; None = tokens stand as they lie.
     """
 
@@ -135,11 +135,12 @@ class Sequence(NamedTuple):
         """Return a sequence at the decoder's entry.
 
         Args:
-            layout: With every visual token.
-            hidden: Of what is alive.
-            inputs: Mask and positions, of every token.
-            alive: int64 ``(batch, alive)``: which visual tokens are.
-            order: Of every token.
+            layout: Layout with every visual token.
+            hidden: Hidden states of the tokens that are alive, ``(batch, alive tokens, width)``.
+            inputs: Mask and positions of every token.
+            alive: Indices of the visual tokens that are alive, int64 ``(batch, alive)``.
+            order: int64 ``(batch, tokens)`` of every token: what causal attention compares; None = tokens stand as they
+                lie.
         """
         whole = cls(hidden, *inputs, layout, order)
         if alive.shape[1] == layout.visual:
@@ -157,8 +158,9 @@ class Sequence(NamedTuple):
         """Replace the visual tokens by survivors.
 
         Args:
-            hidden: What they are now, ``(batch, keep, width)``.
-            kept: int64 ``(batch, keep)``: which of the visual tokens they were; mask and positions stay theirs.
+            hidden: Hidden states of the survivors, ``(batch, keep, width)``.
+            kept: Indices of the survivors among the visual tokens, int64 ``(batch, keep)``; mask and positions stay
+                theirs.
         """
         thin = self.layout.gather_visual
         return Sequence(

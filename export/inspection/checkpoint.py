@@ -18,12 +18,12 @@ def inspect_checkpoint(folder: Path, request: InspectionRequest) -> Inspection:
     """Look at a checkpoint.
 
     Args:
-        folder: Of the checkpoint.
+        folder: Directory of the checkpoint.
         request: What to assume, and which budgets to look at.
 
     Raises:
-        CheckpointError: Something is missing, left over or wrong.
-        PolicyError: There is no such policy.
+        CheckpointError: A file, key or shape is missing, left over or wrong.
+        PolicyError: No policy has the name that is asked for.
         ExportError: The deployment or the policy does not fit.
     """
     opened = open_checkpoint(folder, request)

@@ -24,8 +24,8 @@ def placed_policy(name: str, family: PerceivingFamily) -> TokenPolicy:
     """Return a policy with its default options, built for a model.
 
     Raises:
-        PolicyError: There is none of that name, or its options do not fit.
-        ExportError: It cannot act in this model.
+        PolicyError: No policy has that name, or the options do not fit.
+        ExportError: The policy cannot act in this model.
     """
     policy = build_policy(name, {}, model_shape(family))
     step_class(family).check_policy(policy, family)
@@ -36,8 +36,8 @@ def policy_plan(policy: TokenPolicy, family: PerceivingFamily, keep: int) -> Cut
     """Return a policy's cuts at a budget of ``keep`` tokens.
 
     Raises:
-        PolicyError: It cannot meet the budget.
-        ExportError: Its counts do not fit.
+        PolicyError: The policy cannot meet the budget.
+        ExportError: The policy's counts do not fit.
     """
     counts = None
     if keep < family.grid.tokens:

@@ -1,4 +1,4 @@
-"""Which family a checkpoint belongs to, and its model without weights: configuration and headers of files alone."""
+"""The family that a checkpoint belongs to, and its model without weights: from configuration and headers of files."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Opened:
     """A checkpoint whose weights were not read.
 
     Args:
-        folder: The checkpoint.
-        reader: Reader of its family.
+        folder: The checkpoint, opened.
+        reader: Reader of the checkpoint's family.
         model: The model on the meta device, before constants are folded.
         new_tokens: Length of an answer, in tokens.
-        stored: The weight files; None = they were not looked at.
+        stored: The stored weights; None = the weight files were not looked at.
         assumed: What the checkpoint left open and was taken as usual, in words.
     """
 
@@ -41,7 +41,7 @@ class Opened:
 
     @property
     def unit(self) -> str:
-        """What its costs are the costs of, in words."""
+        """What costs are counted for, in words, e.g. ``answer of 64 tokens``."""
         return self.reader.unit.text(self.new_tokens)
 
 
@@ -58,7 +58,7 @@ def open_checkpoint(path: Path, request: InspectionRequest) -> Opened:
     """Read a checkpoint up to its weights, and match their names and shapes with what the configuration wants.
 
     Raises:
-        CheckpointError: Something is missing, left over or wrong.
+        CheckpointError: A file, key or shape is missing, left over or wrong.
         ExportError: The deployment does not fit the family.
     """
     folder = CheckpointFolder(path)

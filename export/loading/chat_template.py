@@ -23,13 +23,13 @@ def render_question(folder: CheckpointFolder, pictures: int, kind: str, question
     """Return one user's turn as the checkpoint's template writes it, up to where the answer begins.
 
     Args:
-        folder: Of the checkpoint.
-        pictures: Of the question; they come before the text.
-        kind: ``image`` or ``video``.
-        question: The text.
+        folder: The checkpoint whose template is used.
+        pictures: Number of pictures or videos in the question; they come before the text.
+        kind: What the pictures are: ``image`` or ``video``.
+        question: Text of the question.
 
     Returns:
-        None where there is no template.
+        The turn's text; None where the checkpoint has no template.
 
     Raises:
         CheckpointError: The template cannot be read or used.

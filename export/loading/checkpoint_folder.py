@@ -24,7 +24,7 @@ class CheckpointFolder:
         path: Directory that holds the files.
 
     Raises:
-        CheckpointError: There is no such directory.
+        CheckpointError: ``path`` is no directory.
     """
 
     def __init__(self, path: Path) -> None:
@@ -93,7 +93,7 @@ class CheckpointFolder:
         """Path of ``tokenizer.json``.
 
         Raises:
-            CheckpointError: There is none.
+            CheckpointError: The folder has no ``tokenizer.json``.
         """
         if not self.has(TOKENIZER_NAME):
             raise CheckpointError(

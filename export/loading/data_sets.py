@@ -16,12 +16,12 @@ _CONFIG_NAME = "config.json"
 
 
 class Bounds(NamedTuple):
-    """Which physical values become -1 and 1, for each dimension.
+    """The physical values that become -1 and 1, for each dimension.
 
     Args:
-        low: Becomes -1.
-        high: Becomes 1.
-        mask: True = scaled, False = passed as it is.
+        low: Value that becomes -1, ``(dim,)``, in physical units.
+        high: Value that becomes 1, ``(dim,)``, in physical units.
+        mask: True = the dimension is scaled, False = passed as it is; ``(dim,)``.
     """
 
     low: tuple[float, ...]
@@ -34,9 +34,9 @@ class DataSet:
     """Statistics of one data set.
 
     Args:
-        name: Of the data set.
-        where: What errors call it.
-        values: ``action`` and ``proprio``, each with ``q01``, ``q99``, ``min``, ``max`` ... for each dimension.
+        name: Key of the data set in the file.
+        where: File, or place in a file, that errors name.
+        values: Parts ``action`` and ``proprio``, each with ``q01``, ``q99``, ``min``, ``max`` ... for each dimension.
     """
 
     name: str
@@ -47,7 +47,7 @@ class DataSet:
         """Return which physical values become -1 and 1.
 
         Args:
-            part: ``action`` or ``proprio``.
+            part: Numbers that are asked for: ``action`` or ``proprio``.
             low: Statistic that becomes -1, e.g. ``q01``.
             high: Statistic that becomes 1, e.g. ``q99``.
 
@@ -74,11 +74,11 @@ def read_data_set(folder: CheckpointFolder, key: str | None) -> DataSet:
     """Read the statistics: ``dataset_statistics.json`` of a fine-tuned checkpoint, else ``norm_stats`` of its config.
 
     Args:
-        folder: Of the checkpoint.
-        key: Which data set; None = the only one.
+        folder: The checkpoint whose statistics are read.
+        key: Name of the data set; None = the only one.
 
     Raises:
-        CheckpointError: There are none, none of that name, or several and no choice.
+        CheckpointError: The checkpoint has no statistics, none of that name, or several and ``key`` is None.
     """
     where, values = f"{_CONFIG_NAME}: norm_stats", folder.config.get("norm_stats")
     if folder.has(DATA_SETS_NAME):

@@ -10,20 +10,20 @@ from saccade.proto.errors import CheckpointError
 from saccade.proto.picture_fit import Resample
 
 NAMES = ("preprocessor_config.json", "processor_config.json")
-"""Where it lies: a file of its own, or since transformers 5 a part of the processor's."""
+"""Files that may describe the image processor: one of its own, or since transformers 5 a part of the processor's."""
 
 _RESAMPLES = {1: Resample.LANCZOS, 2: Resample.BILINEAR, 3: Resample.BICUBIC}
-"""Pillow's numbers."""
+"""Pillow's numbers of the ways to resample."""
 
 
 @dataclass(frozen=True)
 class ImageProcessor:
-    """What every family reads of it; :attr:`fields` has the rest.
+    """What every family reads of an image processor; :attr:`fields` has the rest.
 
     Args:
-        mean: For pixels in 0..1.
-        std: For pixels in 0..1.
-        fields: The whole object.
+        mean: Mean that is subtracted from each channel, for pixels in 0..1.
+        std: Standard deviation that each channel is divided by, for pixels in 0..1.
+        fields: Every field of the processor's object.
     """
 
     mean: tuple[float, ...]
@@ -31,10 +31,10 @@ class ImageProcessor:
     fields: JsonFields
 
     def resample(self, default: Resample) -> Resample:
-        """Return how it resizes, or ``default`` where the file does not say.
+        """Return how the processor resizes pictures, or ``default`` where the file does not say.
 
         Raises:
-            CheckpointError: In a way that is not known here.
+            CheckpointError: The processor resizes in a way that is not known here.
         """
         if not self.fields.has("resample"):
             return default
@@ -45,15 +45,15 @@ class ImageProcessor:
 def read_image_processor(
     folder: CheckpointFolder, names: tuple[str, ...] = NAMES, part: str = "image_processor"
 ) -> ImageProcessor:
-    """Read it.
+    """Read a checkpoint's image processor.
 
     Args:
-        folder: Of the checkpoint.
+        folder: The checkpoint whose processor is read.
         names: Files to look for; the first that is there counts.
-        part: Which object of a file that describes several processors.
+        part: Key of the image processor's object in a file that describes several processors.
 
     Raises:
-        CheckpointError: There is none, or it lacks mean and std; class defaults are not what models were trained with.
+        CheckpointError: No such file, or no mean and std in it; class defaults are not what models were trained with.
     """
     name = next((name for name in names if folder.has(name)), None)
     if name is None:

@@ -18,7 +18,7 @@ def read_object(folder: Path, name: str) -> dict[str, Any]:
     """Read a JSON file that holds an object.
 
     Raises:
-        CheckpointError: It is missing, no JSON, or something else than an object.
+        CheckpointError: The file is missing, no JSON, or holds something else than an object.
     """
     if not (folder / name).is_file():
         raise CheckpointError(f"expected {name} in {folder.name}/, found none.")
@@ -35,9 +35,10 @@ class JsonFields:
     """The fields of one JSON object.
 
     Args:
-        values: The object.
-        where: What errors call it, e.g. ``config.json: text_config``.
-        defaults: What the class that wrote it assumes where a field is missing; a default that is taken is logged.
+        values: The JSON object.
+        where: File, or place in a file, that errors name, e.g. ``config.json: text_config``.
+        defaults: Values that the class that wrote it assumes where a field is missing; a default that is taken is
+            logged.
     """
 
     def __init__(self, values: object, where: str, defaults: Mapping[str, object] | None = None) -> None:
@@ -70,7 +71,7 @@ class JsonFields:
         """Return a field, or its default.
 
         Raises:
-            CheckpointError: It is of another kind, or missing without a default.
+            CheckpointError: The field is of another kind, or missing without a default.
         """
         value = self._values.get(name)
         if value is None:

@@ -12,7 +12,7 @@ Renames = tuple[tuple[str, str], ...]
 
 
 class Part(NamedTuple):
-    """Where a stored weight belongs: our name, and which part of it."""
+    """Place of a stored weight: our name, and which part of it."""
 
     name: str
     number: int

@@ -15,7 +15,7 @@ from saccade.proto.errors import CheckpointError
 
 CAMERA_PREFIX = "observation.images."
 _ABSENT = "empty_camera_"
-"""In the name of a camera that was never there."""
+"""Part of the name of a camera that was never there."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class LerobotFeatures:
 
     @property
     def known(self) -> str:
-        """What this says of the robot, as a sentence for an embodiment that is still to be written."""
+        """What the checkpoint says of its robot, as a sentence for an embodiment that is still to be written."""
         return (
             f" The checkpoint has the cameras {', '.join(self.cameras) or '(none)'}, {self.state_dim} numbers of "
             f"proprioception and {self.action_dim} of an action."
@@ -44,7 +44,7 @@ class LerobotFeatures:
         """Check that ``views`` are some of the cameras.
 
         Raises:
-            CheckpointError: A name is unknown, or they stand in another order.
+            CheckpointError: A name is unknown, or the views stand in another order.
         """
         known = [name for name in self.cameras if name in views]
         if not views or [*views] != known:
@@ -57,7 +57,7 @@ class LerobotFeatures:
         """Return the one size of the cameras ``views``.
 
         Raises:
-            CheckpointError: A name is unknown, they stand in another order, or their sizes differ.
+            CheckpointError: A name is unknown, the views stand in another order, or their sizes differ.
         """
         self.check_views(views)
         sizes = {self.cameras[name] for name in views}
@@ -70,10 +70,10 @@ class LerobotFeatures:
 
 
 def read_features(folder: CheckpointFolder) -> LerobotFeatures:
-    """Read them.
+    """Read the cameras, state and action that ``config.json`` declares.
 
     Raises:
-        CheckpointError: Something is missing, or no vector or picture where one belongs.
+        CheckpointError: A feature is missing, or is no vector or picture where one belongs.
     """
     fields = folder.fields("config.json")
     inputs = fields.child("input_features")

@@ -38,7 +38,7 @@ def read_statistics(folder: CheckpointFolder, *, state_dim: int, action_dim: int
     """Read what the processors of a checkpoint were saved with.
 
     Args:
-        folder: Of the checkpoint.
+        folder: The checkpoint whose statistics are read.
         state_dim: Numbers of the robot's state, not padded.
         action_dim: Numbers of an action, not padded.
 

@@ -1,4 +1,4 @@
-"""Under which license weights come, as their model card says."""
+"""The license of a checkpoint's weights, as its model card declares it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def read_license(folder: CheckpointFolder) -> str:
     """Return the license that the model card of a checkpoint declares in its front matter.
 
     Args:
-        folder: Of the checkpoint.
+        folder: Directory of the checkpoint.
 
     Returns:
         An SPDX identifier: one of the list, or ``LicenseRef-`` and the card's own word. ``unknown`` if there is no card

@@ -22,8 +22,8 @@ class MappedWeight(Tensor):
     """A float32 tensor without memory of its own; not for training.
 
     Args:
-        shape: Of the weight.
-        read: Returns it, float32, from its file.
+        shape: Shape of the weight.
+        read: Returns the whole weight, float32, from its file.
     """
 
     read: Callable[[], Tensor]
@@ -37,7 +37,7 @@ class MappedWeight(Tensor):
         return weight
 
     def __init__(self, shape: Sequence[int], read: Callable[[], Tensor]) -> None:
-        """All is done in ``__new__``: that is where tensors are made."""
+        """Do nothing: tensors are made in ``__new__``."""
 
     @classmethod
     def __torch_dispatch__(  # type: ignore[override]
@@ -61,6 +61,6 @@ class MappedWeight(Tensor):
             return result
 
     def __repr__(self, *, tensor_contents: object = None) -> str:  # type: ignore[override]
-        """Say what it is; reading a file to print a weight would surprise."""
+        """Name the class and the shape; reading a file to print a weight would surprise."""
         del tensor_contents
         return f"MappedWeight({list(self.shape)})"

@@ -23,7 +23,7 @@ from saccade.export.models.vision_transformer import VisionConfig
 from saccade.proto.errors import CheckpointError
 
 MODEL_TYPE = "openvla"
-"""Of both: what tells them apart is whether an action head lies beside the weights."""
+"""``model_type`` of both: what tells them apart is whether an action head lies beside the weights."""
 CONFIG_NAME = "config.json"
 PROCESSOR_NAME = "preprocessor_config.json"
 OVERRIDES = "vision_towers"
@@ -36,7 +36,7 @@ _DEFAULTS: Mapping[str, object] = {
     "pad_to_multiple_of": 64,
     "n_action_bins": 256,
 }
-"""What ``OpenVLAConfig`` assumes; of the first two the published checkpoints say something else."""
+"""Values that ``OpenVLAConfig`` assumes; for the first two the published checkpoints say something else."""
 _LLAMA: Mapping[str, object] = {**TEXT_MODELS["llama"].defaults, "bos_token_id": 1, "eos_token_id": 2}
 """The bare ``LlamaConfig``: the published text configuration says vocabulary and padding, and leaves all else to it."""
 _PLAIN_LLAMAS = ("llama2-7b-pure", "llama2-13b-pure")
@@ -89,14 +89,14 @@ class _Scale(NamedTuple):
 
 @dataclass(frozen=True)
 class Prismatic:
-    """What ``config.json`` and ``preprocessor_config.json`` say.
+    """What ``config.json`` and ``preprocessor_config.json`` say of OpenVLA or OpenVLA-OFT.
 
     Args:
-        towers: One, or two of one token count.
-        text: The language model.
-        bos_id: First token of a sequence.
-        eos_id: Ends a sequence.
-        pad_id: Fills a text on its right.
+        towers: One vision tower, or two that give the same number of tokens.
+        text: The language model's configuration.
+        bos_id: Token id that begins a sequence.
+        eos_id: Token id that ends a sequence.
+        pad_id: Token id that fills a text on its right.
         action_end: One more than the highest action token; rows that only pad the embedding table lie from here on.
         action_edges: Number of action tokens; each is an edge of the bins over [-1, 1].
     """
@@ -114,8 +114,8 @@ def read_prismatic(folder: CheckpointFolder, *, causal: bool) -> Prismatic:
     """Read the configuration of a published checkpoint.
 
     Args:
-        folder: Of the checkpoint.
-        causal: Tokens see what lies before them (OpenVLA); False: all (OpenVLA-OFT).
+        folder: The checkpoint that is read.
+        causal: A token sees itself and those before it (OpenVLA); False: every token (OpenVLA-OFT).
 
     Raises:
         CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
@@ -173,11 +173,11 @@ def check_template(tokenizer: Tokenizer, template: str) -> None:
     The published code appends it where the tokens do not end in it, see ``predict_action``.
 
     Args:
-        tokenizer: Of the checkpoint.
-        template: Text with ``{instruction}`` once.
+        tokenizer: The checkpoint's tokenizer.
+        template: Prompt with ``{instruction}`` once.
 
     Raises:
-        CheckpointError: It does not.
+        CheckpointError: The prompt's last token is another.
     """
     ids = tokenizer.encode(template.replace("{instruction}", "a"), add_special_tokens=False).ids
     if ids[-1:] != [SPACE_ID]:

@@ -24,7 +24,7 @@ class StoredWeights:
     """The weights of a checkpoint under the names they are stored with.
 
     Args:
-        folder: Of the checkpoint.
+        folder: Directory of the checkpoint.
 
     Raises:
         CheckpointError: A file is missing, truncated or no safetensors file, holds a name for a second time, or lacks

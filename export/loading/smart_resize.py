@@ -14,11 +14,11 @@ def smart_resize(height: int, width: int, *, factor: int, least: int, most: int)
     """Return height and width of a picture after resizing.
 
     Args:
-        height: Of the picture as it comes, pixels.
-        width: The same.
+        height: Height of the picture as it comes, pixels.
+        width: Width of the picture as it comes, pixels.
         factor: Side of a visual token, pixels; both results are multiples of it.
-        least: Pixels of the result, at least.
-        most: Pixels of the result, at most, unless one row of visual tokens is more.
+        least: Fewest pixels of the result.
+        most: Most pixels of the result, unless one row of visual tokens is more.
 
     Raises:
         ExportError: The picture is too elongated.
@@ -35,16 +35,16 @@ def smart_resize_video(
     """Return height and width of a video's frames after resizing, where the budget is the whole video's.
 
     Args:
-        frames: Of the video; at least ``patch_frames``.
-        height: Of a frame as it comes, pixels.
-        width: The same.
+        frames: Frames of the video; at least ``patch_frames``.
+        height: Height of a frame as it comes, pixels.
+        width: Width of a frame as it comes, pixels.
         patch_frames: Frames of one patch.
         factor: Side of a visual token, pixels; both results are multiples of it.
-        least: Pixels of all frames, at least.
-        most: Pixels of all frames, at most, unless one row of visual tokens is more.
+        least: Fewest pixels of all frames together.
+        most: Most pixels of all frames together, unless one row of visual tokens is more.
 
     Raises:
-        ExportError: There are too few frames, or they are too elongated.
+        ExportError: There are too few frames, or the frames are too elongated.
 
     Source:
         ``smart_resize`` of transformers' Qwen3-VL video processor.

@@ -19,8 +19,8 @@ class _TextModel:
     """A text model of transformers.
 
     Args:
-        defaults: Of its configuration class.
-        switches: Of our decoder, fixed for this model.
+        defaults: Values that the model's configuration class assumes where a field is missing.
+        switches: Settings of :class:`DecoderConfig` that this model fixes.
     """
 
     defaults: Mapping[str, object]
@@ -88,17 +88,17 @@ TEXT_MODELS: Mapping[str, _TextModel] = {
     "qwen2_5_vl_text": _TextModel(_QWEN2_VL),
     "qwen3_vl_text": _TextModel(_QWEN3_VL, {"qk_norm": True}),
 }
-"""``model_type`` to the model."""
+"""Text models by ``model_type``."""
 _ACTIVATIONS = {"silu": "silu", "swish": "silu", "gelu_pytorch_tanh": "gelu_tanh", "gelu_new": "gelu_tanh"}
 
 
 @dataclass(frozen=True)
 class TextModel:
-    """What a text configuration says.
+    """What the configuration of a language model says.
 
     Args:
-        decoder: Our switches.
-        is_tied: The head shares the embedding table.
+        decoder: Switches of our decoder.
+        is_tied: The language-model head shares the embedding table.
         most_tokens: A longer sequence would need sliding windows, which nothing here has; None = any length.
     """
 
@@ -120,9 +120,9 @@ def read_text_model(fields: JsonFields, model_type: str, *, causal: bool = True)
     """Read a text configuration.
 
     Args:
-        fields: From :func:`text_fields`, or the whole file where a model keeps its text settings on top.
+        fields: The text configuration: from :func:`text_fields`, or the whole file where a model keeps it on top.
         model_type: A key of ``TEXT_MODELS``.
-        causal: Tokens see what lies before them; False: all.
+        causal: A token sees itself and those before it; False: every token.
 
     Raises:
         CheckpointError: A field is of the wrong kind, or a setting would change the model and is not known here.

@@ -30,12 +30,12 @@ def choose_step(folder: CheckpointFolder, head: str, step: str | None) -> str:
     """Return the training step of which a head is read.
 
     Args:
-        folder: Of the checkpoint.
-        head: E.g. ``action_head``.
-        step: Which, where there are several; None = the only one.
+        folder: The checkpoint that the head belongs to.
+        head: Name of the head, e.g. ``action_head``.
+        step: The training step, where there are several; None = the only one.
 
     Raises:
-        CheckpointError: There is none, or none of that step, or several and no choice.
+        CheckpointError: The head has no file, none of that step, or several and ``step`` is None.
     """
     steps = head_steps(folder, head)
     if not steps:
@@ -60,7 +60,7 @@ def read_head(path: Path) -> dict[str, Tensor]:
         path: The ``.pt`` file.
 
     Raises:
-        CheckpointError: It is broken, holds anything but tensors under names, or a name for a second time.
+        CheckpointError: The file is broken, holds anything but tensors under names, or a name for a second time.
     """
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
@@ -85,14 +85,15 @@ def read_head(path: Path) -> dict[str, Tensor]:
 
 
 class HeadedWeights(StoredWeights):
-    """The safetensors of a checkpoint and its heads, as one.
+    """The safetensors of a checkpoint and the weights of its heads, as one.
 
     Args:
-        folder: Of the checkpoint.
-        heads: Our name to weight, already read.
+        folder: The checkpoint that is read.
+        heads: Weights of the heads by our name, already read.
 
     Raises:
-        CheckpointError: As :class:`StoredWeights`; or both have a weight.
+        CheckpointError: A safetensors file is missing, truncated or broken, or a weight is in the safetensors and in a
+            head.
     """
 
     def __init__(self, folder: CheckpointFolder, heads: Mapping[str, Tensor]) -> None:

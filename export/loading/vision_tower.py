@@ -43,7 +43,7 @@ TOWER_DEFAULTS: Mapping[str, Mapping[str, object]] = {
         "layer_norm_eps": 1e-6,
     },
 }
-"""``model_type`` to what its configuration class assumes."""
+"""What the configuration class of each ``model_type`` assumes where a field is missing."""
 _SWITCHES = {
     CLIP: VisionConfig(
         image_size=1,
@@ -60,16 +60,16 @@ _SWITCHES = {
     SIGLIP: VisionConfig(image_size=1, patch_size=1, width=1, depth=1, heads=1, mlp_dim=1),
     SMOLVLM: VisionConfig(image_size=1, patch_size=1, width=1, depth=1, heads=1, mlp_dim=1),
 }
-"""What no file says because the architecture fixes it."""
+"""Switches that no file says because the architecture fixes them."""
 _ACTIVATIONS = {"quick_gelu": "quick_gelu", "gelu": "gelu", "gelu_pytorch_tanh": "gelu_tanh"}
 
 
 def tower_fields(parent: JsonFields, name: str, fallback: Mapping[str, object]) -> JsonFields:
-    """Return the object ``name``, missing fields as its ``model_type`` has them.
+    """Return the object ``name``; its missing fields are those of its ``model_type``.
 
     Args:
-        parent: Holds it.
-        name: E.g. ``vision_config``.
+        parent: Configuration that holds the object.
+        name: Key of the object, e.g. ``vision_config``.
         fallback: What the parent's class assumes where the object is missing as a whole.
     """
     if not parent.has(name):
@@ -93,11 +93,11 @@ def read_tower(
     """Read a tower's configuration.
 
     Args:
-        fields: From :func:`tower_fields`.
+        fields: The tower's configuration, from :func:`tower_fields`.
         read_block: Index of the block whose output the family takes; negative counts from the end.
-        final_norm: The family takes it after the final norm.
-        mean: Of the image processor, three channels.
-        std: Of the image processor, three channels.
+        final_norm: The family takes that output after the final norm.
+        mean: Mean that the image processor subtracts from each of three channels, for pixels in 0..1.
+        std: Standard deviation that the image processor divides each of three channels by, for pixels in 0..1.
 
     Raises:
         CheckpointError: A field is of the wrong kind, or asks for what is not known here.

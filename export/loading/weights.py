@@ -23,9 +23,9 @@ class PlannedWeight:
     """A weight of ours and what it is made of; nothing is read yet.
 
     Args:
-        stored: Names of its parts, joined along the first axis.
-        shape: Of the whole.
-        is_one_plus: 1 is added to it.
+        stored: Names of the weight's stored parts, joined along the first axis.
+        shape: Shape of the whole weight.
+        is_one_plus: 1 is added to every value.
     """
 
     stored: tuple[str, ...]
@@ -36,7 +36,7 @@ class PlannedWeight:
         """Return the weight, float32.
 
         Raises:
-            CheckpointError: It is not finite, or stored as numbers that mean something only with a scale.
+            CheckpointError: A value is not finite, or is stored as a number that means something only with a scale.
         """
         self.check(weights)
         return self.join(weights)
@@ -45,7 +45,7 @@ class PlannedWeight:
         """Look at every value where it lies in the file; nothing is copied, so that memory is not cut to pieces.
 
         Raises:
-            CheckpointError: One is not finite, or stored as a number that means something only with a scale.
+            CheckpointError: A value is not finite, or is stored as a number that means something only with a scale.
         """
         for name in self.stored:
             part = weights.read(name)
@@ -79,8 +79,8 @@ def plan_weights(
 
     Args:
         wanted: Our names and shapes.
-        weights: The files.
-        rules: The family's.
+        weights: The checkpoint's weights.
+        rules: How the family's stored names become ours.
 
     Raises:
         CheckpointError: Weights are missing, left over, there twice, or of another shape.
@@ -125,13 +125,13 @@ def load_weights(model: nn.Module, weights: StoredWeights, rules: KeyRules, *, m
     """Give a model on the meta device its weights, float32.
 
     Args:
-        model: Ours.
-        weights: The files.
-        rules: The family's.
+        model: A model of ours, every weight on the meta device.
+        weights: The checkpoint's weights.
+        rules: How the family's stored names become ours.
         mapped: Large weights stay in the files and are read where they are used: for models too large for memory.
 
     Raises:
-        CheckpointError: As :func:`plan_weights`; or a weight is not finite.
+        CheckpointError: Weights are missing, left over, there twice, of another shape, or not finite.
     """
     wanted = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
     planned = plan_weights(wanted, weights, rules)

@@ -28,7 +28,8 @@ def attention(  # noqa: PLR0913, PLR0917 -- the signature of torch's operator
     """Emit softmax(query @ key^T * scale + mask) @ value for ``(batch, heads, tokens, head_dim)``.
 
     Raises:
-        ExportError: An option that our modules never use: masks are explicit, heads are repeated, nothing is dropped.
+        ExportError: An option is set that our modules never use: masks are explicit, heads are repeated, nothing is
+            dropped.
     """
     if is_causal or enable_gqa or dropout_p:
         raise ExportError(

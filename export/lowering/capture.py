@@ -37,10 +37,10 @@ def to_graph(module: torch.nn.Module, example: tuple[Tensor, ...], ports: GraphP
     """Export a module of flat tensors.
 
     Args:
-        module: Of static shapes.
-        example: Its inputs; their shapes become the graph's.
-        ports: Their names and those of its outputs.
-        what: The module, for messages.
+        module: Module of flat tensors and static shapes.
+        example: Inputs of the module; their shapes become the graph's.
+        ports: Names of the graph's inputs and outputs.
+        what: Name of the module, for messages.
 
     Raises:
         ExportError: torch cannot export the module.

@@ -14,11 +14,11 @@ import numpy as np
 import onnx_ir as ir
 
 FEWEST_PICKS = 8
-"""Shorter loops stay unrolled."""
+"""Picks that a greedy loop has at least to be rolled up; shorter ones stay unrolled."""
 
 
 class _Chain(NamedTuple):
-    """One unrolled loop, recognised."""
+    """One unrolled greedy loop, recognised."""
 
     gain: ir.Value
     first_pick: ir.Value

@@ -118,7 +118,7 @@ _CONSTANT_INPUTS = {
     "Range": slice(0, None),
     "ConstantOfShape": slice(0, None),
 }
-"""Which inputs decide shapes or axes, and so must be known when an engine is built."""
+"""The inputs of an operator that decide shapes or axes, and so must be known when an engine is built."""
 _ARITHMETIC = {
     "Add",
     "Sub",
@@ -140,12 +140,13 @@ class LintReceipt:
     """What the lint saw in one graph.
 
     Args:
-        opset: Of the standard domain.
+        opset: Opset of the standard domain.
         nodes: Number of nodes.
-        ops: Operator to count, most frequent first.
-        int64_arithmetic: Operator to count of arithmetic on int64 tensors; index arithmetic, legal but slow on GPU.
+        ops: Number of nodes of each operator, most frequent first.
+        int64_arithmetic: Number of nodes of each operator that calculates on int64 tensors; index arithmetic, legal but
+            slow on GPU.
         inputs: ``name dtype[shape]`` of each graph input.
-        outputs: The same of each output.
+        outputs: ``name dtype[shape]`` of each graph output.
     """
 
     opset: int
@@ -160,11 +161,11 @@ def lint(model: ir.Model, where: str) -> LintReceipt:
     """Check one graph.
 
     Args:
-        model: The graph.
-        where: Its name, for messages.
+        model: Graph that is checked.
+        where: Name of the graph, for messages.
 
     Raises:
-        ReceiptError: Findings, all of them.
+        ReceiptError: The graph is not what TensorRT 10.3 takes; all findings are in the message.
     """
     findings = [*_global_findings(model)]
     for node in model.graph:

@@ -17,14 +17,14 @@ _VIEWS = ("Unsqueeze", "Squeeze", "Reshape")
 
 
 class _Rows(NamedTuple):
-    """Which rows a GatherElements takes: ``number`` int64 in ``source``, of any shape."""
+    """Rows that a GatherElements takes: ``number`` int64 in ``source``, of any shape."""
 
     source: ir.Value
     number: int
 
 
 def gather_whole_rows(model: ir.Model) -> None:
-    """Rewrite every such GatherElements of the graph; results are the same bits."""
+    """Rewrite every GatherElements whose index is the same in every column as Gather; results are the same bits."""
     for node in list(model.graph):
         rows = _rows(node) if node.op_type == "GatherElements" else None
         if rows is None:

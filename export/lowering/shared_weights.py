@@ -16,14 +16,14 @@ from saccade.export.lowering.weight_tensors import WeightTensor
 
 WEIGHTS_NAME = "weights.bin"
 INLINE_BYTES = 1024
-"""Smaller constants stay in the graph file."""
+"""Bytes from which on a constant goes to the weights file; smaller ones stay in the graph file."""
 PAGE_BYTES = 4096
 LINE_BYTES = 64
 LARGE_BYTES = 1 << 20
 
 
 class _Place(NamedTuple):
-    """Where bytes lie in the file."""
+    """Place of a tensor's bytes in the weights file."""
 
     offset: int
     length: int
@@ -42,7 +42,7 @@ class SharedWeights:
     Large tensors start on a page, so that engines can map them; small ones on a cache line.
 
     Args:
-        folder: Where the graph files lie.
+        folder: Folder of the graph files, which gets ``weights.bin``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -62,8 +62,8 @@ class SharedWeights:
         """Move the model's large initialisers into the shared file, one after the other.
 
         Args:
-            model: The graph.
-            tell: Told of bytes done and bytes in all.
+            model: Graph whose initialisers move.
+            tell: Told how many bytes are done, and how many there are in all.
         """
         moved = [
             (value, tensor)

@@ -17,8 +17,8 @@ def unread_weights(module: nn.Module, mode: FakeTensorMode | None = None) -> Ite
     """Replace the mapped weights of a module; reading a fake is an error of torch.
 
     Args:
-        module: Its mapped weights are back at the end.
-        mode: Whose fakes; None = a new one.
+        module: Module of which mapped weights are replaced; they are back at the end.
+        mode: Mode that makes the fakes; None = a new one.
 
     Yields:
         Every parameter by name, as it was: mapped ones unread.

@@ -12,7 +12,7 @@ from saccade.export.lowering.row_gathers import shape_constant, static_shape
 
 
 def make_vectors_rows(model: ir.Model) -> None:
-    """Rewrite every such MatMul of the graph; results are the same."""
+    """Rewrite every MatMul of a vector with a batch of matrices as one of a one-row matrix; results are the same."""
     for node in list(model.graph):
         if node.op_type != "MatMul":
             continue

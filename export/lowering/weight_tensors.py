@@ -17,9 +17,9 @@ class WeightTensor(ir.LazyTensor):
     """A parameter as the graph has it, its axes permuted; its values are read anew each time.
 
     Args:
-        parameter: float32.
-        axes: The permutation.
-        name: In the graph.
+        parameter: Parameter of the module, float32; it may be mapped.
+        axes: The permutation: axis of ``parameter`` for each axis of the tensor.
+        name: Name of the tensor in the graph.
     """
 
     def __init__(self, parameter: Tensor, axes: tuple[int, ...], name: str) -> None:
@@ -42,8 +42,8 @@ def attach_weights(model: ir.Model, parameters: Mapping[str, Tensor]) -> None:
     """Give a captured graph its large weights.
 
     Args:
-        model: The graph; mapped weights are fakes in it.
-        parameters: Of the module that it was captured from.
+        model: Graph that was captured; mapped weights are fakes in it.
+        parameters: Parameters of the module that it was captured from, by name.
     """
     for name, parameter in parameters.items():
         value = model.graph.initializers.get(name)

@@ -33,7 +33,7 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     """Return the activation called ``name``.
 
     Raises:
-        CheckpointError: There is none; a config that asks for it cannot be run faithfully.
+        CheckpointError: No activation has that name; a config that asks for it cannot be run faithfully.
     """
     if name not in ACTIVATIONS:
         raise CheckpointError(

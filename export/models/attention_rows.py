@@ -17,7 +17,7 @@ def attention_weights(query: Tensor, key: Tensor, bias: Tensor | None = None) ->
     Args:
         query: The chosen rows, ``(batch, heads, rows, head_dim)``.
         key: All keys, ``(batch, kv_heads, keys, head_dim)``.
-        bias: Added to the logits, ``(batch, 1, 1 or rows, keys)``.
+        bias: Added to the logits, float32 ``(batch, 1, 1 or rows, keys)``; None = nothing.
 
     Returns:
         float32 ``(batch, heads, rows, keys)``; each row sums to 1.
@@ -30,10 +30,10 @@ def attention_received(query: Tensor, key: Tensor, bias: Tensor | None, row_weig
     """Return softmax attention, averaged over heads and weighted query rows, in float32.
 
     Args:
-        query: As in :func:`attention_weights`.
-        key: As there.
-        bias: As there.
-        row_weights: float32 ``(batch, rows)``, summing to 1; 0 for rows that are padding.
+        query: The chosen rows, ``(batch, heads, rows, head_dim)``.
+        key: All keys, ``(batch, kv_heads, keys, head_dim)``.
+        bias: Added to the logits, float32 ``(batch, 1, 1 or rows, keys)``; None = nothing.
+        row_weights: Weight of each row, float32 ``(batch, rows)``, summing to 1; 0 for rows that are padding.
 
     Returns:
         float32 ``(batch, keys)``; each row sums to 1.
@@ -52,10 +52,10 @@ def mean_logits(query: Tensor, key: Tensor, row_weights: Tensor, seen: Tensor | 
     """Return the scaled logits averaged over heads and weighted rows, float32 ``(batch, keys)``.
 
     Args:
-        query: As in :func:`attention_weights`.
-        key: As there.
-        row_weights: As in :func:`attention_received`.
-        seen: float32 ``(batch, rows, keys)``, 0 where a row's logit counts as 0.
+        query: The chosen rows, ``(batch, heads, rows, head_dim)``.
+        key: All keys, ``(batch, kv_heads, keys, head_dim)``.
+        row_weights: Weight of each row, float32 ``(batch, rows)``, summing to 1; 0 for rows that are padding.
+        seen: float32 ``(batch, rows, keys)``, 0 where a row's logit counts as 0; None = every logit counts.
     """
     logits = scaled_logits(query, key)
     if seen is not None:

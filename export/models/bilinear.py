@@ -11,9 +11,9 @@ def resample(x: Tensor, before: tuple[int, int], after: tuple[int, int]) -> Tens
     """Resample a grid of tokens.
 
     Args:
-        x: ``(..., rows * columns, channels)``, row-major.
-        before: Its rows and columns.
-        after: What they become.
+        x: Tokens of the grid, ``(..., rows * columns, channels)``, row-major.
+        before: Rows and columns of ``x``.
+        after: Rows and columns of the result.
 
     Returns:
         ``(..., rows * columns, channels)``, in the dtype of ``x``.

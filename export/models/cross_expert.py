@@ -15,7 +15,7 @@ class CrossAttention(nn.Module):
     What :meth:`project` gives follows from the prefix alone, so it is computed once for all denoising steps.
 
     Args:
-        config: The expert's; the prefix has the same kv heads and head_dim.
+        config: Switches of the expert; the prefix has the same kv heads and head_dim.
 
     Source:
         SmolVLA (2506.01844), ``forward_cross_attn_layer`` at lerobot 0.6.1.
@@ -34,15 +34,15 @@ class CrossAttention(nn.Module):
         """Turn the prefix layer's keys, after rotary, and values into this layer's: all four of one shape.
 
         Args:
-            key: ``(batch, kv_heads, prefix, head_dim)``.
-            value: The same shape.
+            key: Keys of the prefix layer, after rotary, ``(batch, kv_heads, prefix, head_dim)``.
+            value: Values of the prefix layer, ``(batch, kv_heads, prefix, head_dim)``.
         """
         return self._mix(self.k_proj, key), self._mix(self.v_proj, value)
 
     def forward(self, x: Tensor, context: LayerContext) -> tuple[Tensor, Tensor]:
         """(batch, suffix, width) -> same, and rotated queries ``(batch, heads, suffix, head_dim)``.
 
-        ``context`` is as :meth:`CrossLayer.forward` takes it.
+        ``context`` holds keys and values from :meth:`project` and a bias that covers the prefix alone.
         """
         query = context.rotary.apply(self.q_proj(x).unflatten(-1, (self.config.heads, -1)).transpose(1, 2))
         group = self.config.heads // self.config.kv_heads
@@ -61,7 +61,7 @@ class CrossLayer(nn.Module):
     """Pre-norm attention to a prefix, and MLP.
 
     Args:
-        config: As :class:`CrossAttention` takes it.
+        config: Switches of the expert; the prefix has the same kv heads and head_dim.
     """
 
     def __init__(self, config: DecoderConfig) -> None:
@@ -82,10 +82,10 @@ class CrossLayer(nn.Module):
         """Run one layer.
 
         Args:
-            hidden: ``(batch, suffix, width)``.
+            hidden: Tokens of the expert, ``(batch, suffix, width)``.
             context: Keys and values from :meth:`CrossAttention.project`; ``bias`` covers the prefix alone, float32
                 ``(batch, 1, 1, prefix)``; ``rotary`` turns the queries.
-            modulations: None: its norms have weights.
+            modulations: None here: the layer's norms have weights.
         """
         mixed, query = self.self_attn(self.input_layernorm(hidden), context)
         hidden = hidden + mixed

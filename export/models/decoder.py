@@ -26,7 +26,7 @@ MASKED_LOGIT = -30000.0
 
 @dataclass(frozen=True, kw_only=True)
 class DecoderConfig:
-    """The switches; a missing value takes the default of transformers' ``LlamaConfig``.
+    """The switches of a decoder; a missing value takes the default of transformers' ``LlamaConfig``.
 
     Args:
         width: Channels of a token.
@@ -43,8 +43,8 @@ class DecoderConfig:
         rope_interleaved: Axes take turns over the frequencies (Qwen3-VL), instead of one run for each.
         qkv_bias: q, k and v have biases (Qwen2).
         qk_norm: RMSNorm on each head's query and key (Qwen3).
-        activation: Of the gate: ``silu``, or ``gelu_tanh`` (Gemma).
-        causal: False: every valid token sees every valid token (OpenVLA-OFT).
+        activation: Name of the MLP gate's activation: ``silu``, or ``gelu_tanh`` (Gemma).
+        causal: A token sees itself and those before it; False: every valid token sees every valid token (OpenVLA-OFT).
         final_norm: RMSNorm after the last layer.
     """
 
@@ -98,10 +98,10 @@ class AttentionOutput(NamedTuple):
     """What self-attention gives; ``rows`` is ``tokens`` unless only some rows were asked for.
 
     Args:
-        projected: ``(batch, rows, width)``.
-        query: After rotary, ``(batch, heads, rows, head_dim)``.
-        key: After rotary, ``(batch, kv_heads, keys, head_dim)``.
-        value: The same shape.
+        projected: What goes to the residual, ``(batch, rows, width)``.
+        query: Queries after rotary, ``(batch, heads, rows, head_dim)``.
+        key: Keys after rotary, ``(batch, kv_heads, keys, head_dim)``.
+        value: Values, ``(batch, kv_heads, keys, head_dim)``.
         heads: What each head gave, before they are mixed, ``(batch, heads, rows, head_dim)``.
     """
 
@@ -123,9 +123,9 @@ class LayerOutput(NamedTuple):
     """What one decoder layer gives.
 
     Args:
-        hidden: ``(batch, rows, width)``.
-        attention: Of its self-attention.
-        moves: Of self-attention and of the MLP.
+        hidden: Tokens after the layer, ``(batch, rows, width)``.
+        attention: What the layer's self-attention gave.
+        moves: What self-attention, then the MLP, read and wrote.
     """
 
     hidden: Tensor
@@ -169,7 +169,15 @@ class DecoderAttention(nn.Module):
         take: TakeRows | None = None,
         extend: Extend | None = None,
     ) -> AttentionOutput:
-        """Attend; arguments as in :meth:`DecoderLayer.forward`."""
+        """Attend to every token, from all of them or from some rows.
+
+        Args:
+            x: Tokens after the norm, ``(batch, tokens, width)``.
+            rotary: Rotary tables of the tokens.
+            bias: Added to the logits, float32 ``(batch, 1, 1 or tokens, keys)``.
+            take: Picks the rows that ask; every token is still a key. None = all rows.
+            extend: Adds keys and values of tokens that are not in ``x``; ``bias`` is over the extended keys.
+        """
         asking, asking_rotary = (x, rotary) if take is None else (take(x), rotary.rows(take))
         if take is not None and bias.shape[2] > 1:
             bias = take(bias.squeeze(1)).unsqueeze(1)
@@ -240,9 +248,10 @@ class DecoderLayer(nn.Module):
         """Run one layer.
 
         Args:
-            hidden: ``(batch, tokens, width)``.
-            rotary: From :meth:`Decoder.rotary`.
-            bias: From :meth:`Decoder.attention_bias`; over the extended keys if there is ``extend``.
+            hidden: Tokens before the layer, ``(batch, tokens, width)``.
+            rotary: Rotary tables of the tokens, from :meth:`Decoder.rotary`.
+            bias: Added to the logits, from :meth:`Decoder.attention_bias`; over the extended keys if there is
+                ``extend``.
             take: Compute only these rows; every token is still a key. For the last layer, whose other rows
                 nobody reads.
             extend: Adds keys and values of tokens that are not in ``hidden``.
@@ -287,14 +296,14 @@ class Decoder(nn.Module):
         """Run every layer and the final norm.
 
         Args:
-            embeddings: ``(batch, tokens, width)``.
+            embeddings: Tokens of the sequence, ``(batch, tokens, width)``.
             attention_mask: bool ``(batch, tokens)``, True = valid.
-            position_ids: As :meth:`rotary` takes them.
+            position_ids: Rotary positions, int64 ``(batch, tokens)``, or ``(batch, 3, tokens)`` with rotary sections.
             order: int64 ``(batch, tokens)``: what causal attention compares; None = as they lie.
             after: Changes what a layer gives.
 
         Returns:
-            ``(batch, tokens, width)``; rows of invalid tokens are meaningless.
+            Final states, ``(batch, tokens, width)``; rows of invalid tokens are meaningless.
         """
         rotary, bias = self.rotary(position_ids), self.attention_bias(attention_mask, order, order)
         hidden = embeddings
@@ -324,7 +333,7 @@ class Decoder(nn.Module):
         """Return what is added to attention logits: 0 where a key may be seen, else ``MASKED_LOGIT``.
 
         Args:
-            attention_mask: bool ``(batch, keys)``.
+            attention_mask: bool ``(batch, keys)``, True = may be seen.
             rows: Order of the rows, int64 ``(batch, rows)``, if they are not the keys themselves as they lie.
             columns: Order of the keys, int64 ``(batch, keys)``; needed with ``rows``.
 

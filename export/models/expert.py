@@ -20,10 +20,10 @@ class LayerContext(NamedTuple):
     """What one expert layer knows beside its own tokens; the same in every denoising step.
 
     Args:
-        key: Of the prefix, after rotary, ``(batch, kv_heads, prefix, head_dim)``.
-        value: The same shape.
+        key: Keys of the prefix, after rotary, ``(batch, kv_heads, prefix, head_dim)``.
+        value: Values of the prefix, ``(batch, kv_heads, prefix, head_dim)``.
         bias: Added to the logits of ``[prefix keys; own keys]``, float32 ``(batch, 1, suffix, prefix + suffix)``.
-        rotary: Of the expert's own tokens.
+        rotary: Rotary tables of the expert's own tokens.
     """
 
     key: Tensor
@@ -40,9 +40,9 @@ class ExpertOutput(NamedTuple):
     """What one expert layer gives.
 
     Args:
-        hidden: ``(batch, suffix, width)``.
-        query: After rotary, ``(batch, heads, suffix, head_dim)``.
-        key: What they attended to, prefix first, after rotary, ``(batch, kv_heads, prefix + own, head_dim)``.
+        hidden: The expert's tokens after the layer, ``(batch, suffix, width)``.
+        query: Queries after rotary, ``(batch, heads, suffix, head_dim)``.
+        key: Keys that were attended to, prefix first, after rotary, ``(batch, kv_heads, prefix + own, head_dim)``.
     """
 
     hidden: Tensor
@@ -51,7 +51,7 @@ class ExpertOutput(NamedTuple):
 
 
 Watch: TypeAlias = Callable[[int, ExpertOutput], None]
-"""Told what each layer gave."""
+"""A callback that is told each layer's index and what the layer gave."""
 
 
 class AdaptiveNorm(nn.Module):
@@ -87,7 +87,7 @@ class ExpertLayer(nn.Module):
 
     Args:
         config: Width and MLP are the expert's own; heads, kv heads and head_dim are the prefix decoder's.
-        adaptive: Its norms are modulated instead of weighted.
+        adaptive: The layer's norms are modulated instead of weighted.
     """
 
     prefix_projections: tuple[nn.Module, ...] = ()
@@ -106,9 +106,10 @@ class ExpertLayer(nn.Module):
         """Run one layer.
 
         Args:
-            hidden: ``(batch, suffix, width)``.
-            context: Of this layer.
-            modulations: Of its two norms, float32 ``(2, 3, width)``; None where they have weights.
+            hidden: The expert's tokens before the layer, ``(batch, suffix, width)``.
+            context: Keys and values of the prefix at this layer, with the bias and rotary tables that go with them.
+            modulations: Scale, shift and gate of the layer's two norms, float32 ``(2, 3, width)``; None where they have
+                weights.
         """
         first, second = (None, None) if modulations is None else modulations.unbind(0)
         normed = _normed(self.input_layernorm, hidden, first)
@@ -122,8 +123,8 @@ class Expert(nn.Module):
     """Layers and final norm.
 
     Args:
-        layers: Called as :class:`ExpertLayer` is.
-        norm: Behind the last.
+        layers: Expert layers, each called as :class:`ExpertLayer` is.
+        norm: Norm behind the last layer, weighted or modulated as theirs are.
     """
 
     def __init__(self, layers: Iterable[nn.Module], norm: nn.Module) -> None:
@@ -141,14 +142,14 @@ class Expert(nn.Module):
         """Run every layer and the final norm.
 
         Args:
-            hidden: ``(batch, suffix, width)``.
-            contexts: One for each layer.
-            modulations: Of every norm in the order in which they run, float32 ``(2 * layers + 1, 3, width)``; None
-                where they have weights.
+            hidden: The expert's tokens, ``(batch, suffix, width)``.
+            contexts: What each layer knows beside its own tokens, one for each layer.
+            modulations: Scale, shift and gate of every norm in the order in which they run, float32 ``(2 * layers + 1,
+                3, width)``; None where norms have weights.
             watch: Told what each layer gave.
 
         Returns:
-            ``(batch, suffix, width)``.
+            The expert's final states, ``(batch, suffix, width)``.
         """
         for index, (layer, context) in enumerate(zip(self.layers, contexts, strict=True)):
             here = None if modulations is None else modulations[2 * index : 2 * index + 2]
@@ -175,7 +176,7 @@ class ActionTimeMlp(nn.Module):
 
     Args:
         action_dim: Numbers in an action.
-        width: Of the expert.
+        width: Channels of the expert's tokens.
 
     Source:
         π0 (2410.24164); SmolVLA (2506.01844) has the same.

@@ -20,10 +20,10 @@ def without_heads(layer: DecoderLayer, removed: Sequence[int]) -> DecoderLayer:
 
     Args:
         layer: The whole layer, left as it is.
-        removed: Query heads.
+        removed: Indices of the query heads that go.
 
     Raises:
-        ExportError: Heads that do not exist, all of them, or a part of a group.
+        ExportError: ``removed`` has heads that do not exist, all of them, or a part of a group.
     """
     config = layer.self_attn.config
     group = config.heads // config.kv_heads

@@ -42,7 +42,7 @@ class Letterbox:
         return 3 * rows * width * (height + columns)
 
     def __call__(self, pixels: Tensor) -> Tensor:
-        """(images, height, width, 3) -> the new height and width; not rounded."""
+        """(images, height, width, 3) -> the same at the new height and width; values are not rounded."""
         if self.before == self.after:
             return pixels
         inside = resample(pixels.flatten(1, 2), self.before, self.resized).unflatten(1, self.resized)

@@ -11,7 +11,7 @@ class PixelShuffleTower(VisionTransformer):
     """A vision transformer that ends in pixel shuffle.
 
     Args:
-        config: Of the tower; it has no other tokens than patches.
+        config: Switches of the transformer; it has no other tokens than patches.
         factor: Side of a square, patches; divides the tower's side.
 
     Source:

@@ -19,7 +19,7 @@ class QwenVisionConfig:
     Args:
         rows: Patches down a picture; a multiple of ``merge_size``.
         columns: Patches across; a multiple of ``merge_size``.
-        frames: Of one video; 0 = still pictures.
+        frames: Frames of one video; 0 = still pictures.
         patch_size: Side of a patch, pixels.
         patch_frames: Frames of a patch; a still picture counts as so many equal ones.
         merge_size: Side of a visual token, patches.
@@ -28,16 +28,16 @@ class QwenVisionConfig:
         heads: Attention heads; the channels of a head are a multiple of 4.
         mlp_dim: Hidden width of the MLP.
         out_width: Channels of a visual token after the merger.
-        activation: Of the MLP.
+        activation: Name of the MLP's activation.
         gated: RMSNorm, a gated MLP and no bias at the patches (Qwen2.5); else LayerNorm, two layers, a bias (Qwen3).
         window: Side of an attention window, visual tokens; 0 = every patch sees the whole picture.
         full_blocks: Blocks without windows.
         position_side: Side of the learned position table, resampled to the picture; 0 = there is none.
         deep_blocks: Blocks whose output is handed out too, ascending.
-        norm_eps: Of every norm.
+        norm_eps: Epsilon of every norm.
         rope_theta: Rotary base.
-        pixel_mean: Per channel, for pixels in 0..1.
-        pixel_std: Per channel, for pixels in 0..1.
+        pixel_mean: Mean that is subtracted from each channel, for pixels in 0..1.
+        pixel_std: Standard deviation that each channel is divided by, for pixels in 0..1.
     """
 
     rows: int
@@ -95,12 +95,12 @@ class QwenVisionConfig:
 
     @property
     def class_token(self) -> bool:
-        """There is none."""
+        """Whether a token for the whole picture stands in front: never here."""
         return False
 
     @property
     def prefix_tokens(self) -> int:
-        """There are none."""
+        """Tokens in front of the patches: none here."""
         return 0
 
     @property
@@ -154,8 +154,8 @@ class Run(NamedTuple):
     """Windows of one size that lie one after the other: attention computes them together.
 
     Args:
-        windows: How many.
-        patches: Of each.
+        windows: Number of windows in the run.
+        patches: Patches of each window.
     """
 
     windows: int
@@ -168,8 +168,9 @@ class PatchOrder(nn.Module):
     Attributes:
         tokens: int64 ``(tokens,)``: the visual tokens as they lie, row-major indices.
         places: int64 ``(tokens,)``: where each visual token lies.
-        cos: See :class:`Rotary`; ``(1, 1, patches, head_dim)``. Half of the frequencies turn with the row.
-        sin: The same.
+        cos: Cosines of the rotation, float32 ``(1, 1, patches, head_dim)``, as :class:`Rotary` has them. Half of the
+            frequencies turn with the row, half with the column.
+        sin: Signed sines of the rotation, float32 ``(1, 1, patches, head_dim)``, as :class:`Rotary` has them.
     """
 
     tokens: Tensor
@@ -199,7 +200,7 @@ class PatchOrder(nn.Module):
         return Rotary(self.cos, self.sin)
 
     def arrange(self, x: Tensor) -> Tensor:
-        """``(n, patches, channels)``, row-major, to the same as they lie in the tower."""
+        """Bring ``(n, patches, channels)`` from row-major order into the order in which patches lie in the tower."""
         count, patches, channels = x.shape
         config, side = self.config, self.config.merge_size
         tiles = x.reshape(count, config.token_rows, side, config.token_columns, side, channels)
@@ -209,7 +210,10 @@ class PatchOrder(nn.Module):
         return tokens.reshape(count, patches, channels)
 
     def tokens_of(self, x: Tensor) -> Tensor:
-        """``(n, patches, channels)`` as they lie -> ``(n, tokens, merge_size ** 2 * channels)``, row-major."""
+        """Join the patches of each visual token, and bring tokens into row-major order.
+
+        ``(n, patches, channels)`` as they lie in the tower -> ``(n, tokens, merge_size ** 2 * channels)``.
+        """
         tokens = x.reshape(x.shape[0], -1, self.config.merge_size**2 * x.shape[2])
         return tokens.index_select(1, self.places) if self.config.window else tokens
 

@@ -27,8 +27,8 @@ class TowerFeatures(NamedTuple):
     """What the tower gives before the mergers, ``(clips, tokens, token_width)`` each, visual tokens row-major.
 
     Args:
-        last: Of the last block.
-        deep: Of each of ``deep_blocks``.
+        last: What the last block gave.
+        deep: What each block of ``deep_blocks`` gave, in their order.
     """
 
     last: Tensor
@@ -44,7 +44,7 @@ class QwenPatchEmbedding(nn.Module):
         self.proj = nn.Conv3d(3, config.width, kernel, stride=kernel, bias=not config.gated)
 
     def forward(self, patches: Tensor) -> Tensor:
-        """``(clips, frames, patches, patch_size * patch_size * 3)`` -> ``(clips, patches, width)``.
+        """Embed patches, ``(clips, frames, patches, patch_size * patch_size * 3)`` -> ``(clips, patches, width)``.
 
         Of a still picture comes one frame: the kernels of equal frames add up.
         """
@@ -133,7 +133,7 @@ class PatchMerger(nn.Module):
     """The patches of a visual token to one vector: norm, Linear, exact GELU, Linear.
 
     Args:
-        config: The tower's.
+        config: Switches of the tower whose patches are merged.
         norm_width: Channels that are normalised together: a patch's, or the whole token's.
     """
 
@@ -145,7 +145,7 @@ class PatchMerger(nn.Module):
         self.fc2 = nn.Linear(config.token_width, config.out_width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """``(..., token_width)`` -> ``(..., out_width)``."""
+        """Merge the patches of each visual token, ``(..., token_width)`` -> ``(..., out_width)``."""
         normed = self.norm(x.unflatten(-1, (-1, self.norm_width))).flatten(-2)
         merged: Tensor = self.fc2(F.gelu(self.fc1(normed)))
         return merged
@@ -171,7 +171,7 @@ class QwenVisionTower(nn.Module):
         )
 
     def forward(self, pixels: Tensor) -> TowerFeatures:
-        """Encode pictures; arguments as :meth:`begin`."""
+        """Encode pictures or frames of videos, float ``(pictures, height, width, 3)``, RGB, 0 to 255."""
         x, deep = self.begin(pixels), []
         for index, block in enumerate(self.blocks):
             x = block(x).hidden
@@ -198,7 +198,7 @@ class QwenVisionTower(nn.Module):
         return embedded + self._positions() if config.position_side else embedded
 
     def finish(self, x: Tensor) -> Tensor:
-        """``(clips, patches, width)`` as they lie in the tower -> ``(clips, tokens, token_width)``, row-major."""
+        """Join patches as they lie, ``(clips, patches, width)``, to row-major ``(clips, tokens, token_width)``."""
         return self.order.tokens_of(x)
 
     def _clips(self, patches: Tensor) -> Tensor:

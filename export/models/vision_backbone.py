@@ -12,14 +12,14 @@ from saccade.export.models.action_head import MlpProjector
 from saccade.export.models.vision_transformer import VisionConfig, VisionTransformer
 
 TOWER_NAMES = ("featurizer", "fused_featurizer")
-"""Under which the published checkpoints store the towers."""
+"""Names under which the published checkpoints store the towers."""
 
 
 class VisionBackbone(nn.Module):
     """One tower, or two whose channels are concatenated for each patch.
 
     Args:
-        towers: Of one token count.
+        towers: Switches of the towers, one or two; all give the same number of tokens.
     """
 
     def __init__(self, towers: Sequence[VisionConfig]) -> None:

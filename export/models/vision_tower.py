@@ -72,7 +72,7 @@ class TowerConfig(Protocol):
 
     @property
     def class_token(self) -> bool:
-        """There is a token for the whole picture, in front."""
+        """Whether a token for the whole picture stands in front."""
         ...
 
     @property
@@ -97,12 +97,12 @@ class VisionTower(Protocol):
     blocks: nn.ModuleList
 
     def parameters(self, recurse: bool = True) -> Iterator[nn.Parameter]:
-        """Its weights, as ``nn.Module`` gives them."""
+        """Return the tower's weights, as ``nn.Module`` gives them."""
         ...
 
     @property
     def config(self) -> TowerConfig:
-        """Its switches."""
+        """The tower's switches."""
         ...
 
     def begin(self, pixels: Tensor) -> Tensor:

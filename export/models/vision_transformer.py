@@ -30,7 +30,7 @@ class VisionConfig:
         norm_eps: LayerNorm epsilon.
         activation: ``gelu_tanh`` (transformers' SigLIP), ``gelu`` (timm's SigLIP, DINOv2) or ``quick_gelu``
             (CLIP).
-        class_token: Has a CLS token in front; never returned.
+        class_token: A CLS token stands in front of the patches; never returned.
         register_tokens: Register tokens after CLS; never returned.
         position_on_prefix: The position table has a row for CLS too (CLIP); else patches only.
         patch_bias: The patch embedding has a bias (CLIP has none).
@@ -39,8 +39,8 @@ class VisionConfig:
         layer_scale: A learned scale on each residual branch (DINOv2).
         final_norm: LayerNorm after the block that is read.
         read_block: Index of the block whose output is returned; negative counts from the end (OpenVLA: -2).
-        pixel_mean: Per channel, for pixels in 0..1.
-        pixel_std: Per channel, for pixels in 0..1.
+        pixel_mean: Mean that is subtracted from each channel, for pixels in 0..1.
+        pixel_std: Standard deviation that each channel is divided by, for pixels in 0..1.
     """
 
     image_size: int
@@ -115,12 +115,12 @@ class VisionConfig:
 
     @property
     def windowed_blocks(self) -> frozenset[int]:
-        """There are none."""
+        """Blocks where a patch attends to the patches of its window alone: none here."""
         return frozenset()
 
     @property
     def deep_blocks(self) -> tuple[int, ...]:
-        """There are none."""
+        """Blocks whose output goes on to decoder layers too: none here."""
         return ()
 
     @property
@@ -147,9 +147,9 @@ class BlockOutput(NamedTuple):
     """What one block gives. Attention rows are computed from query and key where a policy asks.
 
     Args:
-        hidden: ``(images, tokens, width)``.
-        query: ``(images, heads, tokens, head_dim)``.
-        key: The same shape.
+        hidden: Tokens after the block, ``(images, tokens, width)``.
+        query: Queries, ``(images, heads, tokens, head_dim)``.
+        key: Keys, ``(images, heads, tokens, head_dim)``.
     """
 
     hidden: Tensor
@@ -254,7 +254,14 @@ class VisionTransformer(nn.Module):
         return self._encode(self._begin(patchify(images.permute(0, 2, 3, 1), self.config.patch_size)))
 
     def encode_pixels(self, pixels: Tensor) -> Tensor:
-        """Encode camera images; the tower normalises them. Arguments as :meth:`begin`, result as :meth:`forward`."""
+        """Encode camera images; the tower normalises them.
+
+        Args:
+            pixels: float ``(images, image_size, image_size, 3)``, RGB, 0 to 255.
+
+        Returns:
+            ``(images, tokens, width)``, patches in row-major order, CLS and registers dropped.
+        """
         return self._encode(self.begin(pixels))
 
     def begin(self, pixels: Tensor) -> Tensor:

@@ -35,8 +35,8 @@ def build_scorer_manifest(
     """Assemble the manifest; its own rules are checked as it is built.
 
     Args:
-        checkpoint: What was exported.
-        files: Every file of the bundle.
+        checkpoint: Checkpoint that was exported.
+        files: Size and hash of every file of the bundle, by path.
     """
     embodiment, model = checkpoint.embodiment, checkpoint.model
     size, grid, positions = model.image_size, model.grid, sum(model.segments.values())

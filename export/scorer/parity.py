@@ -18,7 +18,7 @@ from saccade.proto.errors import ReceiptError
 
 @dataclass(frozen=True)
 class ScoreTolerance:
-    """What passes.
+    """What passes a parity check of a scorer.
 
     Args:
         scores: Largest error of a score; scores are 0 to 1.
@@ -29,14 +29,14 @@ class ScoreTolerance:
 
 @dataclass(frozen=True)
 class ScoreParity:
-    """ONNX Runtime against PyTorch.
+    """ONNX Runtime against PyTorch on a scorer.
 
     Args:
-        frames: Frames compared.
-        source: ``recorded`` or ``synthetic`` frames.
+        frames: Number of frames compared.
+        source: Where the frames come from: ``recorded`` or ``synthetic``.
         max_error: Largest error of a score.
         scores: Mean score of each view over the frames.
-        distinct: Frames whose views are ranked otherwise than in the first one.
+        distinct: Number of frames whose views are ranked otherwise than in the first one.
     """
 
     frames: int
@@ -57,15 +57,15 @@ def check_scores(
     """Compare the graph with the module.
 
     Args:
-        graph: The ONNX file, its weights beside it.
-        step: The module.
-        inputs: What both take, one tuple for each frame.
-        source: Where the frames come from.
-        tolerance: What passes.
-        tell: Told of frames done and frames in all.
+        graph: Path of the ONNX file, its weights beside it.
+        step: Module that scores, run by PyTorch.
+        inputs: Host inputs that both take, one tuple for each frame.
+        source: Where the frames come from: ``recorded`` or ``synthetic``.
+        tolerance: What passes the check.
+        tell: Told how many frames are done, and how many there are in all.
 
     Raises:
-        ReceiptError: They are too far apart.
+        ReceiptError: Graph and module are too far apart.
     """
     session = open_graph(graph)
     ours, theirs = [], []

@@ -53,7 +53,7 @@ def export_scorer(request: ScorerRequest, progress: Progress) -> BundleReport[Sc
 
     Args:
         request: What is asked for.
-        progress: Told of each part.
+        progress: Told of each part of the work.
 
     Raises:
         SaccadeError: Something does not fit or a check failed; nothing is left behind.
@@ -101,7 +101,7 @@ class ScorerRecipe(Recipe[ScoreParity]):
         ]
 
     def compare(self, bundle: Path, watch: Stopwatch) -> Mapping[str, ScoreParity]:
-        """Compare on the recorded or drawn frames."""
+        """Compare graph and module on the recorded or drawn frames."""
         tell = watch.counted("parity", "frames")
         found = check_scores(bundle / GRAPH, self.step, self._inputs, self._source, self._tolerance, tell)
         return {FULL_PROFILE: found}

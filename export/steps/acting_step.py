@@ -20,11 +20,11 @@ class StepOutputs(NamedTuple):
     """What one control step gives.
 
     Args:
-        actions: ``(batch, chunk, action_dim)``, normalised.
+        actions: Normalised actions, float32 ``(batch, chunk, action_dim)``.
         kept: int64 ``(batch, keep)``, original visual indices, ascending: what survived the last cut that kept any.
         fate: int64 ``(batch, tokens)``: for each visual token the original index of the survivor that carries it
             (itself if it was kept), -1 if it was dropped. Follows merges only if the policy merges.
-        carry: For the next control step.
+        carry: Tensors for the next control step, by name.
         action_states: Final states that the actions were read from, ``(batch, rows, width)``.
     """
 
@@ -36,7 +36,7 @@ class StepOutputs(NamedTuple):
 
 
 class ActingStep(SelectingModule[ActingT_co], ABC):
-    """One control step at a fixed budget; arguments as :class:`SelectingModule`.
+    """One control step at a fixed budget of visual tokens; takes what :class:`SelectingModule` takes.
 
     What a kind of family adds is :meth:`step`: how an observation becomes actions, with the policy's cuts in between.
     """
@@ -71,7 +71,7 @@ class ActingStep(SelectingModule[ActingT_co], ABC):
         return self.step(inputs[:host], self.named(inputs[host:]))
 
     def flat(self, out: StepOutputs) -> tuple[Tensor, ...]:
-        """Return what the graph gives, in its order."""
+        """Return what the graph gives, in its order: actions, kept, fate if it is told, and the next carry."""
         fate = (out.fate,) if self.tells_fate else ()
         return out.actions, out.kept, *fate, *(out.carry[spec.name] for spec in self.carry_specs)
 

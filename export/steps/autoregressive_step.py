@@ -28,12 +28,13 @@ class ActionTokenOutputs(NamedTuple):
     """What one control step gives, before tokens become numbers.
 
     Args:
-        tokens: Int64 ``(batch, action_dim)``.
-        logits: That they were read from, float32 ``(batch, action_dim, vocab_size)``.
-        states: That those were read from, ``(batch, action_dim, width)``.
-        kept: See :class:`saccade.export.steps.acting_step.StepOutputs`.
-        fate: The same.
-        carry: For the next control step.
+        tokens: Action tokens, int64 ``(batch, action_dim)``.
+        logits: Logits that the tokens were read from, float32 ``(batch, action_dim, vocab_size)``.
+        states: Final decoder states that the logits were read from, ``(batch, action_dim, width)``.
+        kept: int64 ``(batch, keep)``, original visual indices, ascending: what survived the last cut that kept any.
+        fate: int64 ``(batch, tokens)``: for each visual token the original index of the survivor that carries it
+            (itself if it was kept), -1 if it was dropped.
+        carry: Tensors for the next control step, by name.
     """
 
     tokens: Tensor
@@ -45,7 +46,9 @@ class ActionTokenOutputs(NamedTuple):
 
 
 class AutoregressiveStep(PromptStep[AutoregressiveModel], ActingStep[AutoregressiveModel]):
-    """One control step at a fixed budget; arguments as :class:`saccade.export.steps.acting_step.ActingStep`.
+    """One control step at a fixed budget of visual tokens, whose actions are decoded token by token.
+
+    It takes what :class:`saccade.export.steps.acting_step.ActingStep` takes.
 
     A policy's action rows are those that action tokens are read from: the last of the prompt, then each action token
     but the last one.
@@ -64,7 +67,7 @@ class AutoregressiveStep(PromptStep[AutoregressiveModel], ActingStep[Autoregress
         Args:
             observed: images uint8 ``(batch, views, height, width, 3)``, RGB; token_ids int64
                 ``(batch, max_text_tokens)``; attention_mask bool ``(batch, tokens)``.
-            named: Task tensors and carry.
+            named: Task tensors and carry, by name.
         """
         out, values = self.decode(observed, named), self.values
         assert isinstance(values, Tensor)  # noqa: S101 - buffers have no type
@@ -76,7 +79,13 @@ class AutoregressiveStep(PromptStep[AutoregressiveModel], ActingStep[Autoregress
         return logits
 
     def decode(self, observed: tuple[Tensor, ...], named: Named) -> ActionTokenOutputs:
-        """Run one control step up to its action tokens; arguments as :meth:`step`."""
+        """Run one control step up to its action tokens.
+
+        Args:
+            observed: images uint8 ``(batch, views, height, width, 3)``, RGB; token_ids int64
+                ``(batch, max_text_tokens)``; attention_mask bool ``(batch, tokens)``.
+            named: Task tensors and carry, by name.
+        """
         family = self.family
         images, token_ids, attention_mask = observed
         prompt = self.read(images, token_ids, attention_mask, named)

@@ -46,11 +46,11 @@ def kv_shape(config: DecoderConfig, capacity: int) -> KvShape:
 
 
 class _Token(NamedTuple):
-    """Where the current token of each robot stands.
+    """Position of each robot's current token.
 
     Args:
-        position: int64 ``(batch,)``.
-        rotary: Tables of it.
+        position: Place of the token in the sequence, int64 ``(batch,)``; ``EMPTY`` = this robot has no token.
+        rotary: Rotary tables of the token.
     """
 
     position: Tensor
@@ -61,9 +61,9 @@ class _Attention(NamedTuple):
     """Attention of one token.
 
     Args:
-        heads: ``(batch, kv_heads, group, head_dim)``.
+        heads: What each head gave, ``(batch, kv_heads, group, head_dim)``.
         logits: float32 ``(batch, kv_heads, group, keys)``, scaled, not masked.
-        weights: The same, after mask and softmax.
+        weights: Attention after mask and softmax, float32 ``(batch, kv_heads, group, keys)``.
     """
 
     heads: Tensor
@@ -75,8 +75,9 @@ class DecodeStep(nn.Module):
     """Decoder, cache and policy for one token of each robot.
 
     Args:
-        decoder: Causal.
-        policy: Built for ``kv_shape(decoder.config, capacity)``, with as many layers as ``layers`` has.
+        decoder: Decoder of the model, causal.
+        policy: KV policy that is built for ``kv_shape(decoder.config, capacity)``, with as many layers as ``layers``
+            has.
         layers: The decoder's layers that run here; None = all. The final norm comes after the decoder's last one.
 
     Raises:
@@ -107,10 +108,11 @@ class DecodeStep(nn.Module):
         """Run one step on flat tensors, as the graph does.
 
         Args:
-            embeddings: Of the token, ``(batch, 1, width)``.
-            position_ids: Of the token, int64 ``(batch, 1)``. ``EMPTY`` (-1): this robot has no token now. Its row of
-                the result is meaningless; what its cache holds and its policy remembers stays. A slot must be free.
-            state: The carry, in the order of ``carry_specs``.
+            embeddings: Embedding of the token, ``(batch, 1, width)``.
+            position_ids: Rotary position of the token, int64 ``(batch, 1)``. ``EMPTY`` (-1): this robot has no token
+                now. Its row of the result is meaningless; what its cache holds and its policy remembers stays. A slot
+                must be free.
+            state: Tensors of the carry, in the order of ``carry_specs``.
 
         Returns:
             The token's hidden state after the final norm, ``(batch, 1, width)``, and the next carry.
@@ -122,9 +124,19 @@ class DecodeStep(nn.Module):
     def step(
         self, embeddings: Tensor, position_ids: Tensor, carry: Carry, offset: int = 0
     ) -> tuple[Tensor, Carry]:
-        """Run one step, carry by name; otherwise as :meth:`forward`.
+        """Run one step, with the carry by name.
 
-        ``offset`` is how far a token's place in the sequence lies behind its rotary position, where the two differ.
+        Args:
+            embeddings: Embedding of the token, ``(batch, 1, width)``.
+            position_ids: Rotary position of the token, int64 ``(batch, 1)``; ``EMPTY`` (-1): this robot has no token
+                now.
+            carry: The cache and what the policy remembers, by the names of ``carry_specs``.
+            offset: How far a token's place in the sequence lies behind its rotary position, where the two differ.
+
+        Returns:
+            The token's hidden state after the last of the layers, ``(batch, 1, width)``, normed if that is the
+                decoder's
+            last one; and the next carry.
         """
         place = position_ids[:, 0]
         if offset:
@@ -231,7 +243,7 @@ def check_kv_policy(config: DecoderConfig, policy: KvPolicy) -> None:
     """Raise unless the policy fits the decoder.
 
     Raises:
-        ExportError: What does not fit.
+        ExportError: The decoder is not causal, or the policy was built for another shape or wants what does not exist.
     """
     if not config.causal:
         raise ExportError(
@@ -271,10 +283,10 @@ def attend(query: Tensor, keys: Tensor, values: Tensor, valid: Tensor) -> _Atten
     """Attend from one token, softmax in float32.
 
     Args:
-        query: ``(batch, kv_heads, group, head_dim)``, rotated as the keys are.
-        keys: ``(batch, kv_heads, keys, head_dim)``.
-        values: The same.
-        valid: Which keys may be seen, bool ``(batch, kv_heads or 1, keys)``.
+        query: Queries of the token, ``(batch, kv_heads, group, head_dim)``, rotated as the keys are.
+        keys: Keys that may be attended to, ``(batch, kv_heads, keys, head_dim)``.
+        values: Values of these keys, ``(batch, kv_heads, keys, head_dim)``.
+        valid: True where a key may be seen, bool ``(batch, kv_heads or 1, keys)``.
     """
     logits = scaled_logits(query, keys)
     weights = torch.softmax(logits + torch.where(valid.unsqueeze(2), 0.0, MASKED_LOGIT), dim=-1)

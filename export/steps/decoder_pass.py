@@ -18,12 +18,12 @@ from saccade.policies.base import Behind, Place, TokenPolicy
 
 
 class _Tables(NamedTuple):
-    """What follows from mask and positions alone.
+    """Constants of layers with one set of tokens: they follow from mask and positions alone.
 
     Args:
-        rotary: Of the rows.
-        bias: Of rows over keys.
-        keys: Whose tokens the keys are.
+        rotary: Rotary tables of the rows.
+        bias: Attention bias of rows over keys, float32 ``(batch, 1, 1 or rows, keys)``.
+        keys: Sequence whose tokens the keys are.
     """
 
     rotary: Rotary
@@ -35,10 +35,10 @@ class LayerKeys(NamedTuple):
     """Keys and values of one decoder layer, for a cache.
 
     Args:
-        keys: After rotary, ``(batch, kv_heads, tokens, head_dim)``.
-        values: The same shape.
-        sequence: Whose tokens they are: mask, positions and layout count.
-        origin: int64 ``(batch, visual)``: which visual tokens of the whole observation are among them.
+        keys: Keys after rotary, ``(batch, kv_heads, tokens, head_dim)``.
+        values: Values, ``(batch, kv_heads, tokens, head_dim)``.
+        sequence: Sequence whose tokens these are: mask, positions and layout count.
+        origin: Original indices of the visual tokens among them, int64 ``(batch, visual)``.
     """
 
     keys: Tensor
@@ -51,8 +51,8 @@ def thinned_layers(decoder: Decoder, removed: Mapping[int, tuple[int, ...]]) -> 
     """Return copies of decoder layers without the heads that a policy removes from them, by index.
 
     Args:
-        decoder: The decoder.
-        removed: Layer index to heads that go.
+        decoder: Decoder whose layers are copied.
+        removed: Indices of the query heads that go, by layer index.
     """
     return nn.ModuleDict(
         {
@@ -64,12 +64,12 @@ def thinned_layers(decoder: Decoder, removed: Mapping[int, tuple[int, ...]]) -> 
 
 
 class DecoderPass:
-    """The decoder's layers, cuts between them.
+    """The decoder's layers, with a policy's cuts between them.
 
     Args:
-        decoder: The decoder.
-        thinned: Layers that run in the place of the decoder's own, by index: see :func:`thinned_layers`.
-        policy: The policy.
+        decoder: Decoder that runs.
+        thinned: Layers that run in the place of the decoder's own, by index, from :func:`thinned_layers`.
+        policy: Policy whose cuts are made.
         is_prefix: Actions come from an expert that reads keys and values, so that they are all that is computed of the
             last layer, and action rows are the expert's.
     """
@@ -90,10 +90,10 @@ class DecoderPass:
         """Run every layer.
 
         Args:
-            sequence: With every visual token that is alive at the entry.
+            sequence: Tokens at the decoder's entry, with every visual token that is alive there.
             survivors: Makes the cuts and collects the signals.
-            memory: Of the last control step, where a policy reuses it.
-            cached: Gets the keys and values of each layer.
+            memory: Keys and values of the last control step, where a policy reuses them.
+            cached: List that gets the keys and values of each layer; None = they are not needed.
 
         Returns:
             Final states of the rows that the answer is read from, ``(batch, rows, width)``; of a prefix nobody reads

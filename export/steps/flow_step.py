@@ -31,7 +31,9 @@ from saccade.proto.errors import ExportError
 
 
 class FlowStep(ActingStep[FlowFamily]):
-    """One control step at a fixed budget; arguments as :class:`ActingStep`.
+    """One control step at a fixed budget of visual tokens, whose actions are drawn out of noise.
+
+    It takes what :class:`ActingStep` takes.
 
     Raises:
         ExportError: The policy asks for what there is not before an expert acts: attention of action rows at a cut,
@@ -42,7 +44,12 @@ class FlowStep(ActingStep[FlowFamily]):
 
     @classmethod
     def check_policy(cls, policy: TokenPolicy, family: PerceivingFamily) -> None:
-        """See :meth:`SelectingModule.check_policy`; the expert attends to what the prefix keeps, with all its heads."""
+        """Check that a policy can act where an expert attends to what the prefix keeps, with all its heads.
+
+        Raises:
+            ExportError: The policy asks for what there is not before an expert acts, or for what this model does not
+                have.
+        """
         if problems := list(_problems(policy)):
             raise ExportError(
                 f"policy {policy.name!r} does not fit a family that draws actions out of noise:\n  "
@@ -51,7 +58,14 @@ class FlowStep(ActingStep[FlowFamily]):
         super().check_policy(policy, family)
 
     def step(self, observed: tuple[Tensor, ...], named: Named) -> StepOutputs:
-        """Run one control step; mask and positions are laid out over prefix and suffix."""
+        """Run one control step; mask and positions are laid out over prefix and suffix.
+
+        Args:
+            observed: images uint8 ``(batch, views, height, width, 3)``, RGB; proprio float32 ``(batch, state_dim)``,
+                normalised, unless it is text; token_ids int64 ``(batch, max_text_tokens)``; attention_mask bool and
+                position_ids int64, ``(batch, prefix + suffix)``; noise float32 ``(batch, chunk, action width)``.
+            named: Task tensors and carry, by name.
+        """
         given = dict(zip(self.host_inputs, observed, strict=True))
         family, layout, token_ids, state = (
             self.family,
@@ -86,10 +100,10 @@ class ActionRows:
     """Attention that visual tokens of the prefix receive from the actions, averaged over layers and Euler steps.
 
     Args:
-        survivors: Whose policy asks.
-        layers: What each prefix layer left.
-        contexts: What each expert layer makes of it.
-        family: The model.
+        survivors: Visual tokens that are alive, with the policy that asks for the attention.
+        layers: Keys and values that each prefix layer left.
+        contexts: What each expert layer makes of those keys and values.
+        family: Model whose expert acts.
     """
 
     def __init__(

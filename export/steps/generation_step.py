@@ -18,17 +18,17 @@ from saccade.proto.errors import ExportError
 
 
 class GenerationStep(nn.Module):
-    """A word through every span of layers.
+    """One word through every span of decoder layers.
 
     Args:
-        family: The model.
-        spans: Of the prefill that fills the caches.
+        family: Model that answers.
+        spans: Spans of the prefill that fills the caches.
         policy: Registry name of the KV policy.
-        options: Its options.
+        options: Options of the KV policy.
 
     Raises:
         PolicyError: The KV policy does not fit a span.
-        ExportError: It renumbers positions.
+        ExportError: The KV policy renumbers positions.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class GenerationStep(nn.Module):
 
     @property
     def decode_steps(self) -> tuple[DecodeStep, ...]:
-        """One for each span."""
+        """The decode steps, one for each span of layers."""
         return tuple(step for step in self.steps if isinstance(step, DecodeStep))
 
     def initial_carry(self, batch: int = 1) -> Carry:
@@ -75,8 +75,8 @@ class GenerationStep(nn.Module):
 
         Args:
             token_ids: The last word, int64 ``(batch, 1)``.
-            position_ids: Its rotary position, int64 ``(batch, 1)``.
-            state: The carry, in the order of ``carry_specs``.
+            position_ids: Rotary position of that word, int64 ``(batch, 1)``.
+            state: Tensors of the carry, in the order of ``carry_specs``.
 
         Returns:
             float32 logits ``(batch, vocab_size)``, and the next carry.

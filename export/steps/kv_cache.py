@@ -35,9 +35,9 @@ class LayerCache(NamedTuple):
     """The cache of one layer.
 
     Args:
-        keys: ``(batch, kv_heads, capacity, head_dim)``.
-        values: The same.
-        positions: int64 ``(batch, kv_heads, capacity)``, ``EMPTY`` for free slots.
+        keys: Cached keys, ``(batch, kv_heads, capacity, head_dim)``.
+        values: Cached values, ``(batch, kv_heads, capacity, head_dim)``.
+        positions: Position of the token in each slot, int64 ``(batch, kv_heads, capacity)``, ``EMPTY`` for free slots.
     """
 
     keys: Tensor
@@ -53,9 +53,9 @@ class LayerCache(NamedTuple):
         """Put one token into the first free slot of each head.
 
         Args:
-            key: ``(batch, kv_heads, 1, head_dim)``.
-            value: The same.
-            now: Its position, int64 ``(batch,)``; ``EMPTY`` leaves the slot free.
+            key: Key of the token, ``(batch, kv_heads, 1, head_dim)``.
+            value: Value of the token, ``(batch, kv_heads, 1, head_dim)``.
+            now: Position of the token, int64 ``(batch,)``; ``EMPTY`` leaves the slot free.
         """
         slot = next_slot(self.positions)
         index = slot[:, :, None, None].expand_as(key)

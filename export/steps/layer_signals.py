@@ -28,11 +28,11 @@ def observe_layer(
     """Add what decoder layer ``layer`` contributes to each store.
 
     Args:
-        stores: Where it goes.
-        layer: Its index.
-        output: What it gave.
-        sequence: What it was given: layout and mask count.
-        bias: Its attention bias.
+        stores: Stores that collect the signals.
+        layer: Index of the layer.
+        output: What the layer gave.
+        sequence: Sequence that the layer was given: layout and mask count.
+        bias: Attention bias of the layer, float32 ``(batch, 1, 1 or tokens, keys)``.
         only_action_rows: ``output`` has the action rows alone.
         has_action_rows: False: actions are read elsewhere, and so is the attention that they pay.
     """
@@ -91,10 +91,10 @@ def query_rows(
     """Take the rows that a request names.
 
     Args:
-        rows: Which rows.
-        query: ``(batch, heads, tokens, head_dim)``.
-        bias: ``(batch, 1, 1 or tokens, keys)``.
-        sequence: Layout and mask.
+        rows: Kind of rows that the request names.
+        query: Queries of all tokens, ``(batch, heads, tokens, head_dim)``.
+        bias: Attention bias, float32 ``(batch, 1, 1 or tokens, keys)``.
+        sequence: Sequence of the tokens: layout and mask count.
 
     Returns:
         The rows ``(batch, heads, rows, head_dim)``, their bias ``(batch, 1, 1 or rows, keys)``, and their weights,

@@ -30,10 +30,10 @@ def model_shape(family: PerceivingFamily) -> ModelShape:
 
 
 def check_placement(policy: TokenPolicy, family: PerceivingFamily) -> None:
-    """Check cuts and signals.
+    """Check that a model has what a policy's cuts and signals ask for.
 
     Raises:
-        ExportError: Every problem, one on a line.
+        ExportError: The policy asks for something else; every problem, one on a line.
     """
     shape = model_shape(family)
     problems = [*_cut_problems(policy, shape)]
@@ -80,10 +80,10 @@ def _patch_problems(policy: TokenPolicy, family: PerceivingFamily) -> Iterator[s
 
 
 def check_schedule(policy: TokenPolicy, counts: Sequence[int], grid: Grid) -> None:
-    """Check the survivors of each cut.
+    """Check the number of survivors of each cut.
 
     Raises:
-        ExportError: Counts that grow, lie out of range, or cannot be shared by the views inside a tower.
+        ExportError: The counts grow, lie out of range, or cannot be shared by the views inside a tower.
     """
     if len(counts) != len(policy.cuts):
         raise ExportError(

@@ -26,9 +26,9 @@ class CacheSpan:
     """Decoder layers whose caches are of one length: those between two cuts.
 
     Args:
-        layers: Which.
+        layers: Indices of the layers.
         prompt: Slots that the prompt fills, padding included.
-        capacity: Slots in all.
+        capacity: Slots in all, those for generated words included.
     """
 
     layers: range
@@ -40,11 +40,12 @@ class PrefillOutputs(NamedTuple):
     """What a prefill gives.
 
     Args:
-        logits: Of the first word, float32 ``(batch, vocab_size)``.
+        logits: Logits of the first word, float32 ``(batch, vocab_size)``.
         kept: int64 ``(batch, keep)``, original visual indices, ascending.
-        fate: int64 ``(batch, tokens)``, see :class:`saccade.export.steps.acting_step.StepOutputs`.
-        cache: Of every span, by name.
-        carry: Of the policy, for the next prefill.
+        fate: int64 ``(batch, tokens)``: for each visual token the original index of the survivor that carries it
+            (itself if it was kept), -1 if it was dropped.
+        cache: Keys, values and slot positions of every span, by name.
+        carry: What the policy hands to the next prefill, by name.
     """
 
     logits: Tensor
@@ -58,9 +59,9 @@ class PrefillStep(PromptStep[GeneratingModel]):
     """The prompt at a fixed budget of visual tokens.
 
     Args:
-        family: The model.
-        policy: The token-selection policy.
-        keep: The budget.
+        family: Model that answers.
+        policy: Policy that selects visual tokens.
+        keep: Budget of the profile, visual tokens.
         new_tokens: Words that may follow; so many slots are free behind the prompt.
         tells_fate: Say for every token what carries it; None = if the policy merges.
 
@@ -82,7 +83,11 @@ class PrefillStep(PromptStep[GeneratingModel]):
 
     @classmethod
     def check_policy(cls, policy: TokenPolicy, family: PerceivingFamily) -> None:
-        """See :meth:`SelectingModule.check_policy`; nothing lasts from one prompt to the next, and no arm moves."""
+        """Check that a policy can act on a prompt: nothing lasts from one prompt to the next, and no arm moves.
+
+        Raises:
+            ExportError: The policy asks for something that cannot be had.
+        """
         if any(cut.behind is Behind.LAST_STEP for cut in policy.cuts):
             raise ExportError(
                 f"policy {policy.name!r}: expected one that needs no keys of the last control step, found another; "
@@ -120,9 +125,9 @@ class PrefillStep(PromptStep[GeneratingModel]):
 
         Args:
             images: uint8 ``(batch, views, height, width, 3)``, RGB.
-            token_ids: int64 ``(batch, max_text_tokens)``.
-            attention_mask: bool ``(batch, tokens)``.
-            others: ``task_inputs``, then the carry.
+            token_ids: Text of the prompt, int64 ``(batch, max_text_tokens)``.
+            attention_mask: bool ``(batch, tokens)``, True = valid.
+            others: Tensors of ``task_inputs``, then of the carry.
 
         Returns:
             logits, kept, fate if it is told, the cache of every span, and the policy's next carry.
@@ -135,7 +140,14 @@ class PrefillStep(PromptStep[GeneratingModel]):
     def prefill(
         self, images: Tensor, token_ids: Tensor, attention_mask: Tensor, others: tuple[Tensor, ...]
     ) -> PrefillOutputs:
-        """Run one prefill; arguments as :meth:`forward`."""
+        """Run one prefill.
+
+        Args:
+            images: uint8 ``(batch, views, height, width, 3)``, RGB.
+            token_ids: Text of the prompt, int64 ``(batch, max_text_tokens)``.
+            attention_mask: bool ``(batch, tokens)``, True = valid.
+            others: Tensors of ``task_inputs``, then of the carry.
+        """
         prompt = self.read(images, token_ids, attention_mask, self.named(others))
         cache, survivors = filled_spans(self.spans, prompt.cached), prompt.survivors
         return PrefillOutputs(
@@ -162,8 +174,8 @@ def filled_spans(spans: Items[CacheSpan], cached: Items[LayerKeys]) -> Carry:
     that are generated take such slots before those behind the prompt.
 
     Args:
-        spans: Which layers go together.
-        cached: Of each layer.
+        spans: Spans of layers, each with caches of one length.
+        cached: Keys and values of each layer.
     """
     carry: Carry = {}
     for number, span in enumerate(spans):

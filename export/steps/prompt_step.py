@@ -24,9 +24,9 @@ class ReadPrompt(NamedTuple):
 
     Args:
         state: Final state that the first token of the answer is read from, ``(batch, width)``.
-        survivors: Which visual tokens are alive; ends in the policy's carry.
+        survivors: Visual tokens that are alive; its ``update`` gives the policy's next carry.
         cached: Keys and values of each layer.
-        memory: Of visual tokens, for the next control step.
+        memory: Keys and values of visual tokens, for the next control step.
     """
 
     state: Tensor
@@ -36,7 +36,7 @@ class ReadPrompt(NamedTuple):
 
 
 class PromptStep(SelectingModule[GeneratingT_co]):
-    """A generating model and a policy at a fixed budget; arguments as :class:`SelectingModule`."""
+    """A generating model and a policy at a fixed budget of visual tokens; takes what :class:`SelectingModule` takes."""
 
     def __init__(
         self, family: GeneratingT_co, policy: TokenPolicy, keep: int, *, tells_fate: bool | None = None
@@ -47,13 +47,13 @@ class PromptStep(SelectingModule[GeneratingT_co]):
         self.register_buffer("order", whole.order, persistent=False)
 
     def read(self, images: Tensor, token_ids: Tensor, attention_mask: Tensor, named: Named) -> ReadPrompt:
-        """Read a prompt. Positions and order are constants: the frame fixes them.
+        """Read a prompt; positions and order are constants, since the frame fixes them.
 
         Args:
             images: uint8 ``(batch, views, height, width, 3)``, RGB.
-            token_ids: int64 ``(batch, max_text_tokens)``.
-            attention_mask: bool ``(batch, tokens)``.
-            named: Task tensors and carry.
+            token_ids: Text of the prompt, int64 ``(batch, max_text_tokens)``.
+            attention_mask: bool ``(batch, tokens)``, True = valid.
+            named: Task tensors and carry, by name.
         """
         family, layout = self.family, self.family.layout
         survivors = self.watch(

@@ -24,7 +24,7 @@ class ScoringStep(nn.Module):
         has no language-model head. Our reading, not the paper's.
 
     Args:
-        family: The model.
+        family: Model that scores.
         proprio_dim: Numbers of proprioception.
     """
 
@@ -40,9 +40,9 @@ class ScoringStep(nn.Module):
 
         Args:
             images: uint8 ``(batch, views, height, width, 3)``, RGB.
-            token_ids: int64 ``(batch, max_text_tokens)``.
-            attention_mask: bool ``(batch, tokens)``.
-            position_ids: int64 ``(batch, tokens)``.
+            token_ids: Text of the instruction, int64 ``(batch, max_text_tokens)``.
+            attention_mask: bool ``(batch, tokens)``, True = valid.
+            position_ids: Rotary positions, int64 ``(batch, tokens)``.
         """
         family, decoder = self.family, self.family.decoder
         proprio = torch.zeros(images.shape[0], self.proprio_dim, device=images.device)

@@ -25,8 +25,8 @@ class Named(NamedTuple):
     """The tensors that a graph takes beside the observation, by name.
 
     Args:
-        task: What the host sets once per task.
-        carry: What the last step handed over.
+        task: Tensors that the host sets once per task.
+        carry: Tensors that the last step handed over.
     """
 
     task: Mapping[str, Tensor]
@@ -34,16 +34,16 @@ class Named(NamedTuple):
 
 
 class SelectingModule(nn.Module, Generic[FamilyT_co]):
-    """A family and a policy at a fixed budget.
+    """A family and a policy at a fixed budget of visual tokens.
 
     What lies before a cut sees every token that is alive there, what lies behind it the survivors, at their original
     positions. With a budget of all tokens no cut is made: the result is the unpruned model's, and the policy only
     observes. The last decoder layer computes only the rows that are read, since nobody reads the others.
 
     Args:
-        family: The model.
-        policy: The policy.
-        keep: The budget: visual tokens of the profile.
+        family: Model that is run.
+        policy: Policy that selects visual tokens.
+        keep: Budget of the profile, visual tokens.
         tells_fate: Say for every token what carries it; None = if the policy merges.
 
     Raises:
@@ -51,7 +51,7 @@ class SelectingModule(nn.Module, Generic[FamilyT_co]):
     """
 
     is_prefix: ClassVar[bool] = False
-    """The decoder's keys and values are read by an expert that acts, see :class:`DecoderPass`."""
+    """Whether the decoder's keys and values are read by an expert that acts, see :class:`DecoderPass`."""
 
     def __init__(
         self, family: FamilyT_co, policy: TokenPolicy, keep: int, *, tells_fate: bool | None = None
@@ -73,7 +73,7 @@ class SelectingModule(nn.Module, Generic[FamilyT_co]):
         """Check that a policy can act in a model that is run as this module runs it.
 
         Raises:
-            ExportError: It asks for something that cannot be had; every problem of one kind at once.
+            ExportError: The policy asks for something that cannot be had; every problem of one kind at once.
         """
         check_placement(policy, family)
 
@@ -105,12 +105,12 @@ class SelectingModule(nn.Module, Generic[FamilyT_co]):
         )
 
     def watch(self, named: Named, text: Tensor, text_mask: Tensor) -> Survivors:
-        """Begin: every token is alive.
+        """Begin to follow the visual tokens: every one is alive.
 
         Args:
-            named: From :meth:`named`.
+            named: Task tensors and carry, from :meth:`named`.
             text: Decoder input embeddings of the instruction, ``(batch, text, width)``.
-            text_mask: bool ``(batch, text)``.
+            text_mask: bool ``(batch, text)``, True = valid.
         """
         grid = self.family.grid
         survivors = Survivors(
@@ -125,7 +125,7 @@ class SelectingModule(nn.Module, Generic[FamilyT_co]):
 
         Args:
             images: uint8 ``(batch, views, height, width, 3)``, RGB.
-            survivors: From :meth:`watch`.
+            survivors: Visual tokens that are alive, from :meth:`watch`.
 
         Returns:
             Features of the tokens that are alive, ``(batch, alive, vision_width)``.

@@ -26,7 +26,7 @@ class SignalStore:
     """Sums each request's contributions and drops what belongs to tokens that were dropped.
 
     Args:
-        requests: What is wanted.
+        requests: Signals that are wanted.
     """
 
     def __init__(self, requests: Iterable[Signal]) -> None:
@@ -50,8 +50,8 @@ class SignalStore:
         """Turn what towers told of patches into what is known of visual tokens.
 
         Args:
-            arrange: ``(batch, patches, channels)`` -> ``(batch, visual, channels)``; where there are maps, also of one
-                picture.
+            arrange: Rearranges ``(batch, patches, channels)`` to ``(batch, visual, channels)``; where there are maps,
+                also for one picture.
         """
         for request, value in list(self._sums.items()):
             if isinstance(request, VisionKeys):
@@ -79,10 +79,10 @@ class SignalStore:
         return request in self._sums
 
     def read(self, request: Signal) -> Tensor:
-        """Return a signal.
+        """Return a signal, averaged over the layers or blocks that it names.
 
         Raises:
-            ExportError: Nothing has been observed for it here.
+            ExportError: Nothing has been observed for ``request`` here.
         """
         if request not in self._sums:
             raise ExportError(

@@ -12,7 +12,7 @@ from saccade.export.steps.visual_memory import VisualMemory
 
 
 class SinglePassStep(ActingStep[SinglePassFamily]):
-    """One control step of a single-pass family at a fixed budget; arguments as :class:`ActingStep`."""
+    """One control step of a single-pass family at a fixed budget; takes what :class:`ActingStep` takes."""
 
     def step(self, observed: tuple[Tensor, ...], named: Named) -> StepOutputs:
         """Run one control step.
@@ -21,7 +21,7 @@ class SinglePassStep(ActingStep[SinglePassFamily]):
             observed: images uint8 ``(batch, views, height, width, 3)``, RGB; proprio float32 ``(batch, proprio_dim)``,
                 normalised; token_ids int64 ``(batch, max_text_tokens)``; attention_mask bool ``(batch, tokens)``;
                 position_ids int64 ``(batch, tokens)``.
-            named: Task tensors and carry.
+            named: Task tensors and carry, by name.
         """
         images, proprio, token_ids, attention_mask, position_ids = observed
         family, layout = self.family, self.family.layout

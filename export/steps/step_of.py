@@ -1,4 +1,4 @@
-"""Which module places a policy in a family: told by how the family is run, and by nothing else."""
+"""The module that places a policy in a family: told by how the family is run, and by nothing else."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _STEPS: Mapping[StepKind, type[SelectingModule[Any]]] = {**_ACTING, StepKind.PRO
 
 
 def step_class(family: PerceivingFamily) -> type[SelectingModule[Any]]:
-    """Return the module that runs a family; of one that answers, the one that reads its prompt."""
+    """Return the module that runs a family; for one that answers, the one that reads its prompt."""
     return _STEPS[family.step_kind]
 
 
@@ -33,9 +33,9 @@ def acting_step(
     """Return one control step of a family with a policy in it, in eval mode.
 
     Args:
-        family: The model.
-        policy: The policy.
-        keep: Visual tokens of the profile.
+        family: Model that acts.
+        policy: Policy that selects visual tokens.
+        keep: Budget of the profile, visual tokens.
         tells_fate: Say for every token what carries it; None = if the policy merges.
 
     Raises:

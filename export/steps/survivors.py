@@ -1,4 +1,4 @@
-"""Which visual tokens of a control step are alive, and everything that is known of them or goes with them."""
+"""The visual tokens of a control step that are alive, and everything that is known of them or goes with them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from saccade.policies.base import (
 from saccade.policies.signals import AttentionReceived, Signal, ViewScores, VisionMap
 
 GONE = -1
-"""Stands in the fate table for a token that was dropped."""
+"""Value in the fate table for a token that was dropped."""
 
 
 class Survivors:
@@ -31,12 +31,12 @@ class Survivors:
             for each layer from the first on (Qwen3-VL): thinned, and mixed, as the tokens are. Most models have none.
 
     Args:
-        policy: The policy.
-        counts: Survivors of each of its cuts; None = every token, and no cut is made.
-        grid: The token grid.
-        carry: From the previous control step.
+        policy: Policy that is asked at each cut.
+        counts: Survivors of each cut of the policy; None = every token, and no cut is made.
+        grid: Grid of the visual tokens.
+        carry: Tensors that the previous control step handed over, by name.
         text: Decoder input embeddings of the instruction, ``(batch, text, width)``.
-        text_mask: bool ``(batch, text)``.
+        text_mask: bool ``(batch, text)``, True = valid.
         tells_fate: Follow every token to what carries it.
     """
 
@@ -66,7 +66,7 @@ class Survivors:
         self._memo: Mapping[str, Tensor] = {}
 
     def cuts_at(self, place: Place, index: int) -> list[int]:
-        """Return the numbers of the cuts that lie there."""
+        """Return the numbers of the cuts that lie at ``index`` of ``place``."""
         if self._counts is None:
             return []
         return [n for n, cut in enumerate(self._policy.cuts) if (cut.place, cut.index) == (place, index)]
@@ -75,8 +75,9 @@ class Survivors:
         """Make a cut.
 
         Args:
-            number: Which one.
-            embeddings: ``(batch, alive, dim)``, or ``(batch * views, alive in a view, dim)`` inside a tower.
+            number: Index of the cut among the policy's cuts.
+            embeddings: Tokens at the cut, ``(batch, alive, dim)``, or ``(batch * views, alive in a view, dim)`` inside
+                a tower.
 
         Returns:
             The policy's selection, in the layout of ``embeddings``; None: no visual token survives.
@@ -102,9 +103,9 @@ class Survivors:
         """Note an update signal that was read after the last cut, of tokens that were alive before or behind it.
 
         Args:
-            request: Of the policy's ``update_signals``.
-            value: ``(batch, alive)``.
-            origin: int64 ``(batch, alive)``: which tokens of the whole observation those are.
+            request: One of the policy's ``update_signals``.
+            value: What was observed of each token, ``(batch, alive)``.
+            origin: Original indices of those tokens in the whole observation, int64 ``(batch, alive)``.
         """
         self._finished[request] = self._original(value, origin)
         self._present = self._original(torch.ones_like(value), origin)
@@ -123,9 +124,9 @@ class Survivors:
 
         Args:
             request: One of the policy's update signals, observed.
-            attention: Summed over these rows and the request's layers, ``(batch, alive in these layers)``.
-            origin: int64 ``(batch, alive in these layers)``: which tokens of the whole observation those are.
-            rows: How many further rows.
+            attention: Attention summed over these rows and the request's layers, ``(batch, alive in these layers)``.
+            origin: Original indices of those tokens in the whole observation, int64 ``(batch, alive in these layers)``.
+            rows: Number of further rows.
         """
         self._finish_updates()
         further = self._original(attention / len(request.layers), origin)

@@ -25,9 +25,9 @@ class TokenPass:
     """The tokens that follow a prompt; each is one of the policy's action rows.
 
     Args:
-        decoder_pass: That read the prompt.
-        prompt: Keys and values of each layer.
-        survivors: That the prompt left; gets the attention that the tokens pay.
+        decoder_pass: Pass of the decoder that read the prompt.
+        prompt: Keys and values of the prompt in each layer.
+        survivors: Visual tokens that the prompt left; gets the attention that the tokens pay.
     """
 
     def __init__(self, decoder_pass: DecoderPass, prompt: Items[LayerKeys], survivors: Survivors) -> None:
@@ -46,11 +46,11 @@ class TokenPass:
         """Run the next token.
 
         Args:
-            embeddings: Of the token, ``(batch, 1, width)``.
-            position_ids: Its rotary position, int64 ``(batch, 1)``.
+            embeddings: Embedding of the token, ``(batch, 1, width)``.
+            position_ids: Rotary position of the token, int64 ``(batch, 1)``.
 
         Returns:
-            Its final state after the norm, ``(batch, width)``.
+            The token's final state after the norm, ``(batch, width)``.
         """
         decoder, hidden = self._pass.decoder, embeddings
         rotary = decoder.rotary(position_ids)

@@ -16,10 +16,10 @@ from saccade.policies.signals import Pixels, VisionAttention, VisionKeys, Vision
 
 
 def run_towers(family: PerceivingFamily, images: Tensor, survivors: Survivors) -> Tensor:
-    """Encode the images.
+    """Run the vision towers on the images, with the policy's cuts in them.
 
     Args:
-        family: The model.
+        family: Model whose towers run.
         images: uint8 ``(batch, views, height, width, 3)``, RGB.
         survivors: Makes the cuts, collects the signals, and gets the features of deep blocks.
 

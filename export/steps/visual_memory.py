@@ -38,9 +38,9 @@ class VisualMemory:
     """The visual keys and values of one control step, layer by layer.
 
     Args:
-        layout: The whole sequence.
-        keys: Of the carry, ``(batch, layers, kv_heads, tokens, head_dim)``, or None: nothing is remembered.
-        values: The same.
+        layout: Layout of the whole sequence.
+        keys: Keys in the carry, ``(batch, layers, kv_heads, tokens, head_dim)``; None: nothing is remembered.
+        values: Values in the carry, ``(batch, layers, kv_heads, tokens, head_dim)``; None: nothing is remembered.
     """
 
     def __init__(self, layout: SequenceLayout, keys: Tensor | None, values: Tensor | None) -> None:

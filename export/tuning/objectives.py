@@ -23,10 +23,10 @@ class Objective:
     """One reading of the discrepancy of a frame.
 
     Args:
-        measure: Unpruned and pruned outputs to one number.
+        measure: Turns what the unpruned and the pruned step gave into one number.
         wants_more: A larger number is better.
-        meaning: For people.
-        reads_prompt: It reads the last prompt token, which no action is read from where actions are drawn out of noise.
+        meaning: What is measured, in words for people.
+        reads_prompt: The last prompt token is read, which no action is read from where actions are drawn out of noise.
     """
 
     measure: Callable[[StepOutputs, StepOutputs], Tensor]
@@ -63,7 +63,7 @@ def unpruned(step: ActingStep, frames: Sequence[tuple[Tensor, ...]]) -> list[Ste
 
     Args:
         step: Any step of the model whose budget is all tokens.
-        frames: Host inputs.
+        frames: Host inputs of consecutive frames.
     """
     return [output for output, _ in _replay(step, step, frames, warmup=len(frames))]
 
@@ -79,10 +79,10 @@ def discrepancy(
 
     Args:
         objective: What is measured.
-        step: The pruned step; its carry goes from frame to frame.
-        full: The same policy with every token, for warm-up and refresh steps.
+        step: Pruned step; its carry goes from frame to frame.
+        full: Step with the same policy and every token, for warm-up and refresh steps.
         frames: Host inputs of consecutive frames.
-        whole: From :func:`unpruned`, the same frames.
+        whole: What the unpruned step gave for the same frames, from :func:`unpruned`.
     """
     values = [
         objective.measure(expected, output)

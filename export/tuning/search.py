@@ -36,26 +36,27 @@ from saccade.export.tuning.objectives import OBJECTIVES, discrepancy, unpruned
 from saccade.policies.base import TokenPolicy
 from saccade.policies.config import Tunable, search_space
 from saccade.policies.registry import build_policy, policy_class
+from saccade.proto.distribution import VERSION
 from saccade.proto.errors import ExportError, PolicyError
 
 _STARTUP_TRIALS = 10
-_PACKAGES = ("saccade", "torch", "optuna")
+_PACKAGES = ("torch", "optuna")
 
 
 @dataclass(frozen=True, kw_only=True)
 class TuneRequest:
-    """What to search.
+    """What to search, and on what.
 
     Args:
         checkpoint: Folder of the checkpoint.
-        policy: Registry name.
-        keep_ratio: Of the profile.
-        frames: Recorded frames of one stream (.npz).
+        policy: Registry name of the policy.
+        keep_ratio: Keep ratio of the profile that options are searched for.
+        frames: Recorded frames of one stream (``.npz``).
         journal: Where trials are kept; a search with the same settings goes on there.
         options: Fixed options; the others that are tunable are searched.
         objective: A key of ``OBJECTIVES``.
-        trials: In all, those of an earlier run included.
-        seed: Of the sampler.
+        trials: Number of trials in all, those of an earlier run included.
+        seed: Seed of the sampler.
     """
 
     checkpoint: Path
@@ -70,7 +71,7 @@ class TuneRequest:
 
 
 class Progress(Protocol):
-    """Told after each trial."""
+    """Told how a search goes, after each trial."""
 
     def __call__(self, done: int, trials: int, best: float | None, default: float) -> None:
         """``best`` is None until some trial could be evaluated."""
@@ -78,7 +79,7 @@ class Progress(Protocol):
 
 
 def tune(request: TuneRequest, progress: Progress) -> Tuned:
-    """Search.
+    """Search the tunable options of a policy.
 
     Raises:
         SaccadeError: Something does not fit: nothing to search, an unknown name, frames of another model, a journal of
@@ -241,7 +242,7 @@ def _result(request: TuneRequest, bench: _Bench, study: optuna.Study, default: f
         checkpoint=bench.checkpoint.embodiment.name,
         checkpoint_sha256=weights_sha256(request.checkpoint),
         seed=request.seed,
-        versions={name: version(name) for name in _PACKAGES},
+        versions={"saccade": VERSION} | {name: version(name) for name in _PACKAGES},
     )
 
 

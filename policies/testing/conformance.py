@@ -8,7 +8,7 @@ Subclass :class:`TokenPolicyConformance` in a test file and say how the policy i
         policy_name = "my_policy"
         policy_options = {"threshold": 0.5}
 
-It needs pytest, onnx and onnxruntime beside torch (``pip install saccade[export] pytest``).
+It needs pytest, onnx and onnxruntime beside torch (``pip install 'saccade-vla[export]' pytest``).
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ Subclass :class:`KvPolicyConformance` in a test file and say how the policy is b
         policy_name = "my_kv_policy"
         policy_options = {"recent": 4}
 
-It needs pytest, onnx and onnxruntime beside torch (``pip install saccade[export] pytest``).
+It needs pytest, onnx and onnxruntime beside torch (``pip install 'saccade-vla[export]' pytest``).
 """
 
 from __future__ import annotations

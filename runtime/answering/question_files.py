@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.proto.distribution import install_hint
 from saccade.proto.errors import VideoError
 from saccade.proto.manifest import Manifest
 from saccade.runtime.answering.answerer import answer_spec, by_view
@@ -83,6 +84,6 @@ def _video_reader() -> Callable[..., list[VideoFrame]]:
         reader: Callable[..., list[VideoFrame]] = import_module("saccade.runtime.answering.video").read_video
     except ImportError as error:
         raise VideoError(
-            f"expected PyAV to read videos, found it is not installed ({error}): pip install 'saccade[video]'."
+            f"expected PyAV to read videos, found it is not installed ({error}): {install_hint('video')}."
         ) from error
     return reader

@@ -23,37 +23,64 @@ from saccade.runtime.program import ProgramExecutor
 
 @click.command()
 @click.argument("words", nargs=-1, required=True, metavar="[BUNDLE] QUESTION")
-@click.option("--daemon", metavar="HOST:PORT", help="Ask the answerer of a daemon, instead of BUNDLE.")
-@click.option("--image", "images", multiple=True, type=click.Path(path_type=Path), help="May be repeated.")
+@click.option(
+    "--daemon", metavar="HOST:PORT", help="Ask the daemon there instead of a BUNDLE on this machine."
+)
+@click.option(
+    "--image",
+    "images",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="Picture file; repeat it for a bundle that looks at several pictures.",
+)
 @click.option(
     "--video",
     "videos",
     multiple=True,
     type=click.Path(path_type=Path),
-    help="Instead of pictures, where the bundle looks at videos; needs the extra 'video'. May be repeated.",
+    help="Video file, for a bundle that was exported with --frames; may be repeated. Needs the extra 'video'.",
 )
-@click.option("--profile", default="full", show_default=True, help="Budget of visual tokens.")
 @click.option(
-    "--max-new-tokens", type=int, help="Length of the answer at most; default: what the bundle has room for."
+    "--profile",
+    default="full",
+    show_default=True,
+    help="How many visual tokens are kept; `saccade inspect BUNDLE` lists the profiles.",
 )
-@click.option("--temperature", default=0.0, show_default=True, help="0 = the likeliest token every time.")
-@click.option("--top-k", default=0, show_default=True, help="Draw from so many of the likeliest; 0 = all.")
+@click.option(
+    "--max-new-tokens",
+    type=int,
+    help="Longest answer, in tokens; default: as many as the bundle has room for.",
+)
+@click.option(
+    "--temperature",
+    default=0.0,
+    show_default=True,
+    help="How freely tokens are drawn; 0 = always the likeliest.",
+)
+@click.option(
+    "--top-k", default=0, show_default=True, help="Draw from this many of the likeliest tokens; 0 = from all."
+)
 @click.option(
     "--top-p",
     default=1.0,
     show_default=True,
-    help="Draw from the fewest that have this probability.",
+    help="Draw from the likeliest tokens whose probabilities add up to this.",
 )
-@click.option("--seed", default=0, show_default=True, help="Of the draws.")
 @click.option(
-    "--threads", default=0, show_default=True, help="Of the engine; 0 = all cores. Not with --daemon."
+    "--seed", default=0, show_default=True, help="Seed of the draws; the same seed gives the same answer."
+)
+@click.option(
+    "--threads",
+    default=0,
+    show_default=True,
+    help="Threads that run the model; 0 = one for each core. Not with --daemon.",
 )
 @click.option(
     "--deadline-s",
     type=click.FloatRange(0, min_open=True),
     default=DEFAULT_ANSWER_DEADLINE_S,
     show_default=True,
-    help="How long the answer may take. Only with --daemon.",
+    help="Seconds that the answer may take. Only with --daemon.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print answer, tokens and times as JSON.")
 @click.pass_context

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from saccade.proto.bundle_layout import MANIFEST_NAME
 from saccade.proto.devices import DEVICES, find_device
+from saccade.proto.distribution import install_hint
 from saccade.proto.errors import BundleIntegrityError, InputError
 from saccade.proto.inspection import INSPECTORS, Inspection, InspectionRequest
 from saccade.proto.picture_fit import parse_picture_size
@@ -54,28 +55,56 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
     "--keep",
     "keep_ratios",
     callback=_ratios,
-    help="Keep ratios, e.g. 1.0,0.25; default: the bundle's, or 1.0,0.5,0.25,0.125.",
+    help="Shares of the visual tokens to keep, e.g. 1.0,0.25; default: those of the bundle, or 1.0,0.5,0.25,0.125.",
 )
-@click.option("--device", "devices", multiple=True, help="A known machine, may be repeated; default: all.")
+@click.option(
+    "--device",
+    "devices",
+    multiple=True,
+    help=f"Machine to judge for, may be repeated; default: all of {', '.join(device.name for device in DEVICES)}.",
+)
 @click.option(
     "--dtype",
     type=click.Choice(list(PRECISIONS)),
     default=NATIVE,
     show_default=True,
-    help="Weights of language model and expert; native = what the machine computes in.",
+    help="Number format of the weights of language model and action expert; native = what the machine computes in.",
 )
-@click.option("--policy", help="Count this policy's own cuts (checkpoint).")
-@click.option("--views", type=click.IntRange(1), help="Cameras, or pictures of one question (checkpoint).")
-@click.option("--frames", type=click.IntRange(0), default=0, help="Of a video (checkpoint).")
+@click.option("--policy", help="Count the cuts of this token-selection policy. Checkpoints only.")
 @click.option(
-    "--image-size", metavar="WIDTHxHEIGHT", callback=_size, help="Pixels of the pictures (checkpoint)."
+    "--views",
+    type=click.IntRange(1),
+    help="Number of cameras, or of pictures in one question. Checkpoints only.",
 )
-@click.option("--text-tokens", type=click.IntRange(1), help="Room for instruction or question (checkpoint).")
-@click.option("--new-tokens", type=click.IntRange(1), help="Length of an answer (checkpoint).")
-@click.option("--data-set", help="Of the checkpoint's statistics (checkpoint).")
-@click.option("--config-only", is_flag=True, help="Do not look at the weight files (checkpoint).")
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print everything as JSON, a bundle's manifest with it."
+    "--frames",
+    type=click.IntRange(0),
+    default=0,
+    help="Frames taken of each video; 0 = still pictures. Checkpoints only.",
+)
+@click.option(
+    "--image-size",
+    metavar="WIDTHxHEIGHT",
+    callback=_size,
+    help="Size of the pictures in pixels, e.g. 640x480. Checkpoints only.",
+)
+@click.option(
+    "--text-tokens",
+    type=click.IntRange(1),
+    help="Longest instruction or question, in tokens. Checkpoints only.",
+)
+@click.option("--new-tokens", type=click.IntRange(1), help="Longest answer, in tokens. Checkpoints only.")
+@click.option(
+    "--data-set",
+    help="Which data set's statistics count, where a checkpoint has those of several. Checkpoints only.",
+)
+@click.option(
+    "--config-only",
+    is_flag=True,
+    help="Read the configuration alone; weight files may be missing. Checkpoints only.",
+)
+@click.option(
+    "--json", "as_json", is_flag=True, help="Print everything as JSON, with the manifest if it is a bundle."
 )
 def inspect(
     *,
@@ -87,9 +116,9 @@ def inspect(
     config_only: bool,
     **open_points: Any,
 ) -> None:
-    """Verify the bundle or checkpoint at PATH, show what is in it, what it costs, and where pruning pays.
+    """Verify the bundle or checkpoint at PATH and show what is in it, what it costs, and where pruning pays.
 
-    Nothing runs and no weight is read: times are lower bounds, the longer of multiplying at a machine's peak and
+    Nothing runs and no weight is read. Times are lower bounds: the longer of multiplying at a machine's peak and
     reading at its bandwidth. Fewer visual tokens shorten what is compute-bound, and nothing else.
 
     \b
@@ -140,5 +169,5 @@ def _checkpoint_inspector() -> Callable[[Path, InspectionRequest], Inspection]:
         return cast("Callable[[Path, InspectionRequest], Inspection]", found[0].load())
     except ImportError as error:
         raise click.ClickException(
-            f"a checkpoint cannot be inspected here ({error}): pip install 'saccade[export]'."
+            f"a checkpoint cannot be inspected here ({error}): {install_hint('export')}."
         ) from error

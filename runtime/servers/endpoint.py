@@ -12,11 +12,11 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import version
 
 from google.protobuf.message import Message
 
 from saccade.proto.codec import error_to_wire
+from saccade.proto.distribution import VERSION
 from saccade.proto.errors import (
     DeadlineError,
     DrainingError,
@@ -148,7 +148,7 @@ class Endpoint:
         """Say what is served."""
         return wire.DescribeReply(
             wire_version=WIRE_VERSION,
-            server_version=version("saccade"),
+            server_version=VERSION,
             engine=self._program.engine_name,
             manifest_json=self._manifest_json,
             clock_id=clock_id(),

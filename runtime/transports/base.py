@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from importlib import import_module
-from typing import Literal, Protocol, TypeVar
+from typing import Protocol, TypeVar
 
 from google.protobuf.message import Message
 
 from saccade.proto.v1 import control_pb2 as wire
 
 Reply = TypeVar("Reply", bound=Message)
-TransportName = Literal["grpc", "zmq"]
-
-_TRANSPORTS = {
-    "grpc": ("saccade.runtime.transports.grpc_transport", "GrpcTransport"),
-    "zmq": ("saccade.runtime.transports.zmq_transport", "ZmqTransport"),
-}
-"""Where each transport is; imported when asked for, so that a robot needs only one of the two libraries."""
 
 
 class Transport(Protocol):
@@ -63,18 +55,3 @@ class Transport(Protocol):
 
     def close(self) -> None:
         """Hang up."""
-
-
-def connect(name: TransportName, address: str) -> Transport:
-    """Return a transport to a daemon; nothing is sent yet.
-
-    Args:
-        name: Name of the transport.
-        address: ``host:port`` of the daemon.
-
-    Raises:
-        ImportError: The library of that transport is not installed.
-    """
-    module, kind = _TRANSPORTS[name]
-    transport: Transport = getattr(import_module(module), kind)(address)
-    return transport

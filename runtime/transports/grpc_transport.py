@@ -38,7 +38,7 @@ class GrpcTransport:
         self._stub = control_pb2_grpc.ControlStub(self._channel)  # type: ignore[no-untyped-call] # generated
 
     def call(self, method: str, request: Message, reply: type[Reply], *, deadline_s: float) -> Reply:
-        """See :meth:`saccade.runtime.transports.base.Transport.call`."""
+        """Call a method of the daemon and return its reply, or raise what the daemon raised."""
         try:
             result: Reply = getattr(self._stub, method)(request, timeout=deadline_s)
         except grpc.RpcError as error:
@@ -46,7 +46,7 @@ class GrpcTransport:
         return result
 
     def stream(self, requests: Iterator[wire.Observation]) -> Iterator[wire.StreamReply]:
-        """See :meth:`saccade.runtime.transports.base.Transport.stream`."""
+        """Send observations as they come and yield one reply for each."""
         failures: list[Exception] = []
         call = self._stub.Stream(_remembering(requests, failures))
         try:
@@ -59,7 +59,7 @@ class GrpcTransport:
             call.cancel()
 
     def generate(self, request: wire.Question, *, deadline_s: float) -> Iterator[wire.AnswerPiece]:
-        """See :meth:`saccade.runtime.transports.base.Transport.generate`."""
+        """Ask a question and yield the pieces of its answer; whoever leaves ends the generating."""
         pieces = 0
         call = self._stub.Generate(request, timeout=deadline_s)
         try:

@@ -8,13 +8,21 @@ import threading
 import time
 from collections.abc import Iterator
 
-import zmq
 from google.protobuf.message import Message
 
 from saccade.proto.codec import MAX_REPLY_BYTES, decode, error_from_wire
+from saccade.proto.distribution import install_hint
 from saccade.proto.errors import DeadlineError, MessageError, TransportError, UnavailableError
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.transports.base import Reply
+
+try:
+    import zmq
+except ModuleNotFoundError as error:
+    raise TransportError(
+        f"expected pyzmq for the transport 'zmq', found it is not installed: {install_hint('zmq')}, or connect with "
+        "transport='grpc'."
+    ) from error
 
 _OK = b"ok"
 _REPLY_PARTS = 3
@@ -31,7 +39,7 @@ class ZmqTransport:
         self._calls = 0
 
     def call(self, method: str, request: Message, reply: type[Reply], *, deadline_s: float) -> Reply:
-        """See :meth:`saccade.runtime.transports.base.Transport.call`."""
+        """Call a method of the daemon and return its reply, or raise what the daemon raised."""
         self._calls += 1
         request_id = str(self._calls).encode()
         deadline = time.monotonic() + deadline_s
@@ -47,7 +55,7 @@ class ZmqTransport:
             raise
 
     def stream(self, requests: Iterator[wire.Observation]) -> Iterator[wire.StreamReply]:
-        """See :meth:`saccade.runtime.transports.base.Transport.stream`."""
+        """Send observations as they come and yield one reply for each."""
         dealer = self._connect()
         inbox = _Inbox(requests)
         try:

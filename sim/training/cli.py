@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from itertools import islice
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from rich.progress import track
 from saccade.export.families.openvla_oft import checkpoint as openvla_oft
 from saccade.export.families.openvla_oft.model import OpenVlaOft
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
+from saccade.proto.errors import CheckpointError
 from saccade.sim.seeds import FIRST_DEVELOPMENT_SEED, FIRST_TRAINING_SEED
 from saccade.sim.tabletop.tasks import TEMPLATES
 from saccade.sim.training.cloning import Cloning
@@ -27,6 +29,7 @@ from saccade.sim.training.statistics import read_statistics
 
 FRAMES_PER_SHARD = 2000
 _RECORDING_SEED = 900_000
+_DEMONSTRATIONS = "data/demo_*"
 _HELD_OUT = 90_000
 _CORRECTIONS = 100_000
 """Offset of the seeds of corrections from ``FIRST_TRAINING_SEED``: demonstration shard n is made from seed n, the
@@ -35,7 +38,9 @@ held-out shard from ``_HELD_OUT``, correction shard n from ``_CORRECTIONS + n``.
 
 @click.group()
 def train() -> None:
-    """Train saccade-mini in the tabletop. Every step resumes where it was cut off.
+    """Train saccade-mini in the simulated tabletop, from nothing to a checkpoint.
+
+    Every command goes on where it was cut off.
 
     \b
     Example, in this order:
@@ -58,25 +63,33 @@ _run_option = click.option(
     type=click.Path(path_type=Path),
     default=Path("runs/mini"),
     show_default=True,
-    help="Working directory.",
+    help="Folder of this training run: its data, its weights.",
 )
 
 _first_option = click.option(
-    "--first", default=0, show_default=True, help="Number of the first shard; use several cores by it."
+    "--first",
+    default=0,
+    show_default=True,
+    help="Number of the first shard, so that several processes can share the work.",
 )
 _start_option = click.option(
     "--start",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
-    help="Go on from this finished checkpoint.",
+    help="Finished checkpoint to go on from.",
 )
 
 
 @train.command()
 @_run_option
-@click.option("--shards", default=52, show_default=True, help=f"Shards of {FRAMES_PER_SHARD} frames.")
+@click.option(
+    "--shards", default=52, show_default=True, help=f"Shards to record, {FRAMES_PER_SHARD} frames each."
+)
 @_first_option
 def record(run: Path, shards: int, first: int) -> None:
-    """Record labelled expert demonstrations, and one held-out shard."""
+    """Record the expert's demonstrations.
+
+    They come with labels for every patch; one shard more is held out.
+    """
     data = run / "data"
     wanted = [(data / f"demo_{i:04d}", i) for i in range(first, first + shards)] + [
         (data / HELD_OUT, _HELD_OUT)
@@ -87,14 +100,18 @@ def record(run: Path, shards: int, first: int) -> None:
 
 @train.command()
 @_run_option
-@click.option("--steps", default=1700, show_default=True)
+@click.option("--steps", default=1700, show_default=True, help="Optimiser steps in all.")
 @click.option(
-    "--decay", default=600, show_default=True, help="Steps at the end over which the rate falls to zero."
+    "--decay",
+    default=600,
+    show_default=True,
+    help="Steps at the end over which the learning rate falls to zero.",
 )
 @click.option("--rate", default=1.5e-3, show_default=True, help="Peak learning rate.")
 @click.option("--processes", default=2, show_default=True, help="Data-parallel processes; 1 on a GPU.")
 def see(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
-    """Phase 1: teach the vision tower from dense labels."""
+    """Phase 1: teach the vision tower to see."""
+    _require(run, _DEMONSTRATIONS, "record")
     config = LoopConfig(
         steps=steps, decay_steps=decay, learning_rate=rate, processes=processes, validate_every=100
     )
@@ -103,15 +120,24 @@ def see(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
 
 @train.command()
 @_run_option
-@click.option("--steps", default=6000, show_default=True)
+@click.option("--steps", default=6000, show_default=True, help="Optimiser steps in all.")
 @click.option(
-    "--decay", default=2000, show_default=True, help="Steps at the end over which the rate falls to zero."
+    "--decay",
+    default=2000,
+    show_default=True,
+    help="Steps at the end over which the learning rate falls to zero.",
 )
 @click.option("--rate", default=1.5e-3, show_default=True, help="Peak learning rate.")
 @_start_option
 @click.option("--processes", default=2, show_default=True, help="Data-parallel processes; 1 on a GPU.")
 def act(run: Path, steps: int, decay: int, rate: float, start: Path | None, processes: int) -> None:
-    """Phase 2: clone the expert on top of the frozen tower: that of `see`, or of a finished checkpoint."""
+    """Phase 2: teach the model to act.
+
+    It learns to imitate the expert, on top of the frozen vision tower of `see`, or of --start.
+    """
+    _require(run, _DEMONSTRATIONS, "record")
+    if start is None:
+        _require(run, f"perception/{STATE}", "see")
     begin_cloning(run, start)
     config = LoopConfig(
         steps=steps, decay_steps=decay, learning_rate=rate, processes=processes, validate_every=250
@@ -121,11 +147,16 @@ def act(run: Path, steps: int, decay: int, rate: float, start: Path | None, proc
 
 @train.command("correct")
 @_run_option
-@click.option("--shards", default=10, show_default=True, help=f"Shards of {FRAMES_PER_SHARD} frames.")
+@click.option(
+    "--shards", default=10, show_default=True, help=f"Shards to record, {FRAMES_PER_SHARD} frames each."
+)
 @_first_option
 @_start_option
 def correct_command(run: Path, shards: int, first: int, start: Path | None) -> None:
-    """Let the model act and the expert label what it sees (DAgger); `act` then trains on these too."""
+    """Record what the model does (DAgger).
+
+    The model moves the arm and the expert says what it should have done; `act` then trains on that too.
+    """
     driver = _driver_of(start) if start else _driver(run)
     for index in track(range(first, first + shards), "correcting"):
         path = run / "data" / f"demo_dagger_{index:04d}"
@@ -136,27 +167,41 @@ def correct_command(run: Path, shards: int, first: int, start: Path | None) -> N
 
 @train.command()
 @_run_option
-@click.option("--episodes", default=25, show_default=True, help="Episodes per task, on development seeds.")
-def check(run: Path, episodes: int) -> None:
-    """Success of the model in training, in process with PyTorch; `saccade sim` is the real measurement."""
+@click.option(
+    "--episodes", default=25, show_default=True, help="Episodes of each task, on development seeds."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the success rates as JSON.")
+def check(run: Path, episodes: int, as_json: bool) -> None:
+    """Show how often the model succeeds so far.
+
+    It runs in this process with PyTorch; the real measurement is `saccade sim`.
+    """
     driver = _driver(run)
     seeds = range(FIRST_DEVELOPMENT_SEED, FIRST_DEVELOPMENT_SEED + episodes)
+    console, rates = Console(stderr=as_json), {}
     for template in TEMPLATES:
-        Console().print(f"{template}: {success_rate(driver, template, seeds):.0%} of {episodes}")
+        rates[template] = success_rate(driver, template, seeds)
+        console.print(f"{template}: {rates[template]:.0%} of {episodes}")
+    if as_json:
+        click.echo(json.dumps({"episodes": episodes, "success": rates}))
 
 
 @train.command()
 @_run_option
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Checkpoint directory to write.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder of the checkpoint to write."
+)
 def finish(run: Path, out: Path) -> None:
-    """Write the checkpoint: safetensors in the family's layout, statistics, tokenizer, training receipt.
+    """Write the checkpoint.
 
-    Beside it comes ``frames.npz``, for `saccade export --frames`.
+    It holds weights, statistics, tokenizer and how it was trained; beside it comes frames.npz, for `saccade export
+    --frames`.
     """
+    model = _trained(run)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_recording(out.parent / "frames.npz", seed=_RECORDING_SEED)
     write_checkpoint(
-        _trained(run),
+        model,
         build_tokenizer(),
         read_statistics(run / "cloning"),
         read_receipt(run),
@@ -164,7 +209,20 @@ def finish(run: Path, out: Path) -> None:
     )
 
 
+def _require(run: Path, made: str, command: str) -> None:
+    """Refuse to begin where what another command makes is missing.
+
+    Raises:
+        CheckpointError: There is no ``made`` in ``run``.
+    """
+    if not any(run.glob(made)):
+        raise CheckpointError(
+            f"expected {made} in the run {run}, found none: type `saccade train {command} --run {run}` first."
+        )
+
+
 def _trained(run: Path) -> OpenVlaOft:
+    _require(run, f"cloning/{STATE}", "act")
     model = build_model(0)
     load_weights(Cloning(model), run / "cloning" / STATE)
     return model

@@ -99,10 +99,8 @@ def train(build: StageFactory, config: LoopConfig, run: Path) -> None:
     if config.processes == 1:
         _work(0, build, config, run, "")
         return
-    with tempfile.NamedTemporaryFile() as rendezvous:
-        os.unlink(rendezvous.name)
-        spawn(_work, (build, config, run, f"file://{rendezvous.name}"), nprocs=config.processes)
-        Path(rendezvous.name).touch()
+    with tempfile.TemporaryDirectory() as folder:
+        spawn(_work, (build, config, run, f"file://{folder}/rendezvous"), nprocs=config.processes)
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:

@@ -63,7 +63,7 @@ class EngineContract(ABC):
             assert before == after
 
     def test_the_output_of_one_run_is_the_input_of_the_next(self, tmp_path: Path) -> None:
-        """The way of the carry: two bindings over two buffers, nothing passes through the host."""
+        """Run as the carry does: two bindings over two buffers, nothing passes through the host."""
         with self.make_backend() as backend:
             engine = backend.load(write_graph(tmp_path))
             inputs, outputs = buffers(backend)

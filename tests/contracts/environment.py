@@ -105,7 +105,7 @@ def rollout(env: gymnasium.Env[Any, Any], *, seed: int) -> list[dict[str, Any]]:
 
 
 def assert_same(one: dict[str, Any], another: dict[str, Any]) -> None:
-    """Two observations are equal to the bit."""
+    """Assert that two observations are equal to the bit."""
     assert one["instruction"] == another["instruction"]
     np.testing.assert_array_equal(one["proprio"], another["proprio"])
     for view, frame in one["images"].items():

@@ -23,7 +23,7 @@ from saccade.runtime.client import Client, RemoteSession
 from saccade.runtime.daemon import Daemon, DaemonConfig
 from saccade.runtime.observation import ActionChunk, Observation
 from saccade.runtime.servers.endpoint import Endpoint
-from saccade.runtime.transports.base import TransportName
+from saccade.runtime.transports.registry import TransportName
 from tests.tiny_bundle import (
     GRID,
     TinyOptions,

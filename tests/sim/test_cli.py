@@ -83,8 +83,13 @@ def test_a_place_that_cannot_be_written_is_found_before_the_work(bundle: Path, t
 
 
 def test_the_demo_writes_its_report(bundle: Path, tmp_path: Path) -> None:
-    found = saccade("sim", "demo", "--bundle", bundle, "--episodes", 1, "--out", "demo.html", cwd=tmp_path)
+    found = saccade(
+        "sim", "demo", "--bundle", bundle, "--episodes", 1, "--out", "demo.html", "--json", "demo.json",
+        cwd=tmp_path,
+    )  # fmt: skip
     assert found.returncode == 0, found.stderr
+    results = json.loads((tmp_path / "demo.json").read_text())
+    assert len(results["cells"]) == 8 and results["bundle"]["name"] == "colourful"
     assert str(tmp_path / "demo.html") in found.stdout.replace("\n", "")
     assert (tmp_path / "demo.html").read_text().count('<figure class="clip">') == 4
 
@@ -148,6 +153,13 @@ def test_the_experts_are_rated(tmp_path: Path) -> None:
     found = CliRunner().invoke(main, ["sim", "expert", "--episodes", "5", "--tasks", "reach,stack"])
     assert found.exit_code == 0
     assert "reach  5/5  100.0%" in found.output and "stack  5/5" in found.output
+    found = CliRunner().invoke(main, ["sim", "expert", "--episodes", "5", "--tasks", "reach", "--json"])
+    rate = json.loads(found.stdout)["reach"]
+    assert (rate["successes"], rate["episodes"], rate["rate"]) == (5, 5, 1.0)
+    assert 0.5 < rate["interval"][0] < rate["interval"][1] == 1.0
+    out = str(tmp_path / "experts.json")
+    found = CliRunner().invoke(main, ["sim", "expert", "--episodes", "5", "--tasks", "reach", "--json", out])
+    assert json.loads(Path(out).read_text()) == {"reach": rate} and f"results: {out}" in found.output
 
 
 def test_the_bundle_that_ships_lies_in_the_package() -> None:

@@ -52,8 +52,8 @@ def read_config(folder: CheckpointFolder, deployment: Deployment) -> TiledConfig
     """Read the configuration of a checkpoint.
 
     Args:
-        folder: Of the checkpoint.
-        deployment: How it will be used.
+        folder: The checkpoint that is read.
+        deployment: How the model will be used.
 
     Raises:
         CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
@@ -80,17 +80,17 @@ key_rules = tiled_key_rules
 
 
 class Llava(TiledLlava):
-    """The model: one tile for each picture, every patch a visual token."""
+    """The LLaVA-1.5 model: one tile for each picture, every patch a visual token."""
 
     has_newline = False
 
     @property
     def keeps_patches(self) -> bool:
-        """They do."""
+        """Whether visual tokens are the tower's patches, one for one: here always."""
         return True
 
     def arrange_signal(self, signal: Tensor) -> Tensor:
-        """Return the signal: visual tokens are patches."""
+        """Return the signal ``(batch, patches, channels)`` as it is: visual tokens are patches."""
         return signal
 
 
@@ -105,7 +105,7 @@ def picture_size(config: TiledConfig) -> tuple[int, int]:
 
 
 def picture_fit(config: TiledConfig) -> PictureFit:
-    """Return how its image processor makes pictures fit: shortest side, then the middle."""
+    """Return how the family's image processor makes pictures fit: shortest side, then the middle."""
     del config
     return PictureFit(FitMethod.CROP, Resample.BICUBIC)
 

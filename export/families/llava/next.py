@@ -59,11 +59,11 @@ _TOWER = {
 
 @dataclass(frozen=True, kw_only=True)
 class LlavaNextConfig(TiledConfig):
-    """Everything that shapes weights and graph.
+    """Everything that shapes weights and graph of a LLaVA-NeXT model.
 
     Args:
-        tiling: Of pictures of any size.
-        tiles: Of every picture of this deployment.
+        tiling: How pictures of any size are cut into tiles.
+        tiles: How every picture of this deployment is cut into tiles.
     """
 
     tiling: Tiling
@@ -74,13 +74,13 @@ def read_config(folder: CheckpointFolder, deployment: Deployment) -> LlavaNextCo
     """Read the configuration of a checkpoint.
 
     Args:
-        folder: Of the checkpoint.
-        deployment: How it will be used.
+        folder: The checkpoint that is read.
+        deployment: How the model will be used.
 
     Raises:
         CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
         ExportError: The deployment asks for video.
-        ImageError: It is for pictures too narrow to tile.
+        ImageError: The deployment's pictures are too narrow to tile.
     """
     still_pictures(deployment, "LLaVA-NeXT")
     fields = folder.fields("config.json", _DEFAULTS)
@@ -110,17 +110,17 @@ def key_rules(config: LlavaNextConfig) -> KeyRules:
 
 
 class LlavaNext(TiledLlava):
-    """The model."""
+    """The LLaVA-NeXT model."""
 
     config: LlavaNextConfig
 
     @property
     def pictures(self) -> int:
-        """Tiles of an observation; of each view an overview and a tiled picture."""
+        """Tiles of an observation: those of an overview and of a tiled picture for each view."""
         return self.config.tiles.tiles * (len(self.config.blocks) // 2)
 
     def arrange_signal(self, signal: Tensor) -> Tensor:
-        """``(batch, views * tiles * patches, channels)`` -> ``(batch, visual, channels)``."""
+        """Take visual tokens ``(batch, visual, channels)`` out of ``(batch, views * tiles * patches, channels)``."""
         tiles, channels = self.config.tiles, signal.shape[-1]
         views = signal.reshape(-1, tiles.tiles * tiles.side**2, channels)
         return take_patches(views, tiles.patches).reshape(signal.shape[0], -1, channels)
@@ -146,7 +146,7 @@ def picture_size(config: LlavaNextConfig) -> tuple[int, int]:
 
 
 def picture_fit(config: LlavaNextConfig) -> PictureFit:
-    """Return how its image processor cuts pictures into tiles."""
+    """Return how the family's image processor cuts pictures into tiles."""
     return PictureFit(FitMethod.TILE, Resample.BICUBIC, tiling=config.tiling)
 
 

@@ -93,13 +93,14 @@ class Resampling(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class LlavaOnevisionConfig(TiledConfig):
-    """Everything that shapes weights and graph.
+    """Everything that shapes weights and graph of a LLaVA-OneVision model.
 
     Args:
-        tiling: Of one picture of any size; None = every tile is a whole picture or frame.
-        tiles: Of the one picture of this deployment; None with ``tiling``.
-        resampling: Of the tiled picture without its overview, or of every frame; None = tokens are patches.
-        frames: Of each video; 0 = still pictures.
+        tiling: How one picture of any size is cut into tiles; None = every tile is a whole picture or frame.
+        tiles: How the one picture of this deployment is cut into tiles; None = every tile is a whole picture or frame.
+        resampling: Grid of the tiled picture without its overview, or of every frame, before and after; None = tokens
+            are patches.
+        frames: Frames of each video; 0 = still pictures.
         breaks_rows: The last column of the grid is line breaks.
     """
 
@@ -116,7 +117,7 @@ class LlavaOnevisionConfig(TiledConfig):
 
 
 class TokenPlan(NamedTuple):
-    """What of a configuration depends on the deployment; ``items`` has one entry for each picture or video."""
+    """The part of a configuration that depends on the deployment; ``items`` has one entry for each picture or video."""
 
     tiling: Tiling | None
     tiles: TileLayout | None
@@ -130,13 +131,13 @@ def read_config(folder: CheckpointFolder, deployment: Deployment) -> LlavaOnevis
     """Read the configuration of a checkpoint.
 
     Args:
-        folder: Of the checkpoint.
-        deployment: How it will be used; with frames each view is a video of so many.
+        folder: The checkpoint that is read.
+        deployment: How the model will be used; with frames each view is a video of so many.
 
     Raises:
         CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
         ExportError: The deployment fixes the size of what is taken in any size: several pictures, or frames.
-        ImageError: Its picture is too narrow to tile.
+        ImageError: The one picture of the deployment is too narrow to tile.
     """
     fields = folder.fields("config.json", _DEFAULTS)
     fields.expect("model_type", (MODEL_TYPE,))
@@ -176,7 +177,7 @@ def key_rules(config: LlavaOnevisionConfig) -> KeyRules:
 
 
 class LlavaOnevision(TiledLlava):
-    """The model.
+    """The LLaVA-OneVision model, and LLaVA-Video's.
 
     Where tokens are resampled, the projector runs before, as in the reference: then :meth:`arrange` gives tokens of the
     decoder's width, and :meth:`embed_visual` has nothing left to do.
@@ -186,7 +187,7 @@ class LlavaOnevision(TiledLlava):
 
     @property
     def keeps_patches(self) -> bool:
-        """Only where each picture is one tile, and nothing is pooled."""
+        """Whether visual tokens are the tower's patches: only where each picture is one tile, and nothing is pooled."""
         return self.config.tiling is None and self.config.resampling is None
 
     @property
@@ -208,7 +209,7 @@ class LlavaOnevision(TiledLlava):
         return Pooling(projected, grids * self.config.text.decoder.width * each)
 
     def arrange(self, features: Tensor) -> Tensor:
-        """``(batch, tiles * patches, vision_width)`` -> ``(batch, visual, channels)``: ``width`` if resampled."""
+        """Turn ``(batch, tiles * patches, vision_width)`` into ``(batch, visual, channels)``; ``width`` if pooled."""
         taken = self._take(features)
         if self.config.resampling is None:
             return taken
@@ -220,7 +221,7 @@ class LlavaOnevision(TiledLlava):
         return torch.where((column == grid.columns - 1).unsqueeze(1), self.image_newline, tokens)
 
     def arrange_signal(self, signal: Tensor) -> Tensor:
-        """``(batch, tiles * patches, channels)`` -> ``(batch, visual, channels)``; 0 where a token is a line break."""
+        """Turn ``(batch, tiles * patches, channels)`` into ``(batch, visual, channels)``; 0 for line breaks."""
         return self._pool(self._take(signal))
 
     def _take(self, patches: Tensor) -> Tensor:
@@ -242,7 +243,7 @@ class LlavaOnevision(TiledLlava):
         return frames.flatten(1, 2)
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
-        """``(batch, alive, channels)`` -> ``(batch, alive, width)``."""
+        """Project ``(batch, alive, channels)`` to ``(batch, alive, width)``, unless :meth:`arrange` did so."""
         return tower_tokens if self.config.resampling is not None else super().embed_visual(tower_tokens)
 
 
@@ -258,7 +259,7 @@ def picture_size(config: LlavaOnevisionConfig) -> tuple[int, int]:
 
 
 def picture_fit(config: LlavaOnevisionConfig) -> PictureFit:
-    """Return what its image processor does: tiles of the one picture, squares of several, frames as they are."""
+    """Return what the family's image processor does: tiles of one picture, squares of several, frames as they are."""
     if config.tiling is not None:
         return PictureFit(FitMethod.TILE, Resample.BICUBIC, tiling=config.tiling)
     if config.frames:
@@ -283,9 +284,9 @@ def read_video_plan(fields: JsonFields, tower: VisionConfig, deployment: Deploym
     """Return how frames become tokens.
 
     Args:
-        fields: Of ``config.json``.
-        tower: What frames go through.
-        deployment: With frames.
+        fields: Fields of ``config.json``.
+        tower: Tower that frames go through.
+        deployment: How the model will be used, frames of a video included.
 
     Raises:
         CheckpointError: A field asks for what is not known here.

@@ -29,13 +29,13 @@ _BICUBIC = 3
 
 @dataclass(frozen=True, kw_only=True)
 class TiledConfig:
-    """What shapes weights and graph.
+    """What shapes weights and graph of a LLaVA model.
 
     Args:
-        tower: Read where the family reads it; its tokens are those of one tile.
+        tower: Vision tower, read where the family reads it; its tokens are those of one tile.
         text: The language model.
         blocks: Rows and columns of visual tokens, one pair for each overview, tiled picture or frame, in their order.
-        frame: The prompt.
+        frame: The prompt up to the user's text.
     """
 
     tower: VisionConfig
@@ -55,7 +55,7 @@ class TiledLlava(GeneratingModel):
     """Tower, projector and decoder; a family says how the tower's patches become visual tokens.
 
     Args:
-        config: The family's.
+        config: Configuration of the model.
     """
 
     config: TiledConfig
@@ -90,7 +90,7 @@ class TiledLlava(GeneratingModel):
 
     @property
     def keeps_patches(self) -> bool:
-        """They are reordered, and some are dropped or pooled."""
+        """Whether visual tokens are the tower's patches: no, those are reordered, and some are dropped or pooled."""
         return False
 
     def arrange(self, features: Tensor) -> Tensor:
@@ -99,10 +99,10 @@ class TiledLlava(GeneratingModel):
 
     @abstractmethod
     def arrange_signal(self, signal: Tensor) -> Tensor:
-        """``(batch, patches, channels)`` -> ``(batch, visual, channels)``: averaged where tokens are pooled."""
+        """Turn ``(batch, patches, channels)`` into ``(batch, visual, channels)``: averaged where tokens are pooled."""
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
-        """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``."""
+        """Project tower features ``(batch, alive, vision_width)`` to ``(batch, alive, width)``."""
         embedded: Tensor = self.projector(tower_tokens)
         return embedded
 
@@ -127,13 +127,13 @@ def take_patches(features: Tensor, patches: Sequence[int]) -> Tensor:
 def read_tower_and_text(
     fields: JsonFields, processor: ImageProcessor, tower_defaults: Mapping[str, object], text_type: str
 ) -> tuple[VisionConfig, TextModel]:
-    """Read the two models and what joins them.
+    """Read the configurations of tower and language model, and of what joins them.
 
     Args:
-        fields: Of ``config.json``.
-        processor: Of the pictures.
+        fields: Fields of ``config.json``.
+        processor: Image processor of the checkpoint.
         tower_defaults: What the family's class assumes where ``vision_config`` is missing.
-        text_type: The same for the ``model_type`` of ``text_config``.
+        text_type: What the family's class assumes where ``text_config`` names no ``model_type``.
 
     Raises:
         CheckpointError: A field is missing or wrong, or asks for what is not known here.
@@ -191,7 +191,7 @@ def fit_frame(frame: PromptFrame, text: TextModel) -> PromptFrame:
     """Return a prompt that a language model can take as a whole.
 
     Raises:
-        CheckpointError: It is longer than the window of attention.
+        CheckpointError: The prompt is longer than the window of attention.
     """
     tokens = sum(frame.segments.values())
     if text.most_tokens is not None and tokens > text.most_tokens:

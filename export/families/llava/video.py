@@ -62,8 +62,8 @@ def read_config(folder: CheckpointFolder, deployment: Deployment) -> LlavaOnevis
     """Read the configuration of a checkpoint.
 
     Args:
-        folder: Of the checkpoint.
-        deployment: How it will be used; each view is a video.
+        folder: The checkpoint that is read.
+        deployment: How the model will be used; each view is a video.
 
     Raises:
         CheckpointError: A file or field is missing or wrong, or asks for what is not known here.

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class ActionTokens:
-    """Which token ids are actions.
+    """The token ids that stand for actions.
 
     Args:
-        end: One more than the highest of them; rows that only pad the embedding table lie from here on.
+        end: One more than the highest action token; rows that only pad the embedding table lie from here on.
         edges: Edges of the bins over [-1, 1]; there is one token for each edge, and one bin less.
     """
 
@@ -45,6 +45,6 @@ class ActionTokens:
                 token as the one above it: there is one bin less than there are tokens.
 
         Returns:
-            float64 of the same shape, in (-1, 1).
+            Normalised actions, float64, of the shape of ``ids``, in (-1, 1).
         """
         return self.centres[np.clip(self.end - 1 - ids, 0, self.edges - 2)]

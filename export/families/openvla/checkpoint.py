@@ -35,7 +35,7 @@ FAMILY = "openvla"
 
 
 def load(folder: CheckpointFolder) -> Checkpoint[OpenVla]:
-    """Read a checkpoint.
+    """Read a checkpoint of OpenVLA.
 
     Raises:
         CheckpointError: A file, key or shape is missing, left over or wrong.
@@ -82,7 +82,7 @@ def _statistics(folder: CheckpointFolder, data_set: DataSet, config: OpenVlaConf
 
 
 def _claims(folder: CheckpointFolder) -> bool:
-    """OpenVLA-OFT has the same ``model_type``, and action heads in files of their own."""
+    """Whether a checkpoint is OpenVLA's; OpenVLA-OFT states the same, but has action heads in files of their own."""
     return stated_name(folder) == prismatic.MODEL_TYPE and not head_steps(folder, "action_head")
 
 

@@ -33,20 +33,20 @@ from saccade.proto.errors import CheckpointError
 
 MODEL_TYPE = prismatic.MODEL_TYPE
 PROMPT = "In: What action should the robot take to {instruction}?\nOut: "
-"""The published one; the space at its end becomes the lone space."""
+"""The published prompt; the space at its end becomes the lone space."""
 
 
 @dataclass(frozen=True)
 class OpenVlaConfig:
-    """Everything that shapes weights and graph, and what the answer means.
+    """Everything that shapes weights and graph of an OpenVLA model, and what its answer means.
 
     Args:
-        towers: One, or two of one token count.
+        towers: One vision tower, or two that give the same number of tokens.
         text: The language model.
-        frame: The prompt.
-        tokens: Which token ids are actions.
-        bounds: Of the data set whose actions are asked for.
-        pad_id: Fills a prompt on its right.
+        frame: The prompt up to the instruction.
+        tokens: The token ids that stand for actions.
+        bounds: Physical values that become -1 and 1, from the data set whose actions are asked for.
+        pad_id: Token id that fills a prompt on its right.
     """
 
     towers: tuple[VisionConfig, ...]
@@ -71,8 +71,8 @@ def read_config(folder: CheckpointFolder, deployment: Deployment) -> OpenVlaConf
     """Read the configuration of a checkpoint.
 
     Args:
-        folder: Of the checkpoint.
-        deployment: How it will be used; one view, and nothing but BOS before it.
+        folder: The checkpoint that is read.
+        deployment: How the model will be used; one view, and nothing but BOS before it.
 
     Raises:
         CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
@@ -111,7 +111,7 @@ def key_rules(config: OpenVlaConfig) -> KeyRules:
 
 
 class OpenVla(AutoregressiveModel):
-    """The model."""
+    """The OpenVLA model."""
 
     def __init__(self, config: OpenVlaConfig) -> None:
         super().__init__(config.text.decoder, config.frame)
@@ -147,7 +147,7 @@ class OpenVla(AutoregressiveModel):
         return features.reshape(images.shape[0], -1, features.shape[-1])
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
-        """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``."""
+        """Project tower features ``(batch, alive, vision_width)`` to ``(batch, alive, width)``."""
         embedded: Tensor = self.projector(tower_tokens)
         return embedded
 

@@ -45,8 +45,8 @@ def read_config(folder: CheckpointFolder, deployment: Deployment) -> OftConfig:
     """Read the configuration of a checkpoint of either kind.
 
     Args:
-        folder: The checkpoint.
-        deployment: How it will be used; a checkpoint of our own layout says all of it itself.
+        folder: The checkpoint that is read.
+        deployment: How the model will be used; a checkpoint of our own layout says all of it itself.
 
     Raises:
         CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
@@ -62,11 +62,11 @@ def is_published(folder: CheckpointFolder) -> bool:
 
 
 def load(folder: CheckpointFolder, *, head_step: str | None = None) -> Checkpoint[OpenVlaOft]:
-    """Read a checkpoint.
+    """Read a checkpoint of OpenVLA-OFT, in our own layout or as published.
 
     Args:
-        folder: The checkpoint.
-        head_step: Of a published checkpoint with heads of several training steps, which.
+        folder: The checkpoint that is read.
+        head_step: Training step of the heads, where a published checkpoint has several; None = the only one.
 
     Raises:
         CheckpointError: A file, key or shape is missing, left over or wrong.
@@ -160,13 +160,13 @@ def save_checkpoint(
     """Write a checkpoint that can be loaded again.
 
     Args:
-        model: The model.
-        path: Its path, made if missing.
-        embodiment: What its numbers mean.
+        model: Model whose weights are written.
+        path: Folder of the checkpoint, made if missing.
+        embodiment: Robot that the model was trained for: what its numbers mean.
         statistics: Content of ``statistics.json``.
         tokenizer: A ``tokenizer.json`` to copy.
         metadata: Notes stored in the safetensors header, e.g. seed and step.
-        dtype: Of the stored weights; they are read back as float32.
+        dtype: Type of the stored weights; they are read back as float32.
 
     Raises:
         CheckpointError: Embodiment and model disagree.
@@ -194,7 +194,7 @@ def _check_dims(embodiment: Embodiment, config: OftConfig) -> None:
 
 
 def _claims(folder: CheckpointFolder) -> bool:
-    """Either layout is: OpenVLA shares the published ``model_type``, but has no action heads."""
+    """Whether a checkpoint is of OpenVLA-OFT; OpenVLA shares the published ``model_type``, but has no action heads."""
     if is_published(folder):
         return bool(head_steps(folder, ACTION_HEAD))
     return stated_name(folder) == FAMILY

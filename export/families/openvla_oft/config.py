@@ -56,9 +56,9 @@ class OftConfig:
         proprio_dim: Numbers of proprioception.
         max_text_tokens: Length of the padded prompt, BOS not counted.
         head_blocks: Residual blocks of the action head.
-        bos_id: First token of the sequence.
-        eos_id: Last token of the sequence.
-        pad_id: Fills the prompt on its right.
+        bos_id: Token id that begins the sequence.
+        eos_id: Token id that ends the sequence.
+        pad_id: Token id that fills the prompt on its right.
     """
 
     towers: tuple[VisionConfig, ...]

@@ -39,7 +39,7 @@ class OftOutputs:
     """Results of one pass, for training losses beside the action loss.
 
     Args:
-        actions: ``(batch, chunk, action_dim)``, normalised.
+        actions: Normalised actions, ``(batch, chunk, action_dim)``.
         hidden: Final states of the whole sequence, ``(batch, tokens, width)``; padding is meaningless.
         layout: Where the segments lie: ``layout.take(hidden, "visual")``.
         action_states: Final states that the actions were read from, ``(batch, chunk * action_dim, width)``.
@@ -52,7 +52,7 @@ class OftOutputs:
 
 
 class OpenVlaOft(PlainVision, nn.Module):
-    """The model; parameter names are the published checkpoint's."""
+    """The OpenVLA-OFT model; parameter names are the published checkpoint's."""
 
     step_kind = StepKind.SINGLE_PASS
 
@@ -88,7 +88,7 @@ class OpenVlaOft(PlainVision, nn.Module):
 
     @property
     def host_inputs(self) -> tuple[str, ...]:
-        """What a control step takes from the host."""
+        """Names of what a control step takes from the host, in order."""
         return ("images", "proprio", "token_ids", "attention_mask", "position_ids")
 
     @property
@@ -98,7 +98,7 @@ class OpenVlaOft(PlainVision, nn.Module):
 
     @property
     def segments(self) -> Mapping[str, int]:
-        """The whole sequence."""
+        """The whole sequence, name to tokens, in order."""
         return self.config.segments
 
     @property
@@ -113,7 +113,7 @@ class OpenVlaOft(PlainVision, nn.Module):
 
     @property
     def noise_dim(self) -> int:
-        """None: actions are regressed."""
+        """Numbers of noise for each action: 0, actions are regressed."""
         return 0
 
     def visual_tokens(self, images: Tensor) -> Tensor:
@@ -143,11 +143,11 @@ class OpenVlaOft(PlainVision, nn.Module):
 
     @property
     def action_parts(self) -> tuple[nn.Module, ...]:
-        """The action head."""
+        """What runs once for each action of the chunk: the action head."""
         return (self.action_head,)
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
-        """``(batch, visual tokens, vision_width)`` -> ``(batch, visual tokens, width)``."""
+        """Project tower features ``(batch, visual tokens, vision_width)`` to ``(batch, visual tokens, width)``."""
         embedded: Tensor = self.projector(tower_tokens)
         return embedded
 
@@ -155,12 +155,12 @@ class OpenVlaOft(PlainVision, nn.Module):
         """Lay out the decoder's input.
 
         Args:
-            visual: From :meth:`embed_visual`; all tokens, or those that are alive.
-            proprio: float32 ``(batch, proprio_dim)``, normalised.
-            token_ids: int64 ``(batch, max_text_tokens)``.
+            visual: Visual tokens from :meth:`embed_visual`, ``(batch, alive, width)``: all, or those that are alive.
+            proprio: Normalised proprioception, float32 ``(batch, proprio_dim)``.
+            token_ids: Text of the prompt, int64 ``(batch, max_text_tokens)``.
 
         Returns:
-            ``(batch, tokens, width)``.
+            Embeddings of the sequence, ``(batch, tokens, width)``.
         """
         batch, config, table = visual.shape[0], self.config, self.decoder.embed_tokens.weight
         placeholders = visual.new_zeros(batch, config.chunk * config.action_dim, config.decoder.width)
@@ -175,7 +175,16 @@ class OpenVlaOft(PlainVision, nn.Module):
         return torch.cat(parts, dim=1)
 
     def embed_observation(self, images: Tensor, proprio: Tensor, token_ids: Tensor) -> Tensor:
-        """Return the decoder's input ``(batch, tokens, width)``; arguments as in :meth:`forward`."""
+        """Lay out the decoder's input with every visual token.
+
+        Args:
+            images: uint8 ``(batch, views, height, width, 3)``, RGB.
+            proprio: Normalised proprioception, float32 ``(batch, proprio_dim)``.
+            token_ids: Text of the prompt, int64 ``(batch, max_text_tokens)``.
+
+        Returns:
+            Embeddings of the sequence, ``(batch, tokens, width)``.
+        """
         return self.embed(self.embed_visual(self.visual_tokens(images)), proprio, token_ids)
 
     def read_actions(self, action_states: Tensor) -> Tensor:
@@ -191,7 +200,15 @@ class OpenVlaOft(PlainVision, nn.Module):
         attention_mask: Tensor,
         position_ids: Tensor,
     ) -> OftOutputs:
-        """Run everything after the vision towers; arguments as in :meth:`forward`."""
+        """Run everything after the vision towers.
+
+        Args:
+            tower_tokens: Tower features from :meth:`visual_tokens`, ``(batch, visual tokens, vision_width)``.
+            proprio: Normalised proprioception, float32 ``(batch, proprio_dim)``.
+            token_ids: Text of the prompt, int64 ``(batch, max_text_tokens)``, padded on the right.
+            attention_mask: bool ``(batch, tokens)``, True = valid; False only at padded text.
+            position_ids: Rotary positions, int64 ``(batch, tokens)``.
+        """
         embeddings = self.embed(self.embed_visual(tower_tokens), proprio, token_ids)
         hidden = self.decoder(embeddings, attention_mask, position_ids)
         states = self.layout.answer_states(hidden, attention_mask)
@@ -204,10 +221,10 @@ class OpenVlaOft(PlainVision, nn.Module):
 
         Args:
             images: uint8 ``(batch, views, height, width, 3)``, RGB.
-            proprio: float32 ``(batch, proprio_dim)``, normalised.
-            token_ids: int64 ``(batch, max_text_tokens)``, padded on the right.
+            proprio: Normalised proprioception, float32 ``(batch, proprio_dim)``.
+            token_ids: Text of the prompt, int64 ``(batch, max_text_tokens)``, padded on the right.
             attention_mask: bool ``(batch, tokens)``, True = valid; False only at padded text.
-            position_ids: int64 ``(batch, tokens)``.
+            position_ids: Rotary positions, int64 ``(batch, tokens)``.
 
         Returns:
             float ``(batch, chunk, action_dim)``, normalised actions.
@@ -216,7 +233,7 @@ class OpenVlaOft(PlainVision, nn.Module):
         return self.forward_from_tower(tower_tokens, proprio, token_ids, attention_mask, position_ids).actions
 
     def sequence_inputs(self, text_lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Return mask and positions, see :meth:`SequenceLayout.host_inputs`."""
+        """Return mask, bool, and positions, int64, ``(batch, tokens)`` each, for text lengths int64 ``(batch,)``."""
         return self.layout.host_inputs(text_lengths)
 
 

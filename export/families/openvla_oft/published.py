@@ -46,12 +46,12 @@ class RobotSet:
     """What the published code fixes for one robot.
 
     Args:
-        name: Of the robot.
+        name: Name of the robot, or of its data set.
         action_dim: Numbers in an action.
         proprio_dim: Numbers of proprioception.
         chunk: Actions in a chunk.
-        low: Statistic that becomes -1.
-        high: Statistic that becomes 1.
+        low: Statistic whose value becomes -1.
+        high: Statistic whose value becomes 1.
     """
 
     name: str
@@ -74,9 +74,9 @@ class PublishedOft:
     """A published checkpoint without its large weights.
 
     Args:
-        config: Of the model.
-        heads: Our name to weight.
-        robot: The published set with these dims, if there is one.
+        config: Configuration of the model.
+        heads: Weights of the heads by our name.
+        robot: The published robot set with the heads' dims; None = there is none.
     """
 
     config: OftConfig
@@ -90,8 +90,8 @@ def read_published(
     """Read a published checkpoint up to its safetensors.
 
     Args:
-        folder: Of the checkpoint.
-        deployment: How it will be used: views, room for the prompt.
+        folder: The checkpoint that is read.
+        deployment: How the model will be used: views, room for the prompt.
         chunk: Actions in a chunk; None = that of the published robot set with the heads' dims.
         step: Training step of the heads, where there are several; None = the only one.
 
@@ -129,11 +129,11 @@ def read_heads(folder: CheckpointFolder, step: str | None = None) -> dict[str, T
     """Read action head and proprioception's projector, our name to weight; files of today stay mapped.
 
     Args:
-        folder: The checkpoint.
+        folder: The checkpoint that is read.
         step: Training step of the heads, where there are several; None = the only one.
 
     Raises:
-        CheckpointError: A file is missing or broken, or there are several steps and no choice.
+        CheckpointError: A file is missing or broken, or there are several steps and ``step`` is None.
     """
     step = choose_step(folder, ACTION_HEAD, step)
     return {
@@ -153,7 +153,7 @@ def scales(data_set: DataSet, robot: RobotSet | None) -> dict[str, dict[str, obj
     """Return the statistics of a data set as ``statistics.json`` writes them: what becomes -1 is ``q01``.
 
     Raises:
-        CheckpointError: No published robot set says which statistics count, or they are missing or broken.
+        CheckpointError: No published robot set says which statistics count, or those that count are missing or broken.
     """
     if robot is None:
         raise CheckpointError(

@@ -44,13 +44,15 @@ _CLEANED = (TextStep.SPACES_FOR_UNDERSCORES, TextStep.ONE_LINE)
 
 
 class PiPrompt(NamedTuple):
-    """How a family's prompt is written.
+    """How the prompt of π0 or π0.5 is written.
 
     Args:
-        template: The text.
-        tokens: To which the published processors pad it.
-        state_bins: Of the state in words; 0 = it is not in the prompt.
-        is_always_cleaned: Underscores and line breaks go, whoever wrote the checkpoint; else only in openpi's.
+        template: Text of the prompt, with ``{instruction}`` once, and ``{state}`` where the state is in words.
+        tokens: Length that the published processors pad the prompt to, tokens.
+        state_bins: Bins that each number of the state falls into, to be said in words; 0 = the state is not in the
+            prompt.
+        is_always_cleaned: Underscores and line breaks of an instruction go, whoever wrote the checkpoint; else only in
+            openpi's.
     """
 
     template: str
@@ -60,11 +62,11 @@ class PiPrompt(NamedTuple):
 
 
 class PiSource(NamedTuple):
-    """Who wrote a checkpoint.
+    """The code that wrote a checkpoint.
 
     Args:
         features: What lerobot says of the robot; None = it was not lerobot.
-        is_openpi: openpi's conversion did; else, without features, transformers did.
+        is_openpi: openpi's conversion wrote the checkpoint; else, without features, transformers did.
     """
 
     features: LerobotFeatures | None
@@ -72,19 +74,19 @@ class PiSource(NamedTuple):
 
     @classmethod
     def of(cls, folder: CheckpointFolder) -> PiSource:
-        """Tell it by ``config.json``."""
+        """Tell by ``config.json`` which code wrote a checkpoint."""
         return cls(read_features(folder) if "type" in folder.config else None, is_openpi(folder))
 
 
 def load_pi(
     folder: CheckpointFolder, reader: ActingReader[PiConfig, Any], prompt: PiPrompt
 ) -> Checkpoint[FlowFamily]:
-    """Read a checkpoint.
+    """Read a checkpoint of π0 or π0.5.
 
     Args:
-        folder: The checkpoint.
-        reader: The family's.
-        prompt: How its prompt is written.
+        folder: The checkpoint that is read.
+        reader: Reader of the family.
+        prompt: How the family's prompt is written.
 
     Raises:
         CheckpointError: A file, key or shape is missing, left over or wrong, or the embodiment does not fit.

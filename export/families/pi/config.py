@@ -28,9 +28,9 @@ _DEFAULTS = {
     "max_period": 4.0,
     "image_resolution": (224, 224),
 }
-"""Of lerobot's ``PI0Config`` and ``PI05Config``; transformers' ``PI0Config`` agrees where it has the field."""
+"""Defaults of lerobot's ``PI0Config`` and ``PI05Config``; transformers' ``PI0Config`` agrees where it has the field."""
 _OPENPI = {"action_horizon": "chunk_size", "action_dim": "max_action_dim"}
-"""What openpi's converted checkpoints call it."""
+"""Names of fields in openpi's converted checkpoints, to lerobot's."""
 GEMMA_VARIANTS = {
     "gemma_300m": {
         "hidden_size": 1024,
@@ -62,12 +62,12 @@ TOWER = {
 }
 """SigLIP-so400m, which lerobot and openpi fix in code."""
 _HALF = (0.5, 0.5, 0.5)
-"""Mean and std where no image processor is stored: pixels go to -1..1."""
+"""Mean, and std, where no image processor is stored: pixels go to -1..1."""
 
 
 @dataclass(frozen=True)
 class PiConfig:
-    """Everything that shapes weights and graph.
+    """Everything that shapes weights and graph of a π0 or π0.5 model.
 
     Args:
         tower: SigLIP, read after its final norm.
@@ -131,9 +131,9 @@ def read_pi_config(folder: CheckpointFolder, deployment: Deployment, family: str
     and that of openpi's conversion (``action_horizon``, with names of variants).
 
     Args:
-        folder: Of the checkpoint.
-        deployment: How it will be used; nothing stands before or between pictures here.
-        family: ``pi0`` or ``pi05``.
+        folder: The checkpoint that is read.
+        deployment: How the model will be used; nothing stands before or between pictures here.
+        family: Name of the family, ``pi0`` or ``pi05``.
 
     Raises:
         CheckpointError: A file or field is missing or wrong, or asks for what is not known here.

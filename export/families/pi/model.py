@@ -17,12 +17,13 @@ from saccade.export.models.vision_transformer import VisionTransformer
 
 
 class PiModel(FlowFamily):
-    """Tower, projector, prefix decoder, expert.
+    """Tower, projector, prefix decoder and expert of π0 or π0.5.
 
     Args:
-        config: The configuration.
+        config: Configuration of the model.
         adaptive: Time modulates the expert's norms.
-        suffix_order: As in :class:`FlowFamily`.
+        suffix_order: Order of each suffix token, the state first if it is one: a token sees those whose order is not
+            higher than its own.
     """
 
     def __init__(self, config: PiConfig, *, adaptive: bool, suffix_order: tuple[int, ...]) -> None:
@@ -42,10 +43,10 @@ class PiModel(FlowFamily):
         self.config = config
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
-        """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``; not scaled, unlike text."""
+        """Project tower features ``(batch, alive, vision_width)`` to ``(batch, alive, width)``, not scaled as text."""
         embedded: Tensor = self.projector(tower_tokens)
         return embedded
 
     def embed(self, visual: Tensor, token_ids: Tensor, state: Tensor | None = None) -> Tensor:
-        """Lay out the prefix, BOS first in the text; arguments as in :meth:`FlowFamily.embed`."""
+        """Lay out the prefix ``(batch, tokens, width)``: visual tokens ``(batch, alive, width)``, text with BOS."""
         return torch.cat([visual, self.embed_text(token_ids)], dim=1)

@@ -27,11 +27,19 @@ from saccade.export.models.expert import ActionTimeMlp
 
 MODEL_TYPE = "pi0"
 PROMPT_TOKENS = 48
-"""To which the published processors pad the prompt."""
+"""Length that the published processors pad the prompt to, tokens."""
 
 
 def read_config(folder: CheckpointFolder, deployment: Deployment) -> PiConfig:
-    """Read the configuration of a checkpoint; as :func:`read_pi_config`."""
+    """Read the configuration of a π0 checkpoint, whether transformers, lerobot or openpi's conversion wrote it.
+
+    Args:
+        folder: The checkpoint that is read.
+        deployment: How the model will be used; nothing stands before or between pictures here.
+
+    Raises:
+        CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
+    """
     return read_pi_config(folder, deployment, MODEL_TYPE)
 
 
@@ -43,7 +51,7 @@ def key_rules(config: PiConfig) -> KeyRules:
 
 
 class Pi0(PiModel):
-    """The model."""
+    """The π0 model."""
 
     def __init__(self, config: PiConfig) -> None:
         super().__init__(config, adaptive=False, suffix_order=(0, *[1] * config.flow.chunk))
@@ -71,7 +79,7 @@ class Pi0(PiModel):
         return self.action_time.fold(embeddings)
 
     def embed_actions(self, x: Tensor, time: Tensor) -> Tensor:
-        """(batch, chunk, action_dim) -> (batch, chunk, expert_width)."""
+        """Noisy actions ``(batch, chunk, action_dim)``, row of constants -> tokens ``(batch, chunk, expert_width)``."""
         tokens: Tensor = self.action_time(x, time)
         return tokens
 

@@ -27,11 +27,19 @@ from saccade.export.models.expert import in_double
 
 MODEL_TYPE = "pi05"
 PROMPT_TOKENS = 200
-"""To which the published processors pad the prompt."""
+"""Length that the published processors pad the prompt to, tokens."""
 
 
 def read_config(folder: CheckpointFolder, deployment: Deployment) -> PiConfig:
-    """Read the configuration of a checkpoint; as :func:`read_pi_config`."""
+    """Read the configuration of a π0.5 checkpoint, whether transformers, lerobot or openpi's conversion wrote it.
+
+    Args:
+        folder: The checkpoint that is read.
+        deployment: How the model will be used; nothing stands before or between pictures here.
+
+    Raises:
+        CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
+    """
     return read_pi_config(folder, deployment, MODEL_TYPE)
 
 
@@ -41,7 +49,7 @@ def key_rules(config: PiConfig) -> KeyRules:
 
 
 class Pi05(PiModel):
-    """The model."""
+    """The π0.5 model."""
 
     host_inputs = ("images", "token_ids", "attention_mask", "position_ids", "noise")
 
@@ -71,12 +79,12 @@ class Pi05(PiModel):
         return self.expert.fold(conditions)
 
     def embed_actions(self, x: Tensor, time: Tensor) -> Tensor:
-        """(batch, chunk, action_dim) -> (batch, chunk, expert_width); time comes in through the norms."""
+        """Noisy actions (batch, chunk, action_dim) -> (batch, chunk, expert_width); time comes in through norms."""
         tokens: Tensor = self.action_in_proj(x)
         return tokens
 
     def modulations(self, time: Tensor) -> Tensor:
-        """Return the row as it is: modulations of every norm."""
+        """Return one row of constants as it is: modulations of every norm, float32 ``(norms, 3, expert_width)``."""
         return time
 
 

@@ -48,13 +48,14 @@ def read_openpi_statistics(
     """Read openpi's statistics; those of one data set must lie in the folder.
 
     Args:
-        folder: Of the checkpoint.
+        folder: The checkpoint whose statistics are read.
         state_dim: Numbers of proprioception that the robot has.
         action_dim: Numbers of an action that the robot has.
         is_quantile: The 1st and 99th percentile become -1 and 1 (π0.5), instead of mean and std.
 
     Raises:
-        CheckpointError: There is none or several, or a vector is missing, too short, not finite or upside down.
+        CheckpointError: The folder has no statistics of openpi, or several, or a vector is missing, too short, not
+            finite or upside down.
     """
     files = sorted(folder.path.glob(OPENPI_PATTERN))
     if len(files) != 1:

@@ -32,13 +32,13 @@ class QwenFiles:
     """A checkpoint's files, opened.
 
     Args:
-        deployment: How it will be used.
-        fields: Of ``config.json``.
-        vision: Its object ``vision_config``.
-        processor: Of pictures, or of videos.
+        deployment: How the model will be used.
+        fields: Fields of ``config.json``.
+        vision: Fields of the object ``vision_config`` in ``config.json``.
+        processor: Image processor, or the video processor where there are frames.
         camera: Height and width of the pictures as they come, pixels.
-        side: Of a visual token, pixels.
-        budget: The fewest and the most pixels after resizing, as :func:`smart_resize` takes them.
+        side: Side of a visual token, pixels.
+        budget: The fewest and the most pixels after resizing, by :func:`smart_resize`'s names ``least`` and ``most``.
     """
 
     deployment: Deployment
@@ -62,12 +62,12 @@ def open_files(
     """Open a checkpoint's files.
 
     Args:
-        folder: Of the checkpoint.
-        deployment: How it will be used.
-        model_type: That ``config.json`` must name.
-        defaults: What the family's configuration class assumes.
-        tower: What its vision configuration assumes.
-        video_pixels: What its video processor assumes.
+        folder: The checkpoint that is read.
+        deployment: How the model will be used.
+        model_type: The ``model_type`` that ``config.json`` must name.
+        defaults: What the family's configuration class assumes where a field is missing.
+        tower: What the family's vision configuration assumes where a field is missing.
+        video_pixels: Fewest and most pixels that the family's video processor assumes where the file names none.
 
     Raises:
         CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
@@ -89,10 +89,10 @@ def open_files(
 
 
 def position_side(fields: JsonFields) -> int:
-    """Return the side of the learned position table.
+    """Return the side of the learned position table of a vision tower.
 
     Raises:
-        CheckpointError: It is no square.
+        CheckpointError: The number of places is no square.
     """
     places = fields.take("num_position_embeddings", int)
     if isqrt(places) ** 2 != places:
@@ -108,9 +108,9 @@ def read_tower(
     """Read a tower's configuration.
 
     Args:
-        files: The checkpoint's.
-        size: Height and width of the pictures after resizing.
-        switches: Of the family.
+        files: The checkpoint's files, opened.
+        size: Height and width of the pictures after resizing, pixels.
+        switches: Fields of :class:`QwenVisionConfig` that the family sets.
 
     Raises:
         CheckpointError: A field is of the wrong kind, or asks for what is not known here.
@@ -155,13 +155,14 @@ def read_text(
     """Read the language model with positions in three axes.
 
     Args:
-        fields: Of the text model.
-        model_type: As in :func:`read_text_model`.
-        sections: What the class assumes where the file names no sections.
-        interleaved: How the family's axes share the frequencies.
+        fields: Configuration of the text model.
+        model_type: Key of ``TEXT_MODELS``.
+        sections: Frequencies of time, row and column that the family assumes where the file names none.
+        interleaved: The family's axes take turns over the frequencies, instead of one run for each.
 
     Raises:
-        CheckpointError: As :func:`read_text_model`; or sections do not fit.
+        CheckpointError: A field is of the wrong kind, a setting would change the model and is not known here, or the
+            sections do not fit.
     """
     text = read_text_model(fields, model_type)
     name = "rope_parameters" if fields.has("rope_parameters") else "rope_scaling"
@@ -185,13 +186,13 @@ def assemble(
     """Put a configuration together.
 
     Args:
-        files: The checkpoint's.
-        tower: Its tower.
-        text: Its language model.
-        runs: Of one picture or video.
+        files: The checkpoint's files, opened.
+        tower: Configuration of the vision tower.
+        text: Configuration of the language model.
+        runs: Runs of visual tokens of one picture or video, in order.
 
     Raises:
-        CheckpointError: The parts do not fit.
+        CheckpointError: Tower and language model differ in width, or the prompt is longer than the window of attention.
     """
     fields, deployment = files.fields, files.deployment
     if tower.out_width != text.decoder.width:
@@ -229,7 +230,7 @@ def _read_processor(folder: CheckpointFolder, deployment: Deployment) -> ImagePr
     """Read how pictures, or the frames of a video, are prepared.
 
     Raises:
-        CheckpointError: It is missing, or asks for what is not known here.
+        CheckpointError: The processor's file is missing, or asks for what is not known here.
     """
     if deployment.frames:
         processor = read_image_processor(folder, _VIDEO_NAMES, "video_processor")
@@ -261,10 +262,10 @@ def _pixel_budget(processor: ImageProcessor, defaults: Mapping[str, object]) -> 
 
 
 def _camera(deployment: Deployment) -> tuple[int, int]:
-    """Return height and width of the pictures as they come.
+    """Return height and width of the pictures as they come, pixels.
 
     Raises:
-        ExportError: The deployment leaves them open.
+        ExportError: The deployment leaves the size of pictures open.
     """
     if deployment.image_size is None:
         raise ExportError(

@@ -47,17 +47,17 @@ PLACEHOLDERS = tuple(f"{START}{pad}{END}" for pad in ("<|image_pad|>", "<|video_
 
 @dataclass(frozen=True, kw_only=True)
 class QwenVlConfig:
-    """Everything that shapes weights and graph.
+    """Everything that shapes weights and graph of a Qwen-VL model.
 
     Args:
-        tower: For the size that pictures are resized to, ``tower.picture_size``.
+        tower: Vision tower for the size that pictures are resized to, ``tower.picture_size``.
         text: The language model.
         views: Pictures, or videos, of one question.
-        times: Of a :class:`VisualRun`.
-        frame: The prompt.
+        times: Positions of a :class:`VisualRun` on the time axis, one for each clip.
+        frame: The prompt up to the question.
         camera: Height and width of pictures as they come, pixels.
-        resample: How they are resized.
-        frames_per_second: Of the videos.
+        resample: How pictures are resized.
+        frames_per_second: Frames a second of the videos.
     """
 
     tower: QwenVisionConfig
@@ -90,10 +90,10 @@ def prompt_positions(
     farthest of its positions on any axis.
 
     Args:
-        frame: The prompt.
-        times: Of the clips in a run of visual tokens, from 0.
-        rows: Of visual tokens in a clip.
-        columns: The same.
+        frame: The prompt up to the user's text.
+        times: Positions on the time axis of the clips in a run of visual tokens, from 0.
+        rows: Rows of visual tokens in a clip.
+        columns: Columns of visual tokens in a clip.
 
     Source:
         Qwen2.5-VL's ``get_rope_index`` as it was published with the model. Deviation: transformers 5 looks at rows and
@@ -113,8 +113,8 @@ def qwen_key_rules(config: QwenVlConfig, mergers: Renames) -> KeyRules:
     """Return how stored weights come to our names, as the Hub has them and as transformers writes them.
 
     Args:
-        config: The model's.
-        mergers: What brings the mergers to our names, from ``vision.``.
+        config: Configuration of the model.
+        mergers: Renames that bring the mergers to our names, from ``vision.``.
     """
     return KeyRules(
         rename=(
@@ -129,10 +129,10 @@ def qwen_key_rules(config: QwenVlConfig, mergers: Renames) -> KeyRules:
 
 
 class QwenVl(GeneratingModel):
-    """Tower, mergers and decoder.
+    """Tower, mergers and decoder of a Qwen-VL model.
 
     Args:
-        config: The family's.
+        config: Configuration of the model.
     """
 
     def __init__(self, config: QwenVlConfig) -> None:
@@ -156,17 +156,17 @@ class QwenVl(GeneratingModel):
 
     @property
     def keeps_patches(self) -> bool:
-        """No: a visual token is a square of patches."""
+        """Whether visual tokens are the tower's patches: no, each is a square of them."""
         return False
 
     @property
     def views_are_pictures(self) -> bool:
-        """They are pictures, or clips."""
+        """Whether each view's tokens come from the patches of one picture: always, a view is a picture or a clip."""
         return True
 
     @property
     def projectors(self) -> tuple[nn.Module, ...]:
-        """The merger, and those of the deep stack."""
+        """What brings one visual token to the decoder's width: the merger, and those of the deep stack."""
         return self.projector, *self.deep_projectors
 
     @property
@@ -182,30 +182,30 @@ class QwenVl(GeneratingModel):
         return self.positions[0][self.layout.span("text").start]
 
     def features(self, images: Tensor) -> TowerFeatures:
-        """Run the tower.
+        """Run the tower on pictures or frames.
 
         Args:
             images: uint8 ``(batch, pictures, height, width, 3)``, RGB, resized; pictures are views, or the frames of
                 all videos.
 
         Returns:
-            ``(batch, visual, token_width)`` each.
+            Features of the last and of the deep blocks, ``(batch, visual, token_width)`` each.
         """
         last, deep = self.vision(images.float().flatten(0, 1))
         shape = (images.shape[0], -1, self.config.tower.token_width)
         return TowerFeatures(last.reshape(shape), tuple(x.reshape(shape) for x in deep))
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
-        """``(batch, alive, token_width)`` -> ``(batch, alive, width)``."""
+        """Merge tower features ``(batch, alive, token_width)`` to ``(batch, alive, width)``."""
         embedded: Tensor = self.projector(tower_tokens)
         return embedded
 
     def embed_deep(self, deep: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
-        """``TowerFeatures.deep``, ``(batch, alive, token_width)`` each, through their mergers."""
+        """Merge ``TowerFeatures.deep``, ``(batch, alive, token_width)`` each, to ``(batch, alive, width)`` each."""
         return tuple(merge(x) for merge, x in zip(self.deep_projectors, deep, strict=True))
 
     def arrange_signal(self, signal: Tensor) -> Tensor:
-        """``(batch, patches, channels)``, patches as they lie in the tower -> means ``(batch, visual, channels)``."""
+        """Average ``(batch, patches, channels)``, as patches lie in the tower, to ``(batch, visual, channels)``."""
         tower = self.config.tower
         clips = signal.reshape(-1, tower.rows * tower.columns, signal.shape[-1])
         patches = self.vision.finish(clips).unflatten(-1, (tower.merge_size**2, -1))
@@ -221,15 +221,16 @@ class QwenVl(GeneratingModel):
         """Run the whole decoder.
 
         Args:
-            embeddings: ``(batch, tokens, width)``.
-            inputs: Of the same tokens.
-            deep: From :meth:`embed_deep`, of the visual tokens that ``embeddings`` has.
+            embeddings: Decoder input, ``(batch, tokens, width)``.
+            inputs: Mask, positions and order of the same tokens.
+            deep: Deep features of the visual tokens that ``embeddings`` has, ``(batch, alive, width)`` each, from
+                :meth:`embed_deep`.
 
         Returns:
             Final states, ``(batch, tokens, width)``.
 
         Raises:
-            ExportError: ``deep`` is not complete.
+            ExportError: ``deep`` has not one entry for each merger of the deep stack.
         """
         if len(deep) != len(self.deep_projectors):
             raise ExportError(
@@ -279,5 +280,5 @@ def picture_size(config: QwenVlConfig) -> tuple[int, int]:
 
 
 def picture_fit(config: QwenVlConfig) -> PictureFit:
-    """Return how its image processor resizes those: to whole visual tokens, near their aspect, within its budget."""
+    """Return how the family's image processor resizes: to whole visual tokens, near the aspect, within its budget."""
     return PictureFit(FitMethod.NEAR_ASPECT, config.resample, size=config.tower.picture_size)

@@ -73,12 +73,12 @@ def read_config(folder: CheckpointFolder, deployment: Deployment) -> QwenVlConfi
     """Read the configuration of a checkpoint.
 
     Args:
-        folder: Of the checkpoint.
-        deployment: How it will be used; with frames each view is a video of so many.
+        folder: The checkpoint that is read.
+        deployment: How the model will be used; with frames each view is a video of so many.
 
     Raises:
         CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
-        ExportError: The deployment leaves the size of pictures open, or they are too elongated.
+        ExportError: The deployment leaves the size of pictures open, or the pictures are too elongated.
     """
     files = open_files(
         folder,
@@ -112,9 +112,9 @@ def clip_times(clips: int, seconds: float, tokens_per_second: int) -> tuple[int,
     """Return where the clips of a video lie on the time axis, rounded down; in float32, as the reference counts.
 
     Args:
-        clips: How many.
-        seconds: From one to the next.
-        tokens_per_second: Positions of the axis.
+        clips: Number of clips.
+        seconds: Seconds from one clip to the next.
+        tokens_per_second: Positions that the time axis has for a second.
     """
     step = torch.tensor(seconds, dtype=torch.float32) * tokens_per_second
     return tuple((torch.arange(clips) * step).long().tolist())

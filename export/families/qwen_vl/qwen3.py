@@ -82,12 +82,13 @@ def read_config(folder: CheckpointFolder, deployment: Deployment) -> QwenVlConfi
     """Read the configuration of a checkpoint.
 
     Args:
-        folder: Of the checkpoint.
-        deployment: How it will be used; with frames each view is a video of so many.
+        folder: The checkpoint that is read.
+        deployment: How the model will be used; with frames each view is a video of so many.
 
     Raises:
         CheckpointError: A file or field is missing or wrong, or asks for what is not known here.
-        ExportError: The deployment leaves the size of pictures open, they are too elongated, or too few for a video.
+        ExportError: The deployment leaves the size of pictures open, the pictures are too elongated, or too few for a
+            video.
     """
     files = open_files(
         folder,
@@ -122,12 +123,12 @@ def timestamps(folder: CheckpointFolder, deployment: Deployment, patch_frames: i
     """Return what precedes each clip of a video: its mean time in words, as token ids.
 
     Args:
-        folder: Of the checkpoint; its tokenizer is asked.
-        deployment: Frames, and how many a second.
-        patch_frames: Of a clip; one at the end that is not full is filled up with its last frame.
+        folder: The checkpoint whose tokenizer is asked.
+        deployment: How the model will be used: frames, and how many a second.
+        patch_frames: Frames of a clip; one at the end that is not full is filled up with its last frame.
 
     Raises:
-        CheckpointError: There is no tokenizer.
+        CheckpointError: The checkpoint has no tokenizer, or a broken one.
     """
     tokenizer = folder.tokenizer
     times = [frame / deployment.frames_per_second for frame in range(deployment.frames)]

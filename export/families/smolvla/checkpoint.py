@@ -28,11 +28,11 @@ from saccade.proto.instruction_spec import InstructionSpec
 
 TEMPLATE = "{instruction}\n"
 _ANY_LENGTH = 1 << 20
-"""The prompt has the room that the checkpoint's tokenizer gives it."""
+"""Room for a prompt, tokens: more than any has, so that it is what the checkpoint's tokenizer gives."""
 
 
 def load(folder: CheckpointFolder) -> Checkpoint[FlowFamily]:
-    """Read a checkpoint.
+    """Read a checkpoint of SmolVLA.
 
     Raises:
         CheckpointError: A file, key or shape is missing, left over or wrong, or the embodiment does not fit.

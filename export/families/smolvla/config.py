@@ -39,7 +39,7 @@ DEFAULTS = {
     "min_period": 4e-3,
     "max_period": 4.0,
 }
-"""Of lerobot's ``SmolVLAConfig``."""
+"""Defaults of lerobot's ``SmolVLAConfig``."""
 FIXED: dict[str, tuple[object, ...]] = {
     "n_obs_steps": (1,),
     "adapt_to_pi_aloha": (False,),
@@ -51,7 +51,7 @@ FIXED: dict[str, tuple[object, ...]] = {
 }
 """Settings that change the model, and what is known here; each default is among it."""
 _BACKBONE = {"scale_factor": 2, "tie_word_embeddings": False}
-"""Of transformers' ``SmolVLMConfig``."""
+"""Defaults of transformers' ``SmolVLMConfig``."""
 BACKBONES: dict[str, dict[str, Any]] = {
     "HuggingFaceTB/SmolVLM2-500M-Video-Instruct": {
         "model_type": "smolvlm",
@@ -78,29 +78,29 @@ BACKBONES: dict[str, dict[str, Any]] = {
 }
 """Published backbones, in transformers' words."""
 _ROPE_THETA = 1e4
-"""In lerobot's code, whatever the backbone says."""
+"""Rotary base in lerobot's code, whatever the backbone says."""
 _MLP_STEP = 256
 """The expert's MLP is as wide as the next multiple of this."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SmolVlaConfig:
-    """Everything that shapes weights and graph.
+    """Everything that shapes weights and graph of a SmolVLA model.
 
     Args:
         tower: SigLIP, read after its final norm.
         shuffle: Side of a visual token, patches.
-        decoder: Of the prefix: the first layers of the backbone's Llama, without its final norm.
-        expert: As many layers, of the same heads.
+        decoder: Decoder of the prefix: the first layers of the backbone's Llama, without its final norm.
+        expert: Decoder of the suffix: as many layers, of the same heads.
         flow: How actions come out of noise; its ``action_dim`` is the model's width.
         joint_every: Every so many expert layers, from the first on, attend to themselves as well as to the prefix; the
             others to the prefix alone. 0 = all of them to the prefix alone.
-        stored_layers: Layers of the backbone.
+        stored_layers: Layers that the stored backbone has.
         is_tied: The backbone's head shares the embedding table, so that a file holds one of them.
         views: Cameras, absent ones included.
         max_text_tokens: Length of the padded prompt.
-        state_dim: Numbers of proprioception.
-        state_width: Numbers that the model takes, zeros after ``state_dim``.
+        state_dim: Numbers of proprioception that the robot has.
+        state_width: Numbers of proprioception that the model takes, zeros after ``state_dim``.
         action_dim: Numbers of an action that the robot has.
         camera: Height and width of the pictures as they come, pixels.
     """
@@ -157,9 +157,9 @@ def read_config(folder: CheckpointFolder, deployment: Deployment) -> SmolVlaConf
     """Read the configuration of a checkpoint.
 
     Args:
-        folder: Of the checkpoint.
-        deployment: How it will be used; nothing stands before or between pictures here, and the prompt has no more
-            room than the checkpoint's tokenizer gives it.
+        folder: The checkpoint that is read.
+        deployment: How the model will be used; nothing stands before or between pictures here, and the prompt has no
+            more room than the checkpoint's tokenizer gives it.
 
     Raises:
         CheckpointError: A file or field is missing or wrong, or asks for what is not known here.

@@ -29,7 +29,7 @@ from saccade.export.models.pixel_shuffle import PixelShuffleTower
 
 
 class SmolVla(FlowFamily):
-    """The model."""
+    """The SmolVLA model."""
 
     def __init__(self, config: SmolVlaConfig) -> None:
         decoder, expert, chunk = config.decoder, config.expert, config.flow.chunk
@@ -53,17 +53,17 @@ class SmolVla(FlowFamily):
         self.action_time = ActionTimeMlp(config.flow.action_dim, expert.width)
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
-        """``(batch, alive, vision_width)`` -> ``(batch, alive, width)``, scaled as text is."""
+        """Project tower features ``(batch, alive, vision_width)`` to ``(batch, alive, width)``, scaled as text is."""
         embedded: Tensor = self.projector(tower_tokens) * self.text_scale
         return embedded
 
     def embed(self, visual: Tensor, token_ids: Tensor, state: Tensor | None) -> Tensor:
-        """Lay out the prefix; arguments as in :meth:`FlowFamily.embed`."""
+        """Lay out the prefix ``(batch, tokens, width)``: visual tokens ``(batch, alive, width)``, text, the state."""
         assert state is not None  # noqa: S101 - the host gives it
         return torch.cat([visual, self.embed_text(token_ids), as_state(self.state_proj, state)], dim=1)
 
     def prefix_order(self, like: Tensor) -> Tensor | None:
-        """Return what a token's sight is limited by, int64 ``(batch, tokens)``: pictures and text 0, the state 1."""
+        """Return the order of prefix tokens, int64 ``(batch, tokens)``: pictures and text 0, and the state 1."""
         order = [int(name == "state") for name, tokens in self.layout.segments.items() for _ in range(tokens)]
         return torch.tensor(order, device=like.device).expand(like.shape[0], -1)
 
@@ -87,7 +87,7 @@ class SmolVla(FlowFamily):
         return self.action_time.fold(embeddings)
 
     def embed_actions(self, x: Tensor, time: Tensor) -> Tensor:
-        """(batch, chunk, action width) -> (batch, chunk, expert_width)."""
+        """Noisy actions ``(batch, chunk, action width)``, constants of a step -> ``(batch, chunk, expert_width)``."""
         tokens: Tensor = self.action_time(x, time)
         return tokens
 

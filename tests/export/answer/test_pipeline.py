@@ -18,7 +18,6 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from saccade.export.answer import parity as answering_parity
 from saccade.export.answer.pipeline import AnsweringRequest, export_answering
 from saccade.export.bundle.graph_session import GraphSession
-from saccade.export.commands.export_answering import export_answering_command
 from saccade.export.lowering.capture import GraphPorts
 from saccade.proto.errors import (
     BundleError,
@@ -270,9 +269,11 @@ def test_the_commands_export_show_and_ask(folder: Path, tmp_path: Path) -> None:
     Image.fromarray(pictures(1, 33, 47)[0]).save(picture)
     options = ["--policy", "divprune", "--keep", "1.0,0.5", "--max-text-tokens", "8", "--max-new-tokens", "3"]
     options += ["--questions", "2"]
-    ran = CliRunner().invoke(export_answering_command, [str(folder), "--out", str(out), *options])
+    ran = CliRunner().invoke(main, ["export-answering", str(folder), "--out", str(out), *options])
     assert ran.exit_code == 0, ran.output
     assert "llava-tiny -> " in ran.output and "full 16, keep50 8 of 16" in ran.output
+    again = CliRunner().invoke(main, ["export-answering", str(folder), "--out", str(out), *options])
+    assert again.exit_code == 1 and again.output.endswith("[export]\n")
     compared = json.loads((out / "receipts" / "parity.json").read_text())["profiles"]
     assert [receipt["questions"] for receipt in compared.values()] == [2, 2]
     shown = CliRunner().invoke(main, ["inspect", str(out)])

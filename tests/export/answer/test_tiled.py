@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from saccade.export.answer.pipeline import AnsweringRequest, export_answering
-from saccade.export.commands.export_answering import export_answering_command
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.prompts import Prompted, read_prompted
 from saccade.export.steps.placement_rules import model_shape
@@ -66,10 +65,25 @@ def test_the_commands_answer_about_tiled_pictures_as_the_published_class(
     out = tmp_path / "next"
     options = ["--policy", "fastv", "--keep", "1.0,0.25", "--image-size", "47x33", "--max-text-tokens", "32"]
     ran = CliRunner().invoke(
-        export_answering_command, [str(next_folder), "--out", str(out), *options, "--max-new-tokens", "4"]
+        main,
+        [
+            "export-answering",
+            str(next_folder),
+            "--out",
+            str(out),
+            *options,
+            "--max-new-tokens",
+            "4",
+            "--json",
+        ],
     )
     assert ran.exit_code == 0, ran.output
-    assert "full 64, keep25 16 of 64" in ran.output and "unknown" not in ran.output
+    report = json.loads(ran.stdout)
+    assert report["profiles"] == {"full": {"keep": 64}, "keep25": {"keep": 16}}
+    assert (report["visual_tokens"], report["license"], report["bundle"]) == (64, "Apache-2.0", str(out))
+    assert report["bytes"] == sum(
+        path.stat().st_size for path in out.rglob("*") if path.is_file() and path.name != "manifest.json"
+    )
     manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["license"] == "Apache-2.0" and manifest["answer"]["picture_fit"]["method"] == "tile"
     told = []

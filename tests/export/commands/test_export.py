@@ -7,25 +7,29 @@ import sys
 from pathlib import Path
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from saccade.export.bundle.tensorrt_rtx import TARGETS
-from saccade.export.commands.export import export
+from saccade.runtime.commands.main import main
+
+
+def export(*arguments: str) -> Result:
+    return CliRunner().invoke(main, ["export", *arguments])
 
 
 def test_exports_and_reports_as_json(checkpoint_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     arguments = [str(checkpoint_path), "--out", str(out), "--policy", "keep_all", "--keep", "1.0"]
-    result = CliRunner().invoke(export, [*arguments, "--json"])
+    result = export(*arguments, "--json")
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["profiles"]["full"]["keep"] == 8
     assert (out / "manifest.json").is_file()
-    again = CliRunner().invoke(export, arguments)
+    again = export(*arguments)
     assert again.exit_code == 1
-    assert "use --force to replace it" in again.output
+    assert "use --force to replace it" in again.output and again.output.endswith("[export]\n")
     graphs = {path.name: path.read_bytes() for path in (out / "graphs").iterdir()}
-    forced = CliRunner().invoke(export, [*arguments, "--force"])
+    forced = export(*arguments, "--force")
     assert forced.exit_code == 0, forced.output
     assert {path.name: path.read_bytes() for path in (out / "graphs").iterdir()} == graphs
 
@@ -37,13 +41,14 @@ def test_exports_and_reports_as_json(checkpoint_path: Path, tmp_path: Path) -> N
         (["--policy-option", "window"], "expected key=value, found 'window'"),
         (["--policy-option", "window=0"], "option 'window' must be in 1..64, found 0"),
         (["--policy", "keep_all"], "export it with --keep 1.0 only"),
+        (["--policy", "no_such"], "[policy]"),
         (["--frames", "nowhere.npz"], "expected recorded frames"),
     ],
 )
 def test_a_bad_argument_is_named(
     extra: list[str], message: str, checkpoint_path: Path, tmp_path: Path
 ) -> None:
-    result = CliRunner().invoke(export, [str(checkpoint_path), "--out", str(tmp_path / "b"), *extra])
+    result = export(str(checkpoint_path), "--out", str(tmp_path / "b"), *extra)
     assert result.exit_code != 0
     assert message in " ".join(result.output.split())
     assert list(tmp_path.iterdir()) == []
@@ -53,7 +58,7 @@ def test_a_bad_argument_is_named(
 def test_tensorrt_rtx_builds_every_profile_on_request(checkpoint_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "bundle"
     arguments = [str(checkpoint_path), "--out", str(out), "--policy", "keep_all", "--keep", "1.0"]
-    result = CliRunner().invoke(export, [*arguments, "--check-tensorrt-rtx", "--json"])
+    result = export(*arguments, "--check-tensorrt-rtx", "--json")
     assert result.exit_code == 0, result.output
     receipt = json.loads((out / "receipts/tensorrt_rtx.json").read_text())
     assert receipt == json.loads(result.stdout)["tensorrt_rtx"]
@@ -65,11 +70,11 @@ def test_a_check_that_cannot_run_is_an_error(
 ) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", None)
     arguments = [str(checkpoint_path), "--out", str(tmp_path / "b"), "--check-tensorrt-rtx"]
-    result = CliRunner().invoke(export, arguments)
-    assert result.exit_code == 1
-    assert "pip install 'saccade[tensorrt-rtx]'" in " ".join(result.output.split())
+    result = export(*arguments)
+    assert result.exit_code == 1 and result.output.endswith("[export.receipt]\n")
+    assert "pip install 'saccade-vla[tensorrt-rtx]'" in " ".join(result.output.split())
     assert list(tmp_path.iterdir()) == []
 
 
 def test_help_has_an_example() -> None:
-    assert "saccade export runs/mini/checkpoint" in CliRunner().invoke(export, ["--help"]).output
+    assert "saccade export runs/mini/checkpoint" in export("--help").output

@@ -10,7 +10,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from saccade.export.commands.export_scorer import export_scorer as command
 from saccade.export.control.calibration import measure
 from saccade.export.control.frames import host_inputs, synthetic_recording
 from saccade.export.cost.cut_plan import CutPlan
@@ -21,6 +20,7 @@ from saccade.proto.bundle_kind import BundleKind
 from saccade.proto.roofline import ACTION_HEAD
 from saccade.proto.tensor_names import SCORED_VIEWS
 from saccade.runtime.bundle import Bundle
+from saccade.runtime.commands.main import main
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.inspection.bundle import inspect_bundle
 from saccade.runtime.program import ProgramExecutor
@@ -43,7 +43,7 @@ def test_the_runtime_runs_the_exported_scorer(
     checkpoint_path: Path, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
     out = tmp_path / "scorer"
-    ran = CliRunner().invoke(command, [str(checkpoint_path), "--out", str(out), "--json"])
+    ran = CliRunner().invoke(main, ["export-scorer", str(checkpoint_path), "--out", str(out), "--json"])
     assert ran.exit_code == 0, ran.output
     assert json.loads(ran.output)["max_error"] <= 1e-4
     bundle = Bundle.open(out)
@@ -64,13 +64,15 @@ def test_the_runtime_runs_the_exported_scorer(
     assert looked.parts[:-1] == tuple(part for part in whole if part.name != ACTION_HEAD)
     expected = ScoringStep(checkpoint.model, CONFIG.proprio_dim)(images, ids, mask, positions)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
-    again = CliRunner().invoke(command, [str(checkpoint_path), "--out", str(out)])
-    assert again.exit_code != 0
+    again = CliRunner().invoke(main, ["export-scorer", str(checkpoint_path), "--out", str(out)])
+    assert again.exit_code == 1 and again.output.endswith("[export]\n")
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path: Path) -> None:
-    ran = CliRunner().invoke(command, [str(tmp_path / "none"), "--out", str(tmp_path / "scorer")])
-    assert ran.exit_code != 0 and "expected" in ran.output
+    ran = CliRunner().invoke(
+        main, ["export-scorer", str(tmp_path / "none"), "--out", str(tmp_path / "scorer")]
+    )
+    assert ran.exit_code == 1 and "expected" in ran.output and ran.output.endswith("[checkpoint]\n")
     assert not (tmp_path / "scorer").exists()
 
 

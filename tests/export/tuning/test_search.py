@@ -11,7 +11,6 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from saccade.export.commands.tune import tune as tune_command
 from saccade.export.control.frames import host_inputs, synthetic_recording
 from saccade.export.control.pipeline import ExportRequest, export_bundle
 from saccade.export.control.tuned import read_tuned
@@ -23,6 +22,7 @@ from saccade.export.tuning.search import TuneRequest, tune
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import ExportError
 from saccade.runtime.bundle import Bundle
+from saccade.runtime.commands.main import main
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.observation import Observation
 from saccade.runtime.program import ProgramExecutor
@@ -133,11 +133,23 @@ def test_the_result_ends_in_the_bundle(checkpoint_path: Path, frames: Path, tmp_
     out = tmp_path / "keep50.json"
     arguments = ["--policy", "vla_pruner", "--keep", "0.5", "--frames", str(frames), "--trials", "6"]
     ran = CliRunner().invoke(
-        tune_command,
-        [str(checkpoint_path), *arguments, "--policy-option", "window=2", "--out", str(out), "--json"],
+        main,
+        [
+            "tune",
+            str(checkpoint_path),
+            *arguments,
+            "--policy-option",
+            "window=2",
+            "--out",
+            str(out),
+            "--json",
+        ],
     )
     assert ran.exit_code == 0, ran.output
     tuned = read_tuned(out)
+    assert json.loads(ran.stdout)["options"] == tuned.options
+    nowhere = ["tune", str(tmp_path / "none"), *arguments, "--out", str(out)]
+    assert CliRunner().invoke(main, nowhere).output.endswith("[checkpoint]\n")
     request = ExportRequest(
         checkpoint=checkpoint_path,
         out=tmp_path / "bundle",

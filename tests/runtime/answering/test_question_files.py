@@ -103,5 +103,5 @@ def test_without_pyav_the_error_says_what_to_install(
 ) -> None:
     monkeypatch.delitem(sys.modules, "saccade.runtime.answering.video")
     monkeypatch.setitem(sys.modules, "av", None)
-    with pytest.raises(VideoError, match=r"pip install 'saccade\[video\]'"):
+    with pytest.raises(VideoError, match=r"pip install 'saccade-vla\[video\]'"):
         read_shown(watching, [], [video])

@@ -209,5 +209,5 @@ def test_wild_bytes_are_read_or_refused(
 
 
 def test_the_runtime_needs_no_pyav_to_start() -> None:
-    forbid = "import sys; sys.modules['av'] = None; import saccade.runtime.commands.main"
+    forbid = "import sys; sys.modules['av'] = None; from saccade.runtime.commands import ask, serve"
     assert subprocess.run([sys.executable, "-c", forbid], check=False).returncode == 0

@@ -195,7 +195,7 @@ def test_a_checkpoint_without_the_build_machine_says_what_to_install(
     monkeypatch.setattr(cli, "entry_points", lambda group: ())
     result = inspected(tmp_path)
     assert result.exit_code == 1
-    assert "pip install 'saccade[export]'" in result.output
+    assert "pip install 'saccade-vla[export]'" in result.output
 
 
 def test_a_bundle_is_inspected_without_torch() -> None:

@@ -16,6 +16,7 @@ from safetensors import safe_open
 from saccade.export.families.registry import load_checkpoint
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError
+from saccade.runtime.commands.main import main
 from saccade.sim.seeds import FIRST_TRAINING_SEED
 from saccade.sim.training import loop
 from saccade.sim.training.cli import train
@@ -143,6 +144,36 @@ def test_corrections_are_frames_that_the_model_saw(checkpoint, tmp_path, monkeyp
     assert len(frames) == 5
     moved = np.abs(np.diff(frames.whole("proprio")[:, :3], axis=0)).max(-1)
     assert (moved > 0).all(), "an untrained arm moves, if not well"
+
+
+def test_success_so_far_is_shown_also_as_json(run, checkpoint, monkeypatch):
+    monkeypatch.setattr("saccade.sim.training.cli.TEMPLATES", ("reach",))
+    found = CliRunner().invoke(main, ["train", "check", "--run", str(run), "--episodes", "1", "--json"])
+    assert found.exit_code == 0, found.output
+    shown = json.loads(found.stdout)
+    assert shown["episodes"] == 1 and set(shown["success"]) == {"reach"}
+    assert "reach: " in found.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "missing", "command"),
+    [
+        (["see"], "data/demo_*", "record"),
+        (["act"], "data/demo_*", "record"),
+        (["correct"], "cloning/state.safetensors", "act"),
+        (["check"], "cloning/state.safetensors", "act"),
+        (["finish", "--out", "made/checkpoint"], "cloning/state.safetensors", "act"),
+    ],
+)
+def test_a_step_before_its_time_names_the_one_to_run_first(
+    arguments, missing, command, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    found = CliRunner().invoke(main, ["train", *arguments, "--run", "begun"])
+    assert found.exit_code == 1 and found.stderr.endswith("first. [checkpoint]\n")
+    assert f"expected {missing} in the run begun" in found.stderr
+    assert f"type `saccade train {command} --run begun`" in found.stderr
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_statistics_round_trip_and_leave_the_gripper_alone(run, tmp_path):

@@ -17,7 +17,6 @@ import torch
 from click.testing import CliRunner
 from numpy.typing import NDArray
 
-from saccade.export.commands.export import export
 from saccade.export.control.frames import host_inputs, synthetic_recording
 from saccade.export.control.parity import ParityReceipt, ParityTolerance, check_parity
 from saccade.export.families.embodiment import Embodiment, write_embodiment
@@ -28,6 +27,7 @@ from saccade.policies.registry import build_policy
 from saccade.proto.errors import CheckpointError, ReceiptError, SaccadeError
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec, read_manifest
 from saccade.runtime.client import Client
+from saccade.runtime.commands.main import main
 from saccade.runtime.daemon import Daemon, DaemonConfig
 from saccade.runtime.observation import ActionChunk, Observation
 from tests.export.families.llama_forced import said
@@ -95,7 +95,7 @@ def exported(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Expor
         arguments = [str(published), "--out", str(out), "--policy", policy, "--keep", keep, "--json"]
         for option in options:
             arguments += ["--policy-option", option]
-        result = CliRunner().invoke(export, arguments)
+        result = CliRunner().invoke(main, ["export", *arguments])
         assert result.exit_code == 0, result.output
         return out
 
@@ -291,7 +291,7 @@ def test_a_bad_checkpoint_is_refused_with_a_reason(
 
 def test_the_command_says_what_is_wrong_and_leaves_nothing(folder: Path, tmp_path: Path) -> None:
     (folder / "tokenizer.json").unlink()
-    result = CliRunner().invoke(export, [str(folder), "--out", str(tmp_path / "bundle")])
-    assert result.exit_code == 1
+    result = CliRunner().invoke(main, ["export", str(folder), "--out", str(tmp_path / "bundle")])
+    assert result.exit_code == 1 and result.output.endswith("[checkpoint]\n")
     assert "expected tokenizer.json in openvla/, found none" in " ".join(result.output.split())
     assert not (tmp_path / "bundle").exists()

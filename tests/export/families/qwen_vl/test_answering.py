@@ -13,7 +13,6 @@ from click.testing import CliRunner
 from PIL import Image
 from transformers.models.qwen3_vl.processing_qwen3_vl import Qwen3VLProcessor
 
-from saccade.export.commands.export_answering import export_answering_command
 from saccade.export.families.qwen_vl import qwen2_5 as qwen2_5_vl
 from saccade.export.families.qwen_vl import qwen3 as qwen3_vl
 from saccade.runtime.answering.video import read_video
@@ -41,8 +40,7 @@ SMALL: dict[str, dict[str, Any]] = {"qwen2_5_vl": {"layers": 2}, "qwen3_vl": {"l
 
 
 def run(*arguments: str) -> str:
-    command = export_answering_command if arguments[0] == "export-answering" else main
-    found = CliRunner().invoke(command, arguments[1:] if command is not main else arguments)
+    found = CliRunner().invoke(main, arguments)
     assert found.exit_code == 0, found.output
     return found.stdout
 

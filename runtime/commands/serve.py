@@ -1,0 +1,154 @@
+"""``saccade serve``: the daemon, in the foreground."""
+
+from __future__ import annotations
+
+import json
+from math import isfinite
+from pathlib import Path
+from typing import Any
+
+import click
+
+from saccade.runtime.daemon import Daemon, DaemonConfig, run
+from saccade.runtime.servers.endpoint import DEFAULT_FROZEN_FRAMES
+
+_BUNDLE = click.Path(path_type=Path, file_okay=False)
+
+
+class _Duration(click.FloatRange):
+    """A finite number."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """Refuse what is no duration."""
+        number: float = super().convert(value, param, ctx)
+        if not isfinite(number):
+            self.fail(f"expected a finite number, found {value}", param, ctx)
+        return number
+
+
+@click.command()
+@click.argument("bundle", type=_BUNDLE)
+@click.option(
+    "--bind",
+    metavar="HOST:PORT",
+    default="127.0.0.1:7447",
+    show_default=True,
+    help="Where gRPC listens; port 0 takes a free one.",
+)
+@click.option("--zmq-bind", metavar="HOST:PORT", help="Where ZeroMQ listens as well; default: no ZeroMQ.")
+@click.option(
+    "--insecure-bind",
+    is_flag=True,
+    help="Allow addresses that other machines reach. Clients are not authenticated: whoever reaches one drives the "
+    "robot.",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Threads that run the model; 0 = one for each core.",
+)
+@click.option(
+    "--lean",
+    is_flag=True,
+    help="Share one memory-mapped copy of the weights between all profiles: less memory, slower steps.",
+)
+@click.option(
+    "--lease-s",
+    type=_Duration(0),
+    default=10.0,
+    show_default=True,
+    help="Seconds of silence after which another client may take over the robot.",
+)
+@click.option(
+    "--max-age-ms",
+    type=_Duration(0),
+    help="Refuse observations captured more than this many milliseconds ago, and drop actions that come later than "
+    "that; 0 = no limit.  [default: as long as one action chunk lasts]",
+)
+@click.option(
+    "--max-frozen-frames",
+    type=click.IntRange(0),
+    default=DEFAULT_FROZEN_FRAMES,
+    show_default=True,
+    help="Refuse a camera that sends the same pixels this many times in a row; 0 = never.",
+)
+@click.option(
+    "--noise-seed",
+    type=click.IntRange(0),
+    default=0,
+    show_default=True,
+    help="Seed of the noise that flow-matching models (π0, SmolVLA) draw actions from; the same seed gives the same "
+    "actions.",
+)
+@click.option(
+    "--view-scorer",
+    type=_BUNDLE,
+    help="Second bundle (`saccade export-scorer`) that scores the cameras once per task, for policies that weigh them, "
+    "such as quota.",
+)
+@click.option(
+    "--answerer",
+    type=_BUNDLE,
+    help="Second bundle (`saccade export-answering`) that answers questions about pictures while the robot moves; ask "
+    "with `saccade ask --daemon`.",
+)
+@click.option(
+    "--answerer-threads",
+    type=click.IntRange(0),
+    default=1,
+    show_default=True,
+    help="Threads that run the answerer; 0 = one for each core.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one line of JSON with the addresses once ready.")
+def serve(
+    bundle: Path,
+    bind: str,
+    zmq_bind: str | None,
+    insecure_bind: bool,
+    threads: int,
+    lean: bool,
+    lease_s: float,
+    max_age_ms: float | None,
+    max_frozen_frames: int,
+    noise_seed: int,
+    view_scorer: Path | None,
+    answerer: Path | None,
+    answerer_threads: int,
+    as_json: bool,
+) -> None:
+    """Run the daemon: load BUNDLE and answer one robot's observations with actions.
+
+    It runs until SIGTERM or Ctrl-C and finishes the step in progress; a second signal ends it at once.
+
+    \b
+    Example:
+        saccade serve ./saccade-mini --max-age-ms 150
+        saccade serve ./saccade-mini --answerer ./llava
+    """
+    config = DaemonConfig(
+        bundle=bundle,
+        bind=bind,
+        zmq_bind=zmq_bind,
+        is_insecure_bind_allowed=insecure_bind,
+        threads=threads,
+        prepack=not lean,
+        lease_ns=round(lease_s * 1e9),
+        max_age_ns=None if max_age_ms is None else round(max_age_ms * 1e6),
+        max_frozen_frames=max_frozen_frames,
+        noise_seed=noise_seed,
+        view_scorer=view_scorer,
+        answerer=answerer,
+        answerer_threads=answerer_threads,
+    )
+
+    def announce(daemon: Daemon) -> None:
+        if as_json:
+            click.echo(json.dumps({"ready": True, "grpc": daemon.address, "zmq": daemon.zmq_address}))
+            return
+        zmq_too = "" if daemon.zmq_address is None else f" and {daemon.zmq_address} (ZeroMQ)"
+        answering = "" if answerer is None else f"; {answerer} answers questions over gRPC"
+        click.echo(f"serving {bundle} on {daemon.address} (gRPC){zmq_too}{answering}")
+
+    run(config, on_ready=announce)
