@@ -27,10 +27,10 @@ class Account:
     """What one profile costs: a control step, an answer, or a look at the views.
 
     Args:
-        parts: What runs, in order.
-        visual_by_layer: Visual tokens that each decoder layer computes.
-        visual_tokens: Visual tokens of an observation.
-        cache_values: Numbers of keys and values of all decoder layers: what a cache of them holds.
+        parts: Parts of the model that run, in order.
+        visual_by_layer: How many visual tokens each decoder layer computes.
+        visual_tokens: How many visual tokens an observation has.
+        cache_values: How many numbers of keys and values a cache of all decoder layers holds.
     """
 
     parts: tuple[Part, ...]
@@ -40,16 +40,16 @@ class Account:
 
     @property
     def macs(self) -> int:
-        """Multiply-accumulates of all parts."""
+        """Multiply-accumulates of all parts together."""
         return sum(part.macs for part in self.parts)
 
     @property
     def mean_visual_tokens(self) -> float:
-        """Mean over the decoder layers."""
+        """Mean number of visual tokens over the decoder layers."""
         return sum(self.visual_by_layer) / len(self.visual_by_layer)
 
     def part(self, name: str) -> Part:
-        """Return the part of this name."""
+        """Return the part of a name."""
         return next(part for part in self.parts if part.name == name)
 
     def plus(self, part: Part) -> Account:
@@ -58,10 +58,10 @@ class Account:
 
 
 def accounts_to_json(accounts: Mapping[str, Account]) -> dict[str, Any]:
-    """Return the content of the receipt.
+    """Return the content of the accounting receipt.
 
     Args:
-        accounts: Account of each profile, ``full`` among them.
+        accounts: Account of each profile by its name, ``full`` among them.
     """
     full = accounts[FULL_PROFILE].macs
     return {
@@ -79,14 +79,14 @@ def accounts_to_json(accounts: Mapping[str, Account]) -> dict[str, Any]:
 
 
 def accounts_from_json(value: object, visual_tokens: int) -> dict[str, Account]:
-    """Read the content of a receipt, of this version or an earlier one.
+    """Read the content of an accounting receipt, of this version or an earlier one.
 
     Args:
-        value: Parsed JSON.
-        visual_tokens: Visual tokens of an observation, from the manifest.
+        value: Parsed JSON of the receipt.
+        visual_tokens: How many visual tokens an observation has, from the manifest.
 
     Raises:
-        BundleIntegrityError: It is not what :func:`accounts_to_json` writes.
+        BundleIntegrityError: The receipt is not what :func:`accounts_to_json` writes.
     """
     if not isinstance(value, Mapping):
         raise broken("an object with an entry for each profile", value)

@@ -80,7 +80,7 @@ class OutputPath(click.Path):
 
 
 _OUTPUT = OutputPath()
-_WORDS = CommaSeparated(str, "a,b")
+_NAMES = CommaSeparated(str, "a,b")
 _RATIOS = CommaSeparated(float, "1.0,0.25")
 _STDOUT = Path("-")
 _json_option = click.option(
@@ -104,7 +104,7 @@ def sim() -> None:
 
 @sim.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--tasks", type=_WORDS, default=_TASKS, show_default=True, help="Tasks to run.")
+@click.option("--tasks", type=_NAMES, default=_TASKS, show_default=True, help="Tasks to run.")
 @click.option("--episodes", default=100, show_default=True, help="Episodes of each task and profile.")
 @click.option(
     "--keep",
@@ -113,7 +113,7 @@ def sim() -> None:
     show_default=True,
     help="Shares of the visual tokens to keep; the bundle has a profile for each.",
 )
-@click.option("--profile", "profiles", type=_WORDS, help="Profiles to run, by name, instead of --keep.")
+@click.option("--profile", "profiles", type=_NAMES, help="Profiles to run, by name, instead of --keep.")
 @click.option(
     "--execute",
     default=4,
@@ -221,7 +221,7 @@ def run(
 @click.option(
     "--episodes", default=DEMO_EPISODES, show_default=True, help="Episodes of each task and profile."
 )
-@click.option("--tasks", type=_WORDS, default=_TASKS, show_default=True, help="Tasks to run.")
+@click.option("--tasks", type=_NAMES, default=_TASKS, show_default=True, help="Tasks to run.")
 @click.option(
     "--keep",
     type=_RATIOS,
@@ -261,7 +261,7 @@ def demo(
 
 
 @sim.command()
-@click.option("--tasks", type=_WORDS, default=_TASKS, show_default=True, help="Tasks to run.")
+@click.option("--tasks", type=_NAMES, default=_TASKS, show_default=True, help="Tasks to run.")
 @click.option("--episodes", default=100, show_default=True, help="Episodes of each task.")
 @click.option(
     "--seed0", default=0, show_default=True, help="Seed of the first episode; the others count up from it."

@@ -22,7 +22,7 @@ from saccade.runtime.program import ProgramExecutor
 
 
 @click.command()
-@click.argument("words", nargs=-1, required=True, metavar="[BUNDLE] QUESTION")
+@click.argument("arguments", nargs=-1, required=True, metavar="[BUNDLE] QUESTION")
 @click.option(
     "--daemon", metavar="HOST:PORT", help="Ask the daemon there instead of a BUNDLE on this machine."
 )
@@ -86,7 +86,7 @@ from saccade.runtime.program import ProgramExecutor
 @click.pass_context
 def ask(
     context: click.Context,
-    words: tuple[str, ...],
+    arguments: tuple[str, ...],
     daemon: str | None,
     images: tuple[Path, ...],
     videos: tuple[Path, ...],
@@ -108,7 +108,7 @@ def ask(
         saccade ask ./llava-video "What happens?" --video kitchen.mp4
         saccade ask --daemon 127.0.0.1:7447 "What is on the table?" --image table.jpg
     """
-    bundle, text = _bundle_and_question(context, words, daemon)
+    bundle, text = _bundle_and_question(context, arguments, daemon)
     sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     with ExitStack() as stack:
         answers: Answers
@@ -130,7 +130,7 @@ def ask(
 
 
 def _bundle_and_question(
-    context: click.Context, words: tuple[str, ...], daemon: str | None
+    context: click.Context, arguments: tuple[str, ...], daemon: str | None
 ) -> tuple[Path | None, str]:
     """Tell the two forms of the command apart.
 
@@ -138,9 +138,9 @@ def _bundle_and_question(
         UsageError: Neither of them.
     """
     wanted = ("BUNDLE", "QUESTION") if daemon is None else ("QUESTION",)
-    if len(words) != len(wanted):
+    if len(arguments) != len(wanted):
         raise click.UsageError(
-            f"expected {' and '.join(wanted)}{' with --daemon' if daemon else ''}, found {len(words)} arguments: "
+            f"expected {' and '.join(wanted)}{' with --daemon' if daemon else ''}, found {len(arguments)} arguments: "
             "put the question in quotes."
         )
     useless = "deadline_s" if daemon is None else "threads"
@@ -149,7 +149,7 @@ def _bundle_and_question(
         raise click.UsageError(
             f"expected no --{option} {'without' if daemon is None else 'with'} --daemon, found one."
         )
-    return (Path(words[0]) if daemon is None else None), words[-1]
+    return (Path(arguments[0]) if daemon is None else None), arguments[-1]
 
 
 def _print(pieces: Iterator[Piece]) -> None:

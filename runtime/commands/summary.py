@@ -25,8 +25,8 @@ def read_summary(point: EntryPoint) -> str:
     """
     for node in _statements(point.module):
         if isinstance(node, ast.FunctionDef) and node.name == point.attr:
-            words = {"help": ast.get_docstring(node), **_literals(node.decorator_list)}
-            command = click.Command(point.name, help=words["help"], short_help=words.get("short_help"))
+            texts = {"help": ast.get_docstring(node), **_literals(node.decorator_list)}
+            command = click.Command(point.name, help=texts["help"], short_help=texts.get("short_help"))
             return command.get_short_help_str(_LONGEST)
     return ""
 
@@ -34,13 +34,13 @@ def read_summary(point: EntryPoint) -> str:
 def _literals(decorators: Sequence[ast.expr]) -> dict[str, str]:
     """Return the keywords of the decorator that makes the command, where they are literals."""
     return {
-        word.arg: word.value.value
+        keyword.arg: keyword.value.value
         for decorator in decorators
         if isinstance(decorator, ast.Call) and ast.unparse(decorator.func).endswith(("command", "group"))
-        for word in decorator.keywords
-        if word.arg in {"help", "short_help"}
-        and isinstance(word.value, ast.Constant)
-        and isinstance(word.value.value, str)
+        for keyword in decorator.keywords
+        if keyword.arg in {"help", "short_help"}
+        and isinstance(keyword.value, ast.Constant)
+        and isinstance(keyword.value.value, str)
     }
 
 

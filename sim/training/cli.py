@@ -86,7 +86,7 @@ _start_option = click.option(
 )
 @_first_option
 def record(run: Path, shards: int, first: int) -> None:
-    """Record the expert's demonstrations.
+    """Record the scripted expert's demonstrations.
 
     They come with labels for every patch; one shard more is held out.
     """
@@ -133,7 +133,7 @@ def see(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
 def act(run: Path, steps: int, decay: int, rate: float, start: Path | None, processes: int) -> None:
     """Phase 2: teach the model to act.
 
-    It learns to imitate the expert, on top of the frozen vision tower of `see`, or of --start.
+    It learns to imitate the scripted expert, on top of the frozen vision tower of `see`, or of --start.
     """
     _require(run, _DEMONSTRATIONS, "record")
     if start is None:
@@ -155,7 +155,7 @@ def act(run: Path, steps: int, decay: int, rate: float, start: Path | None, proc
 def correct_command(run: Path, shards: int, first: int, start: Path | None) -> None:
     """Record what the model does (DAgger).
 
-    The model moves the arm and the expert says what it should have done; `act` then trains on that too.
+    The model moves the arm and the scripted expert says what it should have done; `act` then trains on that too.
     """
     driver = _driver_of(start) if start else _driver(run)
     for index in track(range(first, first + shards), "correcting"):
