@@ -16,7 +16,6 @@ from __future__ import annotations
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.llava.onevision import (
     TOWER,
-    LlavaOnevision,
     LlavaOnevisionConfig,
     build,
     picture_fit,
@@ -39,18 +38,6 @@ from saccade.export.loading.vision_tower import (
     tower_unused,
 )
 from saccade.proto.errors import ExportError
-
-__all__ = [
-    "MODEL_TYPE",
-    "LlavaOnevision",
-    "build",
-    "key_rules",
-    "picture_fit",
-    "picture_size",
-    "prompt",
-    "read_config",
-    "video_spec",
-]
 
 MODEL_TYPE = "llava_qwen"
 _TEXT = "qwen2"

@@ -16,11 +16,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor, nn
 
-from saccade.export.families.base import Work
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.flow_family import as_state
 from saccade.export.families.pi.config import PiConfig, pi_key_rules, read_pi_config
 from saccade.export.families.pi.model import PiModel
+from saccade.export.families.timed_actions import TimedActions
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.models.expert import ActionTimeMlp
@@ -50,7 +50,7 @@ def key_rules(config: PiConfig) -> KeyRules:
     return replace(rules, rename=(*rules.rename, into_mlp))
 
 
-class Pi0(PiModel):
+class Pi0(TimedActions, PiModel):
     """The π0 model."""
 
     def __init__(self, config: PiConfig) -> None:
@@ -58,30 +58,6 @@ class Pi0(PiModel):
         width = config.expert.width
         self.state_proj = nn.Linear(config.state_width, width)
         self.action_time = ActionTimeMlp(config.flow.action_dim, width)
-
-    @property
-    def action_parts(self) -> tuple[nn.Module, ...]:
-        """What embeds noisy actions, and what reads velocities."""
-        return self.action_time, self.action_out_proj
-
-    @property
-    def action_embedding(self) -> Work:
-        """What embedding one noisy action takes: the time's half of the MLP is folded."""
-        return Work(self.action_time.action_products, self.action_time.action_parameters)
-
-    @property
-    def state_part(self) -> nn.Linear:
-        """What embeds the robot's state."""
-        return self.state_proj
-
-    def fold_time(self, embeddings: Tensor) -> Tensor:
-        """Return what each step's time adds inside the MLP that embeds actions, ``(steps, expert_width)``."""
-        return self.action_time.fold(embeddings)
-
-    def embed_actions(self, x: Tensor, time: Tensor) -> Tensor:
-        """Noisy actions ``(batch, chunk, action_dim)``, row of constants -> tokens ``(batch, chunk, expert_width)``."""
-        tokens: Tensor = self.action_time(x, time)
-        return tokens
 
     def embed_lead(self, state: Tensor | None) -> Tensor | None:
         """Normalised state, float32 ``(batch, state_dim)`` -> the suffix's first token ``(batch, 1, expert_width)``."""

@@ -33,18 +33,6 @@ from saccade.export.loading.key_rules import KeyRules
 from saccade.export.loading.smart_resize import smart_resize
 from saccade.export.loading.text_decoder import TEXT_MODELS, text_fields
 
-__all__ = [
-    "MODEL_TYPE",
-    "PLACEHOLDERS",
-    "build",
-    "key_rules",
-    "picture_fit",
-    "picture_size",
-    "prompt",
-    "read_config",
-    "video_spec",
-]
-
 MODEL_TYPE = "qwen2_5_vl"
 _TEXT = "qwen2_5_vl_text"
 _SECTIONS = (16, 24, 24)

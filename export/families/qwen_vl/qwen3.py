@@ -43,18 +43,6 @@ from saccade.export.loading.smart_resize import smart_resize, smart_resize_video
 from saccade.export.loading.text_decoder import text_fields
 from saccade.proto.errors import CheckpointError
 
-__all__ = [
-    "MODEL_TYPE",
-    "PLACEHOLDERS",
-    "build",
-    "key_rules",
-    "picture_fit",
-    "picture_size",
-    "prompt",
-    "read_config",
-    "video_spec",
-]
-
 MODEL_TYPE = "qwen3_vl"
 _TEXT = "qwen3_vl_text"
 _SECTIONS = (24, 20, 20)

@@ -18,17 +18,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from saccade.export.families.base import Work
 from saccade.export.families.flow import LayerMemory
-from saccade.export.families.flow_family import FlowFamily, as_state
+from saccade.export.families.flow_family import as_state
 from saccade.export.families.smolvla.config import SmolVlaConfig
+from saccade.export.families.timed_actions import TimedActions
 from saccade.export.models.cross_expert import CrossLayer
 from saccade.export.models.decoder import Decoder, RmsNorm, Rotary
 from saccade.export.models.expert import ActionTimeMlp, Expert, ExpertLayer, LayerContext
 from saccade.export.models.pixel_shuffle import PixelShuffleTower
 
 
-class SmolVla(FlowFamily):
+class SmolVla(TimedActions):
     """The SmolVLA model."""
 
     def __init__(self, config: SmolVlaConfig) -> None:
@@ -66,30 +66,6 @@ class SmolVla(FlowFamily):
         """Return the order of prefix tokens, int64 ``(batch, tokens)``: pictures and text 0, and the state 1."""
         order = [int(name == "state") for name, tokens in self.layout.segments.items() for _ in range(tokens)]
         return torch.tensor(order, device=like.device).expand(like.shape[0], -1)
-
-    @property
-    def action_parts(self) -> tuple[nn.Module, ...]:
-        """What embeds noisy actions, and what reads velocities."""
-        return self.action_time, self.action_out_proj
-
-    @property
-    def action_embedding(self) -> Work:
-        """What embedding one noisy action takes: the time's half of the MLP is folded."""
-        return Work(self.action_time.action_products, self.action_time.action_parameters)
-
-    @property
-    def state_part(self) -> nn.Linear:
-        """What embeds the robot's state."""
-        return self.state_proj
-
-    def fold_time(self, embeddings: Tensor) -> Tensor:
-        """Return what each step's time adds inside the MLP that embeds actions, ``(steps, expert_width)``."""
-        return self.action_time.fold(embeddings)
-
-    def embed_actions(self, x: Tensor, time: Tensor) -> Tensor:
-        """Noisy actions ``(batch, chunk, action width)``, constants of a step -> ``(batch, chunk, expert_width)``."""
-        tokens: Tensor = self.action_time(x, time)
-        return tokens
 
     def context(self, index: int, memory: LayerMemory, bias: Tensor, rotary: Rotary) -> LayerContext:
         """Return what expert layer ``index`` makes of its prefix layer.
