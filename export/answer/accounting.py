@@ -1,6 +1,6 @@
-"""What a prompt and the words that follow it cost, in each profile of a bundle that answers.
+"""What a prompt and the tokens that follow it cost, in each profile of a bundle that answers.
 
-A cache is counted as read whole by every word, whatever a policy over its entries attends to.
+A cache is counted as read whole by every token, whatever a policy over its entries attends to.
 """
 
 from __future__ import annotations

@@ -130,12 +130,12 @@ def _check(
     errors, tokens, kept, fates, carries, changes = [], [], [], [], [], []
     for seed in range(questions):
         tell(seed, questions)
-        words = 1 + seed * (prompted.deployment.max_text_tokens - 1) // questions
-        ours = _torch_answer(prompted, plan, words, seed)
+        length = 1 + seed * (prompted.deployment.max_text_tokens - 1) // questions
+        ours = _torch_answer(prompted, plan, length, seed)
         if plan.prefill.counts is None:
             unpruned.append(ours.logits[0])
         changes.append(_relative(ours.logits[0], unpruned[seed]))
-        theirs = _graph_answer(sessions, prompted, plan, words, seed, ours)
+        theirs = _graph_answer(sessions, prompted, plan, length, seed, ours)
         kept.append(theirs is not None)
         if theirs is None:
             continue  # near ties were ordered differently: the two answer about other tokens
@@ -195,15 +195,15 @@ def _judge(name: str, receipt: AnsweringParity, tolerance: AnsweringTolerance, *
         )
 
 
-def _torch_answer(prompted: Prompted, plan: AnsweringPlan, words: int, seed: int) -> _Answer:
+def _torch_answer(prompted: Prompted, plan: AnsweringPlan, length: int, seed: int) -> _Answer:
     """Let PyTorch read a question and say :data:`TOKENS` tokens; of two caches one is in memory at a time."""
     with torch.inference_mode():
-        said = PromptGraph(plan.prefill, plan.generation)(*_question(prompted, plan, words, seed))
+        said = PromptGraph(plan.prefill, plan.generation)(*_question(prompted, plan, length, seed))
         first, states = _first(plan, said), _states(plan, said)
         logits = first.logits
         del said
         for number in range(TOKENS - 1):
-            said = plan.generation(*_next(prompted, words, number, logits[-1]), *states)
+            said = plan.generation(*_next(prompted, length, number, logits[-1]), *states)
             logits.append(said[0])
             states = said[1:]
             del said
@@ -214,18 +214,18 @@ def _graph_answer(
     sessions: Sequence[GraphSession],
     prompted: Prompted,
     plan: AnsweringPlan,
-    words: int,
+    length: int,
     seed: int,
     ours: _Answer,
 ) -> _Answer | None:
     """Return what the graphs answer to what PyTorch said; None if they keep other visual tokens."""
-    said = _run(sessions[0], plan.prompt_ports, _question(prompted, plan, words, seed))
+    said = _run(sessions[0], plan.prompt_ports, _question(prompted, plan, length, seed))
     if not torch.equal(ours.kept, said[1]):
         return None
     first, states = _first(plan, said), _states(plan, said)
     del said
     for number in range(TOKENS - 1):
-        inputs = (*_next(prompted, words, number, ours.logits[number]), *states)
+        inputs = (*_next(prompted, length, number, ours.logits[number]), *states)
         said = _run(sessions[1], plan.token_ports, inputs)
         first.logits.append(said[0])
         states = said[1:]
@@ -233,8 +233,8 @@ def _graph_answer(
     return first
 
 
-def _question(prompted: Prompted, plan: AnsweringPlan, words: int, seed: int) -> tuple[Tensor, ...]:
-    return (*prompted.example(words, seed), *initial_state(plan.prefill))
+def _question(prompted: Prompted, plan: AnsweringPlan, length: int, seed: int) -> tuple[Tensor, ...]:
+    return (*prompted.example(length, seed), *initial_state(plan.prefill))
 
 
 def _first(plan: AnsweringPlan, said: tuple[Tensor, ...]) -> _Answer:
@@ -256,9 +256,9 @@ def _states(plan: AnsweringPlan, said: tuple[Tensor, ...]) -> tuple[Tensor, ...]
     return said[first : first + len(plan.caches)]
 
 
-def _next(prompted: Prompted, words: int, number: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+def _next(prompted: Prompted, length: int, number: int, logits: Tensor) -> tuple[Tensor, Tensor]:
     """Return the likeliest token and its position."""
-    position = torch.tensor([[prompted.model.first_position + words + number]])
+    position = torch.tensor([[prompted.model.first_position + length + number]])
     return logits.argmax(dim=-1, keepdim=True), position
 
 

@@ -114,7 +114,7 @@ def _random_texts(
 
 
 def _longest_state(checkpoint: Checkpoint[ActingFamily]) -> str:
-    """Return a state in words that takes as much room as any, if the prompt tells one."""
+    """Return a state in text that takes as much room as any, if the prompt tells one."""
     spec, dim = checkpoint.instruction, checkpoint.embodiment.proprio.dim
     return state_text(np.full(dim, 2.0), spec.state_bins) if spec.state_bins else ""
 
@@ -157,7 +157,7 @@ def _tokenizer(checkpoint: Checkpoint[ActingFamily]) -> Tokenizer:
 def _prompt_ids(
     tokenizer: Tokenizer, checkpoint: Checkpoint[ActingFamily], text: str, state: str = ""
 ) -> tuple[str, list[int]]:
-    """Return the prompt of an instruction, and of a state in words, and its tokens."""
+    """Return the prompt of an instruction, and of a state in text, and its tokens."""
     prompt = checkpoint.instruction.prompt(text, state)
     return prompt, [
         *checkpoint.instruction.before,

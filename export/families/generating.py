@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from saccade.export.families.base import StepKind
 from saccade.export.families.plain_vision import PlainVision
-from saccade.export.families.prompt_frame import NEWLINE, PromptFrame
+from saccade.export.families.prompt_layout import NEWLINE, PromptLayout
 from saccade.export.families.sequence import SequenceLayout
 from saccade.export.models.decoder import Decoder, DecoderConfig
 from saccade.export.models.vision_tower import VisionTower
@@ -36,11 +36,11 @@ class SequenceInputs(NamedTuple):
 
 
 class GeneratingModel(PlainVision, nn.Module, ABC):
-    """Decoder, head and prompt frame; a family adds towers and what makes visual tokens of their features.
+    """Decoder, head and the layout of the prompt; a family adds towers and what makes visual tokens of their features.
 
     Args:
         decoder: Switches of the decoder, causal.
-        frame: The prompt up to the user's text.
+        prompt_layout: The prompt up to the user's text.
         has_newline: The model has a learned line break.
 
     Attributes:
@@ -50,9 +50,11 @@ class GeneratingModel(PlainVision, nn.Module, ABC):
     step_kind: ClassVar[StepKind] = StepKind.PROMPT
     projector: nn.Module
 
-    def __init__(self, decoder: DecoderConfig, frame: PromptFrame, *, has_newline: bool = False) -> None:
+    def __init__(
+        self, decoder: DecoderConfig, prompt_layout: PromptLayout, *, has_newline: bool = False
+    ) -> None:
         super().__init__()
-        self.frame = frame
+        self.prompt_layout = prompt_layout
         self.decoder = Decoder(decoder)
         self.lm_head = nn.Linear(decoder.width, decoder.vocab_size, bias=False)
         if has_newline:
@@ -91,12 +93,12 @@ class GeneratingModel(PlainVision, nn.Module, ABC):
     @property
     def layout(self) -> SequenceLayout:
         """The sequence in memory with every visual token."""
-        return SequenceLayout(self.frame.segments)
+        return SequenceLayout(self.prompt_layout.segments)
 
     @property
     def first_position(self) -> int:
         """Rotary position of the first token of the question; those that follow count up from it."""
-        return len(self.frame.items)
+        return len(self.prompt_layout.items)
 
     def embed(self, visual: Tensor, token_ids: Tensor) -> Tensor:
         """Lay out the decoder's input.
@@ -115,8 +117,10 @@ class GeneratingModel(PlainVision, nn.Module, ABC):
 
     def sequence_inputs(self, text_lengths: Tensor) -> SequenceInputs:
         """Return mask, positions and order for texts of int64 ``(batch,)`` valid tokens."""
-        order = torch.tensor(self.frame.order, device=text_lengths.device).expand(len(text_lengths), -1)
-        mask = order < len(self.frame.items) + text_lengths[:, None]
+        order = torch.tensor(self.prompt_layout.order, device=text_lengths.device).expand(
+            len(text_lengths), -1
+        )
+        mask = order < len(self.prompt_layout.items) + text_lengths[:, None]
         return SequenceInputs(mask, order * mask, order)
 
     def run(self, embeddings: Tensor, inputs: SequenceInputs) -> Tensor:
@@ -130,9 +134,9 @@ class GeneratingModel(PlainVision, nn.Module, ABC):
 
     def _fixed(self, like: Tensor) -> Tensor:
         """Embeddings of the fixed tokens, ``(1, fixed, width)``."""
-        ids = torch.tensor(self.frame.fixed, dtype=torch.long, device=like.device)
+        ids = torch.tensor(self.prompt_layout.fixed, dtype=torch.long, device=like.device)
         embedded: Tensor = self.decoder.embed_tokens(ids.clamp(min=0))
-        if NEWLINE in self.frame.fixed:
+        if NEWLINE in self.prompt_layout.fixed:
             embedded = torch.where((ids == NEWLINE).unsqueeze(1), self.image_newline, embedded)
         return embedded.unsqueeze(0)
 

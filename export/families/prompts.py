@@ -11,7 +11,7 @@ from torch import Tensor
 
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.generating import GeneratingModel
-from saccade.export.families.prompt_frame import IMAGE
+from saccade.export.families.prompt_layout import IMAGE
 from saccade.export.families.registry import answering_reader
 from saccade.export.loading.chat_template import render_question, special_tokens
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
@@ -56,11 +56,11 @@ class Prompted:
     @property
     def views(self) -> tuple[str, ...]:
         """Names of the pictures of a question, or of all frames of its videos, in order."""
-        word, count = (
+        name, count = (
             "frame" if self.video else "image",
             self.deployment.views * max(self.deployment.frames, 1),
         )
-        return tuple(f"{word}{number}" for number in range(count))
+        return tuple(f"{name}{number}" for number in range(count))
 
     @property
     def images_shape(self) -> tuple[int, int, int]:
@@ -68,14 +68,16 @@ class Prompted:
         each, height, width = self.picture_fit.arrays(self.image_size)
         return each * len(self.views), height, width
 
-    def example(self, words: int = 3, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-        """Return random pictures, a question of ``words`` random tokens, and its mask: what a prompt graph takes."""
+    def example(self, length: int = 3, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
+        """Return random pictures, a question of ``length`` random tokens, and its mask: what a prompt graph takes."""
         generator = torch.Generator().manual_seed(seed)
         shape = (1, *self.images_shape, 3)
         images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
         ids = torch.full((1, self.deployment.max_text_tokens), self.pad_id)
-        ids[0, :words] = torch.randint(0, self.model.decoder.config.vocab_size, (words,), generator=generator)
-        return images, ids, self.model.sequence_inputs(torch.tensor([words])).mask
+        ids[0, :length] = torch.randint(
+            0, self.model.decoder.config.vocab_size, (length,), generator=generator
+        )
+        return images, ids, self.model.sequence_inputs(torch.tensor([length])).mask
 
 
 def read_prompted(path: Path, deployment: Deployment, prompt: str | None = None) -> Prompted:

@@ -85,7 +85,7 @@ class SequenceLayout:
         return valid.sum(dim=1, keepdim=True) + (start - 1)
 
     def answer_states(self, x: Tensor, attention_mask: Tensor, *, token_axis: int = 1) -> Tensor:
-        """Return the rows of ``x`` from which the answer is read: one for each action token, or for the first word.
+        """Return the rows of ``x`` from which the answer is read: one for each action token, or one alone.
 
         As in next-token prediction they are shifted by one: the last prompt token, then every action
         placeholder but the last, if there are any.

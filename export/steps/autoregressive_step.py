@@ -92,10 +92,10 @@ class AutoregressiveStep(PromptStep[AutoregressiveModel], ActingStep[Autoregress
         survivors, states, logits = prompt.survivors, [prompt.state], [family.logits(prompt.state)]
         tokens = [logits[0].argmax(dim=-1)]
         following = TokenPass(self.decoder_pass, prompt.cached, survivors)
-        words = family.layout.take(attention_mask, TEXT).to(torch.int64).sum(dim=1, keepdim=True)
+        length = family.layout.take(attention_mask, TEXT).to(torch.int64).sum(dim=1, keepdim=True)
         for number in range(self.action_dim - 1):
             embedded = family.decoder.embed_tokens(tokens[-1].unsqueeze(1))
-            states.append(following.run(embedded, words + (family.first_position + number)))
+            states.append(following.run(embedded, length + (family.first_position + number)))
             logits.append(family.logits(states[-1]))
             tokens.append(logits[-1].argmax(dim=-1))
         following.report()

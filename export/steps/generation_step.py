@@ -1,4 +1,4 @@
-"""The second graph of a generating family: one word in, the logits of the next one out; caches go round."""
+"""The second graph of a generating family: one token in, the logits of the next one out; caches go round."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from saccade.proto.errors import ExportError
 
 
 class GenerationStep(nn.Module):
-    """One word through every span of decoder layers.
+    """One token through every span of decoder layers.
 
     Args:
         family: Model that answers.
@@ -74,8 +74,8 @@ class GenerationStep(nn.Module):
         """Run one step on flat tensors, as the graph does.
 
         Args:
-            token_ids: The last word, int64 ``(batch, 1)``.
-            position_ids: Rotary position of that word, int64 ``(batch, 1)``.
+            token_ids: The last token, int64 ``(batch, 1)``.
+            position_ids: Rotary position of that token, int64 ``(batch, 1)``.
             state: Tensors of the carry, in the order of ``carry_specs``.
 
         Returns:
@@ -83,7 +83,7 @@ class GenerationStep(nn.Module):
         """
         names = [spec.name for spec in self.carry_specs]
         carry = dict(zip(names, state, strict=True))
-        offset = len(self.family.frame.items) - self.family.first_position
+        offset = len(self.family.prompt_layout.items) - self.family.first_position
         hidden, following = self.family.decoder.embed_tokens(token_ids), Carry()
         for number, step in enumerate(self.decode_steps):
             own = {spec.name: carry[span_name(spec.name, number)] for spec in step.carry_specs}

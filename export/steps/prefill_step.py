@@ -1,4 +1,4 @@
-"""The first graph of a generating family: pictures and question in, the first word's logits and a filled cache out."""
+"""The first graph of a generating family: pictures and question in, the first token's logits and a filled cache out."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class CacheSpan:
     Args:
         layers: Indices of the layers.
         prompt: Slots that the prompt fills, padding included.
-        capacity: Slots in all, those for generated words included.
+        capacity: Slots in all, those for generated tokens included.
     """
 
     layers: range
@@ -40,7 +40,7 @@ class PrefillOutputs(NamedTuple):
     """What a prefill gives.
 
     Args:
-        logits: Logits of the first word, float32 ``(batch, vocab_size)``.
+        logits: Logits of the first token, float32 ``(batch, vocab_size)``.
         kept: int64 ``(batch, keep)``, original visual indices, ascending.
         fate: int64 ``(batch, tokens)``: for each visual token the original index of the survivor that carries it
             (itself if it was kept), -1 if it was dropped.
@@ -170,7 +170,7 @@ def span_name(name: str, number: int) -> str:
 def filled_spans(spans: Items[CacheSpan], cached: Items[LayerKeys]) -> Carry:
     """Return caches that hold a prompt.
 
-    A slot's position is the token's place in the prompt (its order); padding leaves its slot free, and the first words
+    A slot's position is the token's place in the prompt (its order); padding leaves its slot free, and the first tokens
     that are generated take such slots before those behind the prompt.
 
     Args:

@@ -42,7 +42,7 @@ class PromptStep(SelectingModule[GeneratingT_co]):
         self, family: GeneratingT_co, policy: TokenPolicy, keep: int, *, tells_fate: bool | None = None
     ) -> None:
         super().__init__(family, policy, keep, tells_fate=tells_fate)
-        whole = family.sequence_inputs(torch.tensor([family.frame.max_text_tokens]))
+        whole = family.sequence_inputs(torch.tensor([family.prompt_layout.max_text_tokens]))
         self.register_buffer("positions", whole.positions, persistent=False)
         self.register_buffer("order", whole.order, persistent=False)
 

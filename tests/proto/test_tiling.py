@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from transformers.image_processing_utils import get_patch_output_size, select_best_resolution
 from transformers.models.llava_next.modeling_llava_next import LlavaNextModel
 
-from saccade.export.families.prompt_frame import NEWLINE, grid_items
+from saccade.export.families.prompt_layout import NEWLINE, grid_items
 from saccade.proto.errors import ImageError, ManifestError
 from saccade.proto.tiling import Size, TileLayout, Tiling, best_pinpoint
 

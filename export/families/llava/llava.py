@@ -4,7 +4,7 @@
 
 Source:
     LLaVA-1.5 (2310.03744) as in transformers' ``LlavaForConditionalGeneration``. Images are what its checkpoint's image
-    processor makes of them: shortest edge, then the middle. Fixed here: the number of pictures and the prompt frame.
+    processor makes of them: shortest edge, then the middle. Fixed here: number of pictures, layout of the prompt.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from saccade.export.families.deployment import Deployment
 from saccade.export.families.llava.tiled import (
     TiledConfig,
     TiledLlava,
-    fit_frame,
+    fit_prompt,
     read_tower_and_text,
     still_pictures,
     tiled_key_rules,
 )
-from saccade.export.families.prompt_frame import IMAGE, PromptFrame, frame_prompt, grid_items
+from saccade.export.families.prompt_layout import IMAGE, PromptLayout, grid_items, lay_out_prompt
 from saccade.export.families.reader import AnsweringReader, UsualDeployment
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.image_processor import read_image_processor
@@ -69,10 +69,10 @@ def read_config(folder: CheckpointFolder, deployment: Deployment) -> TiledConfig
     fields.expect("model_type", (MODEL_TYPE,))
     tower, text = read_tower_and_text(fields, read_image_processor(folder), _TOWER, "llama")
     images = [grid_items(tower.side, tower.side, newline=False)] * deployment.views
-    prompt = frame_prompt(deployment.before, images, deployment.between)
-    frame = fit_frame(PromptFrame(prompt, deployment.max_text_tokens), text)
+    prompt = lay_out_prompt(deployment.before, images, deployment.between)
+    laid_out = fit_prompt(PromptLayout(prompt, deployment.max_text_tokens), text)
     return TiledConfig(
-        tower=tower, text=text, blocks=((tower.side, tower.side),) * deployment.views, frame=frame
+        tower=tower, text=text, blocks=((tower.side, tower.side),) * deployment.views, prompt_layout=laid_out
     )
 
 

@@ -6,7 +6,7 @@ The host cuts pictures into tiles (:func:`picture_fit`). Rows are broken in the 
 
 Source:
     LLaVA-NeXT (llava-vl.github.io/blog/2024-01-30-llava-next) as in transformers 5.23,
-    ``LlavaNextForConditionalGeneration``. Fixed here: the number of pictures, their size, and the prompt frame.
+    ``LlavaNextForConditionalGeneration``. Fixed here: the number of pictures, their size, and the layout of the prompt.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from saccade.export.families.llava.tiled import (
     PINPOINTS,
     TiledConfig,
     TiledLlava,
-    fit_frame,
+    fit_prompt,
     read_pinpoints,
     read_tower_and_text,
     still_pictures,
     take_patches,
     tiled_key_rules,
 )
-from saccade.export.families.prompt_frame import IMAGE, PromptFrame, frame_prompt, grid_items
+from saccade.export.families.prompt_layout import IMAGE, PromptLayout, grid_items, lay_out_prompt
 from saccade.export.families.reader import AnsweringReader
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.image_processor import read_image_processor
@@ -93,12 +93,12 @@ def read_config(folder: CheckpointFolder, deployment: Deployment) -> LlavaNextCo
         *grid_items(tower.side, tower.side, newline=False),
         *grid_items(*tiles.grid, newline=True),
     )
-    prompt = frame_prompt(deployment.before, [picture] * deployment.views, deployment.between)
+    prompt = lay_out_prompt(deployment.before, [picture] * deployment.views, deployment.between)
     return LlavaNextConfig(
         tower=tower,
         text=text,
         blocks=((tower.side, tower.side), tiles.grid) * deployment.views,
-        frame=fit_frame(PromptFrame(prompt, deployment.max_text_tokens), text),
+        prompt_layout=fit_prompt(PromptLayout(prompt, deployment.max_text_tokens), text),
         tiling=tiling,
         tiles=tiles,
     )

@@ -37,13 +37,20 @@ from saccade.export.families.llava.tiled import (
     PINPOINTS,
     TiledConfig,
     TiledLlava,
-    fit_frame,
+    fit_prompt,
     read_pinpoints,
     read_tower_and_text,
     take_patches,
     tiled_key_rules,
 )
-from saccade.export.families.prompt_frame import IMAGE, NEWLINE, Item, PromptFrame, frame_prompt, grid_items
+from saccade.export.families.prompt_layout import (
+    IMAGE,
+    NEWLINE,
+    Item,
+    PromptLayout,
+    grid_items,
+    lay_out_prompt,
+)
 from saccade.export.families.reader import AnsweringReader, UsualDeployment
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.image_processor import NAMES, ImageProcessor, read_image_processor
@@ -157,12 +164,12 @@ def read_config(folder: CheckpointFolder, deployment: Deployment) -> LlavaOnevis
         plan = _plan_tiles(
             fields, processor, tower, deployment.image_size or (tower.image_size, tower.image_size)
         )
-    prompt = frame_prompt(deployment.before, plan.items, deployment.between)
+    prompt = lay_out_prompt(deployment.before, plan.items, deployment.between)
     return LlavaOnevisionConfig(
         tower=tower,
         text=text,
         blocks=plan.blocks,
-        frame=fit_frame(PromptFrame(prompt, deployment.max_text_tokens), text),
+        prompt_layout=fit_prompt(PromptLayout(prompt, deployment.max_text_tokens), text),
         tiling=plan.tiling,
         tiles=plan.tiles,
         resampling=plan.resampling,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.generating import GeneratingModel
-from saccade.export.families.prompt_frame import PromptFrame
+from saccade.export.families.prompt_layout import PromptLayout
 from saccade.export.loading.image_processor import ImageProcessor
 from saccade.export.loading.json_fields import JsonFields
 from saccade.export.loading.key_rules import KeyRules
@@ -35,20 +35,20 @@ class TiledConfig:
         tower: Vision tower, read where the family reads it; its tokens are those of one tile.
         text: The language model.
         blocks: Rows and columns of visual tokens, one pair for each overview, tiled picture or frame, in their order.
-        frame: The prompt up to the user's text.
+        prompt_layout: The prompt up to the user's text.
     """
 
     tower: VisionConfig
     text: TextModel
     blocks: tuple[Size, ...]
-    frame: PromptFrame
+    prompt_layout: PromptLayout
 
     @property
     def grid(self) -> Grid:
         """How visual tokens tile the blocks; one row of tokens where blocks differ."""
         if len(set(self.blocks)) == 1:
             return Grid(len(self.blocks), *self.blocks[0])
-        return Grid(1, 1, self.frame.visual, irregular=True)
+        return Grid(1, 1, self.prompt_layout.visual, irregular=True)
 
 
 class TiledLlava(GeneratingModel):
@@ -62,7 +62,7 @@ class TiledLlava(GeneratingModel):
     has_newline = True
 
     def __init__(self, config: TiledConfig) -> None:
-        super().__init__(config.text.decoder, config.frame, has_newline=self.has_newline)
+        super().__init__(config.text.decoder, config.prompt_layout, has_newline=self.has_newline)
         self.config = config
         self.vision = VisionTransformer(config.tower)
         width = config.text.decoder.width
@@ -187,19 +187,19 @@ def read_pinpoints(fields: JsonFields, processor: ImageProcessor, tile_px: int) 
     return tuple((height, width) for height, width in pinpoints)
 
 
-def fit_frame(frame: PromptFrame, text: TextModel) -> PromptFrame:
+def fit_prompt(layout: PromptLayout, text: TextModel) -> PromptLayout:
     """Return a prompt that a language model can take as a whole.
 
     Raises:
         CheckpointError: The prompt is longer than the window of attention.
     """
-    tokens = sum(frame.segments.values())
+    tokens = sum(layout.segments.values())
     if text.most_tokens is not None and tokens > text.most_tokens:
         raise CheckpointError(
             f"sliding_window: expected room for the {tokens} tokens of this deployment, found {text.most_tokens}; use "
             "fewer pictures, smaller ones, or a checkpoint without a window."
         )
-    return frame
+    return layout
 
 
 def tiled_key_rules(config: TiledConfig) -> KeyRules:

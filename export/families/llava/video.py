@@ -23,8 +23,8 @@ from saccade.export.families.llava.onevision import (
     read_video_plan,
     video_spec,
 )
-from saccade.export.families.llava.tiled import fit_frame
-from saccade.export.families.prompt_frame import IMAGE, PromptFrame, frame_prompt
+from saccade.export.families.llava.tiled import fit_prompt
+from saccade.export.families.prompt_layout import IMAGE, PromptLayout, lay_out_prompt
 from saccade.export.families.reader import AnsweringReader, UsualDeployment
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.json_fields import JsonFields
@@ -81,12 +81,12 @@ def read_config(folder: CheckpointFolder, deployment: Deployment) -> LlavaOnevis
     )
     text = read_text_model(fields, _TEXT)
     plan = read_video_plan(fields, tower, deployment)
-    items = frame_prompt(deployment.before, plan.items, deployment.between)
+    items = lay_out_prompt(deployment.before, plan.items, deployment.between)
     return LlavaOnevisionConfig(
         tower=tower,
         text=text,
         blocks=plan.blocks,
-        frame=fit_frame(PromptFrame(items, deployment.max_text_tokens), text),
+        prompt_layout=fit_prompt(PromptLayout(items, deployment.max_text_tokens), text),
         tiling=None,
         tiles=None,
         resampling=plan.resampling,

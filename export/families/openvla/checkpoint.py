@@ -59,7 +59,7 @@ def load(folder: CheckpointFolder) -> Checkpoint[OpenVla]:
         instruction=InstructionSpec(
             TOKENIZER_NAME,
             template,
-            config.frame.max_text_tokens,
+            config.prompt_layout.max_text_tokens,
             config.pad_id,
             steps=(TextStep.LOWER_CASE,),
         ),

@@ -19,7 +19,7 @@ from torch import Tensor
 from saccade.export.families.autoregressive import AutoregressiveModel
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.openvla.action_tokens import ActionTokens
-from saccade.export.families.prompt_frame import PromptFrame, frame_prompt, grid_items
+from saccade.export.families.prompt_layout import PromptLayout, grid_items, lay_out_prompt
 from saccade.export.loading import prismatic
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.data_sets import Bounds, read_data_set
@@ -43,7 +43,7 @@ class OpenVlaConfig:
     Args:
         towers: One vision tower, or two that give the same number of tokens.
         text: The language model.
-        frame: The prompt up to the instruction.
+        prompt_layout: The prompt up to the instruction.
         tokens: The token ids that stand for actions.
         bounds: Physical values that become -1 and 1, from the data set whose actions are asked for.
         pad_id: Token id that fills a prompt on its right.
@@ -51,7 +51,7 @@ class OpenVlaConfig:
 
     towers: tuple[VisionConfig, ...]
     text: TextModel
-    frame: PromptFrame
+    prompt_layout: PromptLayout
     tokens: ActionTokens
     bounds: Bounds
     pad_id: int
@@ -90,11 +90,11 @@ def read_config(folder: CheckpointFolder, deployment: Deployment) -> OpenVlaConf
         )
     bounds = read_data_set(folder, deployment.statistics_key).bounds("action", "q01", "q99")
     side = model.towers[0].side
-    items = frame_prompt((model.bos_id,), [grid_items(side, side, newline=False)], ())
+    items = lay_out_prompt((model.bos_id,), [grid_items(side, side, newline=False)], ())
     return OpenVlaConfig(
         model.towers,
         model.text,
-        PromptFrame(items, deployment.max_text_tokens),
+        PromptLayout(items, deployment.max_text_tokens),
         ActionTokens(model.action_end, model.action_edges),
         bounds,
         model.pad_id,
@@ -114,7 +114,7 @@ class OpenVla(AutoregressiveModel):
     """The OpenVLA model."""
 
     def __init__(self, config: OpenVlaConfig) -> None:
-        super().__init__(config.text.decoder, config.frame)
+        super().__init__(config.text.decoder, config.prompt_layout)
         self.config = config
         self.vision_backbone = VisionBackbone(config.towers)
         self.projector = vision_projector(config.towers, config.text.decoder.width)

@@ -47,9 +47,9 @@ class PiPrompt(NamedTuple):
     """How the prompt of π0 or π0.5 is written.
 
     Args:
-        template: Text of the prompt, with ``{instruction}`` once, and ``{state}`` where the state is in words.
+        template: Text of the prompt, with ``{instruction}`` once, and ``{state}`` where the state is in text.
         tokens: Length that the published processors pad the prompt to, tokens.
-        state_bins: Bins that each number of the state falls into, to be said in words; 0 = the state is not in the
+        state_bins: Bins that each number of the state falls into, to be written in text; 0 = the state is not in the
             prompt.
         is_always_cleaned: Underscores and line breaks of an instruction go, whoever wrote the checkpoint; else only in
             openpi's.

@@ -8,7 +8,7 @@ from math import isqrt
 from typing import Any
 
 from saccade.export.families.deployment import Deployment
-from saccade.export.families.prompt_frame import Item, PromptFrame, frame_prompt, grid_items
+from saccade.export.families.prompt_layout import Item, PromptLayout, grid_items, lay_out_prompt
 from saccade.export.families.qwen_vl.model import QwenVlConfig, VisualRun
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.image_processor import NAMES, ImageProcessor, read_image_processor
@@ -205,9 +205,9 @@ def assemble(
     for run in runs:
         visual = grid_items(len(run.times) * tower.token_rows, tower.token_columns, newline=False)
         picture += [*run.before, begin, *visual, end]
-    prompt = frame_prompt(deployment.before, [picture] * deployment.views, deployment.between)
-    frame = PromptFrame(prompt, deployment.max_text_tokens)
-    tokens = sum(frame.segments.values())
+    prompt = lay_out_prompt(deployment.before, [picture] * deployment.views, deployment.between)
+    laid_out = PromptLayout(prompt, deployment.max_text_tokens)
+    tokens = sum(laid_out.segments.values())
     if text.most_tokens is not None and tokens > text.most_tokens:
         raise CheckpointError(
             f"sliding_window: expected room for the {tokens} tokens of this deployment, found {text.most_tokens}; use "
@@ -219,7 +219,7 @@ def assemble(
         text=replace(text, is_tied=tied),
         views=deployment.views,
         times=runs[0].times,
-        frame=frame,
+        prompt_layout=laid_out,
         camera=files.camera,
         resample=files.processor.resample(Resample.BICUBIC),
         frames_per_second=deployment.frames_per_second,

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from saccade.export.families.generating import GeneratingModel, SequenceInputs
-from saccade.export.families.prompt_frame import IMAGE, VISUAL_TOKEN, PromptFrame
+from saccade.export.families.prompt_layout import IMAGE, VISUAL_TOKEN, PromptLayout
 from saccade.export.loading.key_rules import KeyRules, Renames
 from saccade.export.loading.text_decoder import TextModel
 from saccade.export.models.qwen_patches import QwenVisionConfig
@@ -40,7 +40,7 @@ class VisualRun(NamedTuple):
 
 
 START, END = "<|vision_start|>", "<|vision_end|>"
-"""Marks around every picture; a prompt's frame has them, so its text need not."""
+"""Marks around every picture; the layout of a prompt has them, so its text need not."""
 PLACEHOLDERS = tuple(f"{START}{pad}{END}" for pad in ("<|image_pad|>", "<|video_pad|>", IMAGE))
 """What chat templates write for a picture or video, and what a person may."""
 
@@ -54,7 +54,7 @@ class QwenVlConfig:
         text: The language model.
         views: Pictures, or videos, of one question.
         times: Positions of a :class:`VisualRun` on the time axis, one for each clip.
-        frame: The prompt up to the question.
+        prompt_layout: The prompt up to the question.
         camera: Height and width of pictures as they come, pixels.
         resample: How pictures are resized.
         frames_per_second: Frames a second of the videos.
@@ -64,7 +64,7 @@ class QwenVlConfig:
     text: TextModel
     views: int
     times: tuple[int, ...]
-    frame: PromptFrame
+    prompt_layout: PromptLayout
     camera: tuple[int, int]
     resample: Resample
     frames_per_second: float
@@ -77,12 +77,14 @@ class QwenVlConfig:
     @property
     def positions(self) -> tuple[tuple[int, ...], ...]:
         """Time, row and column of each token of the sequence in memory, see :func:`prompt_positions`."""
-        places = prompt_positions(self.frame, self.times, self.tower.token_rows, self.tower.token_columns)
-        return tuple(zip(*(places[place] for place in self.frame.order), strict=True))
+        places = prompt_positions(
+            self.prompt_layout, self.times, self.tower.token_rows, self.tower.token_columns
+        )
+        return tuple(zip(*(places[place] for place in self.prompt_layout.order), strict=True))
 
 
 def prompt_positions(
-    frame: PromptFrame, times: Sequence[int], rows: int, columns: int
+    layout: PromptLayout, times: Sequence[int], rows: int, columns: int
 ) -> list[tuple[int, int, int]]:
     """Return time, row and column of each token of a prompt and of the text that follows, as they stand.
 
@@ -90,7 +92,7 @@ def prompt_positions(
     farthest of its positions on any axis.
 
     Args:
-        frame: The prompt up to the user's text.
+        layout: The prompt up to the user's text.
         times: Positions on the time axis of the clips in a run of visual tokens, from 0.
         rows: Rows of visual tokens in a clip.
         columns: Columns of visual tokens in a clip.
@@ -102,11 +104,11 @@ def prompt_positions(
     patches = [(time, row, column) for time in times for row in range(rows) for column in range(columns)]
     places: list[tuple[int, int, int]] = []
     start = 0
-    while len(places) < len(frame.items):
-        run = patches if frame.items[len(places)] == VISUAL_TOKEN else [(0, 0, 0)]
+    while len(places) < len(layout.items):
+        run = patches if layout.items[len(places)] == VISUAL_TOKEN else [(0, 0, 0)]
         places += [(start + time, start + row, start + column) for time, row, column in run]
         start += 1 + max(map(max, run))
-    return places + [(place,) * 3 for place in range(start, start + frame.max_text_tokens)]
+    return places + [(place,) * 3 for place in range(start, start + layout.max_text_tokens)]
 
 
 def qwen_key_rules(config: QwenVlConfig, mergers: Renames) -> KeyRules:
@@ -136,7 +138,7 @@ class QwenVl(GeneratingModel):
     """
 
     def __init__(self, config: QwenVlConfig) -> None:
-        super().__init__(config.text.decoder, config.frame)
+        super().__init__(config.text.decoder, config.prompt_layout)
         self.config = config
         self.positions = config.positions
         self.vision = QwenVisionTower(config.tower)

@@ -7,7 +7,7 @@ they are in seconds.
 
 Source:
     Qwen2.5-VL (2502.13923) as in transformers' ``Qwen2_5_VLForConditionalGeneration``, 5.23. Fixed here: the number of
-    pictures, their size, and the prompt frame; pictures come resized to ``tower.picture_size``.
+    pictures, their size, and the layout of the prompt; pictures come resized to ``tower.picture_size``.
 """
 
 from __future__ import annotations

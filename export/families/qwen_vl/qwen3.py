@@ -8,7 +8,7 @@ that the first decoder layers give, one layer for each.
 
 Source:
     Qwen3-VL (2511.21631) as in transformers' ``Qwen3VLForConditionalGeneration``, 5.23. Fixed here: the number of
-    pictures, their size, and the prompt frame; pictures come resized to ``tower.picture_size``. Deviation: the
+    pictures, their size, and the layout of the prompt; pictures come resized to ``tower.picture_size``. Deviation: the
     processor of transformers 5.12 to 5.23 leaves one more pair of marks around a whole video, which that of 4.57, with
     which the model came, replaced by those of its clips; we do as 4.57.
 """

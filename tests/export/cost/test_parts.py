@@ -82,7 +82,7 @@ def images_of(model: Any) -> torch.Tensor:
 
 def prompt(model: GeneratingModel) -> None:
     """Run a prompt with every row of every layer, and the head on one."""
-    ids, lengths = torch.zeros(1, model.frame.max_text_tokens, dtype=torch.int64), torch.tensor([2])
+    ids, lengths = torch.zeros(1, model.prompt_layout.max_text_tokens, dtype=torch.int64), torch.tensor([2])
     deep: tuple[Any, ...] = ()
     if isinstance(model, QwenVl):
         features = model.features(images_of(model))
@@ -119,7 +119,7 @@ def test_every_pass_of_action_tokens_is_counted_exactly(written: Written) -> Non
     """The unrolled step of OpenVLA: prompt, further tokens, each with all that came before it, and the head."""
     model, tokens = opened(written, "openvla")
     step = acting_step(model, build_policy("keep_all", {}, model_shape(model)), model.grid.tokens)
-    ids = torch.zeros(1, model.frame.max_text_tokens, dtype=torch.int64)
+    ids = torch.zeros(1, model.prompt_layout.max_text_tokens, dtype=torch.int64)
     mask = model.sequence_inputs(torch.tensor([2])).mask
     parts = model_parts(model, CutPlan())
     assert total(parts) == counted(lambda: step(images_of(model), ids, mask))

@@ -67,7 +67,7 @@ def test_qwen_vl(tmp_path: Path, family: str, module: Any) -> None:
     question, camera = QUESTIONS[0], (27, 43)
     model, macs = parts_of(tmp_path / family, text_tokens=len(question), image_size=camera)
     images = still_inputs(pictures(1, *camera), module.PROCESSOR)
-    inputs = {**token_inputs(model.frame, question, video=False), **images}
+    inputs = {**token_inputs(model.prompt_layout, question, video=False), **images}
     found = counted(lambda: theirs(**inputs))
     tokens, config, tower = inputs["input_ids"].shape[1], model.decoder.config, model.config.tower
     assert tokens == model.layout.tokens

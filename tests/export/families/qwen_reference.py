@@ -21,7 +21,7 @@ from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLIm
 
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.generating import SequenceInputs, generate
-from saccade.export.families.prompt_frame import VISUAL_TOKEN, PromptFrame
+from saccade.export.families.prompt_layout import VISUAL_TOKEN, PromptLayout
 from saccade.export.families.qwen_vl.model import QwenVl
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.shards import StoredWeights
@@ -77,10 +77,10 @@ def video_inputs(videos: NDArray[np.uint8], processor: dict[str, Any]) -> dict[s
     }
 
 
-def token_inputs(frame: PromptFrame, question: list[int], *, video: bool) -> dict[str, Tensor]:
+def token_inputs(prompt_layout: PromptLayout, question: list[int], *, video: bool) -> dict[str, Tensor]:
     """The prompt for the reference: ids, what kind each token is, and the mask."""
     mark = VIDEO if video else IMAGE
-    ids = torch.tensor([[mark if item == VISUAL_TOKEN else item for item in frame.items] + question])
+    ids = torch.tensor([[mark if item == VISUAL_TOKEN else item for item in prompt_layout.items] + question])
     kinds = torch.where(ids == mark, 2 if video else 1, 0)
     return {"input_ids": ids, "mm_token_type_ids": kinds, "attention_mask": torch.ones_like(ids)}
 
@@ -127,7 +127,10 @@ def check_thinned(theirs: Any, model: QwenVl, processor: dict[str, Any]) -> None
     thin = SequenceInputs(whole.mask[:, alive], whole.positions[:, :, alive], whole.order[:, alive])
     deep = model.embed_deep(tuple(x[:, kept] for x in features.deep))
     states = model.run(model.embed(model.embed_visual(features.last[:, kept]), padded), thin, deep)
-    inputs = {**token_inputs(model.frame, QUESTIONS[2], video=False), **still_inputs(images, processor)}
+    inputs = {
+        **token_inputs(model.prompt_layout, QUESTIONS[2], video=False),
+        **still_inputs(images, processor),
+    }
     seen = torch.zeros_like(inputs["attention_mask"])
     places = thin.order[thin.mask]
     seen[0, places] = 1

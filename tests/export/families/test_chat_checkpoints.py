@@ -40,7 +40,7 @@ def ids_of(prompted: Prompted, folder: Path, placeholder: int) -> list[int]:
     room = prompted.deployment.max_text_tokens
     spec = InstructionSpec("tokenizer.json", prompted.template, room, prompted.pad_id, after=prompted.after)
     tokens = InstructionTokens(folder / spec.tokenizer, spec, (SegmentSpec("text", room),)).encode(QUESTION)
-    fixed = [item if item >= 0 else placeholder for item in prompted.model.frame.items]
+    fixed = [item if item >= 0 else placeholder for item in prompted.model.prompt_layout.items]
     return [*fixed, *tokens.token_ids[0, : tokens.count].tolist()]
 
 

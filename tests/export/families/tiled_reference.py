@@ -34,7 +34,7 @@ BEFORE, BETWEEN, TEXT = (1, 7, 8), (9, 5), 16
 
 def placeholders(model: TiledLlava, token: int) -> list[int]:
     """The prompt up to the question as the reference's processor writes it: ``token`` for all that an image gives."""
-    return [item if item >= 0 else token for item in model.frame.items]
+    return [item if item >= 0 else token for item in model.prompt_layout.items]
 
 
 def run(model: TiledLlava, tiles: NDArray[np.uint8], questions: Sequence[Sequence[int]]) -> list[Tensor]:
@@ -43,8 +43,8 @@ def run(model: TiledLlava, tiles: NDArray[np.uint8], questions: Sequence[Sequenc
     lengths = torch.tensor([len(question) for question in questions])
     visual = model.embed_visual(model.visual_tokens(torch.from_numpy(tiles)))
     states = model.run(model.embed(visual, padded), model.sequence_inputs(lengths))
-    standing = states[:, torch.tensor(model.frame.order).argsort()]
-    ends = [len(model.frame.items) + len(question) for question in questions]
+    standing = states[:, torch.tensor(model.prompt_layout.order).argsort()]
+    ends = [len(model.prompt_layout.items) + len(question) for question in questions]
     return [state[:end] for state, end in zip(standing, ends, strict=True)]
 
 
@@ -60,7 +60,7 @@ def assert_same_answer(
         inputs: Of the reference: ``input_ids`` and pixels.
     """
     ids = inputs["input_ids"]
-    question = ids[0, len(model.frame.items) :].tolist()
+    question = ids[0, len(model.prompt_layout.items) :].tolist()
     padded = torch.tensor([[*question, *[0] * (TEXT - len(question))]])
     with torch.no_grad():
         expected = theirs(**inputs, output_hidden_states=True)

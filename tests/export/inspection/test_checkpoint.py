@@ -129,7 +129,7 @@ def test_a_published_oft_needs_no_embodiment_to_be_looked_at(written: Written, t
     folder = Path(shutil.copytree(written("openvla_oft, published"), tmp_path / "oft"))
     (folder / "embodiment.json").unlink()
     found = inspect_checkpoint(folder, InspectionRequest())
-    assert found.notes[0] == "Assumed: 2 views (--views), room for 32 tokens of text (--text-tokens)."
+    assert found.notes[0] == "Assumed: 2 views (--views), room for 64 tokens of text (--text-tokens)."
     assert found.facts["actions"] == "chunk of 8 x 7; proprioception 8"
     three = inspect_checkpoint(folder, InspectionRequest(views=3))
     assert three.visual_tokens == found.visual_tokens // 2 * 3

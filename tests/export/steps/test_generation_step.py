@@ -59,7 +59,7 @@ def decoded(
         state = (*caches, *decode.initial_notes(1))
         ids = [int(out.logits.argmax())]
         for number in range(new - 1):
-            place = torch.tensor([[len(prefill.family.frame.items) + len(words) + number]])
+            place = torch.tensor([[len(prefill.family.prompt_layout.items) + len(words) + number]])
             scores, *state = decode(torch.tensor([[ids[-1]]]), place, *state)
             logits.append(scores)
             ids.append(int(scores.argmax()))
@@ -127,10 +127,10 @@ def test_a_query_that_may_choose_few_slots_answers_otherwise(model: Llava) -> No
 def test_dropped_tokens_are_in_no_later_cache(model: Llava) -> None:
     prefill = step_of(model, "fastv", 5, insertion_layer=1)
     out = prefilled(prefill, QUESTION)
-    fixed = len(model.frame.fixed)
-    text = set(range(len(model.frame.items), len(model.frame.items) + len(QUESTION)))
+    fixed = len(model.prompt_layout.fixed)
+    text = set(range(len(model.prompt_layout.items), len(model.prompt_layout.items) + len(QUESTION)))
     first, second = (out.cache[f"carry.slot_positions.{number}"] for number in range(2))
-    assert set(first[0, 0, 0].tolist()) == {-1, *range(len(model.frame.items)), *text}
+    assert set(first[0, 0, 0].tolist()) == {-1, *range(len(model.prompt_layout.items)), *text}
     kept = {fixed + token for token in out.kept[0].tolist()}
     assert set(second[0, 0, 0].tolist()) == {-1, *range(fixed), *kept, *text}
 
@@ -147,7 +147,7 @@ def test_the_graphs_equal_pytorch(
         prefill, (*inputs(model, QUESTION), *initial_state(prefill)), tmp_path / "prefill.onnx"
     )
     caches = expected[2 + prefill.tells_fate :][: len(cache_names(prefill.spans))]
-    word = (torch.tensor([[5]]), torch.tensor([[len(model.frame.items) + len(QUESTION)]]), *caches)
+    word = (torch.tensor([[5]]), torch.tensor([[len(model.prompt_layout.items) + len(QUESTION)]]), *caches)
     same_in_onnx(decode, word, tmp_path / "decode.onnx")
 
 

@@ -132,7 +132,7 @@ def test_answers_equal_the_reference(
     model = ours(folder, image_size, views)
     assert model.config.blocks == ((4, 4), grid) * views
     assert model.grid == (
-        Grid(2 * views, 4, 4) if grid == (4, 4) else Grid(1, 1, model.frame.visual, irregular=True)
+        Grid(2 * views, 4, 4) if grid == (4, 4) else Grid(1, 1, model.prompt_layout.visual, irregular=True)
     )
     for seed, question in enumerate(([11, 12, 13], [50], [3, 4, 5, 6, 7, 8, 9])):
         seen = pictures(views, *image_size, seed)
@@ -245,7 +245,10 @@ def test_a_sequence_longer_than_the_window_is_refused(tmp_path: Path) -> None:
         (folder / "config.json").write_text(json.dumps(values))
         deployment = Deployment(before=BEFORE, image_size=(33, 47))
         if fits:
-            assert sum(read_config(CheckpointFolder(folder), deployment).frame.segments.values()) == tokens
+            assert (
+                sum(read_config(CheckpointFolder(folder), deployment).prompt_layout.segments.values())
+                == tokens
+            )
         else:
             with pytest.raises(
                 CheckpointError, match=rf"room for the {tokens} tokens .* found {window}; use"
@@ -274,4 +277,4 @@ def test_the_defaults_are_those_of_the_class(tmp_path: Path) -> None:
     assert (config.tower.width, config.tower.heads, config.tower.blocks) == (1024, 16, 23)
     assert config.text.decoder.width == theirs.text_config.hidden_size and not config.text.is_tied
     assert config.tiles.canvas == (672, 672)
-    assert len(config.frame.items) == 2928
+    assert len(config.prompt_layout.items) == 2928

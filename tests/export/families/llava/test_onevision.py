@@ -239,7 +239,7 @@ def test_the_published_figures_of_video(tmp_path: Path, position: str, tokens: i
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(processor))
     (tmp_path / "config.json").write_text(json.dumps({"mm_newline_position": position}))
     config = read_config(CheckpointFolder(tmp_path), Deployment(frames=32))
-    assert (len(config.frame.items), config.grid) == (tokens, grid)
+    assert (len(config.prompt_layout.items), config.grid) == (tokens, grid)
 
 
 def test_the_defaults_are_those_of_the_class(tmp_path: Path) -> None:

@@ -80,7 +80,7 @@ def dropped_by_hand(
     Where tokens go for the first time, ``mix`` of all of them, if there is one, takes the place of those that stay.
     """
     inputs = {
-        **token_inputs(model.frame, question, video=False),
+        **token_inputs(model.prompt_layout, question, video=False),
         **still_inputs(pictures(VIEWS, *CAMERA, seed), family.PROCESSOR),
     }
     ids, language = inputs["input_ids"], theirs.model.language_model

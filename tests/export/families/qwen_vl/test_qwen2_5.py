@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from transformers.models.qwen2_5_vl import modeling_qwen2_5_vl
 from transformers.vision_utils import get_vision_window_index
 
-from saccade.export.families.prompt_frame import VISUAL_TOKEN, PromptFrame
+from saccade.export.families.prompt_layout import VISUAL_TOKEN, PromptLayout
 from saccade.export.families.qwen_vl import qwen2_5 as qwen2_5_vl
 from saccade.export.families.qwen_vl.config import MARKS
 from saccade.export.families.qwen_vl.model import prompt_positions
@@ -98,7 +98,10 @@ def test_logits_and_generated_ids_equal_the_reference(
     assert model.first_position == model.sequence_inputs(torch.tensor([1])).positions.max()
     for seed, question in enumerate(QUESTIONS):
         images = pictures(views, *camera, seed)
-        inputs = {**token_inputs(model.frame, question, video=False), **still_inputs(images, PROCESSOR)}
+        inputs = {
+            **token_inputs(model.prompt_layout, question, video=False),
+            **still_inputs(images, PROCESSOR),
+        }
         check_same(theirs, model, resized(images, model.config.tower.picture_size), question, inputs)
 
 
@@ -113,7 +116,7 @@ def test_videos_equal_the_reference(tmp_path: Path, frames: int, views: int) -> 
     images = pictures(views * frames, *size)
     videos = images.reshape(views, frames, *size, 3)
     inputs = {
-        **token_inputs(model.frame, QUESTIONS[0], video=True),
+        **token_inputs(model.prompt_layout, QUESTIONS[0], video=True),
         **video_inputs(videos, PROCESSOR),
         "second_per_grid_ts": torch.tensor([0.5] * views),
     }
@@ -215,7 +218,7 @@ def test_defaults_are_those_of_the_class() -> None:
 
 
 def test_text_goes_on_behind_a_video_that_lasts_longer_than_it_is_wide() -> None:
-    frame = PromptFrame((5, *[VISUAL_TOKEN] * 12, 6), 2)
+    frame = PromptLayout((5, *[VISUAL_TOKEN] * 12, 6), 2)
     found = prompt_positions(frame, (0, 50, 100), 2, 2)
     assert [place[0] for place in found] == [0, *[1] * 4, *[51] * 4, *[101] * 4, 102, 103, 104]
     assert [place[1:] for place in found[1:5]] == [(1, 1), (1, 2), (2, 1), (2, 2)]

@@ -113,7 +113,10 @@ def test_logits_and_generated_ids_equal_the_reference(
     model = ours(write(theirs, tmp_path / "qwen"), views=views, image_size=camera)
     for seed, question in enumerate(QUESTIONS):
         images = pictures(views, *camera, seed)
-        inputs = {**token_inputs(model.frame, question, video=False), **still_inputs(images, PROCESSOR)}
+        inputs = {
+            **token_inputs(model.prompt_layout, question, video=False),
+            **still_inputs(images, PROCESSOR),
+        }
         check_same(theirs, model, resized(images, model.config.tower.picture_size), question, inputs)
 
 
@@ -127,14 +130,14 @@ def test_videos_equal_the_reference(tmp_path: Path, frames: int, views: int) -> 
     images = pictures(views * frames, *size)
     videos = images.reshape(views, frames, *size, 3)
     inputs = {
-        **token_inputs(model.frame, QUESTIONS[0], video=True),
+        **token_inputs(model.prompt_layout, QUESTIONS[0], video=True),
         **video_inputs(videos, PROCESSOR),
     }
     check_same(theirs, model, images, QUESTIONS[0], inputs)
 
 
 def test_each_clip_stands_behind_its_time(tmp_path: Path) -> None:
-    frame = ours(write(reference(), tmp_path / "qwen"), frames=5, frames_per_second=2.0).frame
+    frame = ours(write(reference(), tmp_path / "qwen"), frames=5, frames_per_second=2.0).prompt_layout
     times = Qwen3VLProcessor._calculate_timestamps(None, list(range(5)), 2.0)
     stamps = [[PIECES[piece] for piece in ("<", *f"{time:.1f}", " seconds", ">")] for time in times]
     assert [f"{time:.1f}" for time in times] == ["0.2", "1.2", "2.0"]

@@ -24,7 +24,7 @@ Item: TypeAlias = int
 
 
 @dataclass(frozen=True)
-class PromptFrame:
+class PromptLayout:
     """The prompt up to the user's text, token by token.
 
     Args:
@@ -65,7 +65,7 @@ def grid_items(rows: int, columns: int, *, newline: bool) -> tuple[Item, ...]:
     return row * rows
 
 
-def frame_prompt(
+def lay_out_prompt(
     before: Sequence[int], images: Sequence[Sequence[Item]], between: Sequence[int]
 ) -> tuple[Item, ...]:
     """Return the items of a prompt with several images.
