@@ -164,7 +164,7 @@ class SupersededError(ObservationError):
 
 
 class InstructionError(InputError):
-    """The instruction is empty or too long."""
+    """The instruction is empty, too long, or has a token that the model does not have."""
 
     code = "instruction"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from saccade.proto.roofline import Part
 
@@ -26,6 +27,7 @@ class InspectionRequest:
         new_tokens: Length of an answer, in tokens.
         data_set: Name of the data set whose statistics are used.
         reads_weights: Whether to compare the names and shapes in the weight files with the configuration.
+        tokenizer: A ``tokenizer.json``, or a folder with one; None = the checkpoint's own.
     """
 
     keep_ratios: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
@@ -37,6 +39,7 @@ class InspectionRequest:
     new_tokens: int | None = None
     data_set: str | None = None
     reads_weights: bool = True
+    tokenizer: Path | None = None
 
 
 @dataclass(frozen=True)

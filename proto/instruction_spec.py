@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 
-from saccade.proto.errors import ManifestError
+from saccade.proto.errors import InstructionError, ManifestError
 
 INSTRUCTION, STATE = "{instruction}", "{state}"
 """Marks that a template has for the instruction, and for the robot's state as text."""
@@ -37,6 +37,8 @@ class InstructionSpec:
         state_bins: How many bins of equal width over -1..1 tell the state: each number of normalised proprioception is
             in the prompt as the number of its bin, in every control step anew. 0 = the prompt tells no state.
         after: Text of the one token that the template follows, where tokens depend on it; it is not part of the row.
+        embedding_rows: Rows of the embedding table, where the tokenizer has token ids past its end: a text with such a
+            token is refused. 0 = every id of the tokenizer has a row.
     """
 
     tokenizer: str
@@ -47,15 +49,16 @@ class InstructionSpec:
     steps: tuple[TextStep, ...] = ()
     state_bins: int = 0
     after: str = ""
+    embedding_rows: int = 0
 
     def __post_init__(self) -> None:
         for mark in (INSTRUCTION, STATE) if self.state_bins else (INSTRUCTION,):
             if self.template.count(mark) != 1:
                 raise ManifestError(f"template: expected '{mark}' exactly once, found {self.template!r}.")
-        if self.max_tokens < 1 or min(self.pad_id, self.state_bins, *self.before) < 0:
+        if self.max_tokens < 1 or min(self.pad_id, self.state_bins, self.embedding_rows, *self.before) < 0:
             raise ManifestError(
-                f"expected max_tokens >= 1, pad_id, state_bins and token ids >= 0, found {self.max_tokens}, "
-                f"{self.pad_id}, {self.state_bins} and {list(self.before)}."
+                f"expected max_tokens >= 1, pad_id, state_bins, embedding_rows and token ids >= 0, found "
+                f"{self.max_tokens}, {self.pad_id}, {self.state_bins}, {self.embedding_rows} and {list(self.before)}."
             )
 
     def prompt(self, instruction: str, state: str = "") -> str:
@@ -74,6 +77,24 @@ class InstructionSpec:
         if self.state_bins:
             parts = [part.replace(STATE, state) for part in parts]
         return text.join(parts)
+
+    def check_ids(self, ids: Iterable[int], text_of: Callable[[int], str | None], prompt: str) -> None:
+        """Refuse a prompt with a token that the embedding table has no row for.
+
+        Args:
+            ids: Token ids of the prompt.
+            text_of: Turns a token id into the token's text.
+            prompt: The prompt, for the message.
+
+        Raises:
+            InstructionError: A token id is past the end of the table.
+        """
+        for index in ids:
+            if 0 < self.embedding_rows <= index:
+                raise InstructionError(
+                    f"expected text of tokens that the model has (ids below {self.embedding_rows}), found "
+                    f"{text_of(index)!r}, token {index}, in {prompt!r}; leave it out, or say it in other words."
+                )
 
 
 _STEPS: Mapping[TextStep, Callable[[str], str]] = {

@@ -77,7 +77,8 @@ class InstructionTokens:
             state: The robot's state as text, where the prompt tells it; else empty.
 
         Raises:
-            InstructionError: The instruction is empty, or has more tokens than the graphs have room for.
+            InstructionError: The instruction is empty, has more tokens than the graphs have room for, or a token that
+                the model does not have.
         """
         if not instruction.strip():
             raise InstructionError(
@@ -102,6 +103,7 @@ class InstructionTokens:
                 f"expected a prompt of 1 to {room} tokens, its template included, found {len(ids)}: "
                 "say it in fewer words."
             )
+        self._spec.check_ids(ids, self._tokenizer.id_to_token, prompt)
         token_ids = np.full((1, room), self._spec.pad_id, np.int64)
         token_ids[0, : len(ids)] = ids
         mask = np.concatenate([_valid(segment, len(ids)) for segment in self._sequence])[None]

@@ -10,7 +10,6 @@ from saccade.export.bundle.manifest_parts import carry_tensor, policy_spec, prod
 from saccade.export.families.prompts import Prompted
 from saccade.proto.answer_spec import AnswerSpec
 from saccade.proto.bundle_kind import BundleKind
-from saccade.proto.instruction_spec import InstructionSpec
 from saccade.proto.manifest import (
     CarrySpec,
     FileSpec,
@@ -44,7 +43,7 @@ def build_answering_manifest(
         max_new_tokens: Room for an answer, tokens.
         weights_license: SPDX identifier of the weights' license.
     """
-    model, deployment, prefill = prompted.model, prompted.deployment, plans[0].prefill
+    model, prefill = prompted.model, plans[0].prefill
     views = tuple(ViewSpec(name, *prompted.image_size) for name in prompted.views)
     return Manifest(
         format_version=BUNDLE_FORMAT_VERSION,
@@ -56,13 +55,7 @@ def build_answering_manifest(
         producer=producers(),
         views=views,
         proprio=VectorSpec((), ()),
-        instruction=InstructionSpec(
-            "tokenizer.json",
-            prompted.template,
-            deployment.max_text_tokens,
-            prompted.pad_id,
-            after=prompted.after,
-        ),
+        instruction=prompted.instruction,
         sequence=tuple(SegmentSpec(name, tokens) for name, tokens in model.layout.segments.items() if tokens),
         answer=AnswerSpec(
             model.decoder.config.vocab_size,

@@ -102,7 +102,7 @@ class AnsweringRecipe(Recipe[AnsweringParity]):
             image_size=request.image_size,
             max_text_tokens=request.max_text_tokens,
         )
-        self.prompted = read_prompted(request.checkpoint, deployment, request.prompt)
+        self.prompted = read_prompted(request.checkpoint, deployment, request.prompt, request.tokenizer)
         watch.start("build policy")
         self.plans = _plans(request, self.prompted)
 
@@ -137,7 +137,7 @@ class AnsweringRecipe(Recipe[AnsweringParity]):
 
     def write_files(self, bundle: Path) -> None:
         """Write the tokenizer."""
-        shutil.copyfile(self._request.checkpoint / TOKENIZER_NAME, bundle / TOKENIZER_NAME)
+        shutil.copyfile(self.prompted.tokenizer, bundle / TOKENIZER_NAME)
 
     def manifest(self, files: Mapping[str, FileSpec]) -> Manifest:
         """Return the manifest."""

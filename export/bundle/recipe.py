@@ -44,6 +44,7 @@ class BundleRequest:
             whose builder pays for nodes.
         checks_tensorrt_rtx: TensorRT-RTX must read every graph and build it; an extra must be installed.
         overwrite: Replace a bundle at ``out``.
+        tokenizer: A ``tokenizer.json``, or a folder with one; None = the checkpoint's own.
     """
 
     checkpoint: Path
@@ -51,6 +52,7 @@ class BundleRequest:
     rolls_greedy_loops: bool = False
     checks_tensorrt_rtx: bool = False
     overwrite: bool = False
+    tokenizer: Path | None = None
 
 
 @dataclass(frozen=True)

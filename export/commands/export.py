@@ -22,6 +22,7 @@ from saccade.export.commands.options import (
     policy_option,
     recorded_frames_option,
     tensorrt_option,
+    tokenizer_option,
 )
 from saccade.export.commands.report import as_json as report_as_json
 from saccade.export.control.pipeline import ExportReport, ExportRequest, export_bundle
@@ -35,6 +36,7 @@ Example:
 @click.command(epilog=_EXAMPLE)
 @checkpoint_argument
 @out_option
+@tokenizer_option
 @policy_option("vla_pruner")
 @keep_option("1.0,0.5,0.25,0.125")
 @options_of_policy
@@ -53,6 +55,7 @@ def export(
     *,
     checkpoint: Path,
     out: Path,
+    tokenizer: Path | None,
     policy: str,
     keep_ratios: tuple[float, ...],
     options: dict[str, object],
@@ -72,6 +75,7 @@ def export(
     request = ExportRequest(
         checkpoint=checkpoint,
         out=out,
+        tokenizer=tokenizer,
         policy=policy,
         options=options,
         keep_ratios=keep_ratios,

@@ -21,6 +21,7 @@ from saccade.export.commands.options import (
     policy_option,
     policy_options,
     tensorrt_option,
+    tokenizer_option,
 )
 from saccade.export.commands.report import as_json as report_as_json
 from saccade.export.loading.license import UNKNOWN
@@ -50,6 +51,7 @@ def _image_size(
 @click.command(name="export-answering", epilog=_EXAMPLE)
 @checkpoint_argument
 @out_option
+@tokenizer_option
 @policy_option("keep_all")
 @options_of_policy
 @keep_option("1.0")
@@ -112,6 +114,7 @@ def export_answering_command(
     *,
     checkpoint: Path,
     out: Path,
+    tokenizer: Path | None,
     policy: str,
     options: dict[str, object],
     keep_ratios: tuple[float, ...],
@@ -140,6 +143,7 @@ def export_answering_command(
     request = AnsweringRequest(
         checkpoint=checkpoint,
         out=out,
+        tokenizer=tokenizer,
         policy=policy,
         options=options,
         keep_ratios=keep_ratios,

@@ -18,6 +18,7 @@ from saccade.export.commands.options import (
     out_option,
     recorded_frames_option,
     tensorrt_option,
+    tokenizer_option,
 )
 from saccade.export.commands.report import as_json as report_as_json
 from saccade.export.scorer.pipeline import ScorerRequest
@@ -35,6 +36,7 @@ Example:
 )
 @checkpoint_argument
 @out_option
+@tokenizer_option
 @recorded_frames_option
 @tensorrt_option
 @force_option
@@ -43,6 +45,7 @@ def export_scorer(
     *,
     checkpoint: Path,
     out: Path,
+    tokenizer: Path | None,
     frames: Path | None,
     checks_tensorrt_rtx: bool,
     force: bool,
@@ -53,6 +56,7 @@ def export_scorer(
     request = ScorerRequest(
         checkpoint=checkpoint,
         out=out,
+        tokenizer=tokenizer,
         frames=frames,
         checks_tensorrt_rtx=checks_tensorrt_rtx,
         overwrite=force,

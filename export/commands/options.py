@@ -95,6 +95,11 @@ tensorrt_option = click.option(
 force_option = click.option("--force", is_flag=True, help="Replace the bundle at --out, if there is one.")
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the report as JSON.")
 checkpoint_argument = click.argument("checkpoint", type=click.Path(path_type=Path))
+tokenizer_option = click.option(
+    "--tokenizer",
+    type=click.Path(path_type=Path),
+    help="The model's tokenizer.json, or a folder with one, where the checkpoint has none.",
+)
 out_option = click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder of the bundle to write."
 )

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from saccade.export.families.base import ActingFamily
 from saccade.export.families.checkpoint import Checkpoint
+from saccade.export.families.embedded_tokens import spelling_none
 from saccade.export.families.sequence import SequenceLayout
 from saccade.proto.errors import ExportError
 from saccade.proto.state_text import state_text
@@ -100,7 +101,8 @@ def _random_texts(
     tokenizer, most = _tokenizer(checkpoint), checkpoint.instruction.max_tokens
     pieces = (tokenizer.decode([index]).strip() for index in sorted(tokenizer.get_vocab().values()))
     state = _longest_state(checkpoint)
-    words = sorted({piece for piece in pieces if piece.isalpha()}) or ["a"]
+    rows = checkpoint.instruction.embedding_rows
+    words = spelling_none(sorted({piece for piece in pieces if piece.isalpha()}), tokenizer, rows) or ["a"]
     texts = []
     for frame in range(frames):
         chosen = [str(rng.choice(words))]
@@ -124,6 +126,7 @@ def host_inputs(recording: Recording, checkpoint: Checkpoint[ActingFamily]) -> I
 
     Raises:
         ExportError: A prompt is too long for the model.
+        InstructionError: A prompt has a token that the model does not have.
     """
     tokenizer, spec, model = _tokenizer(checkpoint), checkpoint.instruction, checkpoint.model
     layout, noise = SequenceLayout(model.segments), torch.Generator().manual_seed(0)
@@ -135,6 +138,7 @@ def host_inputs(recording: Recording, checkpoint: Checkpoint[ActingFamily]) -> I
             raise ExportError(
                 f"frame {index}: expected a prompt of 1 to {spec.max_tokens} tokens, found {len(ids)}: {prompt!r}."
             )
+        spec.check_ids(ids, tokenizer.id_to_token, prompt)
         mask, positions = layout.host_inputs(torch.tensor([len(ids)]))
         filled = {
             "images": torch.from_numpy(np.ascontiguousarray(recording.images[index : index + 1])),

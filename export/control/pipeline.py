@@ -81,7 +81,7 @@ class ControlRecipe(Recipe[ParityReceipt]):
     """
 
     def __init__(self, request: ExportRequest, watch: Stopwatch) -> None:
-        self.checkpoint = load_checkpoint(request.checkpoint, mapped=True)
+        self.checkpoint = load_checkpoint(request.checkpoint, mapped=True, tokenizer=request.tokenizer)
         self.plans = plan_profiles(request.keep_ratios, self.checkpoint.model.grid.tokens)
         searches = read_searches(request.tuned, self.plans, request.policy)
         self._recording = _recording(request, self.checkpoint)

@@ -14,8 +14,9 @@ from typing import Generic, TypeVar, cast
 from torch import nn
 
 from saccade.export.families.base import ActingFamily
+from saccade.export.families.embedded_tokens import check_vocabulary
 from saccade.export.families.embodiment import Embodiment
-from saccade.export.loading.checkpoint_folder import TOKENIZER_NAME, CheckpointFolder
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError
 from saccade.proto.instruction_spec import InstructionSpec
 from saccade.proto.statistics import Statistics
@@ -56,22 +57,20 @@ class Checkpoint(Generic[FamilyT_co]):
         file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
-def check_tokenizer(folder: CheckpointFolder, vocab_size: int) -> Path:
+def check_tokenizer(folder: CheckpointFolder, vocab_size: int, *, published: str = "") -> Path:
     """Return the path of a checkpoint's tokenizer.
 
     Args:
         folder: The checkpoint whose tokenizer is asked for.
         vocab_size: Rows of the embedding table.
+        published: Model on the Hub whose tokenizer the family has, for a message; empty = not known.
 
     Raises:
-        CheckpointError: The tokenizer is missing, broken, or has tokens that the model does not know.
+        CheckpointError: The tokenizer is missing, broken, or has words that the model does not know.
     """
-    last = max(folder.tokenizer.get_vocab().values(), default=-1)
-    if last >= vocab_size:
-        raise CheckpointError(
-            f"{TOKENIZER_NAME}: expected token ids below {vocab_size} (rows of the embedding table), found {last}."
-        )
-    return folder.tokenizer_path
+    path = folder.find_tokenizer(published)
+    check_vocabulary(folder.tokenizer, vocab_size, path.name)
+    return path
 
 
 def check_embodiment(

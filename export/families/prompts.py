@@ -4,22 +4,26 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from saccade.export.families.checkpoint import check_tokenizer
 from saccade.export.families.deployment import Deployment
+from saccade.export.families.embedded_tokens import within_embedding
 from saccade.export.families.generating import GeneratingModel
 from saccade.export.families.prompt_layout import IMAGE
+from saccade.export.families.reader import AnsweringReader
 from saccade.export.families.registry import answering_reader
 from saccade.export.loading.chat_template import render_question, special_tokens
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
+from saccade.export.loading.checkpoint_folder import TOKENIZER_NAME, CheckpointFolder
 from saccade.proto.errors import CheckpointError, ExportError
+from saccade.proto.instruction_spec import INSTRUCTION, InstructionSpec
 from saccade.proto.picture_fit import PictureFit
 from saccade.proto.video_spec import VideoSpec
 
-INSTRUCTION = "{instruction}"
 _GENERATION = "generation_config.json"
 
 
@@ -32,10 +36,9 @@ class Prompted:
         family: Name of the family.
         model: Model with its weights, float32; large ones are mapped.
         deployment: What the model's graphs fix.
-        template: Text that follows the last picture, with ``{instruction}`` once.
-        after: Text of the token that the template follows; empty where tokens are the same without it.
+        tokenizer: Path of the tokenizer.
+        instruction: How a question becomes the tokens that follow the last picture.
         end_ids: Tokens that end an answer.
-        pad_id: Token id that fills a question on its right.
         image_size: Height and width of the pictures that the graph is laid out for, pixels.
         picture_fit: How pictures become what the graph takes.
         video: How frames are taken from a video to be its pictures; None = still pictures.
@@ -45,10 +48,9 @@ class Prompted:
     family: str
     model: GeneratingModel
     deployment: Deployment
-    template: str
-    after: str
+    tokenizer: Path
+    instruction: InstructionSpec
     end_ids: tuple[int, ...]
-    pad_id: int
     image_size: tuple[int, int]
     picture_fit: PictureFit
     video: VideoSpec | None = None
@@ -73,14 +75,16 @@ class Prompted:
         generator = torch.Generator().manual_seed(seed)
         shape = (1, *self.images_shape, 3)
         images = torch.randint(0, 256, shape, generator=generator, dtype=torch.uint8)
-        ids = torch.full((1, self.deployment.max_text_tokens), self.pad_id)
+        ids = torch.full((1, self.deployment.max_text_tokens), self.instruction.pad_id)
         ids[0, :length] = torch.randint(
             0, self.model.decoder.config.vocab_size, (length,), generator=generator
         )
         return images, ids, self.model.sequence_inputs(torch.tensor([length])).mask
 
 
-def read_prompted(path: Path, deployment: Deployment, prompt: str | None = None) -> Prompted:
+def read_prompted(
+    path: Path, deployment: Deployment, prompt: str | None = None, tokenizer: Path | None = None
+) -> Prompted:
     """Read a checkpoint and what its prompt needs.
 
     Args:
@@ -88,12 +92,14 @@ def read_prompted(path: Path, deployment: Deployment, prompt: str | None = None)
         deployment: How the model will be used; the prompt's tokens are filled in here.
         prompt: Text with ``<image>`` for each picture or video and ``{instruction}`` once; None = the checkpoint's chat
             template, or else the family's.
+        tokenizer: A ``tokenizer.json``, or a folder with one; None = the checkpoint's own.
 
     Raises:
         CheckpointError: A file is missing or wrong, or the prompt does not fit.
         ExportError: The deployment asks for what the family cannot do.
+        InstructionError: The prompt has a token that the model does not have.
     """
-    folder = CheckpointFolder(path)
+    folder = CheckpointFolder(path, tokenizer)
     if deployment.views < 1 or deployment.frames < 0 or deployment.frames_per_second <= 0:
         raise CheckpointError(
             f"expected at least one picture, and time between frames, found views = {deployment.views}, frames = "
@@ -104,13 +110,11 @@ def read_prompted(path: Path, deployment: Deployment, prompt: str | None = None)
         raise ExportError(
             f"expected frames = 0, found {deployment.frames}: {reader.name} answers about still pictures here."
         )
-    tokenizer = folder.tokenizer
-    own = _chat_prompt(folder, deployment) if reader.has_chat_template else None
-    found = prompt or own or reader.prompt(deployment.views)
+    found = prompt or _own_prompt(folder, deployment, reader)
     for placeholder in reader.placeholders:
         found = found.replace(placeholder, IMAGE)
     before, between, template = _parts(found, deployment.views)
-    framed = _framed(tokenizer, before, between, special_tokens(folder)["bos_token"])
+    framed = _framed(folder.tokenizer, before, between, special_tokens(folder)["bos_token"])
     deployment = replace(deployment, before=framed[0], between=framed[1])
     config = reader.read_config(folder, deployment)
     model: GeneratingModel = reader.load_model(folder, config)
@@ -120,20 +124,33 @@ def read_prompted(path: Path, deployment: Deployment, prompt: str | None = None)
         reader.name,
         model,
         deployment,
-        template,
-        _after(tokenizer, template),
+        check_tokenizer(folder, model.decoder.config.vocab_size),
+        _instruction(folder.tokenizer, model, template, found, deployment.max_text_tokens, pad),
         ends,
-        pad,
         reader.picture_size(config),
         reader.picture_fit(config),
         None if reader.video_spec is None or not deployment.frames else reader.video_spec(config),
     )
 
 
-def _chat_prompt(folder: CheckpointFolder, deployment: Deployment) -> str | None:
-    """Return the checkpoint's own prompt, if it has a chat template."""
+def _own_prompt(
+    folder: CheckpointFolder, deployment: Deployment, reader: AnsweringReader[Any, GeneratingModel]
+) -> str:
+    """Return the checkpoint's own prompt, or the family's where the checkpoint has no chat template."""
     kind = "video" if deployment.frames else "image"
-    return render_question(folder, deployment.views, kind, INSTRUCTION)
+    own = render_question(folder, deployment.views, kind, INSTRUCTION) if reader.has_chat_template else None
+    return own or reader.prompt(deployment.views)
+
+
+def _instruction(
+    tokenizer: Tokenizer, model: GeneratingModel, template: str, prompt: str, room: int, pad: int
+) -> InstructionSpec:
+    """Return how a question becomes tokens, once every token of the prompt around it has a row."""
+    rows = model.decoder.config.vocab_size
+    spec = InstructionSpec(TOKENIZER_NAME, template, room, pad, after=_after(tokenizer, template))
+    fixed = (item for item in model.prompt_layout.items if item >= 0)
+    replace(spec, embedding_rows=rows).check_ids(fixed, tokenizer.id_to_token, prompt)
+    return within_embedding(spec, tokenizer, rows)
 
 
 def _framed(

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import pkgutil
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from saccade.export.families.base import ActingFamily
 from saccade.export.families.checkpoint import Checkpoint
+from saccade.export.families.embedded_tokens import within_embedding
 from saccade.export.families.reader import ActingReader, AnsweringReader, FamilyReader, stated_name
 from saccade.export.loading.checkpoint_folder import CONFIG_NAME, CheckpointFolder
 from saccade.export.loading.weights import hold_weights
@@ -121,22 +123,28 @@ def answering_reader(folder: CheckpointFolder) -> AnsweringReader[Any, Any]:
     raise _other(folder, reader, _ANSWERS, AnsweringReader, "saccade export")
 
 
-def load_checkpoint(path: Path, *, mapped: bool = False) -> Checkpoint[ActingFamily]:
+def load_checkpoint(
+    path: Path, *, mapped: bool = False, tokenizer: Path | None = None
+) -> Checkpoint[ActingFamily]:
     """Read a checkpoint of any family that acts.
 
     Args:
         path: Folder of the checkpoint.
         mapped: Large weights may stay in the files, for what neither trains nor hurries.
+        tokenizer: A ``tokenizer.json``, or a folder with one; None = the checkpoint's own.
 
     Raises:
         CheckpointError: A file, key or shape is missing, left over or wrong, or no family that acts is like it.
+        InstructionError: The prompt's template has a token that the model does not have.
         StatisticsError: The statistics lack the data set, or are broken.
     """
-    folder = CheckpointFolder(path)
+    folder = CheckpointFolder(path, tokenizer)
     checkpoint: Checkpoint[ActingFamily] = acting_reader(folder).load(folder)
+    rows = checkpoint.model.decoder.config.vocab_size
+    bounded = within_embedding(checkpoint.instruction, folder.tokenizer, rows)
     if not mapped:
         hold_weights(checkpoint.module)
-    return checkpoint
+    return replace(checkpoint, instruction=bounded)
 
 
 def _claiming(folder: CheckpointFolder) -> AnyReader | None:

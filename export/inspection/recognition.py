@@ -61,7 +61,7 @@ def open_checkpoint(path: Path, request: InspectionRequest) -> Opened:
         CheckpointError: A file, key or shape is missing, left over or wrong.
         ExportError: The deployment does not fit the family.
     """
-    folder = CheckpointFolder(path)
+    folder = CheckpointFolder(path, request.tokenizer)
     reader = find_reader(folder)
     deployment, assumed = _deployment(folder, reader, request)
     config = reader.read_config(folder, deployment)

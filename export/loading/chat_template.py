@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from pathlib import Path
 from typing import Any, NoReturn
 
 from jinja2 import TemplateError
@@ -13,7 +14,8 @@ from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError
 
 PLAIN = "chat_template.jinja"
-IN_JSON = ("chat_template.json", "processor_config.json", "tokenizer_config.json")
+_SETTINGS = "tokenizer_config.json"
+IN_JSON = ("chat_template.json", "processor_config.json", _SETTINGS)
 _FIELD, _DEFAULT = "chat_template", "default"
 _MARKS_OF_TRAINING = re.compile(r"\{%-?\s*(?:end)?generation\s*-?%\}")
 """Tags of transformers that say which tokens a loss is taken of; they print nothing."""
@@ -57,20 +59,26 @@ def render_question(folder: CheckpointFolder, pictures: int, kind: str, question
 
 def special_tokens(folder: CheckpointFolder) -> dict[str, str]:
     """Return the text of the tokens that begin and end a sequence, by the names that templates use."""
-    if not folder.has("tokenizer_config.json"):
-        return {"bos_token": "", "eos_token": ""}
-    fields = folder.read("tokenizer_config.json")
-    return {name: _text(fields.get(name)) for name in ("bos_token", "eos_token")}
+    for place in folder.places:
+        if (place / _SETTINGS).is_file():
+            fields = folder.read_at(place, _SETTINGS)
+            return {name: _text(fields.get(name)) for name in ("bos_token", "eos_token")}
+    return {"bos_token": "", "eos_token": ""}
 
 
 def _find(folder: CheckpointFolder) -> tuple[str, str] | None:
-    """Return the template and the file that it is in; the newest form of transformers comes first."""
-    if folder.has(PLAIN):
-        return PLAIN, (folder / PLAIN).read_text(encoding="utf-8")
+    """Return the template and the file that it is in; the checkpoint's own comes before its tokenizer's."""
+    return next(filter(None, (_find_at(folder, place) for place in folder.places)), None)
+
+
+def _find_at(folder: CheckpointFolder, place: Path) -> tuple[str, str] | None:
+    """Return the template in one place; the newest form of transformers comes first."""
+    if (place / PLAIN).is_file():
+        return PLAIN, (place / PLAIN).read_text(encoding="utf-8")
     for name in IN_JSON:
-        if not folder.has(name):
+        if not (place / name).is_file():
             continue
-        value = folder.read(name).get(_FIELD)
+        value = folder.read_at(place, name).get(_FIELD)
         if isinstance(value, list):  # several, by name
             value = {entry.get("name"): entry.get("template") for entry in value if isinstance(entry, dict)}
         if isinstance(value, dict):

@@ -9,12 +9,15 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from saccade.export.loading import tokenizer_files
 from saccade.export.loading.json_fields import JsonFields, read_object
 from saccade.export.loading.shards import StoredWeights
 from saccade.proto.errors import CheckpointError
 
 CONFIG_NAME = "config.json"
-TOKENIZER_NAME = "tokenizer.json"
+TOKENIZER_NAME = tokenizer_files.NAME
+_PREPROCESSOR, _TOKENIZER_STEP = "policy_preprocessor.json", "tokenizer_processor"
+_BACKBONE = "vlm_model_name"
 
 
 class CheckpointFolder:
@@ -22,16 +25,18 @@ class CheckpointFolder:
 
     Args:
         path: Directory that holds the files.
+        tokenizer: A ``tokenizer.json``, or a folder with one, in place of the checkpoint's own; None = its own.
 
     Raises:
         CheckpointError: ``path`` is no directory.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, tokenizer: Path | None = None) -> None:
         if not path.is_dir():
             raise CheckpointError(f"expected a checkpoint folder, found none at {path}.")
         self.path = path
-        self._objects: dict[str, dict[str, Any]] = {}
+        self._given = tokenizer
+        self._objects: dict[Path, dict[str, Any]] = {}
 
     @property
     def name(self) -> str:
@@ -54,9 +59,17 @@ class CheckpointFolder:
         Raises:
             CheckpointError: The file is missing, no JSON, or holds something else than an object.
         """
-        if name not in self._objects:
-            self._objects[name] = read_object(self.path, name)
-        return self._objects[name]
+        return self.read_at(self.path, name)
+
+    def read_at(self, place: Path, name: str) -> dict[str, Any]:
+        """Return the object in a JSON file of one of :attr:`places`; do not change it, others read it too.
+
+        Raises:
+            CheckpointError: The file is missing, no JSON, or holds something else than an object.
+        """
+        if place / name not in self._objects:
+            self._objects[place / name] = read_object(place, name)
+        return self._objects[place / name]
 
     def fields(self, name: str, defaults: Mapping[str, object] | None = None) -> JsonFields:
         """Return the fields of a JSON file, to be read strictly.
@@ -89,29 +102,67 @@ class CheckpointFolder:
         return StoredWeights(self.path)
 
     @property
-    def tokenizer_path(self) -> Path:
-        """Path of ``tokenizer.json``.
+    def places(self) -> tuple[Path, ...]:
+        """Where a tokenizer's settings may lie: the checkpoint's folder, then the tokenizer's, if it is another."""
+        found = tokenizer_files.find(self._given or self.path)
+        return (self.path,) if found is None or found.parent == self.path else (self.path, found.parent)
+
+    def find_tokenizer(self, published: str = "") -> Path:
+        """Return the path of the tokenizer: the given one, ``tokenizer.json``, or ``tokenizer/tokenizer.json``.
+
+        Args:
+            published: Model on the Hub whose tokenizer the family has, for a message; empty = the checkpoint may name
+                it, or nothing does.
 
         Raises:
-            CheckpointError: The folder has no ``tokenizer.json``.
+            CheckpointError: There is none, or a slow one only.
         """
-        if not self.has(TOKENIZER_NAME):
+        place = self.path if self._given is None else self._given
+        found = tokenizer_files.find(place)
+        if found is not None:
+            return found
+        if not place.exists():
             raise CheckpointError(
-                f"expected {TOKENIZER_NAME} in {self.name}/, found none; write it with the fast tokenizer's "
-                "save_pretrained, or tokenizers' Tokenizer.save."
+                f"--tokenizer: expected a {TOKENIZER_NAME} or a folder with one, found no {place}."
             )
-        return self.path / TOKENIZER_NAME
+        source, said = self._named_tokenizer()
+        if not source and published:
+            source, said = published, "as the family is published"
+        raise CheckpointError(tokenizer_files.missing(place, source, said))
+
+    @property
+    def tokenizer_path(self) -> Path:
+        """Path of the tokenizer, see :meth:`find_tokenizer`.
+
+        Raises:
+            CheckpointError: There is none, or a slow one only.
+        """
+        return self.find_tokenizer()
 
     @cached_property
     def tokenizer(self) -> Tokenizer:
-        """The tokenizer in ``tokenizer.json``.
+        """The tokenizer, without the padding and truncation that it may have been saved with.
 
         Raises:
             CheckpointError: The file is missing or broken.
         """
+        path = self.tokenizer_path
         try:
-            return Tokenizer.from_file(str(self.tokenizer_path))
-        except CheckpointError:
-            raise
+            found = Tokenizer.from_file(str(path))
         except Exception as error:
-            raise CheckpointError(f"{TOKENIZER_NAME}: expected a tokenizer file, found: {error}.") from error
+            raise CheckpointError(f"{path.name}: expected a tokenizer file, found: {error}.") from error
+        found.no_padding()
+        found.no_truncation()
+        return found
+
+    def _named_tokenizer(self) -> tuple[str, str]:
+        """Return the model whose tokenizer lerobot's files name, and what names it; both empty where none does."""
+        steps = self.read(_PREPROCESSOR).get("steps") if self.has(_PREPROCESSOR) else None
+        for step in steps if isinstance(steps, list) else ():
+            if isinstance(step, Mapping) and step.get("registry_name") == _TOKENIZER_STEP:
+                settings = step.get("config")
+                name = settings.get("tokenizer_name") if isinstance(settings, Mapping) else None
+                if isinstance(name, str) and name:
+                    return name, f"{_PREPROCESSOR} names it"
+        name = self.config.get(_BACKBONE) if self.has(CONFIG_NAME) else None
+        return (name, f"{CONFIG_NAME}: {_BACKBONE}") if isinstance(name, str) and name else ("", "")

@@ -69,7 +69,7 @@ class ScorerRecipe(Recipe[ScoreParity]):
     """
 
     def __init__(self, request: ScorerRequest) -> None:
-        self.checkpoint = _single_pass(request.checkpoint)
+        self.checkpoint = _single_pass(request)
         recording = (
             synthetic_recording(self.checkpoint, SYNTHETIC_FRAMES)
             if request.frames is None
@@ -128,9 +128,9 @@ class ScorerRecipe(Recipe[ScoreParity]):
         return build_scorer_manifest(self.checkpoint, files)
 
 
-def _single_pass(path: Path) -> Checkpoint[SinglePassFamily]:
+def _single_pass(request: ScorerRequest) -> Checkpoint[SinglePassFamily]:
     """Read the checkpoint; only a family whose text rows end in one pass over all views can score them."""
-    checkpoint = load_checkpoint(path, mapped=True)
+    checkpoint = load_checkpoint(request.checkpoint, mapped=True, tokenizer=request.tokenizer)
     if checkpoint.model.step_kind is not StepKind.SINGLE_PASS:
         raise ExportError(
             f"expected a single-pass family (openvla_oft) to score views with, found {checkpoint.family!r}."

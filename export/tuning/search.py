@@ -57,6 +57,7 @@ class TuneRequest:
         objective: A key of ``OBJECTIVES``.
         trials: Number of trials in all, those of an earlier run included.
         seed: Seed of the sampler.
+        tokenizer: A ``tokenizer.json``, or a folder with one; None = the checkpoint's own.
     """
 
     checkpoint: Path
@@ -68,6 +69,7 @@ class TuneRequest:
     objective: str = "action_query"
     trials: int = 50
     seed: int = 0
+    tokenizer: Path | None = None
 
 
 class Progress(Protocol):
@@ -121,7 +123,7 @@ class _Bench:
             raise ExportError(
                 f"policy {request.policy!r}: expected options to search, found none that is not fixed already."
             )
-        self.checkpoint: Checkpoint[ActingFamily] = _read(request.checkpoint)
+        self.checkpoint: Checkpoint[ActingFamily] = _read(request)
         if self.objective.reads_prompt and self.checkpoint.model.step_kind is StepKind.FLOW:
             raise ExportError(
                 f"objective {request.objective!r}: expected a family that reads actions from its prompt's pass, "
@@ -155,16 +157,16 @@ class _Bench:
         return acting_step(self.checkpoint.model, policy, keep)
 
 
-def _read(path: Path) -> Checkpoint[ActingFamily]:
-    """Read a checkpoint; one that answers is refused with the reason."""
-    reader = find_reader(CheckpointFolder(path))
+def _read(request: TuneRequest) -> Checkpoint[ActingFamily]:
+    """Read the checkpoint; one that answers is refused with the reason."""
+    reader = find_reader(CheckpointFolder(request.checkpoint))
     if isinstance(reader, AnsweringReader):
         raise ExportError(
             f"expected a family that acts, found {reader.name!r}, which answers questions: a search is judged on "
             "recorded control steps, and there are no recorded questions. Choose options by hand: `saccade "
             "export-answering --policy-option`."
         )
-    return load_checkpoint(path)
+    return load_checkpoint(request.checkpoint, tokenizer=request.tokenizer)
 
 
 def _study(request: TuneRequest, bench: _Bench) -> optuna.Study:
@@ -179,6 +181,8 @@ def _study(request: TuneRequest, bench: _Bench) -> optuna.Study:
         "checkpoint": weights_sha256(request.checkpoint),
         "space": {name: str(tunable) for name, tunable in bench.space.items()},
     }
+    if request.tokenizer is not None:
+        settings["tokenizer"] = _sha256(bench.checkpoint.tokenizer)
     request.journal.parent.mkdir(parents=True, exist_ok=True)
     storage = JournalStorage(JournalFileBackend(str(request.journal)))
     study = optuna.create_study(

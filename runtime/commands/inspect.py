@@ -99,6 +99,11 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
     help="Which data set's statistics count, where a checkpoint has those of several. Checkpoints only.",
 )
 @click.option(
+    "--tokenizer",
+    type=click.Path(path_type=Path),
+    help="The model's tokenizer.json, or a folder with one, where the checkpoint has none. Checkpoints only.",
+)
+@click.option(
     "--config-only",
     is_flag=True,
     help="Read the configuration alone; weight files may be missing. Checkpoints only.",

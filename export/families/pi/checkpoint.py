@@ -39,7 +39,8 @@ from saccade.proto.errors import CheckpointError
 from saccade.proto.instruction_spec import InstructionSpec, TextStep
 from saccade.proto.statistics import Statistics
 
-BOS = "<bos>"
+BOS, PALIGEMMA = "<bos>", "google/paligemma-3b-pt-224"
+"""What begins a prompt, and the model whose tokenizer it is."""
 _CLEANED = (TextStep.SPACES_FOR_UNDERSCORES, TextStep.ONE_LINE)
 
 
@@ -100,7 +101,7 @@ def load_pi(
     if source.features is not None:
         relative = read_relative(folder, config.action_dim)
         embodiment = replace(embodiment, action=replace(embodiment.action, relative=relative))
-    tokenizer = check_tokenizer(folder, config.prefix.vocab_size)
+    tokenizer = check_tokenizer(folder, config.prefix.vocab_size, published=PALIGEMMA)
     is_cleaned = prompt.is_always_cleaned or source.is_openpi
     instruction = InstructionSpec(
         TOKENIZER_NAME,
@@ -165,7 +166,7 @@ def _bos(tokenizer: Tokenizer) -> int:
     if found is None:
         raise CheckpointError(
             f"{TOKENIZER_NAME}: expected the token {BOS!r}, which begins every prompt, found none; copy PaliGemma's "
-            "(google/paligemma-3b-pt-224)."
+            f"({PALIGEMMA})."
         )
     return int(found)
 

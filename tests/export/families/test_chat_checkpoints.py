@@ -14,7 +14,7 @@ from transformers.models.llava_next.image_processing_pil_llava_next import Llava
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.prompts import Prompted, read_prompted
 from saccade.proto.errors import CheckpointError, ExportError, ImageError
-from saccade.proto.manifest import InstructionSpec, SegmentSpec
+from saccade.proto.manifest import SegmentSpec
 from saccade.proto.picture_fit import FitMethod
 from saccade.proto.video_spec import FrameSampling, VideoSpec
 from saccade.runtime.tokens import InstructionTokens
@@ -37,9 +37,9 @@ def onevision_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def ids_of(prompted: Prompted, folder: Path, placeholder: int) -> list[int]:
     """The whole prompt: what the graph fixes, then the question as the runtime tokenises it."""
-    room = prompted.deployment.max_text_tokens
-    spec = InstructionSpec("tokenizer.json", prompted.template, room, prompted.pad_id, after=prompted.after)
-    tokens = InstructionTokens(folder / spec.tokenizer, spec, (SegmentSpec("text", room),)).encode(QUESTION)
+    spec = prompted.instruction
+    segments = (SegmentSpec("text", spec.max_tokens),)
+    tokens = InstructionTokens(folder / spec.tokenizer, spec, segments).encode(QUESTION)
     fixed = [item if item >= 0 else placeholder for item in prompted.model.prompt_layout.items]
     return [*fixed, *tokens.token_ids[0, : tokens.count].tolist()]
 
@@ -48,7 +48,9 @@ def ids_of(prompted: Prompted, folder: Path, placeholder: int) -> list[int]:
 def test_the_prompt_of_llava_next(next_folder: Path, views: int) -> None:
     """Its tokenizer marks the beginning of a prompt, so text behind a picture is split otherwise than text alone."""
     prompted = read_prompted(next_folder, Deployment(views=views, image_size=(33, 47)))
-    assert prompted.after == "<image>" and prompted.views == tuple(f"image{n}" for n in range(views))
+    assert prompted.instruction.after == "<image>" and prompted.views == tuple(
+        f"image{n}" for n in range(views)
+    )
     processor = transformers.LlavaNextProcessor(
         image_processor=LlavaNextImageProcessorPil(**test_llava_next.PROCESSOR),
         tokenizer=transformers.PreTrainedTokenizerFast.from_pretrained(next_folder),
@@ -73,7 +75,7 @@ def test_the_prompt_of_llava_next(next_folder: Path, views: int) -> None:
 def test_the_prompt_of_llava_onevision(onevision_folder: Path, prompt: str | None) -> None:
     prompted = read_prompted(onevision_folder, Deployment(frames=2, views=2), prompt)
     tokenizer = transformers.PreTrainedTokenizerFast.from_pretrained(onevision_folder)
-    assert prompted.after == "" and prompted.video == VideoSpec(2, FrameSampling.FROM_START)
+    assert prompted.instruction.after == "" and prompted.video == VideoSpec(2, FrameSampling.FROM_START)
     assert prompted.views == ("frame0", "frame1", "frame2", "frame3") and prompted.images_shape == (4, 27, 27)
     text = f"<|im_start|>user {'<video>' * 2 * 19}\n{QUESTION}<|im_end|><|im_start|>assistant\n"
     assert ids_of(prompted, onevision_folder, 91) == tokenizer(text).input_ids
@@ -87,13 +89,13 @@ def test_without_a_chat_template_the_family_knows_its_prompt_or_says_that_it_doe
     with_template = read_prompted(onevision_folder, Deployment())
     copy = shutil.copytree(onevision_folder, tmp_path / "onevision")
     (copy / "chat_template.json").unlink()
-    assert read_prompted(copy, Deployment()).template == with_template.template
+    assert read_prompted(copy, Deployment()).instruction == with_template.instruction
     copy = shutil.copytree(next_folder, tmp_path / "next")
     (copy / "chat_template.jinja").unlink()
     with pytest.raises(CheckpointError, match=r"expected a chat template .* depends on its language model"):
         read_prompted(copy, Deployment())
     given = read_prompted(copy, Deployment(), "[INST] <image>\n{instruction} [/INST]")
-    assert given.template == "\n{instruction} [/INST]"
+    assert given.instruction.template == "\n{instruction} [/INST]"
 
 
 def test_llava_video_takes_frames_from_both_ends(onevision_folder: Path, tmp_path: Path) -> None:

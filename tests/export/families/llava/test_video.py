@@ -91,7 +91,7 @@ def logits(prompted: Prompted) -> torch.Tensor:
 def test_the_model_is_that_of_the_converted_checkpoint(original: Path, converted: Path) -> None:
     deployment = Deployment(frames=3, max_text_tokens=8)
     theirs = read_prompted(converted, deployment)
-    ours = read_prompted(original, deployment, "<|im_start|>user <image>" + theirs.template)
+    ours = read_prompted(original, deployment, "<|im_start|>user <image>" + theirs.instruction.template)
     assert ours.video == VideoSpec(3, FrameSampling.BOTH_ENDS) and ours.model.grid == Grid(
         3, 3, 4, newline=True
     )
@@ -102,7 +102,7 @@ def test_the_model_is_that_of_the_converted_checkpoint(original: Path, converted
 def test_the_prompt_is_the_repository_s(original: Path) -> None:
     """``conv_templates["qwen_1_5"]``; the text template of the language model beside the weights is not used."""
     prompted = read_prompted(original, Deployment(frames=2))
-    assert prompted.template == "\n{instruction}<|im_end|>\n<|im_start|>assistant\n"
+    assert prompted.instruction.template == "\n{instruction}<|im_end|>\n<|im_start|>assistant\n"
 
 
 def test_the_published_tower_is_the_default_of_llava_onevision() -> None:
