@@ -21,7 +21,7 @@ from saccade.export.families.base import ActingFamily
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.embedded_tokens import spelling_none
 from saccade.export.families.sequence import SequenceLayout
-from saccade.proto.errors import ExportError
+from saccade.proto.errors import ExportError, InstructionError
 from saccade.proto.state_text import state_text
 from saccade.proto.tensor_names import NOISE
 
@@ -138,7 +138,10 @@ def host_inputs(recording: Recording, checkpoint: Checkpoint[ActingFamily]) -> I
             raise ExportError(
                 f"frame {index}: expected a prompt of 1 to {spec.max_tokens} tokens, found {len(ids)}: {prompt!r}."
             )
-        spec.check_ids(ids, tokenizer.id_to_token, prompt)
+        try:
+            spec.check_ids(ids, tokenizer.id_to_token, prompt)
+        except InstructionError as error:
+            raise InstructionError(f"frame {index}: {error.message}") from error
         mask, positions = layout.host_inputs(torch.tensor([len(ids)]))
         filled = {
             "images": torch.from_numpy(np.ascontiguousarray(recording.images[index : index + 1])),
