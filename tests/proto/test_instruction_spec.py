@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import replace
+
 import pytest
 
-from saccade.proto.errors import ManifestError
+from saccade.proto.errors import InstructionError, ManifestError
 from saccade.proto.instruction_spec import InstructionSpec, TextStep
+from saccade.proto.strict_json import dump_json, from_json
 
 
 def spec(template: str, *steps: TextStep, state_bins: int = 0) -> InstructionSpec:
@@ -36,3 +40,21 @@ def test_the_state_stands_in_the_template_and_not_in_the_instruction() -> None:
 def test_what_does_not_fit_is_refused(template: str, state_bins: int, message: str) -> None:
     with pytest.raises(ManifestError, match=message):
         spec(template, state_bins=state_bins)
+
+
+def test_the_end_of_the_table_is_written_where_there_is_one() -> None:
+    plain, bounded = spec("{instruction}"), replace(spec("{instruction}"), embedding_rows=7)
+    assert "embedding_rows" not in dump_json(plain)
+    for each in (plain, bounded):
+        assert from_json(InstructionSpec, json.loads(dump_json(each))) == each
+    with pytest.raises(ManifestError, match="embedding_rows and token ids >= 0, found 9, 0, 0, -1"):
+        replace(plain, embedding_rows=-1)
+
+
+def test_a_token_past_the_table_is_named() -> None:
+    words = {6: "cube", 7: "<image>"}
+    bounded = replace(spec("{instruction}"), embedding_rows=7)
+    bounded.check_ids([6, 0], words.get, "cube")
+    spec("{instruction}").check_ids([7], words.get, "<image>")
+    with pytest.raises(InstructionError, match=r"ids below 7\), found '<image>', token 7, in 'cube <image>'"):
+        bounded.check_ids([6, 7], words.get, "cube <image>")

@@ -98,6 +98,17 @@ def test_a_daemon_that_cannot_start_leaves_nothing_behind(
     assert [thread.name for thread in threading.enumerate() if thread.name.startswith("saccade")] == []
 
 
+def test_an_instruction_that_the_model_has_no_row_for_is_refused_over_the_wire(tiny: Path) -> None:
+    manifest = json.loads((tiny / "manifest.json").read_text())
+    manifest["instruction"]["embedding_rows"] = 6
+    (tiny / "manifest.json").write_text(json.dumps(manifest))
+    config = DaemonConfig(tiny, bind="127.0.0.1:0", threads=1)
+    with Daemon(config) as daemon, Client(daemon.address) as client, client.open() as session:
+        with pytest.raises(errors.InstructionError, match="found 'cube', token 6, in 'push the red cube'"):
+            session.reset("push the red cube")
+        session.reset("push the red")
+
+
 def test_numbers_that_make_no_sense_are_refused(tiny: Path) -> None:
     for field in ("lease_ns", "max_age_ns", "max_frozen_frames", "threads"):
         with pytest.raises(errors.ServeError, match=f"{field}: expected 0 or more, found -1"):

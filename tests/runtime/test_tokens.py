@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,18 @@ def test_the_template_counts_too(tiny: Path) -> None:
     tokens = InstructionTokens(tiny / "tokenizer.json", SPEC, SEQUENCE)
     with pytest.raises(InstructionError, match="1 to 4 tokens, its template included, found 5"):
         tokens.encode("push the red cube")
+
+
+def test_a_token_that_the_model_has_no_row_for_is_named(tiny: Path) -> None:
+    few = InstructionTokens(tiny / "tokenizer.json", replace(SPEC, embedding_rows=6), SEQUENCE)
+    assert few.encode("red").token_ids.tolist() == [[3, 4, 0, 0]]
+    for state in ("", "7"):
+        with pytest.raises(
+            InstructionError, match=r"ids below 6\), found 'cube', token 6, in 'the red cube'; leave it out"
+        ):
+            few.encode("red cube", state)
+    every = InstructionTokens(tiny / "tokenizer.json", replace(SPEC, embedding_rows=7), SEQUENCE)
+    assert every.encode("red cube").count == 3
 
 
 def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path) -> None:

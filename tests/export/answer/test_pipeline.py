@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -299,6 +300,27 @@ def test_the_commands_export_show_and_ask(folder: Path, tmp_path: Path) -> None:
         assert refused.exit_code == 1 and message in refused.output
 
 
+def test_the_tokenizer_may_lie_elsewhere(folder: Path, tmp_path: Path) -> None:
+    checkpoint, given = shutil.copytree(folder, tmp_path / "llava"), tmp_path / "base" / "tokenizer.json"
+    given.parent.mkdir()
+    shutil.move(checkpoint / "tokenizer.json", given)
+    out = tmp_path / "bundle"
+    options = [
+        "--tokenizer",
+        str(given),
+        "--max-text-tokens",
+        "8",
+        "--max-new-tokens",
+        "3",
+        "--questions",
+        "1",
+    ]
+    ran = CliRunner().invoke(main, ["export-answering", str(checkpoint), "--out", str(out), *options])
+    assert ran.exit_code == 0, ran.output
+    assert (out / "tokenizer.json").read_bytes() == given.read_bytes()
+    assert not (out / "manifest.json").read_text().count("embedding_rows")
+
+
 def test_receipts_say_what_was_compared(bundle: Bundle) -> None:
     parity = json.loads(bundle.file("receipts/parity.json").read_text())["profiles"]
     assert set(parity) == {"full", "keep25"}
@@ -331,8 +353,6 @@ def test_requests_that_cannot_be_are_refused(
 
 
 def test_files_that_are_missing_are_named(folder: Path, tmp_path: Path) -> None:
-    import shutil
-
     for name in ("tokenizer.json", "config.json", "preprocessor_config.json"):
         copy = shutil.copytree(folder, tmp_path / name.removesuffix(".json"))
         (copy / name).unlink()

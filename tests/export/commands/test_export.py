@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -52,6 +53,24 @@ def test_a_bad_argument_is_named(
     assert result.exit_code != 0
     assert message in " ".join(result.output.split())
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [["export", "--policy", "keep_all", "--keep", "1.0"], ["export-scorer"]],
+    ids=lambda each: each[0],
+)
+def test_the_tokenizer_may_lie_elsewhere(command: list[str], checkpoint_path: Path, tmp_path: Path) -> None:
+    checkpoint, out = shutil.copytree(checkpoint_path, tmp_path / "checkpoint"), tmp_path / "bundle"
+    given = tmp_path / "base/tokenizer.json"
+    given.parent.mkdir()
+    shutil.move(checkpoint / "tokenizer.json", given)
+    arguments = [*command, str(checkpoint), "--out", str(out)]
+    without = CliRunner().invoke(main, arguments)
+    assert without.exit_code == 1 and "--tokenizer PATH" in " ".join(without.output.split())
+    ran = CliRunner().invoke(main, [*arguments, "--tokenizer", str(given.parent)])
+    assert ran.exit_code == 0, ran.output
+    assert (out / "tokenizer.json").read_bytes() == given.read_bytes()
 
 
 @pytest.mark.tensorrt_rtx

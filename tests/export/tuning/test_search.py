@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,6 +103,18 @@ def test_a_journal_of_another_search_is_refused(request_: TuneRequest) -> None:
     tune(request_, quiet)
     with pytest.raises(ExportError, match="expected the journal of this search"):
         tune(replace(request_, keep_ratio=0.25), quiet)
+
+
+def test_another_tokenizer_is_another_search(request_: TuneRequest, tmp_path: Path) -> None:
+    checkpoint = shutil.copytree(request_.checkpoint, tmp_path / "checkpoint")
+    given = tmp_path / "tokenizer.json"
+    shutil.move(checkpoint / "tokenizer.json", given)
+    once = replace(request_, checkpoint=checkpoint, tokenizer=given, trials=1)
+    expected = tune(replace(request_, trials=1, journal=tmp_path / "own.journal"), quiet)
+    assert tune(once, quiet).default_value == expected.default_value
+    given.write_text(given.read_text() + " ")
+    with pytest.raises(ExportError, match="expected the journal of this search"):
+        tune(once, quiet)
 
 
 def test_the_cosine_of_the_unpruned_model_with_itself_is_one(checkpoint: Checkpoint) -> None:
