@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -12,6 +13,7 @@ from torch import Tensor
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.generating import GeneratingModel
 from saccade.export.families.prompt_layout import IMAGE
+from saccade.export.families.reader import AnsweringReader
 from saccade.export.families.registry import answering_reader
 from saccade.export.loading.chat_template import render_question, special_tokens
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
@@ -104,14 +106,7 @@ def read_prompted(path: Path, deployment: Deployment, prompt: str | None = None)
         raise ExportError(
             f"expected frames = 0, found {deployment.frames}: {reader.name} answers about still pictures here."
         )
-    tokenizer = folder.tokenizer
-    own = _chat_prompt(folder, deployment) if reader.has_chat_template else None
-    found = prompt or own or reader.prompt(deployment.views)
-    for placeholder in reader.placeholders:
-        found = found.replace(placeholder, IMAGE)
-    before, between, template = _parts(found, deployment.views)
-    framed = _framed(tokenizer, before, between, special_tokens(folder)["bos_token"])
-    deployment = replace(deployment, before=framed[0], between=framed[1])
+    deployment, template = with_prompt(folder, reader, deployment, prompt)
     config = reader.read_config(folder, deployment)
     model: GeneratingModel = reader.load_model(folder, config)
     ends, pad = _special_ids(folder, model.decoder.config.vocab_size)
@@ -121,7 +116,7 @@ def read_prompted(path: Path, deployment: Deployment, prompt: str | None = None)
         model,
         deployment,
         template,
-        _after(tokenizer, template),
+        _after(folder.tokenizer, template),
         ends,
         pad,
         reader.picture_size(config),
@@ -130,13 +125,40 @@ def read_prompted(path: Path, deployment: Deployment, prompt: str | None = None)
     )
 
 
+def with_prompt(
+    folder: CheckpointFolder,
+    reader: AnsweringReader[Any, Any],
+    deployment: Deployment,
+    prompt: str | None = None,
+) -> tuple[Deployment, str]:
+    """Return a deployment with the prompt's tokens around the pictures, and the text that follows the last of them.
+
+    Args:
+        folder: The checkpoint.
+        reader: Reader of its family.
+        deployment: How the model will be used.
+        prompt: Text with ``<image>`` for each picture or video and ``{instruction}`` once; None = the checkpoint's chat
+            template, or else the family's.
+
+    Raises:
+        CheckpointError: A file is missing or wrong, or the prompt does not fit.
+    """
+    own = _chat_prompt(folder, deployment) if reader.has_chat_template else None
+    found = prompt or own or reader.prompt(deployment.views)
+    for placeholder in reader.placeholders:
+        found = found.replace(placeholder, IMAGE)
+    before, between, template = _parts(found, deployment.views)
+    around = _around(folder.tokenizer, before, between, special_tokens(folder)["bos_token"])
+    return replace(deployment, before=around[0], between=around[1]), template
+
+
 def _chat_prompt(folder: CheckpointFolder, deployment: Deployment) -> str | None:
     """Return the checkpoint's own prompt, if it has a chat template."""
     kind = "video" if deployment.frames else "image"
     return render_question(folder, deployment.views, kind, INSTRUCTION)
 
 
-def _framed(
+def _around(
     tokenizer: Tokenizer, before: str, between: str, begin: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the tokens before the first picture and between two, as they come in one prompt.

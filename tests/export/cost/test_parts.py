@@ -77,7 +77,8 @@ def images_of(model: Any) -> torch.Tensor:
         count = model.config.views * (tower.frames or 1)
         return torch.zeros(1, count, *tower.picture_size, 3, dtype=torch.uint8)
     side = model.towers[0].config.image_size
-    return torch.zeros(1, model.pictures, side, side, 3, dtype=torch.uint8)
+    height, width = getattr(model, "image_size", (side, side))
+    return torch.zeros(1, model.pictures, height, width, 3, dtype=torch.uint8)
 
 
 def prompt(model: GeneratingModel) -> None:

@@ -122,7 +122,7 @@ def test_a_pickle_is_never_opened(path: Path, name: str) -> None:
         ("config.json", "expected config.json in checkpoint/, found none"),
         ("embodiment.json", "expected embodiment.json .* write down views, units"),
         ("model.safetensors", "expected model.safetensors or model.safetensors.index.json"),
-        ("tokenizer.json", "expected tokenizer.json .* save it with"),
+        ("tokenizer.json", "expected tokenizer.json .* write it with"),
         ("statistics.json", "expected statistics.json .* copy the data set statistics"),
     ],
 )
