@@ -17,7 +17,7 @@ from saccade.export.families.generating import GeneratingModel
 from saccade.export.families.qwen_vl.model import QwenVl
 from saccade.export.inspection.recognition import open_checkpoint
 from saccade.export.steps.generation_step import GenerationStep
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.prefill_step import CacheSpan
 from saccade.export.steps.step_of import acting_step
 from saccade.policies.registry import build_policy
