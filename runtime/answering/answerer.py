@@ -75,7 +75,8 @@ class Answerer:
             token = sampler.choose(_finite(logits))
             ends = token in self._spec.end_ids
             is_last = ends or number == limit - 1
-            yield Piece(token, "" if ends else detokenizer.add(token), is_last, timings_ns)
+            text = "" if ends else detokenizer.add(token)
+            yield Piece(token, text + detokenizer.finish() if is_last else text, is_last, timings_ns)
             if is_last:
                 return
             if turn != self._turn:
