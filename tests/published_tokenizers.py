@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
@@ -17,9 +17,7 @@ def llama(*, is_legacy: bool = True) -> Tokenizer:
     """Llama 2 and what follows from it: bytes as tokens, a space in front of a text, none in front of the decoded."""
     tokenizer = _with_byte_tokens(("<unk>", "<s>", "</s>"))
     if is_legacy:
-        tokenizer.normalizer = normalizers.Sequence(
-            [normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")]
-        )
+        tokenizer.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
     else:
         tokenizer.pre_tokenizer = pre_tokenizers.Metaspace("▁", prepend_scheme="first", split=False)
     strip = decoders.Strip(" ", 1, 0)
@@ -40,7 +38,7 @@ def byte_level() -> Tokenizer:
     """GPT-2 and Qwen2: every byte is a character of the vocabulary."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     split = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    spelled = [split.pre_tokenize_str(text)[0][0] for word in WORDS for text in (word, " " + word)]
+    spelled = [split.pre_tokenize_str(text)[0][0] for word in WORDS for text in (" " + word, word)]
     tokenizer = _bpe(alphabet, spelled, byte_fallback=False, unknown=None)
     tokenizer.pre_tokenizer = split
     tokenizer.decoder = decoders.ByteLevel()
@@ -48,11 +46,13 @@ def byte_level() -> Tokenizer:
 
 
 def _with_byte_tokens(first: Sequence[str]) -> Tokenizer:
-    spelled = [text for word in WORDS for text in (word, "▁" + word)]
+    spelled = [text for word in WORDS for text in ("▁" + word, word)]
     return _bpe([*first, *_BYTES, "▁", "\n", "�", *LETTERS], spelled, byte_fallback=True, unknown="<unk>")
 
 
-def _bpe(pieces: Sequence[str], words: Sequence[str], *, byte_fallback: bool, unknown: str | None) -> Tokenizer:
+def _bpe(
+    pieces: Sequence[str], words: Sequence[str], *, byte_fallback: bool, unknown: str | None
+) -> Tokenizer:
     vocabulary = {piece: index for index, piece in enumerate(pieces)}
     merges: dict[tuple[str, str], None] = {}
     for word in words:
@@ -78,3 +78,18 @@ def _spaces() -> decoders.Decoder:
 def _with_special(tokenizer: Tokenizer, special: Sequence[str]) -> Tokenizer:
     tokenizer.add_special_tokens([AddedToken(text, normalized=False, special=True) for text in special])
     return tokenizer
+
+
+PUBLISHED: Mapping[str, Tokenizer] = {
+    "llama": llama(),
+    "mistral": llama(is_legacy=False),
+    "gemma": gemma(),
+    "byte_level": byte_level(),
+}
+
+
+def id_of(tokenizer: Tokenizer, piece: str) -> int:
+    """Return the id of a token that the tokenizer has."""
+    found = tokenizer.token_to_id(piece)
+    assert found is not None
+    return found

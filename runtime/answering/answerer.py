@@ -50,7 +50,7 @@ class Answerer:
             question: Text, pictures, and how the answer is generated.
 
         Raises:
-            InstructionError: The question is empty or too long.
+            InstructionError: The question is empty, too long or no Unicode text.
             ImageError: A picture is missing, unknown, of another dtype, or cannot be fitted.
             QuestionError: More tokens are asked for than there is room for, or none.
             EngineError: The engine failed, or gave logits that are not finite.
