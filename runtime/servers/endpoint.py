@@ -200,7 +200,7 @@ class Endpoint:
         Raises:
             NoSessionError: The token is not the owner's.
             StoppedError: The stop latch is set and the request does not release it, or somebody stopped meanwhile.
-            InstructionError: The instruction is empty or too long.
+            InstructionError: The instruction is empty, too long or no Unicode text.
             ViewScoresError: The scores are not for all views, one is negative or not finite, or the policy reads none.
             DrainingError: The daemon is shutting down.
         """

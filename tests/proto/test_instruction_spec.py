@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from saccade.proto.errors import ManifestError
+from saccade.proto.errors import InstructionError, ManifestError
 from saccade.proto.instruction_spec import InstructionSpec, TextStep
 
 
@@ -36,3 +36,23 @@ def test_the_state_stands_in_the_template_and_not_in_the_instruction() -> None:
 def test_what_does_not_fit_is_refused(template: str, state_bins: int, message: str) -> None:
     with pytest.raises(ManifestError, match=message):
         spec(template, state_bins=state_bins)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("the \udcff", r"half of a surrogate pair \('\\udcff'\) as character 4"),
+        ("\ud83d\ude00", r"half of a surrogate pair \('\\ud83d'\) as character 0"),
+        ("go\0", "a NUL as character 2"),
+    ],
+)
+def test_what_is_no_unicode_text_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InstructionError, match=f"in Unicode text, found {message}"):
+        spec("{instruction}").prompt(text)
+    with pytest.raises(ManifestError, match=f"template: expected Unicode text, found {message}"):
+        spec(f"{text}{{instruction}}")
+
+
+def test_an_instruction_keeps_its_place_between_the_parts_of_the_template() -> None:
+    told = spec("Task: {instruction}, State: {state};", TextStep.LOWER_CASE, state_bins=256)
+    assert told.parts(" Go ", "0 128") == ("Task: ", "go", ", State: 0 128;")
