@@ -29,7 +29,7 @@ from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.openvla_oft import checkpoint as openvla_oft
 from saccade.export.families.openvla_oft.model import OpenVlaOft
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.registry import build_policy
 from saccade.proto.manifest import Manifest

@@ -97,7 +97,7 @@ def decode(kind: type[M], data: bytes) -> M:
     """
     try:
         message: M = kind.FromString(data)
-    except DecodeError as error:
+    except (DecodeError, UnicodeDecodeError) as error:  # the latter from the implementation in Python
         raise MessageError(
             f"expected a serialised {kind.DESCRIPTOR.full_name}, found other bytes."
         ) from error

@@ -17,7 +17,7 @@
     │   │   ├── StaleObservationError   the observation is too old to act upon
     │   │   ├── FrozenCameraError       a camera delivers the same image again and again
     │   │   └── SupersededError         a newer observation arrived before this one was used
-    │   ├── InstructionError            the instruction is empty or too long
+    │   ├── InstructionError            the instruction is empty, too long or no Unicode text
     │   ├── ViewScoresError             the view scores are not what the bundle can use
     │   ├── VideoError                  a video cannot be read, or the bundle takes none
     │   └── QuestionError               a question cannot be answered as it was asked
@@ -164,7 +164,7 @@ class SupersededError(ObservationError):
 
 
 class InstructionError(InputError):
-    """The instruction is empty, too long, or has a token that the model does not have."""
+    """The instruction is empty, too long, no Unicode text, or has a token that the model lacks."""
 
     code = "instruction"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
@@ -10,6 +11,8 @@ from saccade.proto.errors import InstructionError, ManifestError
 
 INSTRUCTION, STATE = "{instruction}", "{state}"
 """Marks that a template has for the instruction, and for the robot's state as text."""
+
+_NO_TEXT = re.compile("[\\0\\ud800-\\udfff]")
 
 
 class TextStep(str, Enum):
@@ -52,6 +55,9 @@ class InstructionSpec:
     embedding_rows: int = 0
 
     def __post_init__(self) -> None:
+        for text in (self.template, self.after):
+            if (found := _no_unicode(text)) is not None:
+                raise ManifestError(f"template: expected Unicode text, found {found} in {text!r}.")
         for mark in (INSTRUCTION, STATE) if self.state_bins else (INSTRUCTION,):
             if self.template.count(mark) != 1:
                 raise ManifestError(f"template: expected '{mark}' exactly once, found {self.template!r}.")
@@ -61,22 +67,38 @@ class InstructionSpec:
                 f"{self.max_tokens}, {self.pad_id}, {self.state_bins}, {self.embedding_rows} and {list(self.before)}."
             )
 
-    def prompt(self, instruction: str, state: str = "") -> str:
-        """Return the text whose tokens follow :attr:`before`.
+    def parts(self, instruction: str, state: str = "") -> tuple[str, str, str]:
+        """Return the text before an instruction, the instruction as the prompt has it, and the text behind it.
 
         Args:
             instruction: What to do, as it was given.
             state: The robot's state as text, see :func:`saccade.proto.state_text.state_text`; empty where the template
                 tells none.
+
+        Raises:
+            InstructionError: The instruction is no Unicode text.
         """
+        check_unicode(instruction)
         text = instruction.strip()
         for step in self.steps:
             text = _STEPS[step](text)
         # At once: an instruction may have the other mark in it.
-        parts = self.template.split(INSTRUCTION)
+        head, tail = self.template.split(INSTRUCTION)
         if self.state_bins:
-            parts = [part.replace(STATE, state) for part in parts]
-        return text.join(parts)
+            head, tail = head.replace(STATE, state), tail.replace(STATE, state)
+        return head, text, tail
+
+    def prompt(self, instruction: str, state: str = "") -> str:
+        """Return the text whose tokens follow :attr:`before`.
+
+        Args:
+            instruction: What to do, as it was given.
+            state: The robot's state as text; empty where the template tells none.
+
+        Raises:
+            InstructionError: The instruction is no Unicode text.
+        """
+        return "".join(self.parts(instruction, state))
 
     def check_ids(self, ids: Iterable[int], text_of: Callable[[int], str | None], prompt: str) -> None:
         """Refuse a prompt with a token that the embedding table has no row for.
@@ -95,6 +117,31 @@ class InstructionSpec:
                     f"expected text of tokens that the model has (ids below {self.embedding_rows}), found "
                     f"{text_of(index)!r}, token {index}, in {prompt!r}; leave it out, or say it in other words."
                 )
+
+
+def check_unicode(text: str) -> None:
+    """Refuse an instruction or a question that is no Unicode text, before anything encodes it.
+
+    Args:
+        text: What a person or a program gave.
+
+    Raises:
+        InstructionError: Half of a surrogate pair is in it, as bytes leave that were not UTF-8, or a NUL.
+    """
+    if (found := _no_unicode(text)) is not None:
+        raise InstructionError(
+            f"expected an instruction or a question in Unicode text, found {found}: decode it as what it is encoded "
+            "in, UTF-8 for instance, and leave such characters out."
+        )
+
+
+def _no_unicode(text: str) -> str | None:
+    """Describe the first character that no text has; None where all are well."""
+    found = _NO_TEXT.search(text)
+    if found is None:
+        return None
+    what = "a NUL" if found[0] == "\0" else f"half of a surrogate pair ({found[0]!a})"
+    return f"{what} as character {found.start()}"
 
 
 _STEPS: Mapping[TextStep, Callable[[str], str]] = {

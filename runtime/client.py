@@ -20,7 +20,8 @@ from types import TracebackType
 from google.protobuf.message import Message
 
 from saccade.proto.codec import error_from_wire
-from saccade.proto.errors import ImageError, LateChunkError, SaccadeError, TensorError
+from saccade.proto.errors import ImageError, LateChunkError, SaccadeError, TensorError, TransportError
+from saccade.proto.instruction_spec import check_unicode
 from saccade.proto.manifest import Manifest, manifest_from_json
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.versions import WIRE_VERSION, check_wire_version
@@ -35,6 +36,7 @@ from saccade.runtime.transports.wire_format import (
     observation_to_wire,
     piece_from_wire,
     question_to_wire,
+    unicode_only,
 )
 
 DEFAULT_DEADLINE_S = 10.0
@@ -127,13 +129,14 @@ class Client:
             LeaseHeldError: Another client owns the robot.
             UnknownProfileError: The bundle has no such profile.
         """
-        request = wire.OpenRequest(
-            wire_version=WIRE_VERSION,
-            client_name=self._name,
-            profile=profile,
-            clock_id=clock_id(),
-            max_age_ns=max_age_ns,
-        )
+        with unicode_only("names of client and profile"):
+            request = wire.OpenRequest(
+                wire_version=WIRE_VERSION,
+                client_name=self._name,
+                profile=profile,
+                clock_id=clock_id(),
+                max_age_ns=max_age_ns,
+            )
         reply = self._call("Open", request, wire.OpenReply)
         return RemoteSession(self._transport, reply.session_token, self._deadline_s, reply.max_age_ns)
 
@@ -158,7 +161,9 @@ class Client:
         Args:
             reason: Why, for people; shown to whoever is refused.
         """
-        self._call("Stop", wire.StopRequest(reason=reason), wire.StopReply)
+        # Not refused for a reason that cannot be read: it is only shown.
+        readable = reason.encode("utf-8", "backslashreplace").decode("utf-8")
+        self._call("Stop", wire.StopRequest(reason=readable), wire.StopReply)
 
     def close(self) -> None:
         """Hang up; a session that is open keeps its lease until it runs out."""
@@ -205,16 +210,18 @@ class RemoteSession:
                 negative. Only for a bundle whose policy reads them.
 
         Raises:
-            InstructionError: The instruction is empty or too long.
+            InstructionError: The instruction is empty, too long or no Unicode text.
             ViewScoresError: The scores are not for all views, one is negative or not finite, or the policy reads none.
             StoppedError: The stop latch is set and ``release_stop`` is not.
         """
-        request = wire.ResetRequest(
-            session_token=self._token,
-            instruction=instruction,
-            release_stop=release_stop,
-            view_scores=view_scores or {},
-        )
+        check_unicode(instruction)
+        with unicode_only("names of views"):
+            request = wire.ResetRequest(
+                session_token=self._token,
+                instruction=instruction,
+                release_stop=release_stop,
+                view_scores=view_scores or {},
+            )
         self._call("Reset", request, wire.ResetReply)
 
     def act(self, observation: Observation, profile: str | None = None) -> ActionChunk:
@@ -315,15 +322,24 @@ class RemoteAnswerer:
 
         Raises:
             AnswererBusyError: Another question is being answered.
-            InstructionError: The question is empty or too long.
+            InstructionError: The question is empty, too long or no Unicode text.
             ImageError: A picture is missing, unknown, of another dtype, or cannot be fitted.
             QuestionError: More tokens are asked for than there is room for, or none.
             DeadlineError: The answer took too long.
-            SaccadeError: What else the daemon raised, or a :class:`TransportError`.
+            TransportError: The answer ended without its last piece: what came is incomplete.
+            SaccadeError: What else the daemon raised.
         """
         try:
             request = question_to_wire(question)
         except TensorError as error:
             raise ImageError(f"expected uint8 pictures: {error}") from error
-        for piece in self._transport.generate(request, deadline_s=self._deadline_s):
-            yield piece_from_wire(piece)
+        count, is_whole = 0, False
+        for message in self._transport.generate(request, deadline_s=self._deadline_s):
+            piece = piece_from_wire(message)
+            count, is_whole = count + 1, piece.is_last
+            yield piece
+        if not is_whole:
+            raise TransportError(
+                f"expected an answer up to its last piece, found its end after {count} tokens: what came is "
+                "incomplete; ask again, and see the daemon's log."
+            )

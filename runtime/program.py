@@ -136,7 +136,7 @@ class ProgramExecutor:
             state: The robot's state as text, where the prompt tells it; else empty.
 
         Raises:
-            InstructionError: The instruction is empty, too long, or has a token that the model does not have.
+            InstructionError: The instruction is empty, too long, no Unicode text, or has a token that the model lacks.
         """
         tokens = self.tokens.encode(instruction, state)
         for name in (TOKEN_IDS, ATTENTION_MASK, POSITION_IDS):

@@ -89,7 +89,7 @@ class Session:
             view_scores: How much each view matters, by name; given ones win over the scorer. None or empty = not told.
 
         Raises:
-            InstructionError: The instruction is empty, too long, or has a token that the model does not have.
+            InstructionError: The instruction is empty, too long, no Unicode text, or has a token that the model lacks.
             ViewScoresError: The scores are not for all views, one is negative or not finite, or the policy reads none.
         """
         scores = ordered_view_scores(view_scores, self._manifest) if view_scores else None

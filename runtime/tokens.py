@@ -1,10 +1,8 @@
-"""Instruction to tokens, mask and positions: computed once, or in each step where the prompt tells the state.
-
-The only file that imports ``tokenizers``.
-"""
+"""Instruction to tokens, mask and positions, once or in each step where the prompt tells the state; answers to text."""
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,13 +10,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
-from tokenizers.decoders import DecodeStream
 
-from saccade.proto.errors import BundleError, InstructionError
+from saccade.proto.errors import BundleError, EngineError, InstructionError
 from saccade.proto.instruction_spec import InstructionSpec
 from saccade.proto.manifest import SegmentSpec
+from saccade.proto.prompt_tokens import PromptTokenizer, tokenizers_errors_as
 
 TEXT_SEGMENT = "text"
+_OPEN = "\N{REPLACEMENT CHARACTER}"
+"""What a decoder writes for bytes that are no character, or none yet."""
+_BYTE = re.compile(r"<0x..>")
+"""A token that spells one byte."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,11 @@ class InstructionTokens:
         self, tokenizer: Path, spec: InstructionSpec, sequence: tuple[SegmentSpec, ...], *, capacity: int = 64
     ) -> None:
         try:
-            self._tokenizer = Tokenizer.from_file(str(tokenizer))
-        except Exception as error:
-            raise BundleError(f"{tokenizer.name}: expected a tokenizer file, found: {error}.") from error
-        self._tokenizer.no_padding()
-        self._tokenizer.no_truncation()
+            with tokenizers_errors_as(BundleError, "a tokenizer file"):
+                self._tokenizer = Tokenizer.from_file(str(tokenizer))
+        except BundleError as error:
+            raise BundleError(f"{tokenizer.name}: {error.message}") from error
+        self._prompts = PromptTokenizer(self._tokenizer, spec)
         self._spec = spec
         self._sequence = sequence
         self._capacity = capacity
@@ -77,33 +79,31 @@ class InstructionTokens:
             state: The robot's state as text, where the prompt tells it; else empty.
 
         Raises:
-            InstructionError: The instruction is empty, has more tokens than the graphs have room for, or a token that
-                the model does not have.
+            InstructionError: The instruction is empty, is no Unicode text, has more tokens than the graphs have room
+                for, or a token that the model lacks.
         """
         if not instruction.strip():
             raise InstructionError(
                 "expected an instruction such as 'push the red cube', or a question, found nothing."
             )
-        text = self._spec.prompt(instruction, state)
         if state:
-            return self._encode(text)
+            return self._encode(instruction, state)
+        text = self._spec.prompt(instruction)
         if text not in self._cache:
-            self._cache[text] = self._encode(text)
+            self._cache[text] = self._encode(instruction)
             if len(self._cache) > self._capacity:
                 self._cache.popitem(last=False)
         self._cache.move_to_end(text)
         return self._cache[text]
 
-    def _encode(self, prompt: str) -> TokenizedInstruction:
-        text_ids = self._tokenizer.encode(self._spec.after + prompt, add_special_tokens=False).ids
-        ids = [*self._spec.before, *text_ids[bool(self._spec.after) :]]
+    def _encode(self, instruction: str, state: str = "") -> TokenizedInstruction:
+        ids = self._prompts.ids(instruction, state)
         room = self._spec.max_tokens
         if not 1 <= len(ids) <= room:
             raise InstructionError(
                 f"expected a prompt of 1 to {room} tokens, its template included, found {len(ids)}: "
                 "say it in fewer words."
             )
-        self._spec.check_ids(ids, self._tokenizer.id_to_token, prompt)
         token_ids = np.full((1, room), self._spec.pad_id, np.int64)
         token_ids[0, : len(ids)] = ids
         mask = np.concatenate([_valid(segment, len(ids)) for segment in self._sequence])[None]
@@ -112,7 +112,10 @@ class InstructionTokens:
 
 
 class Detokenizer:
-    """Turns the tokens of one answer into text, as they come.
+    """Turns the tokens of one answer into text, as they come: all pieces together are what the tokenizer decodes.
+
+    What a later token may still change is held back: a character whose bytes have not all come, and a run of tokens
+    that spell bytes, of which the tokenizer writes none as a character unless all of them together are text.
 
     Args:
         tokenizer: Tokenizer of the bundle.
@@ -120,15 +123,56 @@ class Detokenizer:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
+        added = tokenizer.get_added_tokens_decoder().values()
+        self._silent = {token.content for token in added if token.special}
+        self._window: list[int] = []  # what is not said yet, behind enough of what is to have the same text
+        self._said = 0  # characters of the window's text
 
     def add(self, token: int) -> str:
         """Return the text that is certain now: empty while a character is still open.
 
         Args:
             token: Id of the answer's next token.
+
+        Raises:
+            EngineError: The tokenizer failed.
         """
-        return self._stream.step(self._tokenizer, token) or ""
+        piece = self._tokenizer.id_to_token(token)
+        if piece is None or piece in self._silent:  # as if it had never come
+            return ""
+        self._window.append(token)
+        if _BYTE.fullmatch(piece):
+            return ""
+        text = self._decode(self._window)
+        certain = text[self._said :].rstrip(_OPEN)
+        self._said += len(certain)
+        if self._said == len(text):
+            self._forget()
+        return certain
+
+    def finish(self) -> str:
+        """Return the text that was held back, because the answer ends here.
+
+        Raises:
+            EngineError: The tokenizer failed.
+        """
+        rest = self._decode(self._window)[self._said :]
+        self._window, self._said = [], 0
+        return rest
+
+    def _forget(self) -> None:
+        """Shorten the window, all of which is said, to the last tokens that have a text.
+
+        Some tokenizers write the first token of a text otherwise than later ones; one that was said stays the first.
+        """
+        for start in reversed(range(len(self._window))):
+            if text := self._decode(self._window[start:]):
+                self._window, self._said = self._window[start:], len(text)
+                return
+
+    def _decode(self, tokens: list[int]) -> str:
+        with tokenizers_errors_as(EngineError, "tokens that the tokenizer can decode"):
+            return self._tokenizer.decode(tokens, skip_special_tokens=True)
 
 
 def _valid(segment: SegmentSpec, text_tokens: int) -> NDArray[np.bool_]:

@@ -63,7 +63,7 @@ class ViewScorer:
             instruction: What the arm shall do.
 
         Raises:
-            InstructionError: The instruction is empty or too long.
+            InstructionError: The instruction is empty, too long or no Unicode text.
         """
         self._program.tokens.encode(instruction)
 

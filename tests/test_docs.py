@@ -35,7 +35,9 @@ EVENTS = {
     "transport.*": errors.TransportError,
     "serve.draining": errors.DrainingError,
     "question.busy": errors.AnswererBusyError,
+    "observation.image": errors.ImageError,
     "input.video": errors.VideoError,
+    "transport.message": errors.MessageError,
     "bundle.integrity": errors.BundleIntegrityError,
 }
 PARTS = {"proprio": VectorSpec, "action": ActionSpec, "limits": LimitsSpec}

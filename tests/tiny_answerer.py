@@ -15,6 +15,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 from tokenizers import Tokenizer, models, pre_tokenizers
+from tokenizers.decoders import Decoder
 
 from saccade.proto.answer_spec import AnswerSpec
 from saccade.proto.bundle_kind import BundleKind
@@ -48,7 +49,12 @@ PICTURE_FIT = PictureFit(FitMethod.STRETCH, Resample.BILINEAR)
 
 
 def write_tiny_answerer(
-    root: Path, *, max_new_tokens: int = 1_000_000, poison_position: int = 1 << 40, frames: int = 0
+    root: Path,
+    *,
+    max_new_tokens: int = 1_000_000,
+    poison_position: int = 1 << 40,
+    frames: int = 0,
+    decoder: Decoder | None = None,
 ) -> Path:
     """Write the bundle to ``root``, which does not exist yet, and return it.
 
@@ -57,6 +63,7 @@ def write_tiny_answerer(
         max_new_tokens: As many tokens has an answer unless fewer are asked for.
         poison_position: From this position on logits are not finite.
         frames: Of the one video that it looks at; 0 = at one picture.
+        decoder: Decoder of its tokenizer; None = words with spaces between.
     """
     (root / "graphs").mkdir(parents=True)
     for profile, keep in KEEPS.items():
@@ -66,6 +73,8 @@ def write_tiny_answerer(
     tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, "[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.add_special_tokens(["<end>"])
+    if decoder is not None:
+        tokenizer.decoder = decoder
     tokenizer.save(str(root / "tokenizer.json"))
     write_manifest(_manifest(root, max_new_tokens, frames), root)
     return root

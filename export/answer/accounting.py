@@ -10,8 +10,8 @@ from dataclasses import replace
 import torch
 
 from saccade.export.answer.plan import AnsweringPlan, PromptGraph
-from saccade.export.cost.counting import count_macs
-from saccade.export.cost.receipt import cut_plan, family_account, with_selection
+from saccade.export.cost.account import cut_plan, family_account, with_selection
+from saccade.export.cost.torch_count import count_macs
 from saccade.export.families.prompts import Prompted
 from saccade.export.steps.selecting_module import initial_state
 from saccade.policies.kv.base import QuerySelectionPolicy

@@ -23,7 +23,7 @@ from saccade.export.families.prompts import Prompted, read_prompted
 from saccade.export.loading.checkpoint_folder import TOKENIZER_NAME, CheckpointFolder
 from saccade.export.loading.license import read_license
 from saccade.export.steps.generation_step import GenerationStep
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.prefill_step import PrefillStep
 from saccade.export.steps.selecting_module import initial_state
 from saccade.policies.registry import build_policy

@@ -16,7 +16,7 @@ from saccade.export.families.base import ActingFamily, SinglePassFamily, StepKin
 from saccade.export.families.sequence import TEXT, VISUAL, SequenceLayout
 from saccade.export.models.attention_rows import attention_by_row
 from saccade.export.models.decoder import AttentionOutput, Decoder
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.policies.base import TokenPolicy
 from saccade.policies.measurements import Measurements
 from saccade.policies.registry import build_policy

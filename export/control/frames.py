@@ -22,6 +22,7 @@ from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.embedded_tokens import spelling_none
 from saccade.export.families.sequence import SequenceLayout
 from saccade.proto.errors import ExportError, InstructionError
+from saccade.proto.prompt_tokens import PromptTokenizer
 from saccade.proto.state_text import state_text
 from saccade.proto.tensor_names import NOISE
 
@@ -98,7 +99,8 @@ def _random_texts(
     checkpoint: Checkpoint[ActingFamily], frames: int, rng: np.random.Generator
 ) -> tuple[str, ...]:
     """Instructions of one word up to as many as fit, so that no token, mask or position is the same in all frames."""
-    tokenizer, most = _tokenizer(checkpoint), checkpoint.instruction.max_tokens
+    tokenizer, most = Tokenizer.from_file(str(checkpoint.tokenizer)), checkpoint.instruction.max_tokens
+    prompts = PromptTokenizer(tokenizer, checkpoint.instruction)
     pieces = (tokenizer.decode([index]).strip() for index in sorted(tokenizer.get_vocab().values()))
     state = _longest_state(checkpoint)
     rows = checkpoint.instruction.embedding_rows
@@ -108,7 +110,7 @@ def _random_texts(
         chosen = [str(rng.choice(words))]
         while len(chosen) <= frame % most:
             longer = [*chosen, str(rng.choice(words))]
-            if len(_prompt_ids(tokenizer, checkpoint, " ".join(longer), state)[1]) > most:
+            if len(prompts.ids(" ".join(longer), state)) > most:
                 break
             chosen = longer
         texts.append(" ".join(chosen))
@@ -125,23 +127,23 @@ def host_inputs(recording: Recording, checkpoint: Checkpoint[ActingFamily]) -> I
     """Yield what the graph takes from the host for each frame, batch 1, in the order of the family's ``host_inputs``.
 
     Raises:
-        ExportError: A prompt is too long for the model.
-        InstructionError: A prompt has a token that the model does not have.
+        ExportError: An instruction is no text, has a token that the model does not have, or is too long for it.
     """
-    tokenizer, spec, model = _tokenizer(checkpoint), checkpoint.instruction, checkpoint.model
+    spec, model = checkpoint.instruction, checkpoint.model
+    prompts = PromptTokenizer(Tokenizer.from_file(str(checkpoint.tokenizer)), spec)
     layout, noise = SequenceLayout(model.segments), torch.Generator().manual_seed(0)
     for index, text in enumerate(recording.instruction):
         proprio = checkpoint.statistics.proprio.normalise(recording.proprio[index : index + 1])
         state = state_text(proprio[0], spec.state_bins) if spec.state_bins else ""
-        prompt, ids = _prompt_ids(tokenizer, checkpoint, text, state)
+        try:
+            ids = prompts.ids(text, state)
+        except InstructionError as error:
+            raise ExportError(f"frame {index}: {error.message}") from error
         if not 1 <= len(ids) <= spec.max_tokens:
             raise ExportError(
-                f"frame {index}: expected a prompt of 1 to {spec.max_tokens} tokens, found {len(ids)}: {prompt!r}."
+                f"frame {index}: expected a prompt of 1 to {spec.max_tokens} tokens, found {len(ids)}: "
+                f"{spec.prompt(text, state)!r}."
             )
-        try:
-            spec.check_ids(ids, tokenizer.id_to_token, prompt)
-        except InstructionError as error:
-            raise InstructionError(f"frame {index}: {error.message}") from error
         mask, positions = layout.host_inputs(torch.tensor([len(ids)]))
         filled = {
             "images": torch.from_numpy(np.ascontiguousarray(recording.images[index : index + 1])),
@@ -152,21 +154,3 @@ def host_inputs(recording: Recording, checkpoint: Checkpoint[ActingFamily]) -> I
             NOISE: torch.randn(1, model.action_shape[0], model.noise_dim, generator=noise),
         }
         yield tuple(filled[name] for name in model.host_inputs)
-
-
-def _tokenizer(checkpoint: Checkpoint[ActingFamily]) -> Tokenizer:
-    tokenizer = Tokenizer.from_file(str(checkpoint.tokenizer))
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-    return tokenizer
-
-
-def _prompt_ids(
-    tokenizer: Tokenizer, checkpoint: Checkpoint[ActingFamily], text: str, state: str = ""
-) -> tuple[str, list[int]]:
-    """Return the prompt of an instruction, and of a state in text, and its tokens."""
-    prompt = checkpoint.instruction.prompt(text, state)
-    return prompt, [
-        *checkpoint.instruction.before,
-        *tokenizer.encode(prompt, add_special_tokens=False).ids,
-    ]

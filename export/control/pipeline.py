@@ -17,13 +17,13 @@ from saccade.export.control.frames import Recording, host_inputs, read_recording
 from saccade.export.control.manifest import build_manifest
 from saccade.export.control.parity import ParityReceipt, ParityTolerance, check_parity
 from saccade.export.control.profiles import PlannedPolicies, plan_policies, read_searches
+from saccade.export.cost.account import account_step
 from saccade.export.cost.parts import parameter_counts
-from saccade.export.cost.receipt import account_step
 from saccade.export.families.base import ActingFamily
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.registry import load_checkpoint
 from saccade.export.loading.checkpoint_folder import TOKENIZER_NAME
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.selecting_module import initial_state
 from saccade.export.steps.step_of import acting_step
 from saccade.policies.registry import build_policy

@@ -110,12 +110,7 @@ def read_prompted(
         raise ExportError(
             f"expected frames = 0, found {deployment.frames}: {reader.name} answers about still pictures here."
         )
-    found = prompt or _own_prompt(folder, deployment, reader)
-    for placeholder in reader.placeholders:
-        found = found.replace(placeholder, IMAGE)
-    before, between, template = _parts(found, deployment.views)
-    framed = _framed(folder.tokenizer, before, between, special_tokens(folder)["bos_token"])
-    deployment = replace(deployment, before=framed[0], between=framed[1])
+    deployment, template = with_prompt(folder, reader, deployment, prompt)
     config = reader.read_config(folder, deployment)
     model: GeneratingModel = reader.load_model(folder, config)
     ends, pad = _special_ids(folder, model.decoder.config.vocab_size)
@@ -125,7 +120,7 @@ def read_prompted(
         model,
         deployment,
         check_tokenizer(folder, model.decoder.config.vocab_size),
-        _instruction(folder.tokenizer, model, template, found, deployment.max_text_tokens, pad),
+        _instruction(folder.tokenizer, model, template, deployment.max_text_tokens, pad),
         ends,
         reader.picture_size(config),
         reader.picture_fit(config),
@@ -133,27 +128,52 @@ def read_prompted(
     )
 
 
-def _own_prompt(
-    folder: CheckpointFolder, deployment: Deployment, reader: AnsweringReader[Any, GeneratingModel]
-) -> str:
-    """Return the checkpoint's own prompt, or the family's where the checkpoint has no chat template."""
-    kind = "video" if deployment.frames else "image"
-    own = render_question(folder, deployment.views, kind, INSTRUCTION) if reader.has_chat_template else None
-    return own or reader.prompt(deployment.views)
+def with_prompt(
+    folder: CheckpointFolder,
+    reader: AnsweringReader[Any, Any],
+    deployment: Deployment,
+    prompt: str | None = None,
+) -> tuple[Deployment, str]:
+    """Return a deployment with the prompt's tokens around the pictures, and the text that follows the last of them.
+
+    Args:
+        folder: The checkpoint.
+        reader: Reader of its family.
+        deployment: How the model will be used.
+        prompt: Text with ``<image>`` for each picture or video and ``{instruction}`` once; None = the checkpoint's chat
+            template, or else the family's.
+
+    Raises:
+        CheckpointError: A file is missing or wrong, or the prompt does not fit.
+    """
+    own = _chat_prompt(folder, deployment) if reader.has_chat_template else None
+    found = prompt or own or reader.prompt(deployment.views)
+    for placeholder in reader.placeholders:
+        found = found.replace(placeholder, IMAGE)
+    before, between, template = _parts(found, deployment.views)
+    around = _around(folder.tokenizer, before, between, special_tokens(folder)["bos_token"])
+    return replace(deployment, before=around[0], between=around[1]), template
 
 
 def _instruction(
-    tokenizer: Tokenizer, model: GeneratingModel, template: str, prompt: str, room: int, pad: int
+    tokenizer: Tokenizer, model: GeneratingModel, template: str, room: int, pad: int
 ) -> InstructionSpec:
     """Return how a question becomes tokens, once every token of the prompt around it has a row."""
     rows = model.decoder.config.vocab_size
     spec = InstructionSpec(TOKENIZER_NAME, template, room, pad, after=_after(tokenizer, template))
-    fixed = (item for item in model.prompt_layout.items if item >= 0)
+    fixed = [item for item in model.prompt_layout.items if item >= 0]
+    prompt = tokenizer.decode(fixed, skip_special_tokens=False)
     replace(spec, embedding_rows=rows).check_ids(fixed, tokenizer.id_to_token, prompt)
     return within_embedding(spec, tokenizer, rows)
 
 
-def _framed(
+def _chat_prompt(folder: CheckpointFolder, deployment: Deployment) -> str | None:
+    """Return the checkpoint's own prompt, if it has a chat template."""
+    kind = "video" if deployment.frames else "image"
+    return render_question(folder, deployment.views, kind, INSTRUCTION)
+
+
+def _around(
     tokenizer: Tokenizer, before: str, between: str, begin: str
 ) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the tokens before the first picture and between two, as they come in one prompt.

@@ -6,7 +6,7 @@ import re
 
 from saccade.export.cost.cut_plan import CutPlan
 from saccade.export.families.base import PerceivingFamily
-from saccade.export.steps.placement_rules import check_schedule, model_shape
+from saccade.export.steps.policy_checks import check_schedule, model_shape
 from saccade.export.steps.step_of import step_class
 from saccade.policies.base import Place, TokenPolicy
 from saccade.policies.methods.keep_all import KeepAll

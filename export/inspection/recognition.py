@@ -10,12 +10,14 @@ from typing import Any
 from saccade.export.families.base import PerceivingFamily
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.embodiment import EMBODIMENT_NAME, read_embodiment
-from saccade.export.families.reader import ActingReader, FamilyReader, StatedDeployment, Unit
+from saccade.export.families.prompts import with_prompt
+from saccade.export.families.reader import ActingReader, AnsweringReader, FamilyReader, StatedDeployment, Unit
 from saccade.export.families.registry import find_reader
 from saccade.export.loading.checkpoint_folder import CONFIG_NAME, CheckpointFolder
 from saccade.export.loading.data_sets import DATA_SETS_NAME
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import plan_weights
+from saccade.proto.errors import CheckpointError
 from saccade.proto.inspection import InspectionRequest
 
 
@@ -64,6 +66,9 @@ def open_checkpoint(path: Path, request: InspectionRequest) -> Opened:
     folder = CheckpointFolder(path, request.tokenizer)
     reader = find_reader(folder)
     deployment, assumed = _deployment(folder, reader, request)
+    if isinstance(reader, AnsweringReader):
+        deployment, bare = _prompted(folder, reader, deployment)
+        assumed += bare
     config = reader.read_config(folder, deployment)
     model = reader.build(config)
     stored = None
@@ -76,6 +81,19 @@ def open_checkpoint(path: Path, request: InspectionRequest) -> Opened:
     if request.new_tokens is None and reader.unit is Unit.ANSWER:
         assumed = (*assumed, f"an answer of {new_tokens} tokens (--new-tokens)")
     return Opened(folder, reader, model, new_tokens, stored, assumed)
+
+
+def _prompted(
+    folder: CheckpointFolder, reader: AnsweringReader[Any, Any], deployment: Deployment
+) -> tuple[Deployment, tuple[str, ...]]:
+    """Put the prompt's own tokens around the pictures, where the checkpoint has what tells them."""
+    if not folder.has_tokenizer:
+        return deployment, ()
+    folder.find_tokenizer()
+    try:
+        return with_prompt(folder, reader, deployment)[0], ()
+    except CheckpointError:
+        return deployment, ("no text before the pictures, since the prompt cannot be told",)
 
 
 def _deployment(

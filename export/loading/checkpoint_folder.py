@@ -107,6 +107,11 @@ class CheckpointFolder:
         found = tokenizer_files.find(self._given or self.path)
         return (self.path,) if found is None or found.parent == self.path else (self.path, found.parent)
 
+    @property
+    def has_tokenizer(self) -> bool:
+        """Whether a tokenizer was given, or the checkpoint has one of its own."""
+        return self._given is not None or tokenizer_files.find(self.path) is not None
+
     def find_tokenizer(self, published: str = "") -> Path:
         """Return the path of the tokenizer: the given one, ``tokenizer.json``, or ``tokenizer/tokenizer.json``.
 

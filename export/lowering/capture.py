@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from saccade.export.lowering.attention_lowering import LOWERINGS
-from saccade.export.lowering.lean import make_lean
+from saccade.export.lowering.rewriting import make_lean
 from saccade.export.lowering.unread_weights import unread_weights
 from saccade.export.lowering.weight_tensors import attach_weights
 from saccade.policies.blocks.greedy import ONNX_FORMS

@@ -13,10 +13,10 @@ from torch import nn
 from saccade.export.bundle.progress import Progress, Stopwatch
 from saccade.export.bundle.recipe import BundleReport, BundleRequest, GraphPlan, Recipe, write_bundle
 from saccade.export.control.frames import host_inputs, read_recording, synthetic_recording
-from saccade.export.cost.counting import count_macs
+from saccade.export.cost.account import family_account, with_selection
 from saccade.export.cost.cut_plan import CutPlan
 from saccade.export.cost.parts import parameter_counts
-from saccade.export.cost.receipt import family_account, with_selection
+from saccade.export.cost.torch_count import count_macs
 from saccade.export.families.base import SinglePassFamily, StepKind
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.registry import load_checkpoint

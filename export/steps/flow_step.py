@@ -21,7 +21,7 @@ from saccade.export.families.sequence import TEXT, VISUAL, Sequence
 from saccade.export.models.attention_rows import attention_received
 from saccade.export.models.expert import ExpertOutput, LayerContext
 from saccade.export.steps.acting_step import ActingStep, StepOutputs
-from saccade.export.steps.decoder_pass import LayerKeys
+from saccade.export.steps.decoder_with_cuts import LayerKeys
 from saccade.export.steps.selecting_module import Named
 from saccade.export.steps.survivors import Survivors
 from saccade.export.steps.visual_memory import VisualMemory

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from saccade.export.families.base import PerceivingFamily
 from saccade.export.families.generating import GeneratingModel
-from saccade.export.steps.decoder_pass import LayerKeys
+from saccade.export.steps.decoder_with_cuts import LayerKeys
 from saccade.export.steps.kv_cache import KEYS, POSITIONS, VALUES
 from saccade.export.steps.prompt_step import PromptStep
 from saccade.policies.base import Behind, Carry, Place, TokenPolicy

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from saccade.export.families.generating import GeneratingModel
 from saccade.export.families.sequence import TEXT, Sequence
-from saccade.export.steps.decoder_pass import LayerKeys
+from saccade.export.steps.decoder_with_cuts import LayerKeys
 from saccade.export.steps.selecting_module import Named, SelectingModule
 from saccade.export.steps.survivors import Survivors
 from saccade.export.steps.visual_memory import VisualMemory

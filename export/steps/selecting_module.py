@@ -9,10 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from saccade.export.families.base import PerceivingFamily
-from saccade.export.steps.decoder_pass import DecoderPass, thinned_layers
-from saccade.export.steps.placement_rules import check_placement, check_schedule
+from saccade.export.steps.decoder_with_cuts import DecoderPass, thinned_layers
+from saccade.export.steps.policy_checks import check_placement, check_schedule
 from saccade.export.steps.survivors import Survivors, take_survivors
-from saccade.export.steps.tower_pass import run_towers
+from saccade.export.steps.tower_with_cuts import run_towers
 from saccade.export.steps.visual_memory import memory_specs
 from saccade.policies.base import Carry, CarrySpec, Place, TokenPolicy
 from saccade.policies.signals import ViewScores

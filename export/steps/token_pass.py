@@ -16,7 +16,7 @@ from torch import Tensor
 from saccade.export.families.sequence import VISUAL
 from saccade.export.models.attention_rows import attention_received
 from saccade.export.models.decoder import MASKED_LOGIT, AttentionOutput
-from saccade.export.steps.decoder_pass import DecoderPass, LayerKeys
+from saccade.export.steps.decoder_with_cuts import DecoderPass, LayerKeys
 from saccade.export.steps.survivors import Survivors
 from saccade.policies.signals import AttentionReceived, QueryRows
 

@@ -89,10 +89,9 @@ class RunningAnswer:
         try:
             for piece in answerer.answer(self.question):
                 self._items.put(piece)
-        except Exception as error:  # noqa: BLE001 - raised again where the pieces are read
-            self._items.put(
-                error
-            )  # that of a run that was interrupted comes behind the stop: nobody reads it
+        except BaseException as error:  # noqa: BLE001 - raised again where the pieces are read
+            # That of a run that was interrupted comes behind the stop: nobody reads it.
+            self._items.put(_as_exception(error))
         finally:
             with self._lock:
                 self._is_running = False
@@ -178,8 +177,8 @@ class AnswerThread:
             program = ProgramExecutor(self._bundle, self._backend)
             answerer = Answerer(program)
             program.warm_up()
-        except Exception as error:  # noqa: BLE001 - raised again where the thread was started
-            self._loaded.put(error)
+        except BaseException as error:  # noqa: BLE001 - raised again where the thread was started
+            self._loaded.put(_as_exception(error))
             return
         self._loaded.put(None)
         while (running := self._asked.get()) is not None:
@@ -192,6 +191,15 @@ def _give_way() -> None:
     """Lower the priority of this thread and of those that it starts; on Linux alone it is a thread's own."""
     if sys.platform == "linux":
         os.nice(_NICENESS)
+
+
+def _as_exception(error: BaseException) -> Exception:
+    """Return what a server answers with: a library's panic is no Exception, and would end the thread that meets it."""
+    if isinstance(error, Exception):
+        return error
+    found = RuntimeError(f"{type(error).__name__}: {error}")
+    found.__cause__ = error
+    return found
 
 
 def _draining() -> DrainingError:

@@ -50,7 +50,7 @@ class Answerer:
             question: Text, pictures, and how the answer is generated.
 
         Raises:
-            InstructionError: The question is empty, too long, or has a token that the model does not have.
+            InstructionError: The question is empty, too long, no Unicode text, or has a token that the model lacks.
             ImageError: A picture is missing, unknown, of another dtype, or cannot be fitted.
             QuestionError: More tokens are asked for than there is room for, or none.
             EngineError: The engine failed, or gave logits that are not finite.
@@ -75,7 +75,8 @@ class Answerer:
             token = sampler.choose(_finite(logits))
             ends = token in self._spec.end_ids
             is_last = ends or number == limit - 1
-            yield Piece(token, "" if ends else detokenizer.add(token), is_last, timings_ns)
+            text = "" if ends else detokenizer.add(token)
+            yield Piece(token, text + detokenizer.finish() if is_last else text, is_last, timings_ns)
             if is_last:
                 return
             if turn != self._turn:

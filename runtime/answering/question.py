@@ -41,7 +41,7 @@ class Piece:
 
     Args:
         token: Id of the token in the bundle's vocabulary.
-        text: Text that is certain now; empty while a character is still open, and for a token that ends the answer.
+        text: Text that is certain now; empty while a character is still open. The last piece brings what was held back.
         is_last: Whether the answer ends with this token.
         timings_ns: How long each stage of the token took, nanoseconds by the stage's name.
     """

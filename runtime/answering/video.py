@@ -19,7 +19,7 @@ from av.stream import Disposition
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
-from saccade.proto.errors import VideoError
+from saccade.proto.errors import SaccadeError, VideoError
 
 Choose = Callable[[int], Sequence[int]]
 """From how many frames a video has to the numbers of those that are wanted, ascending; a number may be repeated."""
@@ -59,10 +59,6 @@ def read_video(path: Path, choose: Choose, fit: Fit = lambda pixels: pixels) -> 
         VideoError: There is no such file; it is no video, or has no picture, or is damaged or cut off before the last
             wanted frame.
     """
-    if not path.is_file():
-        raise VideoError(f"expected a video, found no file at {path}.")
-    if not path.stat().st_size:
-        raise VideoError(f"{path.name}: expected a video, found an empty file.")
     wanted = choose(_count(path))
     frames, decoded = _decode(path, frozenset(wanted), fit)
     if decoded and decoded <= max(wanted):  # some packets show nothing: now the number is exact
@@ -120,8 +116,16 @@ def _decode(path: Path, wanted: frozenset[int], fit: Fit) -> tuple[dict[int, Vid
 
 @contextmanager
 def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
-    """Open a file at its first video track; cover pictures of sound files are none."""
+    """Open a file at its first video track; cover pictures of sound files are none.
+
+    Raises:
+        VideoError: Whatever PyAV raises until the file is closed, too.
+    """
     try:
+        if not path.is_file():
+            raise VideoError(f"expected a video, found no file at {path}.")
+        if not path.stat().st_size:
+            raise VideoError(f"{path.name}: expected a video, found an empty file.")
         with av.open(str(path.resolve()), options=_LOCAL_ONLY, metadata_errors="replace") as container:
             streams = [
                 each for each in container.streams.video if not each.disposition & Disposition.attached_pic
@@ -132,10 +136,13 @@ def _opened(path: Path) -> Iterator[tuple[InputContainer, VideoStream]]:
             if getattr(streams[0], "codec_context", None) is None:  # PyAV before 18 crashes on such a track
                 raise VideoError(f"{path.name}: expected a video track of a known codec, found another.")
             yield container, streams[0]
-    except av.FFmpegError as error:
+    except SaccadeError:
+        raise
+    except Exception as error:  # a decoder raises whatever it stumbles over
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".") or type(error).__name__
         raise VideoError(
-            f"{path.name}: expected a video that can be read to its end, found: {error.strerror}. Is it damaged, "
-            "cut off or no video?"
+            f"{path.name}: expected a video that can be read to its end, found: {reason}. Is it damaged, cut off or no "
+            "video?"
         ) from error
 
 

@@ -21,6 +21,7 @@ from saccade.proto.errors import (
     DeadlineError,
     DrainingError,
     InternalError,
+    MessageError,
     SaccadeError,
     SupersededError,
 )
@@ -36,6 +37,7 @@ from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.servers.answers import AnswerEndpoint, WhenGone
 from saccade.runtime.servers.counters import Counters
 from saccade.runtime.servers.lease import Lease, Owner
+from saccade.runtime.servers.limited_log import LimitedLog
 from saccade.runtime.servers.message_size import message_bytes, observation_bytes
 from saccade.runtime.servers.newest_slot import NewestSlot
 from saccade.runtime.servers.stop_latch import StopLatch
@@ -110,6 +112,7 @@ class Endpoint:
     ) -> None:
         self.counters = Counters()
         self.is_ready = True
+        self._log = LimitedLog(_LOG, clock)
         self._program = program
         self._manifest_json = manifest_to_json(program.manifest)
         self._max_age_ns = chunk_ns(program.manifest) if max_age_ns is None else max_age_ns
@@ -197,7 +200,7 @@ class Endpoint:
         Raises:
             NoSessionError: The token is not the owner's.
             StoppedError: The stop latch is set and the request does not release it, or somebody stopped meanwhile.
-            InstructionError: The instruction is empty or too long.
+            InstructionError: The instruction is empty, too long or no Unicode text.
             ViewScoresError: The scores are not for all views, one is negative or not finite, or the policy reads none.
             DrainingError: The daemon is shutting down.
         """
@@ -330,9 +333,14 @@ class Endpoint:
         self._streamer.join()
 
     def failure(self, error: Exception) -> SaccadeError:
-        """Turn anything raised by a method above into an error that may leave the daemon, and count it."""
-        if not isinstance(error, SaccadeError):
-            _LOG.exception("internal error", exc_info=error)
+        """Turn anything raised by a method above into an error that may leave the daemon, count it, and log defects.
+
+        Malformed messages are logged too; whoever sends many of either does not fill the log.
+        """
+        if isinstance(error, MessageError):
+            self._log.write(logging.WARNING, error.code, f"refused a message: {error.message}")
+        elif not isinstance(error, SaccadeError):
+            self._log.write(logging.ERROR, type(error).__name__, "internal error", error=error)
             error = InternalError(
                 f"expected no internal error, found {type(error).__name__}: see the daemon's log."
             )

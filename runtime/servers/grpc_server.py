@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from operator import methodcaller
 from typing import Any, NoReturn
@@ -16,9 +17,10 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from saccade.proto import errors
-from saccade.proto.codec import GRPC_ERROR_METADATA, GRPC_HTTP2_FRAMES, GRPC_KEEPALIVE, error_to_wire
+from saccade.proto.codec import GRPC_ERROR_METADATA, GRPC_HTTP2_FRAMES, GRPC_KEEPALIVE, decode, error_to_wire
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.servers.endpoint import Endpoint, Method
+from saccade.runtime.servers.grpc_requests import ParsedRequests
 
 SERVICE = wire.DESCRIPTOR.services_by_name["Control"].full_name
 _WORKERS = 16
@@ -46,6 +48,19 @@ _STATUS = (
 """Statuses of errors, most specific first; any other error is INTERNAL."""
 
 
+@dataclass(frozen=True)
+class _End:
+    """End of the observations of a stream.
+
+    Args:
+        observations: How many there were, each of which is answered.
+        error: What is wrong with the bytes that came next, if that ended the stream.
+    """
+
+    observations: int
+    error: errors.MessageError | None
+
+
 class GrpcServer:
     """Serves an endpoint over gRPC.
 
@@ -62,8 +77,10 @@ class GrpcServer:
 
     def __init__(self, endpoint: Endpoint, address: str) -> None:
         limit = endpoint.max_message_bytes
+        self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="saccade-grpc")
         self._server = grpc.server(
-            ThreadPoolExecutor(_WORKERS, thread_name_prefix="saccade-grpc"),
+            self._workers,
+            interceptors=(ParsedRequests(partial(_refuse, endpoint)),),
             options=[
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", limit),
@@ -96,6 +113,7 @@ class GrpcServer:
         """Report NOT_SERVING, refuse new calls, give running ones ``grace_s``, then cancel them."""
         self._health.enter_graceful_shutdown()
         self._server.stop(grace_s).wait()
+        self._workers.shutdown()  # which grpc leaves to the garbage collector
         self._urgent.shutdown()
         self._asking.shutdown()
 
@@ -109,17 +127,17 @@ def _handlers(
         if not method.waits:
             behaviour.experimental_thread_pool = urgent  # grpc looks for this attribute
         handlers[name] = grpc.unary_unary_rpc_method_handler(
-            behaviour, request_deserializer=method.request.FromString, response_serializer=_serialise
+            behaviour, request_deserializer=partial(decode, method.request), response_serializer=_serialise
         )
     handlers["Stream"] = grpc.stream_stream_rpc_method_handler(
         partial(_stream, endpoint),
-        request_deserializer=wire.Observation.FromString,
+        request_deserializer=partial(decode, wire.Observation),
         response_serializer=_serialise,
     )
     answering: Any = partial(_generate, endpoint)
     answering.experimental_thread_pool = asking
     handlers["Generate"] = grpc.unary_stream_rpc_method_handler(
-        answering, request_deserializer=wire.Question.FromString, response_serializer=_serialise
+        answering, request_deserializer=partial(decode, wire.Question), response_serializer=_serialise
     )
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
@@ -128,7 +146,7 @@ def _answer(endpoint: Endpoint, method: Method, request: Message, context: grpc.
     try:
         return method.call(request, is_wanted=context.is_active) if method.waits else method.call(request)
     except Exception as error:  # noqa: BLE001 - mapped to a status
-        _abort(context, endpoint.failure(error))
+        _refuse(endpoint, context, error)
 
 
 def _generate(
@@ -137,33 +155,39 @@ def _generate(
     try:
         yield from endpoint.generate(request, when_gone=context.add_callback)
     except Exception as error:  # noqa: BLE001 - mapped to a status
-        _abort(context, endpoint.failure(error))
+        _refuse(endpoint, context, error)
 
 
 def _stream(
     endpoint: Endpoint, observations: Iterator[wire.Observation], context: grpc.ServicerContext
 ) -> Iterator[wire.StreamReply]:
-    """Answer each observation once: another thread reads them, this one waits for the replies."""
-    replies: queue.SimpleQueue[wire.StreamReply | int] = queue.SimpleQueue()
+    """Answer each observation once: another thread reads them, this one waits for the replies.
+
+    Raises:
+        MessageError: Bytes came that are no observation; what came before is answered first.
+    """
+    replies: queue.SimpleQueue[wire.StreamReply | _End] = queue.SimpleQueue()
     threading.Thread(target=_read, args=(endpoint, observations, replies, context), daemon=True).start()
-    expected: int | None = None
+    end: _End | None = None
     answered = 0
-    while expected is None or answered < expected:
+    while end is None or answered < end.observations:
         reply = replies.get()
-        if isinstance(reply, int):
-            expected = reply
+        if isinstance(reply, _End):
+            end = reply
         else:
             answered += 1
             yield reply
+    if end.error is not None:
+        raise end.error
 
 
 def _read(
     endpoint: Endpoint,
     observations: Iterator[wire.Observation],
-    replies: queue.SimpleQueue[wire.StreamReply | int],
+    replies: queue.SimpleQueue[wire.StreamReply | _End],
     context: grpc.ServicerContext,
 ) -> None:
-    """Submit what arrives; afterwards say how many replies there must be.
+    """Submit what arrives; afterwards say how many replies there must be, and what came that does not parse.
 
     A client that vanishes shows as an exception, or first as a plain end of its observations and a moment later as
     the end of the call. A call whose last replies are still to come does not end by itself.
@@ -173,20 +197,24 @@ def _read(
         has_ended.set()
     count = 0
     token = ""
+    malformed = None
     try:
         for observation in observations:
             count += 1
             token = observation.session_token
             endpoint.submit(observation, replies.put)
         has_vanished = has_ended.wait(_VANISH_S)
+    except errors.MessageError as error:
+        malformed, has_vanished = error, False
     except Exception:  # noqa: BLE001 - grpc raises bare Exception when the client vanishes
         has_vanished = True
     if has_vanished:
         endpoint.abandon(token)
-    replies.put(count)
+    replies.put(_End(count, malformed))
 
 
-def _abort(context: grpc.ServicerContext, error: errors.SaccadeError) -> NoReturn:
+def _refuse(endpoint: Endpoint, context: grpc.ServicerContext, raised: Exception) -> NoReturn:
+    error = endpoint.failure(raised)
     status = next((status for kind, status in _STATUS if isinstance(error, kind)), grpc.StatusCode.INTERNAL)
     context.set_trailing_metadata(((GRPC_ERROR_METADATA, error_to_wire(error).SerializeToString()),))
     context.abort(status, error.message)

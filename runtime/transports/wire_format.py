@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saccade.proto.codec import tensor_from_wire, tensor_to_wire
-from saccade.proto.errors import ImageError, QuestionError
+from saccade.proto.errors import ImageError, InputError, QuestionError
+from saccade.proto.instruction_spec import check_unicode
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.answering.question import Piece, Question
 from saccade.runtime.answering.sampling import Sampling
@@ -26,16 +28,18 @@ def observation_to_wire(observation: Observation, *, token: str, profile: str) -
 
     Raises:
         TensorError: An array has a dtype that the wire does not have.
+        InputError: A name is no Unicode text.
     """
-    return wire.Observation(
-        session_token=token,
-        sequence=observation.sequence,
-        captured_monotonic_ns=observation.captured_ns,
-        images=_images_to_wire(observation.images),
-        proprio=tensor_to_wire(np.asarray(observation.proprio)),
-        profile=profile,
-        wants_telemetry=observation.wants_telemetry,
-    )
+    with unicode_only("names of views and profile"):
+        return wire.Observation(
+            session_token=token,
+            sequence=observation.sequence,
+            captured_monotonic_ns=observation.captured_ns,
+            images=_images_to_wire(observation.images),
+            proprio=tensor_to_wire(np.asarray(observation.proprio)),
+            profile=profile,
+            wants_telemetry=observation.wants_telemetry,
+        )
 
 
 def observation_from_wire(message: wire.Observation) -> Observation:
@@ -103,22 +107,26 @@ def question_to_wire(question: Question) -> wire.Question:
 
     Raises:
         TensorError: An array has a dtype that the wire does not have.
+        InstructionError: The question is no Unicode text.
+        InputError: A name is no Unicode text.
         QuestionError: A number is larger than the wire can carry, or no new token is asked for.
     """
+    check_unicode(question.text)
     sampling = question.sampling
     try:
-        return wire.Question(
-            text=question.text,
-            images=_images_to_wire(question.images),
-            profile=question.profile or "",
-            max_new_tokens=_wanted_tokens(question.max_new_tokens),
-            sampling=wire.Sampling(
-                temperature=sampling.temperature,
-                top_k=sampling.top_k,
-                top_p=sampling.top_p,
-                seed=sampling.seed,
-            ),
-        )
+        with unicode_only("names of pictures and profile"):
+            return wire.Question(
+                text=question.text,
+                images=_images_to_wire(question.images),
+                profile=question.profile or "",
+                max_new_tokens=_wanted_tokens(question.max_new_tokens),
+                sampling=wire.Sampling(
+                    temperature=sampling.temperature,
+                    top_k=sampling.top_k,
+                    top_p=sampling.top_p,
+                    seed=sampling.seed,
+                ),
+            )
     except ValueError as error:
         raise QuestionError(
             f"expected max_new_tokens and top_k below 2^32 and a seed below 2^64: {error}."
@@ -158,6 +166,25 @@ def piece_to_wire(piece: Piece) -> wire.AnswerPiece:
 def piece_from_wire(message: wire.AnswerPiece) -> Piece:
     """Unpack a piece of an answer."""
     return Piece(message.token, message.text, message.is_last, dict(message.timings_ns))
+
+
+@contextmanager
+def unicode_only(expected: str) -> Iterator[None]:
+    """Refuse text that no message can carry.
+
+    Args:
+        expected: What the text is, for the message.
+
+    Raises:
+        InputError: Some text is no Unicode text, as where bytes were not UTF-8.
+    """
+    try:
+        yield
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"expected {expected} in Unicode, found half of a surrogate pair in {error.object!a}: decode it as what it "
+            "is encoded in, UTF-8 for instance."
+        ) from error
 
 
 def _wanted_tokens(wanted: int | None) -> int:

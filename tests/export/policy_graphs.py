@@ -9,7 +9,7 @@ import onnx_ir as ir
 
 from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.export.lowering.capture import to_graph
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.selecting_module import initial_state
 from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.registry import build_policy

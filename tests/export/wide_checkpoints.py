@@ -21,6 +21,7 @@ from saccade.export.families.deployment import Deployment
 from saccade.export.families.embodiment import write_embodiment
 from saccade.export.families.openvla_oft.config import write_config
 from saccade.export.families.pi import pi0, pi05
+from saccade.export.families.smolvla import config as smolvla_config
 from saccade.export.families.smolvla import model as smolvla
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.shards import WEIGHTS_NAME
@@ -101,7 +102,7 @@ def write_wide_smolvla(folder: Path) -> None:
     write_embodiment(embodiment, folder)
     write_tokenizer(folder)
     model = smolvla.build(
-        smolvla.read_config(CheckpointFolder(folder), Deployment(views=1, max_text_tokens=8))
+        smolvla_config.read_config(CheckpointFolder(folder), Deployment(views=1, max_text_tokens=8))
     )
     shapes = ((name, tuple(weight.shape)) for name, weight in model.state_dict().items())
     write_shards(folder, shapes, SHARD_BYTES, np.random.default_rng(0))

@@ -42,6 +42,26 @@ def test_what_does_not_fit_is_refused(template: str, state_bins: int, message: s
         spec(template, state_bins=state_bins)
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("the \udcff", r"half of a surrogate pair \('\\udcff'\) as character 4"),
+        ("\ud83d\ude00", r"half of a surrogate pair \('\\ud83d'\) as character 0"),
+        ("go\0", "a NUL as character 2"),
+    ],
+)
+def test_what_is_no_unicode_text_is_refused(text: str, message: str) -> None:
+    with pytest.raises(InstructionError, match=f"in Unicode text, found {message}"):
+        spec("{instruction}").prompt(text)
+    with pytest.raises(ManifestError, match=f"template: expected Unicode text, found {message}"):
+        spec(f"{text}{{instruction}}")
+
+
+def test_an_instruction_keeps_its_place_between_the_parts_of_the_template() -> None:
+    told = spec("Task: {instruction}, State: {state};", TextStep.LOWER_CASE, state_bins=256)
+    assert told.parts(" Go ", "0 128") == ("Task: ", "go", ", State: 0 128;")
+
+
 def test_the_end_of_the_table_is_written_where_there_is_one() -> None:
     plain, bounded = spec("{instruction}"), replace(spec("{instruction}"), embedding_rows=7)
     assert "embedding_rows" not in dump_json(plain)

@@ -413,3 +413,29 @@ def wait_for_the_robot(client: Client) -> RemoteSession:
         except errors.LeaseHeldError:  # noqa: PERF203
             time.sleep(0.05)
     pytest.fail(f"the robot was never freed: {client.describe().counters}")
+
+
+def test_what_is_no_unicode_text_is_refused_before_it_is_sent(client: Client) -> None:
+    with client.open() as session:
+        session.reset(INSTRUCTION)
+        for text in ("push \udcff", "push \0"):
+            with pytest.raises(errors.InstructionError, match="or a question in Unicode text, found"):
+                session.reset(text)
+        with pytest.raises(errors.InputError, match="expected names of views in Unicode, found"):
+            session.reset(INSTRUCTION, view_scores={"\udcff": 1.0})
+        for observation in observations(1):
+            with pytest.raises(errors.InputError, match="expected names of views and profile in Unicode"):
+                session.act(observation, "\udcff")
+        assert session.act(next(observations(1))).sequence == 1  # the episode goes on
+    with pytest.raises(errors.InputError, match="expected names of client and profile in Unicode"):
+        client.open("\udcff")
+    client.stop("whoever this is: \udcff")
+    with client.open() as session, pytest.raises(errors.StoppedError, match=r"whoever this is: \\udcff"):
+        session.reset(INSTRUCTION)
+
+
+def test_the_daemon_refuses_a_nul_too(client: Client) -> None:
+    with client.open() as session:
+        request = wire.ResetRequest(session_token=session._token, instruction="push \0")
+        with pytest.raises(errors.InstructionError, match="in Unicode text, found a NUL as character 5"):
+            client._call("Reset", request, wire.ResetReply)

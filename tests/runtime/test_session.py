@@ -107,6 +107,12 @@ def test_an_empty_instruction_is_refused(session: Session, instruction: str) -> 
         session.reset(instruction)
 
 
+@pytest.mark.parametrize("instruction", ["push \udcff", "push \0"])
+def test_an_instruction_that_is_no_unicode_text_is_refused(session: Session, instruction: str) -> None:
+    with pytest.raises(errors.InstructionError, match="in Unicode text, found"):
+        session.reset(instruction)
+
+
 def test_a_long_instruction_is_refused(session: Session) -> None:
     with pytest.raises(
         errors.InstructionError, match="1 to 6 tokens, its template included, found 7: say it"

@@ -1,14 +1,26 @@
+"""Instructions become tokens, and tokens become the text that the tokenizer itself decodes."""
+
+from __future__ import annotations
+
+import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders, models
 
-from saccade.proto.errors import BundleError, InstructionError
+from saccade.proto.errors import BundleError, EngineError, InstructionError
 from saccade.proto.instruction_spec import InstructionSpec
 from saccade.proto.manifest import SegmentSpec
-from saccade.runtime.tokens import InstructionTokens
+from saccade.runtime.tokens import Detokenizer, InstructionTokens
+from tests.published_tokenizers import PUBLISHED, id_of
 
+MARKED = re.compile("<0x|▁|Ġ|.$")
+"""Tokens for which an answer's pieces differ from the tokens' own texts: bytes, spaces, single characters."""
 SEQUENCE = (SegmentSpec("bos", 1), SegmentSpec("visual", 2), SegmentSpec("text", 4), SegmentSpec("action", 2))
 SPEC = InstructionSpec("tokenizer.json", "the {instruction}", 4, 0)
 
@@ -61,3 +73,79 @@ def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
     (tmp_path / "tokenizer.json").write_text("{}")
     with pytest.raises(BundleError, match=r"tokenizer\.json: expected a tokenizer file"):
         InstructionTokens(tmp_path / "tokenizer.json", SPEC, SEQUENCE)
+
+
+def check_pieces(tokenizer: Tokenizer, ids: list[int]) -> None:
+    """Compare an answer that comes in pieces with the same tokens decoded at once."""
+    detokenizer = Detokenizer(tokenizer)
+    pieces = [detokenizer.add(token) for token in ids]
+    assert not [piece for piece in pieces if piece.endswith("\N{REPLACEMENT CHARACTER}")]
+    assert "".join(pieces) + detokenizer.finish() == tokenizer.decode(ids)
+
+
+def test_bytes_that_are_no_character() -> None:
+    tokenizer = PUBLISHED["llama"]
+    detokenizer = Detokenizer(tokenizer)
+    pieces = [detokenizer.add(id_of(tokenizer, piece)) for piece in ("e", "<0x6F>", "<0xC3>", "b")]
+    assert pieces == ["e", "", "", "\N{REPLACEMENT CHARACTER}\N{REPLACEMENT CHARACTER}b"]
+
+
+def test_a_character_comes_when_it_is_whole() -> None:
+    """Special tokens and ids that the tokenizer does not know, as of a padded vocabulary, are as if they never came."""
+    tokenizer = PUBLISHED["llama"]
+    detokenizer = Detokenizer(tokenizer)
+    spelled = [id_of(tokenizer, piece) for piece in ("▁the", "<0xC3>", "<s>", "<0xA9>")]
+    assert [detokenizer.add(token) for token in (*spelled, 99_999)] == ["the", "", "", "", ""]
+    assert (detokenizer.finish(), detokenizer.finish()) == ("é", "")
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_ten_tokens_of_any_kind(name: str) -> None:
+    tokenizer = PUBLISHED[name]
+    for seed in range(300):
+        drawn = np.random.default_rng(seed).integers(0, tokenizer.get_vocab_size() + 3, 10)
+        check_pieces(tokenizer, drawn.tolist())
+
+
+@given(st.data())
+def test_pieces_are_what_the_tokenizer_decodes(data: st.DataObject) -> None:
+    tokenizer = PUBLISHED[data.draw(st.sampled_from(sorted(PUBLISHED)))]
+    size = tokenizer.get_vocab_size()
+    marked = [token for token in range(size) if MARKED.match(tokenizer.id_to_token(token) or "")]
+    token = st.one_of(st.integers(0, size + 3), st.sampled_from(marked))
+    check_pieces(tokenizer, data.draw(st.lists(token, max_size=40)))
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_what_a_token_costs_does_not_grow_with_the_answer(name: str) -> None:
+    decoded: list[int] = []
+
+    class Counting:
+        """The tokenizer, which notes how many tokens it is asked to decode."""
+
+        def __getattr__(self, attribute: str) -> Any:
+            return getattr(PUBLISHED[name], attribute)
+
+        def decode(self, ids: list[int], **options: Any) -> str:
+            decoded.append(len(ids))
+            return PUBLISHED[name].decode(ids, **options)
+
+    ids = np.random.default_rng(0).integers(0, PUBLISHED[name].get_vocab_size(), 5000).tolist()
+    detokenizer = Detokenizer(cast(Tokenizer, Counting()))
+    text = "".join(map(detokenizer.add, ids)) + detokenizer.finish()
+    assert text == PUBLISHED[name].decode(ids) and sum(decoded) < 10 * len(ids)
+
+
+def test_what_the_library_throws_is_an_error_of_ours() -> None:
+    """A panic of its Rust code is no Exception."""
+    tokenizer = Tokenizer(models.WordLevel({"a": 0}, "a"))
+    tokenizer.decoder = decoders.Strip("a", 1, 1)  # takes more from a word of one letter than there is
+    with pytest.raises(EngineError, match="expected tokens that the tokenizer can decode, found: slice"):
+        Detokenizer(tokenizer).add(0)
+
+
+def test_no_unicode_text_is_refused(tiny: Path) -> None:
+    tokens = InstructionTokens(tiny / "tokenizer.json", SPEC, SEQUENCE)
+    for text in ("red \udcff", "\ud83d\ude00", "red\0"):
+        with pytest.raises(InstructionError, match=r"in Unicode text, found (half of a surrogate|a NUL)"):
+            tokens.encode(text)

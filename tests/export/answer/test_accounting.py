@@ -14,7 +14,7 @@ from saccade.export.bundle.profile_plan import plan_profiles
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.prompts import Prompted, read_prompted
 from saccade.export.steps.generation_step import GenerationStep
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.prefill_step import PrefillStep
 from saccade.policies.registry import build_policy
 from saccade.proto.accounting import accounts_to_json

@@ -19,7 +19,7 @@ from PIL import Image
 from saccade.export.answer.pipeline import AnsweringRequest, export_answering
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.prompts import Prompted, read_prompted
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.prefill_step import PrefillStep
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import ExportError, ImageError, PolicyError

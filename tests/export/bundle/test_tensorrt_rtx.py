@@ -117,9 +117,9 @@ def test_a_card_that_it_cannot_build_for_is_named(tmp_path: Path) -> None:
 
 def test_without_it_the_error_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "tensorrt_rtx_bindings", None)
-    with pytest.raises(ReceiptError, match=r"pip install 'saccade\[tensorrt-rtx\]'"):
+    with pytest.raises(ReceiptError, match=r"pip install 'saccade-vla\[tensorrt-rtx\]'"):
         require_tensorrt_rtx()
-    with pytest.raises(ReceiptError, match=r"pip install 'saccade\[tensorrt-rtx\]'"):
+    with pytest.raises(ReceiptError, match=r"pip install 'saccade-vla\[tensorrt-rtx\]'"):
         check_tensorrt_rtx(tmp_path / "any.onnx")
 
 

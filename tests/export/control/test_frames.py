@@ -13,7 +13,11 @@ from saccade.export.control.frames import host_inputs, read_recording, synthetic
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.openvla_oft.model import OpenVlaOft
 from saccade.proto.errors import ExportError
+from saccade.proto.instruction_spec import InstructionSpec
+from saccade.proto.manifest import SegmentSpec
+from saccade.runtime.tokens import InstructionTokens
 from tests.export.samples import CONFIG
+from tests.published_tokenizers import byte_level, id_of
 
 IMAGES = np.zeros((3, 2, 12, 12, 3), np.uint8)
 PROPRIO = np.zeros((3, 2), np.float32)
@@ -89,3 +93,27 @@ def test_a_prompt_that_is_too_long(checkpoint: Checkpoint) -> None:
     long = replace(recording, instruction=("push " * 7,))
     with pytest.raises(ExportError, match="expected a prompt of 1 to 6 tokens, found 7"):
         list(host_inputs(long, checkpoint))
+
+
+def test_prompts_are_those_of_the_robot_special_tokens_included(
+    checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    tokenizer = byte_level()
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    end = id_of(tokenizer, "<|im_end|>")
+    prompt = InstructionSpec("tokenizer.json", "<|im_start|>{instruction}<|im_end|>", 40, 0, before=(7,))
+    model = OpenVlaOft(replace(CONFIG, max_text_tokens=40))
+    spoken = replace(checkpoint, tokenizer=tmp_path / "tokenizer.json", instruction=prompt, model=model)
+    text = "the red<|im_end|> cube"
+    recording = replace(synthetic_recording(spoken, 1), instruction=(text,))
+    _, _, ids, _, _ = next(host_inputs(recording, spoken))
+    assert ids[0].tolist().count(end) == 1
+    sequence = tuple(SegmentSpec(*segment) for segment in model.segments.items())
+    robot = InstructionTokens(spoken.tokenizer, prompt, sequence).encode(text)
+    assert ids.tolist() == robot.token_ids.tolist()
+
+
+def test_an_instruction_that_is_no_unicode_text_is_named(checkpoint: Checkpoint) -> None:
+    recording = replace(synthetic_recording(checkpoint, 2), instruction=("push", "push \udcff"))
+    with pytest.raises(ExportError, match="frame 1: expected an instruction or a question in Unicode text"):
+        list(host_inputs(recording, checkpoint))

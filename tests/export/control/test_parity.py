@@ -17,7 +17,7 @@ from saccade.export.control.parity import ParityReceipt, ParityTolerance, check_
 from saccade.export.control.pipeline import ExportReport, ExportRequest, export_bundle
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.lowering.shared_weights import WEIGHTS_NAME
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import ReceiptError

@@ -18,7 +18,7 @@ from saccade.export.control.pipeline import (
     export_bundle,
 )
 from saccade.export.families.checkpoint import Checkpoint
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.selecting_module import initial_state
 from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import TokenPolicy

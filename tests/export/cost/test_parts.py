@@ -17,7 +17,7 @@ from saccade.export.families.generating import GeneratingModel
 from saccade.export.families.qwen_vl.model import QwenVl
 from saccade.export.inspection.recognition import open_checkpoint
 from saccade.export.steps.generation_step import GenerationStep
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.prefill_step import CacheSpan
 from saccade.export.steps.step_of import acting_step
 from saccade.policies.registry import build_policy
@@ -77,7 +77,8 @@ def images_of(model: Any) -> torch.Tensor:
         count = model.config.views * (tower.frames or 1)
         return torch.zeros(1, count, *tower.picture_size, 3, dtype=torch.uint8)
     side = model.towers[0].config.image_size
-    return torch.zeros(1, model.pictures, side, side, 3, dtype=torch.uint8)
+    height, width = getattr(model, "image_size", (side, side))
+    return torch.zeros(1, model.pictures, height, width, 3, dtype=torch.uint8)
 
 
 def prompt(model: GeneratingModel) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.selecting_module import SelectingModule, initial_state
 from saccade.policies.registry import POLICIES, build_policy
 from saccade.proto.errors import ExportError, PolicyError

@@ -61,17 +61,17 @@ def write_paligemma(folder: Path) -> Path:
 
 
 def add_tokens(tokenizer: Path, texts: dict[str, int]) -> None:
-    """Add tokens to a ``tokenizer.json``, as transformers' ``add_special_tokens`` does.
+    """Add tokens to a ``tokenizer.json``, as transformers' ``add_tokens`` does: they are not special.
 
     Args:
         tokenizer: File that is changed.
         texts: Text of each token to its id.
     """
     content = json.loads(tokenizer.read_text(encoding="utf-8"))
-    content["added_tokens"] += [_added(index, text) for text, index in texts.items()]
+    content["added_tokens"] += [_added(index, text, is_special=False) for text, index in texts.items()]
     tokenizer.write_text(json.dumps(content), encoding="utf-8")
 
 
-def _added(index: int, text: str) -> dict[str, Any]:
+def _added(index: int, text: str, *, is_special: bool = True) -> dict[str, Any]:
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
-    return {"id": index, "content": text, **flags, "special": True}
+    return {"id": index, "content": text, **flags, "special": is_special}

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from saccade.export.lowering.greedy_rolling import roll_greedy_loops
-from saccade.export.lowering.lean import make_lean
 from saccade.export.lowering.lint import lint
+from saccade.export.lowering.rewriting import make_lean
 from saccade.policies.blocks.diversity import max_min_diversity, max_sum_diversity
 from saccade.policies.blocks.greedy import ONNX_FORMS
 

@@ -19,7 +19,7 @@ from saccade.export.lowering.capture import GraphPorts, to_graph
 from saccade.export.lowering.lint import lint
 from saccade.export.steps.autoregressive_step import ActionTokenOutputs, AutoregressiveStep
 from saccade.export.steps.generation_step import GenerationStep
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.prefill_step import PrefillStep
 from saccade.export.steps.selecting_module import initial_state
 from saccade.policies.methods.vla_pruner import HISTORY

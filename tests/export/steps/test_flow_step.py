@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from saccade.export.control.calibration import PolicyBuilder
-from saccade.export.cost.counting import count_macs
-from saccade.export.cost.receipt import formula_account
+from saccade.export.cost.account import formula_account
+from saccade.export.cost.torch_count import count_macs
 from saccade.export.families.flow import LayerMemory, Observed
 from saccade.export.families.flow_family import FlowFamily
 from saccade.export.lowering.capture import to_graph
@@ -20,7 +20,7 @@ from saccade.export.models.cross_expert import CrossLayer
 from saccade.export.models.decoder import repeat_heads
 from saccade.export.models.expert import ExpertOutput
 from saccade.export.steps.flow_step import FlowStep
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.selecting_module import initial_state
 from saccade.policies.base import Cut, Place
 from saccade.policies.registry import POLICIES, build_policy

@@ -14,7 +14,7 @@ from saccade.export.families.generating import GeneratingModel, generate
 from saccade.export.families.llava.llava import Llava
 from saccade.export.lowering.capture import GraphPorts, to_graph
 from saccade.export.steps.generation_step import GenerationStep
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.prefill_step import PrefillOutputs, PrefillStep, cache_names
 from saccade.export.steps.selecting_module import initial_state
 from saccade.policies.registry import build_policy

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from saccade.export.families.openvla_oft.model import OpenVlaOft
-from saccade.export.steps.placement_rules import check_placement, model_shape
+from saccade.export.steps.policy_checks import check_placement, model_shape
 from saccade.export.steps.selecting_module import initial_state
 from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import (

@@ -79,7 +79,7 @@ def by_hand(checkpoint: Checkpoint, options: dict[str, object]) -> float:
 
 
 def _shape(checkpoint: Checkpoint) -> object:
-    from saccade.export.steps.placement_rules import model_shape
+    from saccade.export.steps.policy_checks import model_shape
 
     return model_shape(checkpoint.model)
 

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import Grid, ModelShape, MotionGate, Selection, SelectionInputs
 from saccade.policies.blocks.budgets import split_by_weight

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from saccade.export.families.openvla_oft.model import OpenVlaOft
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.policies.base import ModelShape, Place
 from saccade.policies.conformance import TokenPolicyConformance
 from saccade.policies.registry import build_policy

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.export.models.attention_rows import attention_received
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.selecting_module import initial_state
 from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import Carry, Grid, Selection, SelectionInputs

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saccade.export.steps.acting_step import StepOutputs
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.policies.base import Cut, Grid, ModelShape, Place, SelectionInputs
 from saccade.policies.blocks.budgets import layer_mean
 from saccade.policies.conformance import TokenPolicyConformance

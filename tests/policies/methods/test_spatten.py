@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from saccade.export.control.calibration import measure
 from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.export.models.attention_rows import attention_weights
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import Carry, Grid, ModelShape, Selection, SelectionInputs
 from saccade.policies.conformance import TokenPolicyConformance

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import (
     Carry,

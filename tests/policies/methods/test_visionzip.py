@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.survivors import take_survivors
 from saccade.policies.base import Grid, ModelShape, Selection, TowerShape
 from saccade.policies.conformance import TokenPolicyConformance

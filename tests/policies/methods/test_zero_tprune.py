@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
-from saccade.export.steps.placement_rules import check_placement, model_shape
+from saccade.export.steps.policy_checks import check_placement, model_shape
 from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import Carry, Grid, ModelShape, Place, Selection, SelectionInputs, TowerShape
 from saccade.policies.methods.zero_tprune import (

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from saccade.proto.errors import DrainingError, EngineError
 from saccade.runtime.answering.answer_thread import RunningAnswer
+from saccade.runtime.answering.answerer import Answerer
 from saccade.runtime.answering.question import Question
 from saccade.runtime.engines.ort import OrtBackend
 
@@ -37,6 +38,25 @@ class _Interrupted:
         assert self._backend.interrupted.wait(timeout=10)
         threading.Timer(0.05, self._backend.ended.set).start()
         raise EngineError("expected a run that ends, found it interrupted.")
+
+
+class _Panic(BaseException):
+    """As what a library in Rust raises when it panics."""
+
+
+class _Panicking:
+    """Answers nothing."""
+
+    def answer(self, _: Question) -> Any:
+        raise _Panic("index out of bounds")
+
+
+def test_what_is_no_exception_reaches_the_reader_as_one() -> None:
+    with OrtBackend(threads=1) as backend:
+        answer = RunningAnswer(Question("what is here", {}), backend)
+        answer.run(cast(Answerer, _Panicking()))
+        with pytest.raises(RuntimeError, match="_Panic: index out of bounds"):
+            list(answer.pieces())
 
 
 def test_the_reason_of_a_stop_comes_before_the_error_that_it_causes() -> None:

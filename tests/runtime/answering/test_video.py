@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from saccade.proto.errors import VideoError
+from saccade.proto.errors import ImageError, VideoError
 from saccade.runtime.answering.video import read_video
 
 RATE_HZ = 10
@@ -206,6 +207,53 @@ def test_wild_bytes_are_read_or_refused(
         assert path.name in error.message  # noqa: PT017 - it may be refused or not
     else:
         assert len(found) == 3
+
+
+DAMAGES: dict[str, Callable[[bytes], bytes]] = {
+    "header only": lambda whole: whole[:16],
+    "cut in the header": lambda whole: whole[:300],
+    "header flipped": lambda whole: bytes(255 - byte for byte in whole[:40]) + whole[40:],
+    "header gone": lambda whole: whole[200:],
+    "another extension": lambda whole: whole,
+    "garbage": lambda whole: np.random.default_rng(0).bytes(len(whole)),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_damaged_file_is_a_video_or_the_one_error(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], name: str, damage: str
+) -> None:
+    """Warnings are errors here, and nothing is written."""
+    path = tmp_path / "film.jpg"
+    path.write_bytes(DAMAGES[damage](write_video(tmp_path / f"video.{name}", 12).read_bytes()))
+    capfd.readouterr()  # what the encoders say
+    try:
+        found = read_video(path, spread(3))  # type: ignore[arg-type]
+    except VideoError as error:
+        assert damage != "another extension"
+        assert error.message.startswith("film.jpg: expected a")  # noqa: PT017 - it may be refused or not
+    else:
+        assert [frame.pixels.shape for frame in found] == [(*SIZE, 3)] * 3
+        assert damage not in {"header only", "garbage"}
+    assert capfd.readouterr() == ("", "")
+
+
+def test_whatever_is_raised_is_the_one_error_but_that_of_the_picture(tmp_path: Path) -> None:
+    path = write_video(tmp_path / "video.mp4", 3)
+
+    def raise_with(error: Exception) -> Callable[[NDArray[np.uint8]], NDArray[np.uint8]]:
+        def fit(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+            raise error
+
+        return fit
+
+    with pytest.raises(
+        VideoError, match=r"video\.mp4: expected a video .* found: MemoryError\. Is it damaged"
+    ):
+        read_video(path, spread(2), raise_with(MemoryError()))  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="too narrow"):
+        read_video(path, spread(2), raise_with(ImageError("too narrow")))  # type: ignore[arg-type]
 
 
 def test_the_runtime_needs_no_pyav_to_start() -> None:

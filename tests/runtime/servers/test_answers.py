@@ -20,17 +20,21 @@ import pytest
 import zmq
 from click.testing import CliRunner, Result
 from PIL import Image
+from tokenizers import Regex, decoders
 
 from saccade.proto import errors
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.v1 import control_pb2_grpc
+from saccade.runtime.answering.answerer import Answerer
 from saccade.runtime.answering.pictures import fit_picture
-from saccade.runtime.answering.question import Question
+from saccade.runtime.answering.question import Answers, Question
 from saccade.runtime.answering.sampling import Sampling
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.client import Client, RemoteAnswerer
 from saccade.runtime.commands.main import main
 from saccade.runtime.daemon import Daemon, DaemonConfig
+from saccade.runtime.engines.ort import OrtBackend
+from saccade.runtime.program import ProgramExecutor
 from tests.runtime.test_daemon import serve
 from tests.tiny_answerer import KEEPS, PICTURE_FIT, SIDE, tiny_answer, tiny_picture, write_tiny_answerer
 from tests.tiny_bundle import GRID, tiny_observation, tiny_step
@@ -194,7 +198,7 @@ def test_a_deadline_ends_even_a_prompt(client: Client) -> None:
 
 ASKING_CLIENT = """
 import sys
-from saccade.runtime.answering.question import Question
+from saccade.runtime.answering.question import Answers, Question
 from saccade.runtime.client import Client
 from tests.tiny_answerer import tiny_picture
 for piece in Client(sys.argv[1]).answerer().answer(Question("what is here", {"image0": tiny_picture()})):
@@ -262,6 +266,52 @@ def test_an_engine_that_fails_amid_an_answer_is_an_error_of_that_answer(tiny: Pa
             assert [next(answer).token for _ in range(6)] == tiny_answer(PICTURE, TEXT, 4, 6)
             with pytest.raises(errors.EngineError, match="expected finite logits"):
                 next(answer)
+
+
+def test_a_tokenizer_that_panics_is_an_error_of_that_answer(tiny: Path, tmp_path: Path) -> None:
+    decoder = decoders.Sequence([decoders.Replace(Regex(".+"), "w"), decoders.Strip("w", 1, 1)])
+    bundle = write_tiny_answerer(tmp_path / "panicking", decoder=decoder)
+    question = dataclasses.replace(QUESTION, max_new_tokens=3)
+    with Daemon(config(tiny, bundle)) as daemon, Client(daemon.address) as client:
+        for _ in range(2):
+            with pytest.raises(errors.EngineError, match="expected tokens that the tokenizer can decode"):
+                list(client.answerer().answer(question))
+        assert client.describe().counters["errors.engine"] == 2
+
+
+def test_an_answer_that_ends_without_its_last_piece_is_an_error(
+    remote: RemoteAnswerer, planner: Daemon
+) -> None:
+    answer = remote.answer(QUESTION)
+    next(answer)
+    assert planner.endpoint._answers is not None
+    running = planner.endpoint._answers._thread._running
+    assert running is not None
+    running.stop()  # as if nobody wanted the rest
+    with pytest.raises(errors.TransportError, match=r"its end after [0-9]+ tokens: what came is incomplete"):
+        list(answer)
+
+
+def test_what_is_no_unicode_text_is_refused_by_either_side(
+    remote: RemoteAnswerer, planner: Daemon, answerer_bundle: Path
+) -> None:
+    with OrtBackend(threads=1) as backend:
+        here = Answerer(ProgramExecutor(Bundle.open(answerer_bundle), backend))
+        answers: Answers
+        for answers in (here, remote):
+            for text in ("what \udcff", "what \0"):
+                with pytest.raises(errors.InstructionError, match="question in Unicode text, found"):
+                    list(answers.answer(dataclasses.replace(QUESTION, text=text)))
+    for changes in ({"profile": "\udcff"}, {"images": {"\udcff": PICTURE}}):
+        with pytest.raises(errors.InputError, match=r"names of pictures and profile in Unicode"):
+            list(remote.answer(dataclasses.replace(QUESTION, **changes)))
+    with grpc.insecure_channel(planner.address) as channel:
+        stub = control_pb2_grpc.ControlStub(channel)  # type: ignore[no-untyped-call]
+        with pytest.raises(grpc.RpcError, match="INVALID_ARGUMENT") as refused:
+            list(stub.Generate(wire.Question(text="what \0"), timeout=10))
+    assert "in Unicode text, found a NUL" in str(refused.value)
+    found = saccade("ask", answerer_bundle, "what \udcff")
+    assert found.exit_code == 1 and "Traceback" not in found.output
 
 
 def test_a_daemon_without_an_answerer_says_so(daemon: Daemon) -> None:

@@ -19,7 +19,7 @@ from saccade.export.families.llava import next as llava_next
 from saccade.export.families.llava import onevision as llava_onevision
 from saccade.export.families.llava.tiled import TiledLlava
 from saccade.export.steps.generation_step import GenerationStep
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.prefill_step import PrefillOutputs, PrefillStep, cache_names
 from saccade.export.steps.selecting_module import initial_state
 from saccade.policies.base import Place

@@ -21,7 +21,7 @@ from saccade.export.control.frames import host_inputs, synthetic_recording
 from saccade.export.control.parity import ParityReceipt, ParityTolerance, check_parity
 from saccade.export.families.embodiment import Embodiment, write_embodiment
 from saccade.export.families.registry import load_checkpoint
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.step_of import acting_step
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import CheckpointError, ReceiptError, SaccadeError

@@ -136,7 +136,7 @@ def test_a_checkpoint_of_pi0_is_refused(tmp_path: Path) -> None:
 
 
 def test_sizes_come_from_the_file(tmp_path: Path, kv_heads: int) -> None:
-    config = read_config(Pi05Reference(steps=7).save(tmp_path / "pi05"), DEPLOYMENT)
+    config = read_config(CheckpointFolder(Pi05Reference(steps=7).save(tmp_path / "pi05")), DEPLOYMENT)
     assert (config.flow.chunk, config.flow.action_dim, config.flow.steps) == (CHUNK, ACTION, 7)
     assert (config.tower.image_size, config.prefix.kv_heads, config.expert.width) == (
         20,

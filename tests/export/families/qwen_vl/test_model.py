@@ -13,7 +13,7 @@ from transformers.vision_utils import get_vision_window_index
 from saccade.export.families.qwen_vl.model import QwenVl
 from saccade.export.steps import survivors
 from saccade.export.steps.generation_step import GenerationStep
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.prefill_step import PrefillOutputs, PrefillStep, cache_names
 from saccade.export.steps.selecting_module import initial_state
 from saccade.policies.base import Carry, Place, Selection, SelectionInputs, TokenPolicy, decoder_cut

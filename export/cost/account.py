@@ -11,9 +11,9 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
-from saccade.export.cost.counting import count_macs
 from saccade.export.cost.cut_plan import CutPlan
 from saccade.export.cost.parts import cache_values, model_parts
+from saccade.export.cost.torch_count import count_macs
 from saccade.export.families.base import ActingFamily, PerceivingFamily
 from saccade.export.steps.acting_step import ActingStep
 from saccade.export.steps.selecting_module import SelectingModule, initial_state

@@ -15,14 +15,14 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from saccade.export.cost.counting import count_macs
+from saccade.export.cost.account import account_step, cut_plan, formula_account
 from saccade.export.cost.formulas import LayerTokens, decoder_layer_macs, decoder_layer_weights, tower_macs
-from saccade.export.cost.receipt import account_step, cut_plan, formula_account
+from saccade.export.cost.torch_count import count_macs
 from saccade.export.families.openvla_oft.config import OftConfig
 from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.export.models.decoder import Decoder, DecoderConfig
 from saccade.export.models.vision_transformer import VisionConfig, VisionTransformer
-from saccade.export.steps.placement_rules import model_shape
+from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.selecting_module import initial_state
 from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import Behind, Carry, Cut, Place, Selection, SelectionInputs, TokenPolicy
@@ -200,7 +200,7 @@ def test_the_receipt_adds_up() -> None:
 
 
 def test_formulas_that_do_not_fit_the_model_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("saccade.export.cost.receipt.count_macs", lambda module, inputs: 7)
+    monkeypatch.setattr("saccade.export.cost.account.count_macs", lambda module, inputs: 7)
     with pytest.raises(ReceiptError, match=r"MACs by formula and 7 in the module; the accounting is wrong"):
         account_step(policy_step("keep_all"), observation(deep_model()))
 
