@@ -35,6 +35,7 @@ EVENTS = {
     "transport.*": errors.TransportError,
     "serve.draining": errors.DrainingError,
     "question.busy": errors.AnswererBusyError,
+    "instruction": errors.InstructionError,
     "input.video": errors.VideoError,
     "bundle.integrity": errors.BundleIntegrityError,
 }
