@@ -38,6 +38,7 @@ EVENTS = {
     "observation.image": errors.ImageError,
     "input.video": errors.VideoError,
     "transport.message": errors.MessageError,
+    "instruction": errors.InstructionError,
     "bundle.integrity": errors.BundleIntegrityError,
 }
 PARTS = {"proprio": VectorSpec, "action": ActionSpec, "limits": LimitsSpec}
