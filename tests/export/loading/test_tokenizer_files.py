@@ -138,8 +138,8 @@ NAMED: dict[str, tuple[Callable[[Path], object], str]] = {
         r"hf download google/paligemma-3b-pt-224 tokenizer\.json --local-dir '?/.*model'?; or .* --tokenizer PATH",
     ),
     "a folder of another machine": (
-        preprocessor("/home/lab/paligemma"),
-        r"copy tokenizer\.json of /home/lab/paligemma \(policy_preprocessor\.json names it\); or say",
+        preprocessor("/models/paligemma"),
+        r"copy tokenizer\.json of /models/paligemma \(policy_preprocessor\.json names it\); or say",
     ),
     "SmolVLA's backbone": (
         config(vlm_model_name="HuggingFaceTB/SmolVLM2-500M-Video-Instruct"),
