@@ -269,7 +269,10 @@ def given(**changes: Any) -> Callable[[Path], Any]:
         (changed("dataset_statistics.json", bridge={"action": {"q01": [0.0]}}), "bridge: action: q99"),
         (wrong_vocabulary, r"wrong: .* \(expected \[32128, 24\], found \[32064, 24\]"),
         (changed("config.json", pad_to_multiple_of=31900), "n_action_bins: expected 2 to 164"),
-        (without("tokenizer.json"), r"expected tokenizer\.json in openvla/, found none"),
+        (
+            without("tokenizer.json"),
+            r"expected tokenizer\.json in openvla/ or openvla/tokenizer/, found none",
+        ),
         (lambda folder: write_tokenizer(folder, last=40000), "expected token ids below 32064"),
         (lambda folder: write_tokenizer(folder, last=29870), r"the lone space, id 29871, found \[29870\]"),
         (given(template="In: {instruction}\nOut:"), "end it in 'Out: ', the space included"),
@@ -293,5 +296,7 @@ def test_the_command_says_what_is_wrong_and_leaves_nothing(folder: Path, tmp_pat
     (folder / "tokenizer.json").unlink()
     result = CliRunner().invoke(main, ["export", str(folder), "--out", str(tmp_path / "bundle")])
     assert result.exit_code == 1 and result.output.endswith("[checkpoint]\n")
-    assert "expected tokenizer.json in openvla/, found none" in " ".join(result.output.split())
+    assert "expected tokenizer.json in openvla/ or openvla/tokenizer/, found none" in " ".join(
+        result.output.split()
+    )
     assert not (tmp_path / "bundle").exists()
