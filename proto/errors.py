@@ -10,6 +10,7 @@
     ├── EngineError                     an engine cannot load or run a graph
     ├── UnknownProfileError             the bundle has no profile of that name
     ├── InputError                      the caller gave something unusable; nothing was run
+    │   ├── AddressError                an address is not host:port
     │   ├── TensorError                 wrong name, dtype, shape or value of a tensor
     │   ├── ObservationError            the observation as a whole is incomplete or malformed
     │   │   ├── ImageError              an image is missing, unknown, of wrong size or dtype
@@ -36,6 +37,9 @@
     │   └── InternalError               a defect of the daemon; the log has the details
     ├── TransportError                  the call did not get through
     │   ├── UnavailableError            nobody answers at the address
+    │   │   └── UnknownHostError        the address names a host that is not known here
+    │   ├── ProtocolError               what answers at the address is not what the client speaks
+    │   ├── ForkError                   a client is used in a fork of the process that made it
     │   ├── DeadlineError               no answer within the deadline
     │   └── MessageError                a message is too large or cannot be decoded
     ├── CheckpointError                 a checkpoint is incomplete, left-over keys included
@@ -119,6 +123,12 @@ class InputError(SaccadeError):
     """The caller gave something unusable; nothing was run."""
 
     code = "input"
+
+
+class AddressError(InputError):
+    """An address is not host:port."""
+
+    code = "input.address"
 
 
 class TensorError(InputError):
@@ -275,6 +285,24 @@ class UnavailableError(TransportError):
     """Nobody answers at the address."""
 
     code = "transport.unavailable"
+
+
+class UnknownHostError(UnavailableError):
+    """The address names a host that is not known here."""
+
+    code = "transport.unknown_host"
+
+
+class ProtocolError(TransportError):
+    """What answers at the address is not what the client speaks."""
+
+    code = "transport.protocol"
+
+
+class ForkError(TransportError):
+    """A client is used in a fork of the process that made it."""
+
+    code = "transport.fork"
 
 
 class DeadlineError(TransportError):

@@ -71,7 +71,7 @@ class Description:
 
 
 class Client:
-    """A connection to a daemon. Not safe to share between threads over ZeroMQ.
+    """A connection to a daemon. Not safe to share between threads over ZeroMQ, nor with a fork of the process.
 
     Args:
         address: ``host:port`` of the daemon.
@@ -80,6 +80,8 @@ class Client:
         name: What other clients are told of who owns the robot.
 
     Raises:
+        AddressError: That is no address.
+        ForkError: Over gRPC, in a fork of a process that has used it.
         ImportError: The library of that transport is not installed.
     """
 
@@ -138,6 +140,7 @@ class Client:
                 max_age_ns=max_age_ns,
             )
         reply = self._call("Open", request, wire.OpenReply)
+        self._transport.attend(reply.session_token)
         return RemoteSession(self._transport, reply.session_token, self._deadline_s, reply.max_age_ns)
 
     def answerer(self, *, deadline_s: float = DEFAULT_ANSWER_DEADLINE_S) -> RemoteAnswerer:
@@ -166,7 +169,7 @@ class Client:
         self._call("Stop", wire.StopRequest(reason=readable), wire.StopReply)
 
     def close(self) -> None:
-        """Hang up; a session that is open keeps its lease until it runs out."""
+        """Hang up; a session that is open loses its lease within a second."""
         self._transport.close()
 
     def __enter__(self) -> Client:
@@ -223,6 +226,7 @@ class RemoteSession:
                 view_scores=view_scores or {},
             )
         self._call("Reset", request, wire.ResetReply)
+        self._transport.attend(self._token)
 
     def act(self, observation: Observation, profile: str | None = None) -> ActionChunk:
         """Run one control step.
@@ -239,6 +243,7 @@ class RemoteSession:
         """
         check_age(monotonic_ns() - observation.captured_ns, self.max_age_ns or None)
         reply = self._call("Act", self._pack(observation, profile), wire.ActionChunk)
+        self._transport.attend(self._token)
         return self._in_time(chunk_from_wire(reply))
 
     def stream(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import signal
 import socket
@@ -12,8 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
 
-from saccade.proto.errors import AddressInUseError, InsecureBindError, ServeError
+from saccade.proto.errors import ServeError
 from saccade.runtime.answering.answer_thread import AnswerThread
+from saccade.runtime.binding import check_bind
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.program import ProgramExecutor
@@ -103,8 +103,7 @@ class Daemon:
 
     def __enter__(self) -> Daemon:
         binds = [bind for bind in (self._config.bind, self._config.zmq_bind) if bind is not None]
-        for bind in binds:
-            check_bind(bind, is_insecure_allowed=self._config.is_insecure_bind_allowed)
+        check_bind(*binds, is_insecure_allowed=self._config.is_insecure_bind_allowed)
         with ExitStack() as stack:
             self._serve(stack)
             self._resources = stack.pop_all()
@@ -196,42 +195,3 @@ def _signal_bell() -> Iterator[socket.socket]:
             yield bell
         finally:
             signal.set_wakeup_fd(before)
-
-
-def check_bind(bind: str, *, is_insecure_allowed: bool) -> None:
-    """Refuse an address that the daemon cannot or may not listen on, before anything is loaded.
-
-    Args:
-        bind: The address, ``host:port``.
-        is_insecure_allowed: Whether addresses beyond loopback are permitted.
-
-    Raises:
-        ServeError: The address is not ``host:port``.
-        InsecureBindError: The address is beyond loopback, and that is not permitted.
-        AddressInUseError: The port is taken.
-    """
-    host, separator, port = bind.rpartition(":")
-    if not separator or not host or not port.isdecimal() or int(port) > 65535:
-        raise ServeError(f"expected an address such as 127.0.0.1:7447, found {bind!r}.")
-    if not is_insecure_allowed and not _is_loopback(host):
-        raise InsecureBindError(
-            f"expected a loopback address such as 127.0.0.1, found {host}: nothing authenticates clients, so "
-            f"anyone on that network could drive the robot. Pass --insecure-bind to do it all the same."
-        )
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind((host.strip("[]"), int(port)))
-        except OSError as error:
-            raise AddressInUseError(
-                f"expected to bind {bind}, found: {error.strerror}. Is another daemon running? "
-                f"Stop it or choose another port with --bind."
-            ) from error
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return host == "localhost"

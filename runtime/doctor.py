@@ -12,8 +12,8 @@ from pathlib import Path
 
 from saccade.proto.distribution import VERSION, install_hint
 from saccade.proto.errors import SaccadeError
+from saccade.runtime.binding import check_bind
 from saccade.runtime.bundle import Bundle
-from saccade.runtime.daemon import check_bind
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.program import ProgramExecutor
 

@@ -242,6 +242,16 @@ class AnswerPiece(_message.Message):
     timings_ns: _containers.ScalarMap[str, int]
     def __init__(self, token: _Optional[int] = ..., text: _Optional[str] = ..., is_last: bool = ..., timings_ns: _Optional[_Mapping[str, int]] = ...) -> None: ...
 
+class AttendRequest(_message.Message):
+    __slots__ = ("session_token",)
+    SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    session_token: str
+    def __init__(self, session_token: _Optional[str] = ...) -> None: ...
+
+class AttendReply(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
 class StopRequest(_message.Message):
     __slots__ = ("reason",)
     REASON_FIELD_NUMBER: _ClassVar[int]

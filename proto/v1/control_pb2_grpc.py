@@ -64,6 +64,11 @@ class ControlStub(object):
                 request_serializer=saccade_dot_proto_dot_v1_dot_control__pb2.Question.SerializeToString,
                 response_deserializer=saccade_dot_proto_dot_v1_dot_control__pb2.AnswerPiece.FromString,
                 _registered_method=True)
+        self.Attend = channel.unary_stream(
+                '/saccade.v1.Control/Attend',
+                request_serializer=saccade_dot_proto_dot_v1_dot_control__pb2.AttendRequest.SerializeToString,
+                response_deserializer=saccade_dot_proto_dot_v1_dot_control__pb2.AttendReply.FromString,
+                _registered_method=True)
         self.Stop = channel.unary_unary(
                 '/saccade.v1.Control/Stop',
                 request_serializer=saccade_dot_proto_dot_v1_dot_control__pb2.StopRequest.SerializeToString,
@@ -128,6 +133,14 @@ class ControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Attend(self, request, context):
+        """Opened beside a session and left open: while the call stands, the daemon sees that the session's client lives. When it
+        breaks, the lease ends within a second, unless another call renews it. The daemon ends it with the session.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def Stop(self, request, context):
         """Set the stop latch: no chunk leaves the daemon until Reset releases it. Anyone may call it, any number of
         times; it never waits for the engine. It is a software stop, not a safety-rated emergency stop.
@@ -175,6 +188,11 @@ def add_ControlServicer_to_server(servicer, server):
                     servicer.Generate,
                     request_deserializer=saccade_dot_proto_dot_v1_dot_control__pb2.Question.FromString,
                     response_serializer=saccade_dot_proto_dot_v1_dot_control__pb2.AnswerPiece.SerializeToString,
+            ),
+            'Attend': grpc.unary_stream_rpc_method_handler(
+                    servicer.Attend,
+                    request_deserializer=saccade_dot_proto_dot_v1_dot_control__pb2.AttendRequest.FromString,
+                    response_serializer=saccade_dot_proto_dot_v1_dot_control__pb2.AttendReply.SerializeToString,
             ),
             'Stop': grpc.unary_unary_rpc_method_handler(
                     servicer.Stop,
@@ -349,6 +367,33 @@ class Control(object):
             '/saccade.v1.Control/Generate',
             saccade_dot_proto_dot_v1_dot_control__pb2.Question.SerializeToString,
             saccade_dot_proto_dot_v1_dot_control__pb2.AnswerPiece.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Attend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/saccade.v1.Control/Attend',
+            saccade_dot_proto_dot_v1_dot_control__pb2.AttendRequest.SerializeToString,
+            saccade_dot_proto_dot_v1_dot_control__pb2.AttendReply.FromString,
             options,
             channel_credentials,
             insecure,

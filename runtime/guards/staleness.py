@@ -8,12 +8,18 @@ from __future__ import annotations
 from typing import Literal
 
 from saccade.proto.errors import LateChunkError, ObservationError, StaleObservationError
+from saccade.proto.manifest import Manifest
 
 _NS_PER_MS = 1e6
 _REMEDIES = {
     "ready": "keep fewer tokens, or raise --max-age-ms.",
     "arrived": "is the network or the daemon overloaded?",
 }
+
+
+def chunk_ns(manifest: Manifest) -> int:
+    """Return how long the actions of one chunk last: later than this, none of them is meant for now."""
+    return round(manifest.action.chunk / manifest.action.control_hz * 1e9)
 
 
 def check_order(sequence: int, last: int) -> None:

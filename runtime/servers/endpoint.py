@@ -12,6 +12,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from google.protobuf.message import Message
 
@@ -25,13 +26,14 @@ from saccade.proto.errors import (
     SaccadeError,
     SupersededError,
 )
-from saccade.proto.manifest import Manifest, manifest_to_json
+from saccade.proto.manifest import manifest_to_json
 from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.versions import WIRE_VERSION, check_wire_version
 from saccade.runtime.answering.answer_thread import AnswerThread
 from saccade.runtime.answering.question import nobody_answers
 from saccade.runtime.clock import Clock, clock_id, monotonic_ns
+from saccade.runtime.guards.staleness import chunk_ns
 from saccade.runtime.observation import Observation
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.servers.answers import AnswerEndpoint, WhenGone
@@ -311,18 +313,33 @@ class Endpoint:
         self._lease.end(request.session_token)
         return wire.CloseReply()
 
+    def attend(self, request: wire.AttendRequest, end: Callable[[], None]) -> Callable[[], None]:
+        """Watch over the client of a session while a call of its stands; return what to call once it stands no more.
+
+        Args:
+            request: Token of the session.
+            end: Ends the call; called once the session is over or the daemon drains.
+
+        Raises:
+            SaccadeError: The token is not the owner's, or the daemon is shutting down.
+        """
+        self._lease.when_over(request.session_token, end)
+        self._check_ready()  # asked last: draining ends what was there before
+        return partial(self.abandon, request.session_token)
+
     def abandon(self, token: str) -> None:
-        """Shorten the lease of a client whose stream broke: it may have vanished.
+        """Shorten the lease of a client whose connection broke: it may have vanished.
 
         Args:
             token: Token of the client's session.
         """
-        if self._lease.shorten(token):
+        if self.is_ready and self._lease.shorten(token):
             self.counters.count("vanished")
 
     def drain(self) -> None:
         """Finish the control step that runs and begin no other, and break off an answer; whoever asks is told so."""
         self.is_ready = False
+        self._lease.drain()
         if self._answers is not None:
             self._answers.drain()
 
@@ -333,9 +350,9 @@ class Endpoint:
         self._streamer.join()
 
     def failure(self, error: Exception) -> SaccadeError:
-        """Turn anything raised by a method above into an error that may leave the daemon, count it, and log defects.
+        """Turn what a method above raised into an error that may leave the daemon, and count it.
 
-        Malformed messages are logged too; whoever sends many of either does not fill the log.
+        Defects and malformed messages are logged; whoever sends many of either does not fill the log.
         """
         if isinstance(error, MessageError):
             self._log.write(logging.WARNING, error.code, f"refused a message: {error.message}")
@@ -370,11 +387,6 @@ class Endpoint:
         return (
             observation if owner.has_our_clock else dataclasses.replace(observation, captured_ns=arrived_ns)
         )
-
-
-def chunk_ns(manifest: Manifest) -> int:
-    """Return how long the actions of one chunk last: later than this, none of them is meant for now."""
-    return round(manifest.action.chunk / manifest.action.control_hz * 1e9)
 
 
 def _draining() -> DrainingError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +21,7 @@ from saccade.proto.codec import GRPC_ERROR_METADATA, GRPC_HTTP2_FRAMES, GRPC_KEE
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.servers.endpoint import Endpoint, Method
 from saccade.runtime.servers.grpc_requests import ParsedRequests
+from saccade.runtime.transports.validity import claim_grpc
 
 SERVICE = wire.DESCRIPTOR.services_by_name["Control"].full_name
 _WORKERS = 16
@@ -76,6 +77,7 @@ class GrpcServer:
     """
 
     def __init__(self, endpoint: Endpoint, address: str) -> None:
+        claim_grpc()
         limit = endpoint.max_message_bytes
         self._workers = ThreadPoolExecutor(_WORKERS, thread_name_prefix="saccade-grpc")
         self._server = grpc.server(
@@ -139,6 +141,14 @@ def _handlers(
     handlers["Generate"] = grpc.unary_stream_rpc_method_handler(
         answering, request_deserializer=partial(decode, wire.Question), response_serializer=_serialise
     )
+    attending: Any = partial(_attend, endpoint)
+    attending.experimental_thread_pool = urgent
+    attending.experimental_non_blocking = (
+        True  # holds no worker while the call stands, as Watch of grpc's health
+    )
+    handlers["Attend"] = grpc.unary_stream_rpc_method_handler(
+        attending, request_deserializer=partial(decode, wire.AttendRequest), response_serializer=_serialise
+    )
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
 
@@ -156,6 +166,20 @@ def _generate(
         yield from endpoint.generate(request, when_gone=context.add_callback)
     except Exception as error:  # noqa: BLE001 - mapped to a status
         _refuse(endpoint, context, error)
+
+
+def _attend(
+    endpoint: Endpoint,
+    request: wire.AttendRequest,
+    context: grpc.ServicerContext,
+    send: Callable[[wire.AttendReply | None], None],
+) -> None:
+    try:
+        gone = endpoint.attend(request, end=partial(send, None))
+    except Exception as error:  # noqa: BLE001 - mapped to a status
+        _refuse(endpoint, context, error)
+    if not context.add_callback(gone):
+        gone()
 
 
 def _stream(

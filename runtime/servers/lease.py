@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import secrets
 import threading
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 
 from saccade.proto.errors import LeaseHeldError, NoSessionError
 from saccade.runtime.clock import Clock
 from saccade.runtime.session import Session
 
 _VANISHED_LEASE_NS = 1_000_000_000
-"""What is left of the lease of a client whose stream broke; any call of its renews it."""
+"""What is left of the lease of a client whose connection broke; any call of its renews it."""
 
 
 @dataclass
@@ -24,8 +25,9 @@ class Owner:
         session: The session that runs its control steps.
         has_our_clock: Whether the client reads the daemon's monotonic clock, so that times can be compared.
         expires_ns: From this moment on somebody else may take over, nanoseconds on the daemon's clock.
-        vanished_ns: When its stream broke last, nanoseconds on the daemon's clock; -1 = never.
+        vanished_ns: When its connection broke last, nanoseconds on the daemon's clock; -1 = never.
         reset_ns: When its episode began, nanoseconds on the daemon's clock.
+        farewells: What is called once it is the owner no more.
     """
 
     token: str
@@ -35,6 +37,7 @@ class Owner:
     expires_ns: int
     vanished_ns: int = -1
     reset_ns: int = 0
+    farewells: list[Callable[[], None]] = field(default_factory=list)
 
 
 class Lease:
@@ -76,9 +79,11 @@ class Lease:
                     f"expected a free robot, found it owned by {self._owner.client_name!r} for up to "
                     f"{(self._owner.expires_ns - now) / 1e9:.1f} s more: wait, or close that client."
                 )
+            farewells = self._release()
             token = secrets.token_hex(16)
             self._owner = Owner(token, client_name, session, has_our_clock, now + self.duration_ns)
-            return token
+        _call_all(farewells)
+        return token
 
     def check(self, token: str) -> None:
         """Refuse whoever is not the owner.
@@ -113,10 +118,31 @@ class Lease:
         """
         with self._lock:
             self._owned(token)
+            farewells = self._release()
             self._owner = None
+        _call_all(farewells)
+
+    def when_over(self, token: str, farewell: Callable[[], None]) -> None:
+        """Have something called once the owner is the owner no more, or the daemon drains.
+
+        Args:
+            token: Token of the owner's session.
+            farewell: Called once, from any thread.
+
+        Raises:
+            NoSessionError: The token is not the owner's.
+        """
+        with self._lock:
+            self._owned(token).farewells.append(farewell)
+
+    def drain(self) -> None:
+        """Let go of whoever waits for the end of the lease."""
+        with self._lock:
+            farewells = self._release()
+        _call_all(farewells)
 
     def shorten(self, token: str) -> bool:
-        """Leave a client whose stream broke a moment; say whether it is the owner."""
+        """Leave a client whose connection broke a moment; say whether it is the owner."""
         with self._lock:
             owner = self._owner
             if owner is None or owner.token != token:
@@ -132,3 +158,15 @@ class Lease:
                 "a lease that was not renewed in time may have been taken over."
             )
         return self._owner
+
+    def _release(self) -> list[Callable[[], None]]:
+        farewells: list[Callable[[], None]] = []
+        if self._owner is not None:
+            farewells, self._owner.farewells = self._owner.farewells, []
+        return farewells
+
+
+def _call_all(farewells: list[Callable[[], None]]) -> None:
+    """Without the lock: what is called may come back here."""
+    for farewell in farewells:
+        farewell()

@@ -53,5 +53,13 @@ class Transport(Protocol):
         """
         ...
 
+    def attend(self, token: str) -> None:
+        """See to it that the daemon notices at once when this client is gone; costs nothing where it does already.
+
+        Args:
+            token: Token of the client's session.
+        """
+        ...
+
     def close(self) -> None:
         """Hang up."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import import_module
 from typing import Literal
 
+from saccade.proto.errors import InputError
 from saccade.runtime.transports.base import Transport
 
 TransportName = Literal["grpc", "zmq"]
@@ -24,9 +25,13 @@ def connect(name: TransportName, address: str) -> Transport:
         address: ``host:port`` of the daemon.
 
     Raises:
+        InputError: No transport has that name.
+        AddressError: That is no address.
         TransportError: ZeroMQ is asked for and not installed; the error names the extra.
         ImportError: gRPC, which comes with every installation, is missing.
     """
+    if name not in _TRANSPORTS:
+        raise InputError(f"expected a transport of {', '.join(_TRANSPORTS)}, found {name!r}.")
     module, kind = _TRANSPORTS[name]
     transport: Transport = getattr(import_module(module), kind)(address)
     return transport

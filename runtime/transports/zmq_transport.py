@@ -12,9 +12,18 @@ from google.protobuf.message import Message
 
 from saccade.proto.codec import MAX_REPLY_BYTES, decode, error_from_wire
 from saccade.proto.distribution import install_hint
-from saccade.proto.errors import DeadlineError, MessageError, TransportError, UnavailableError
+from saccade.proto.errors import (
+    DeadlineError,
+    MessageError,
+    ProtocolError,
+    TransportError,
+    UnavailableError,
+)
 from saccade.proto.v1 import control_pb2 as wire
+from saccade.runtime.address import parse_address
 from saccade.runtime.transports.base import Reply
+from saccade.runtime.transports.reach import ZEROMQ, diagnose, locate
+from saccade.runtime.transports.validity import Validity
 
 try:
     import zmq
@@ -27,36 +36,52 @@ except ModuleNotFoundError as error:
 _OK = b"ok"
 _REPLY_PARTS = 3
 _STREAM_SILENCE_S = 10.0
+_DIAGNOSIS_S = 0.5
+"""How long a connection may take before it is asked who is there, and how long the answer may take, seconds."""
 
 
 class ZmqTransport:
-    """Calls the daemon at ``address`` (``host:port``)."""
+    """Calls the daemon at ``address`` (``host:port``).
+
+    Raises:
+        AddressError: That is no address.
+    """
 
     def __init__(self, address: str) -> None:
-        self._address = address
+        self._address = parse_address(address)
+        self._validity = Validity()
         self._context = zmq.Context()
-        self._socket = self._connect()
+        self._socket: zmq.Socket[bytes] | None = None
         self._calls = 0
+        self._has_answered = False
 
     def call(self, method: str, request: Message, reply: type[Reply], *, deadline_s: float) -> Reply:
         """Call a method of the daemon and return its reply, or raise what the daemon raised."""
         self._calls += 1
         request_id = str(self._calls).encode()
         deadline = time.monotonic() + deadline_s
+        self._validity.check()
+        if self._socket is None:
+            self._socket = self._connect(deadline_s)
         try:
-            self._send(self._socket, [request_id, method.encode(), request.SerializeToString()], deadline_s)
+            parts = [request_id, method.encode(), request.SerializeToString()]
+            self._send(self._socket, parts, deadline - time.monotonic())
             while True:
                 found, status, payload = self._receive(self._socket, deadline - time.monotonic(), deadline_s)
+                self._has_answered = True
                 if found == request_id:  # anything else answers a call that failed before
                     return _result(status, payload, reply)
-        except (UnavailableError, DeadlineError):
+        except (UnavailableError, ProtocolError, DeadlineError) as error:
             self._socket.close()  # with it goes what it still had to send: nobody waits for that any more
-            self._socket = self._connect()
-            raise
+            self._socket = None
+            is_strange = isinstance(error, DeadlineError) and not self._has_answered
+            cause = diagnose(self._address, ZEROMQ, _DIAGNOSIS_S) if is_strange else None
+            raise cause or error from None
 
     def stream(self, requests: Iterator[wire.Observation]) -> Iterator[wire.StreamReply]:
         """Send observations as they come and yield one reply for each."""
-        dealer = self._connect()
+        self._validity.check()
+        dealer = self._connect(_DIAGNOSIS_S)
         inbox = _Inbox(requests)
         try:
             yield from self._exchange(dealer, inbox)
@@ -76,9 +101,13 @@ class ZmqTransport:
             "ask over gRPC, Client(address, transport='grpc')."
         )
 
+    def attend(self, token: str) -> None:
+        """Do nothing: the daemon sees the end of the connection that calls travel on."""
+
     def close(self) -> None:
         """Hang up."""
-        self._context.destroy(linger=0)
+        if self._validity.close():
+            self._context.destroy(linger=0)
 
     def _exchange(self, dealer: zmq.Socket[bytes], inbox: _Inbox) -> Iterator[wire.StreamReply]:
         poller = zmq.Poller()
@@ -98,24 +127,32 @@ class ZmqTransport:
                 answered += 1
                 yield _result(status, payload, wire.StreamReply)
 
-    def _connect(self) -> zmq.Socket[bytes]:
+    def _connect(self, timeout_s: float) -> zmq.Socket[bytes]:
+        place = locate(self._address, ZEROMQ, timeout_s)
         dealer = self._context.socket(zmq.DEALER)
         dealer.setsockopt(zmq.LINGER, 0)
         dealer.setsockopt(zmq.IMMEDIATE, 1)  # nothing is kept for a daemon that is not there
         dealer.setsockopt(zmq.MAXMSGSIZE, MAX_REPLY_BYTES)
-        dealer.connect(f"tcp://{self._address}")
+        dealer.setsockopt(zmq.IPV6, place.is_ipv6)
+        dealer.connect(f"tcp://{place}")
         return dealer
 
-    def _send(self, dealer: zmq.Socket[bytes], parts: list[bytes], deadline_s: float) -> None:
-        if not dealer.poll(round(deadline_s * 1e3), zmq.POLLOUT):
-            raise UnavailableError(
-                f"expected a saccade daemon at {self._address}, found nobody: start it with "
-                f"`saccade serve --zmq-bind {self._address}`."
-            )
+    def _send(self, dealer: zmq.Socket[bytes], parts: list[bytes], remaining_s: float) -> None:
+        """Send as soon as the daemon is there; whoever is there instead is not waited for."""
+        deadline = time.monotonic() + remaining_s
+        if not dealer.poll(_milliseconds(min(remaining_s, _DIAGNOSIS_S)), zmq.POLLOUT):
+            cause = diagnose(self._address, ZEROMQ, _DIAGNOSIS_S)
+            if isinstance(cause, ProtocolError) or not dealer.poll(
+                _milliseconds(deadline - time.monotonic()), zmq.POLLOUT
+            ):
+                raise cause or UnavailableError(
+                    f"expected a saccade daemon at {self._address}, found a server that takes no calls: give the "
+                    "address that `saccade serve --zmq-bind` names, or ask again if the daemon has only just come."
+                )
         dealer.send_multipart(parts)
 
     def _receive(self, dealer: zmq.Socket[bytes], remaining_s: float, deadline_s: float) -> list[bytes]:
-        if not dealer.poll(max(0, round(remaining_s * 1e3))):
+        if not dealer.poll(_milliseconds(remaining_s)):
             raise self._silence(deadline_s)
         parts = dealer.recv_multipart()
         if len(parts) != _REPLY_PARTS:
@@ -194,3 +231,7 @@ def _result(status: bytes, payload: bytes, reply: type[Reply]) -> Reply:
     if status != _OK:
         raise error_from_wire(decode(wire.Error, payload))
     return decode(reply, payload)
+
+
+def _milliseconds(seconds: float) -> int:
+    return max(0, round(seconds * 1e3))

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -364,6 +365,65 @@ def test_nobody_at_the_address_is_said_so(transport: TransportName) -> None:
         client.describe()
 
 
+def test_a_daemon_that_is_back_is_found(tiny: Path) -> None:
+    """The number of tries, 0.7 s apart in all, is less than gRPC's own back-off would take after a second."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    with Client(address) as client:
+        for _ in range(20):
+            with pytest.raises(errors.UnavailableError):
+                client.describe()
+            time.sleep(0.05)
+        with Daemon(DaemonConfig(tiny, bind=address, threads=1)):
+            for _ in range(14):
+                with contextlib.suppress(errors.UnavailableError):
+                    assert client.describe().is_ready
+                    return
+                time.sleep(0.05)
+    pytest.fail("the daemon was not found again")
+
+
+FORKING_CLIENT = """
+import os, sys
+from saccade.proto.errors import ForkError
+from saccade.runtime.client import Client
+
+address, transport = sys.argv[1:]
+client = Client(address, transport=transport)
+session = client.open()
+session.reset("push")
+child = os.fork()
+if child == 0:
+    for use in (client.describe, session.close, lambda: session.reset("pull")):
+        try:
+            use()
+        except ForkError as error:
+            assert "make a client in each process" in error.message
+        else:
+            sys.exit("expected a ForkError")
+    client.close()
+    try:
+        with Client(address, transport=transport) as own:
+            assert transport == "zmq" and own.describe().is_owned
+    except ForkError as error:
+        assert transport == "grpc" and "'spawn'" in error.message
+    sys.exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+assert client.describe().is_owned
+session.reset("push")
+session.close()
+"""
+
+
+@pytest.mark.parametrize("transport", ["grpc", "zmq"])
+def test_a_fork_does_not_use_the_client_of_its_parent(daemon: Daemon, transport: TransportName) -> None:
+    address = daemon.address if transport == "grpc" else daemon.zmq_address
+    arguments = [sys.executable, "-W", "ignore", "-c", FORKING_CLIENT, str(address), transport]
+    found = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
+    assert found.returncode == 0, found.stderr
+
+
 VANISHING_CLIENT = """
 import itertools, sys, time
 from saccade.runtime.client import Client, RemoteSession
@@ -376,22 +436,24 @@ def endless():
 
 session = Client(sys.argv[1], transport=sys.argv[2], name="vanishing client").open()
 session.reset("push")
-for _ in session.stream(endless()):
+for _ in session.stream(endless()) if sys.argv[3] == "stream" else (session.act(each) for each in endless()):
     print("answered", flush=True)
+    if sys.argv[3] == "act":
+        time.sleep(60)  # between two calls
 """
 
 
+@pytest.mark.parametrize("how", ["stream", "act"])
 @pytest.mark.parametrize("transport", ["grpc", "zmq"])
-def test_a_client_that_vanishes_mid_stream_frees_the_robot(tmp_path: Path, transport: TransportName) -> None:
-    lease_ns = (
-        60_000_000_000 if transport == "grpc" else 500_000_000
-    )  # only gRPC notices before the lease ends
+def test_a_client_that_vanishes_frees_the_robot(tmp_path: Path, transport: TransportName, how: str) -> None:
     bundle = write_tiny_bundle(tmp_path / "tiny")
-    config = DaemonConfig(bundle, bind="127.0.0.1:0", zmq_bind="127.0.0.1:0", threads=1, lease_ns=lease_ns)
+    config = DaemonConfig(
+        bundle, bind="127.0.0.1:0", zmq_bind="127.0.0.1:0", threads=1, lease_ns=60_000_000_000
+    )  # far longer than is waited for the robot
     with Daemon(config) as daemon:
         address = daemon.address if transport == "grpc" else daemon.zmq_address
         assert address is not None
-        arguments = [sys.executable, "-c", VANISHING_CLIENT, address, transport]
+        arguments = [sys.executable, "-c", VANISHING_CLIENT, address, transport, how]
         root = Path(__file__).parents[2]
         with subprocess.Popen(arguments, stdout=subprocess.PIPE, cwd=root) as process:
             assert process.stdout is not None
@@ -404,6 +466,40 @@ def test_a_client_that_vanishes_mid_stream_frees_the_robot(tmp_path: Path, trans
                 session.reset(INSTRUCTION)
                 (observation,) = observations(1)
                 assert isinstance(session.act(observation), ActionChunk)
+
+
+def test_a_session_outlives_streams_and_questions_of_its_client(daemon: Daemon) -> None:
+    """What ends the lease is the end of the client, not of one of its connections."""
+    for transport, address in (("grpc", daemon.address), ("zmq", daemon.zmq_address)):
+        with Client(str(address), transport=transport) as client, client.open() as session:  # type: ignore[arg-type]
+            session.reset(INSTRUCTION)
+            assert len(list(session.stream(observations(2)))) == 2
+            with Client(str(address), transport=transport) as other:  # type: ignore[arg-type]
+                other.describe()
+            session.reset(INSTRUCTION)
+            assert session.act(next(observations(1))).sequence == 1
+            assert "vanished" not in client.describe().counters
+
+
+def test_a_client_that_hangs_up_frees_the_robot(client: Client, daemon: Daemon) -> None:
+    client.open().reset(INSTRUCTION)
+    client.close()
+    with Client(daemon.address) as other:
+        wait_for_the_robot(other).close()
+    with pytest.raises(errors.TransportError, match="expected an open client, found it closed"):
+        client.describe()
+
+
+def test_a_daemon_with_an_idle_client_ends_at_once(daemon: Daemon) -> None:
+    """The call that stands beside a session is ended by the daemon; it is not waited for."""
+    with Client(daemon.address) as client:
+        client.open()
+        while not daemon.endpoint._lease._owner.farewells:  # type: ignore[union-attr]
+            time.sleep(0.001)
+        daemon.endpoint.drain()
+        attendance = client._transport._attendance  # type: ignore[attr-defined]
+        assert attendance[1].code() is grpc.StatusCode.OK
+        assert "vanished" not in daemon.endpoint.counters.snapshot()
 
 
 def wait_for_the_robot(client: Client) -> RemoteSession:

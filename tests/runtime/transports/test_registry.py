@@ -8,7 +8,7 @@ from typing import get_args
 
 import pytest
 
-from saccade.proto.errors import UnavailableError
+from saccade.proto.errors import InputError, UnavailableError
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.transports.registry import TransportName, connect
 
@@ -19,6 +19,11 @@ def test_every_transport_says_that_nobody_is_there(name: TransportName) -> None:
     with pytest.raises(UnavailableError, match=r"a saccade daemon at 127\.0\.0\.1:9, found nobody: start it"):
         transport.call("Describe", wire.DescribeRequest(), wire.DescribeReply, deadline_s=0.5)
     transport.close()
+
+
+def test_another_transport_is_refused() -> None:
+    with pytest.raises(InputError, match="expected a transport of grpc, zmq, found 'http'"):
+        connect("http", "127.0.0.1:9")  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("name", "library", "other"), [("grpc", "grpc", "zmq"), ("zmq", "zmq", "grpc")])
