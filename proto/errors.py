@@ -42,6 +42,7 @@
     │   ├── ForkError                   a client is used in a fork of the process that made it
     │   ├── DeadlineError               no answer within the deadline
     │   └── MessageError                a message is too large or cannot be decoded
+    ├── FileError                       a file or folder cannot be read or written
     ├── CheckpointError                 a checkpoint is incomplete, left-over keys included
     ├── DeviceError                     no such device is known, or it has no such arithmetic
     ├── PolicyError                     a token-selection policy is unknown or badly configured
@@ -315,6 +316,12 @@ class MessageError(TransportError):
     """A message is too large or cannot be decoded."""
 
     code = "transport.message"
+
+
+class FileError(SaccadeError):
+    """A file or folder cannot be read or written."""
+
+    code = "file"
 
 
 class CheckpointError(SaccadeError):

@@ -15,6 +15,7 @@ from saccade.proto.answer_spec import AnswerSpec
 from saccade.proto.bundle_kind import BundleKind
 from saccade.proto.bundle_layout import MANIFEST_NAME, MAX_FILE_BYTES, MAX_MANIFEST_BYTES
 from saccade.proto.errors import BundleIntegrityError, ManifestError, UnknownProfileError
+from saccade.proto.file_errors import read_text
 from saccade.proto.instruction_spec import InstructionSpec
 from saccade.proto.policy_spec import PolicySpec
 from saccade.proto.strict_json import dump_json, from_json, parse_json
@@ -374,6 +375,7 @@ def read_manifest(bundle: Path) -> Manifest:
         BundleIntegrityError: There is no such file, or it is too large.
         BundleVersionError: The bundle has another format version than this build reads.
         ManifestError: A rule is broken.
+        FileError: The operating system refuses to read it.
     """
     path = bundle / MANIFEST_NAME
     if not path.is_file():
@@ -383,7 +385,7 @@ def read_manifest(bundle: Path) -> Manifest:
             f"expected {MANIFEST_NAME} of at most {MAX_MANIFEST_BYTES} bytes, found {path.stat().st_size}."
         )
     try:
-        text = path.read_text(encoding="utf-8")
+        text = read_text(path)
     except UnicodeDecodeError as error:
         raise ManifestError(f"expected {MANIFEST_NAME} in UTF-8, found other bytes: {error}.") from error
     return manifest_from_json(text)

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.proto.errors import ManifestError, StatisticsError
+from saccade.proto.file_errors import read_text
 from saccade.proto.scales import EPSILON, MEAN_STD, RANGE, SCHEME, MeanStdScale, RangeScale, Scale
 from saccade.proto.strict_json import parse_json
 
@@ -46,9 +47,10 @@ class Statistics:
         Raises:
             StatisticsError: The file is not JSON, lacks the data set, or a vector is missing, of another length or not
                 finite.
+            FileError: The operating system refuses to read it.
         """
         try:
-            value = parse_json(path.read_text(encoding="utf-8"))
+            value = parse_json(read_text(path))
         except (ManifestError, UnicodeDecodeError) as error:
             raise StatisticsError(f"{path.name}: {error}") from error
         return cls.from_json(value, key, path.name, action_dim=action_dim, proprio_dim=proprio_dim)

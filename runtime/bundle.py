@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from saccade.proto.bundle_layout import MANIFEST_NAME
 from saccade.proto.errors import BundleIntegrityError
+from saccade.proto.file_errors import naming
 from saccade.proto.manifest import FileSpec, Manifest, read_manifest
 
 _BLOCK_BYTES = 1 << 20
@@ -36,14 +38,17 @@ class Bundle:
             BundleIntegrityError: No bundle is there, or a file is missing, extra, changed or a symbolic link.
             BundleVersionError: The bundle has another format version than this build reads.
             ManifestError: The manifest breaks a rule.
+            FileError: The operating system refuses to read a file.
         """
-        root = Path(path).resolve()
-        if not root.is_dir():
-            raise BundleIntegrityError(f"expected the directory of a bundle, found none at {path}.")
-        manifest = read_manifest(root)
-        _check_file_list(root, manifest)
-        for name, spec in manifest.files.items():
-            _check_file(root / name, name, spec)
+        root = Path(os.path.realpath(path))
+        with naming(root):
+            if not root.is_dir():
+                raise BundleIntegrityError(f"expected the directory of a bundle, found none at {path}.")
+            manifest = read_manifest(root)
+            _check_file_list(root, manifest)
+            for name, spec in manifest.files.items():
+                with naming(root / name):
+                    _check_file(root / name, name, spec)
         return cls(root, manifest)
 
     def file(self, name: str) -> Path:

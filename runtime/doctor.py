@@ -12,6 +12,7 @@ from pathlib import Path
 
 from saccade.proto.distribution import VERSION, install_hint
 from saccade.proto.errors import SaccadeError
+from saccade.proto.file_errors import file_error
 from saccade.runtime.binding import check_bind
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.ort import OrtBackend
@@ -66,6 +67,8 @@ def _attempt(subject: str, check: Callable[[], str]) -> Finding:
         return Finding(subject, True, check())
     except SaccadeError as error:
         return Finding(subject, False, error.message)
+    except OSError as error:
+        return Finding(subject, False, file_error(error).message)
 
 
 def _check_address(bind: str) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,6 +14,7 @@ import click
 from rich.console import Console
 
 from saccade.proto.errors import BundleError
+from saccade.proto.writable import check_file
 from saccade.sim.graphics import check_graphics
 from saccade.sim.seeds import held_out_seeds
 
@@ -61,21 +61,21 @@ class CommaSeparated(click.ParamType):
 
 
 class OutputPath(click.Path):
-    """A parameter type for a file that can be written: found out before the work, not after it.
+    """A parameter type for a file that can be written: found out by writing, before the work and not after it.
 
     Args:
         allow_dash: Whether ``-`` stands for stdout.
     """
 
     def __init__(self, *, allow_dash: bool = True) -> None:
-        super().__init__(path_type=Path, dir_okay=False, writable=True, allow_dash=allow_dash)
+        super().__init__(path_type=Path, allow_dash=allow_dash)
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Convert to a path, and see that its folder can be written to."""
+        """Convert to a path, and see that a file can be written there."""
         path = Path(str(super().convert(value, param, ctx)))
         is_stdout = self.allow_dash and path == Path("-")
-        if not is_stdout and not os.access(path.parent, os.W_OK):
-            self.fail(f"expected a folder that can be written to at {path.parent}, found none.", param, ctx)
+        if not is_stdout and not (ctx and ctx.resilient_parsing):
+            check_file(path)
         return path
 
 

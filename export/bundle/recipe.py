@@ -20,7 +20,7 @@ from saccade.export.bundle.progress import Progress, Stopwatch
 from saccade.export.bundle.receipts import ENGINES as ENGINES_RECEIPT
 from saccade.export.bundle.receipts import EXPORT, FOLDER, LINT, PARITY, parity_receipt, write_receipt
 from saccade.export.bundle.tensorrt_rtx import TensorRtRtxReceipt, check_tensorrt_rtx, require_tensorrt_rtx
-from saccade.export.bundle.writer import BundleWriter, check_space, check_target, clear_abandoned
+from saccade.export.bundle.writer import BundleWriter, check_space
 from saccade.export.loading.weights import weight_bytes
 from saccade.export.lowering.capture import GraphPorts, to_graph
 from saccade.export.lowering.greedy_rolling import roll_greedy_loops
@@ -176,15 +176,13 @@ def write_bundle(
     Raises:
         SaccadeError: Something does not fit or a check failed; nothing is left behind.
     """
-    clear_abandoned(request.out)
-    check_target(request.out, overwrite=request.overwrite)
     if request.checks_tensorrt_rtx:
-        require_tensorrt_rtx()  # before the work begins
+        require_tensorrt_rtx()
     watch = Stopwatch(progress)
-    watch.start("load checkpoint")
-    recipe = open_recipe(watch)
-    check_space(request.out, weight_bytes(recipe.model))
-    with BundleWriter(request.out, overwrite=request.overwrite) as writer:
+    with BundleWriter(request.out, overwrite=request.overwrite) as writer:  # before the work begins
+        watch.start("load checkpoint")
+        recipe = open_recipe(watch)
+        check_space(request.out, weight_bytes(recipe.model))
         bundle = writer.folder
         for name in (GRAPHS, FOLDER):
             (bundle / name).mkdir()

@@ -10,6 +10,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import resource
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -17,8 +18,11 @@ from pathlib import Path
 from types import TracebackType
 
 from saccade.proto.bundle_layout import MANIFEST_NAME
-from saccade.proto.errors import ExportError
+from saccade.proto.errors import ExportError, FileError
+from saccade.proto.file_errors import naming
 from saccade.proto.manifest import FileSpec, Manifest, write_manifest
+from saccade.proto.mount_points import is_mount_point
+from saccade.proto.writable import check_folder, check_name
 
 _BLOCK_BYTES = 1 << 20
 _PARTIAL, _OLD = "partial", "old"
@@ -34,15 +38,28 @@ class BundleWriter:
 
     Raises:
         ExportError: ``out`` exists and may not be replaced, or is no bundle.
+        FileError: Nothing can be written to ``out``, or moved there; found out by doing it.
     """
 
     def __init__(self, out: Path, *, overwrite: bool = False) -> None:
-        clear_abandoned(out)
+        check_name(out)
+        with naming(out):
+            clear_abandoned(out)
         check_target(out, overwrite=overwrite)
         self.out = out
         self._overwrite = overwrite
-        out.parent.mkdir(parents=True, exist_ok=True)
-        self.folder, self._lock = _locked_folder(out, _PARTIAL)
+        self._parents = [parent for parent in out.parents if not parent.exists()]
+        try:
+            check_folder(out.parent)
+            with naming(out):
+                if not out.exists():
+                    out.mkdir(exist_ok=True)  # of that very name
+                    with contextlib.suppress(OSError):  # another writer was faster
+                        out.rmdir()
+                self.folder, self._lock = _locked_folder(out, _PARTIAL)
+        except FileError:
+            self._remove_parents()
+            raise
 
     def __enter__(self) -> BundleWriter:
         return self
@@ -50,9 +67,10 @@ class BundleWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """Remove the temporary folder, if it was not committed."""
+        """Remove the temporary folder, if it was not committed, and what was made for it."""
         shutil.rmtree(self.folder, ignore_errors=True)
         os.close(self._lock)
+        self._remove_parents()
 
     def commit(self, manifest_of: Callable[[Mapping[str, FileSpec]], Manifest]) -> Manifest:
         """Hash every file, write the manifest that lists them, and move the folder to its place.
@@ -76,6 +94,11 @@ class BundleWriter:
         _sync(self.out.parent)
         return manifest
 
+    def _remove_parents(self) -> None:
+        with contextlib.suppress(OSError):  # a bundle is in it, or something else by now
+            for parent in self._parents:
+                parent.rmdir()
+
     def _swap_in(self) -> None:
         check_target(self.out, overwrite=self._overwrite)  # something may have appeared there meanwhile
         if _is_free(self.out):
@@ -95,12 +118,17 @@ class BundleWriter:
 
 
 def check_target(out: Path, *, overwrite: bool) -> None:
-    """Refuse to replace what should stay at ``out``; costs nothing, so it is asked before the work begins.
+    """Refuse to replace what should stay at ``out``, or cannot be moved away.
 
     Raises:
         ExportError: ``out`` exists and ``overwrite`` is not set, or it is something other than a bundle.
+        FileError: ``out`` is no name, a link, a mount point, or cannot be looked at.
     """
-    if _is_free(out):
+    check_name(out)
+    with naming(out):
+        _check_movable(out)
+        is_free = _is_free(out)
+    if is_free:
         return
     if not (out / MANIFEST_NAME).is_file():
         raise ExportError(
@@ -108,6 +136,19 @@ def check_target(out: Path, *, overwrite: bool) -> None:
         )
     if not overwrite:
         raise ExportError(f"expected no bundle at {out}, found one; use --force to replace it.")
+
+
+def _check_movable(out: Path) -> None:
+    """Refuse what a folder cannot be moved over."""
+    if out.is_symlink():
+        raise FileError(
+            f"expected a folder to write at {out}, found a link to {os.readlink(out)}: name that."
+        )
+    if is_mount_point(out):
+        raise FileError(
+            f"expected a folder to write at {out}, found a mount point, which nothing can be moved to: name a folder "
+            "in it."
+        )
 
 
 def clear_abandoned(out: Path) -> None:
@@ -162,8 +203,14 @@ def check_space(out: Path, needed: int) -> None:
         needed: Bytes of the bundle's weights.
 
     Raises:
-        ExportError: The disk has less free.
+        ExportError: The disk has less free, or no file may be as large.
     """
+    largest = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    if resource.RLIM_INFINITY != largest < needed:
+        raise ExportError(
+            f"expected a weights file of {needed / 1e9:.1f} GB to be allowed, found a limit of {largest / 1e9:.1f} GB; "
+            "raise it with `ulimit -f`."
+        )
     folder = next(parent for parent in out.absolute().parents if parent.exists())
     free = shutil.disk_usage(folder).free
     if free < needed:

@@ -15,6 +15,8 @@ from saccade.export.control.tuned import Tuned
 from saccade.export.tuning.objectives import OBJECTIVES
 from saccade.export.tuning.search import TuneRequest
 from saccade.export.tuning.search import tune as search
+from saccade.proto.errors import FileError
+from saccade.proto.writable import check_file, check_folder, check_name
 
 _EXAMPLE = """\b
 Example:
@@ -84,13 +86,14 @@ def tune(
     The best options are those by which the pruned model differs least from the unpruned one. A search that was cut off
     goes on when the same command is typed again: its journal lies beside --out.
     """
+    journal = _journal(out)
     request = TuneRequest(
         checkpoint=checkpoint,
         tokenizer=tokenizer,
         policy=policy,
         keep_ratio=keep_ratio,
         frames=frames,
-        journal=out.with_suffix(".journal"),
+        journal=journal,
         options=options,
         objective=objective,
         trials=trials,
@@ -120,6 +123,18 @@ def tune(
         click.echo(json.dumps(asdict(result), indent=2))
     else:
         _report(result, out)
+
+
+def _journal(out: Path) -> Path:
+    """Return the journal's place, once it and the result's are known to be writable."""
+    check_name(out)
+    journal = out.with_suffix(".journal")
+    if journal == out:
+        raise FileError(f"expected a result (.json) at {out}, found the name of its journal: choose another.")
+    check_folder(out.parent)
+    for place in (out, journal):
+        check_file(place)
+    return journal
 
 
 def _report(result: Tuned, out: Path) -> None:

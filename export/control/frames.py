@@ -56,7 +56,9 @@ def read_recording(path: Path, checkpoint: Checkpoint[ActingFamily]) -> Recordin
         ExportError: The file is no recording, or does not fit the checkpoint.
     """
     try:
-        if path.is_file() and not is_zipfile(path):
+        with path.open("rb") as file:
+            file.read(1)  # or what cannot be read would pass for another kind of file
+        if not is_zipfile(path):
             raise BadZipFile("another kind of file")
         with np.load(path, allow_pickle=False) as stored:
             missing = [field for field in FIELDS if field not in stored]

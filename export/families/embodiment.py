@@ -11,6 +11,7 @@ from pathlib import Path
 
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError, ManifestError
+from saccade.proto.file_errors import read_text
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec
 from saccade.proto.strict_json import dump_json, from_json, parse_json
 
@@ -61,8 +62,8 @@ def read_embodiment(folder: CheckpointFolder, known: str = "") -> Embodiment:
             f"prompt of the robot there, see saccade.export.families.embodiment.{known}"
         )
     try:
-        return from_json(Embodiment, parse_json((folder / EMBODIMENT_NAME).read_text(encoding="utf-8")))
-    except ManifestError as error:
+        return from_json(Embodiment, parse_json(read_text(folder / EMBODIMENT_NAME)))
+    except (ManifestError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{EMBODIMENT_NAME}: {error}") from error
 
 

@@ -12,6 +12,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError
+from saccade.proto.file_errors import read_text
 
 PLAIN = "chat_template.jinja"
 _SETTINGS = "tokenizer_config.json"
@@ -71,10 +72,17 @@ def _find(folder: CheckpointFolder) -> tuple[str, str] | None:
     return next(filter(None, (_find_at(folder, place) for place in folder.places)), None)
 
 
+def _plain(path: Path) -> str:
+    try:
+        return read_text(path)
+    except UnicodeDecodeError as error:
+        raise CheckpointError(f"{path.name}: expected text in UTF-8, found: {error}.") from error
+
+
 def _find_at(folder: CheckpointFolder, place: Path) -> tuple[str, str] | None:
     """Return the template in one place; the newest form of transformers comes first."""
     if (place / PLAIN).is_file():
-        return PLAIN, (place / PLAIN).read_text(encoding="utf-8")
+        return PLAIN, _plain(place / PLAIN)
     for name in IN_JSON:
         if not (place / name).is_file():
             continue

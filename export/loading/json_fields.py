@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from saccade.proto.errors import CheckpointError
+from saccade.proto.file_errors import read_text
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T", int, float, str, bool)
@@ -19,11 +20,12 @@ def read_object(folder: Path, name: str) -> dict[str, Any]:
 
     Raises:
         CheckpointError: The file is missing, no JSON, or holds something else than an object.
+        FileError: The operating system refuses to read it.
     """
     if not (folder / name).is_file():
         raise CheckpointError(f"expected {name} in {folder.name}/, found none.")
     try:
-        value = json.loads((folder / name).read_text(encoding="utf-8"))
+        value = json.loads(read_text(folder / name))
     except ValueError as error:
         raise CheckpointError(f"{name}: expected JSON, found: {error}.") from error
     if not isinstance(value, dict):

@@ -38,6 +38,7 @@ from saccade.policies.config import Tunable, search_space
 from saccade.policies.registry import build_policy, policy_class
 from saccade.proto.distribution import VERSION
 from saccade.proto.errors import ExportError, PolicyError
+from saccade.proto.file_errors import naming
 
 _STARTUP_TRIALS = 10
 _PACKAGES = ("torch", "optuna")
@@ -259,4 +260,5 @@ def weights_sha256(checkpoint: Path) -> str:
 
 
 def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    with naming(path):
+        return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -9,6 +9,9 @@ Exit codes: 0 = done, 1 = refused or failed, with one message that says why, 2 =
 from __future__ import annotations
 
 import logging
+import os
+import sys
+from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, NoReturn
 
@@ -17,6 +20,7 @@ from click.shell_completion import CompletionItem
 
 from saccade.proto.distribution import VERSION, install_hint
 from saccade.proto.errors import SaccadeError
+from saccade.proto.file_errors import file_error
 from saccade.runtime.commands.summary import read_summary
 
 _LOG = logging.getLogger(__name__)
@@ -74,17 +78,26 @@ class SaccadeGroup(click.Group):
             _fail(f"`saccade {cmd_name}` is not installed here ({error}): {_remedy(point)}.")
         return command
 
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run the program; what the operating system refuses, wherever it happens, is one message and exit code 1."""
+        try:
+            return super().main(*args, **options)
+        except OSError as error:
+            refused = file_error(error)
+            if not options.get("standalone_mode", True):
+                raise refused from error
+            _LOG.info("the operating system refused", exc_info=True)
+            _abandon_output()
+            with suppress(OSError):
+                click.echo(f"Error: {refused.message} [{refused.code}]", err=True)
+            sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command; an error of ours, or of the operating system, becomes one message and exit code 1."""
+        """Run a command; an error of ours becomes one message and exit code 1."""
         try:
             return super().invoke(ctx)
         except SaccadeError as error:
             _fail(f"{error.message} [{error.code}]")
-        except BrokenPipeError:
-            raise  # whoever read our output left: click ends quietly
-        except OSError as error:  # a full disk, a file that may not be written
-            _LOG.info("the operating system refused", exc_info=True)
-            _fail(f"{error}.")
 
 
 def _installed() -> dict[str, EntryPoint]:
@@ -106,6 +119,14 @@ def _remedy(point: EntryPoint) -> str:
         owner = point.dist.name if point.dist else package
         return f"it comes with {owner}; install what that needs"
     return install_hint(*EXTRAS.get(point.name, ("serve",)))
+
+
+def _abandon_output() -> None:
+    """Where nothing more can be written to stdout, forget what waits there: Python would try again as it ends."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _fail(message: str) -> NoReturn:

@@ -8,6 +8,7 @@ from typing import Any
 
 from saccade.proto.accounting import ACCOUNTING_RECEIPT, EXPORT_RECEIPT, Account, accounts_from_json
 from saccade.proto.errors import BundleIntegrityError, UnknownProfileError
+from saccade.proto.file_errors import read_text
 from saccade.proto.inspection import Budget, CutPlace, Inspection, PolicyFit
 from saccade.proto.manifest import Manifest, ProfileSpec
 from saccade.proto.manifest_rules import is_scorer
@@ -65,7 +66,7 @@ def _read(bundle: Bundle, name: str) -> Any:
     if name not in bundle.manifest.files:
         return None
     try:
-        return json.loads(bundle.file(name).read_text(encoding="utf-8"))
+        return json.loads(read_text(bundle.file(name)))
     except ValueError as error:
         raise BundleIntegrityError(
             f"{name}: expected JSON, found: {error}; export the bundle again."

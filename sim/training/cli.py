@@ -14,6 +14,7 @@ from saccade.export.families.openvla_oft import checkpoint as openvla_oft
 from saccade.export.families.openvla_oft.model import OpenVlaOft
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError
+from saccade.proto.writable import check_file, check_folder
 from saccade.sim.seeds import FIRST_DEVELOPMENT_SEED, FIRST_TRAINING_SEED
 from saccade.sim.tabletop.tasks import TEMPLATES
 from saccade.sim.training.cloning import Cloning
@@ -91,6 +92,7 @@ def record(run: Path, shards: int, first: int) -> None:
     They come with labels for every patch; one shard more is held out.
     """
     data = run / "data"
+    check_folder(data)
     wanted = [(data / f"demo_{i:04d}", i) for i in range(first, first + shards)] + [
         (data / HELD_OUT, _HELD_OUT)
     ]
@@ -157,6 +159,7 @@ def correct_command(run: Path, shards: int, first: int, start: Path | None) -> N
 
     The model moves the arm and the scripted expert says what it should have done; `act` then trains on that too.
     """
+    check_folder(run / "data")
     driver = _driver_of(start) if start else _driver(run)
     for index in track(range(first, first + shards), "correcting"):
         path = run / "data" / f"demo_dagger_{index:04d}"
@@ -197,9 +200,11 @@ def finish(run: Path, out: Path) -> None:
     It holds weights, statistics, tokenizer and how it was trained; beside it comes frames.npz, for `saccade export
     --frames`.
     """
+    frames = out.parent / "frames.npz"
+    check_folder(out)
+    check_file(frames)
     model = _trained(run)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    write_recording(out.parent / "frames.npz", seed=_RECORDING_SEED)
+    write_recording(frames, seed=_RECORDING_SEED)
     write_checkpoint(
         model,
         build_tokenizer(),

@@ -22,11 +22,12 @@ import numpy as np
 import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor, distributed, nn
 from torch.multiprocessing.spawn import spawn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
+
+from saccade.export.loading.weight_file import write_weights
 
 STATE = "state.safetensors"
 _MODULE, _OPTIMISER = "module.", "optimiser."
@@ -208,7 +209,7 @@ class _Trainer:
         tensors = {name: value.detach().contiguous().clone().cpu() for name, value in tensors.items()}
         clock = json.dumps({"step": self._step, "seconds": self._seconds})
         partial = self._run / f"{STATE}.partial"
-        save_file(tensors, partial, metadata={"clock": clock})
+        write_weights(tensors, partial, {"clock": clock})
         os.replace(partial, self._run / STATE)
 
     def _resume(self) -> None:

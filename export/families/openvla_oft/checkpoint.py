@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 
 from saccade.export.families.checkpoint import Checkpoint, check_embodiment, check_tokenizer
 from saccade.export.families.deployment import Deployment
@@ -35,6 +34,7 @@ from saccade.export.loading.checkpoint_folder import TOKENIZER_NAME, CheckpointF
 from saccade.export.loading.data_sets import read_data_set
 from saccade.export.loading.shards import WEIGHTS_NAME, StoredWeights
 from saccade.export.loading.torch_heads import HeadedWeights, head_steps
+from saccade.export.loading.weight_file import write_weights
 from saccade.export.loading.weights import load_weights
 from saccade.proto.errors import CheckpointError
 from saccade.proto.instruction_spec import InstructionSpec, TextStep
@@ -179,7 +179,7 @@ def save_checkpoint(
     if tokenizer.resolve() != (path / TOKENIZER_NAME).resolve():
         shutil.copyfile(tokenizer, path / TOKENIZER_NAME)
     weights = {key: value.detach().to(dtype).contiguous() for key, value in model.state_dict().items()}
-    save_file(weights, path / WEIGHTS_NAME, metadata={"format": "pt", **(metadata or {})})
+    write_weights(weights, path / WEIGHTS_NAME, {"format": "pt", **(metadata or {})})
     return path
 
 

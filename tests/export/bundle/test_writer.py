@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import re
+import resource
 import shutil
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from saccade.export.bundle.writer import (
     hash_file,
 )
 from saccade.export.control.pipeline import ExportReport
-from saccade.proto.errors import ExportError
+from saccade.proto.errors import ExportError, FileError
 from saccade.proto.manifest import FileSpec, Manifest, read_manifest
 
 Exported = tuple[Path, ExportReport]
@@ -137,6 +139,57 @@ def test_a_folder_that_is_no_bundle_is_never_replaced(tmp_path: Path) -> None:
         check_target(tmp_path, overwrite=True)
     with pytest.raises(ExportError, match="found something else"):
         check_target(tmp_path / "thesis.tex", overwrite=True)
+
+
+def cannot_be_written(tmp_path: Path) -> dict[str, tuple[Path, str]]:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "target").mkdir()
+    (tmp_path / "link").symlink_to("target")
+    (tmp_path / "lost").symlink_to("nowhere")
+    (tmp_path / "loop").symlink_to("loop")
+    return {
+        "here": (Path(), "a path that ends in the name to write"),
+        "above": (tmp_path / "..", "a path that ends in the name to write"),
+        "root": (Path("/"), "a path that ends in the name to write"),
+        "link": (tmp_path / "link", "found a link to target: name that"),
+        "lost": (tmp_path / "lost", "found a link to nowhere"),
+        "loop": (tmp_path / "loop", "found a link to loop"),
+        "in a file": (tmp_path / "file" / "bundle", "what is there is no folder"),
+        "in a loop": (tmp_path / "loop" / "bundle", "what is there is no folder"),
+        "long": (tmp_path / ("n" * 300), "choose a shorter name"),
+        "long with what is beside it": (tmp_path / ("n" * 250), "choose a shorter name"),
+        "mount point": (Path("/dev"), "found a mount point"),
+    }
+
+
+def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    wrong = cannot_be_written(tmp_path)
+    before = _names(tmp_path)
+    for name, (out, why) in wrong.items():
+        with pytest.raises(FileError, match=re.escape(why)):
+            BundleWriter(out)
+        assert _names(tmp_path) == before, name
+    with pytest.raises(FileError, match="found a link to target"):
+        check_target(tmp_path / "link", overwrite=True)
+
+
+def test_folders_that_were_made_for_nothing_go_again(tmp_path: Path) -> None:
+    with BundleWriter(tmp_path / "a" / "b" / "bundle") as writer:
+        assert writer.folder.is_dir()
+    assert _names(tmp_path) == []
+
+
+def test_a_file_that_may_not_be_so_large_is_refused_before_the_work(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 12, before[1]))
+    try:
+        with pytest.raises(ExportError, match=r"raise it with `ulimit -f`"):
+            check_space(tmp_path / "bundle", 1 << 13)
+        with pytest.raises(FileError, match="File too large; raise the limit of file sizes"):
+            BundleWriter(tmp_path / "bundle")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert _names(tmp_path) == []
 
 
 def test_hash_of_a_file(tmp_path: Path) -> None:

@@ -139,7 +139,46 @@ def test_an_error_of_the_operating_system_is_one_message(outside: Path) -> None:
     result = saccade("greet", outside)
     assert result.exit_code == 1
     (message,) = [line for line in result.output.splitlines() if line != "loaded"]
-    assert message.startswith("Error: [Errno")
+    assert message.startswith(f"Error: expected a usable file or folder at {outside}, found: Is a directory")
+    assert message.endswith("[file]")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux's own")
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["--version"], ["completion", "bash"], ["doctor", "--json"]]
+)
+def test_output_that_cannot_be_written_is_one_message(arguments: list[str]) -> None:
+    """Where the program ends too: Python tries once more to write what is left."""
+    with Path("/dev/full").open("w") as full:
+        found = subprocess.run(
+            [sys.executable, "-m", "saccade.runtime.commands.main", *arguments],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert found.returncode == 1
+    assert (
+        found.stderr
+        == "Error: expected to be let read and write, found: No space left on device; make room, or choose another "
+        "place. [file]\n"
+    )
+
+
+@pytest.mark.skipif(not Path("/proc/self/mem").exists(), reason="Linux's own")
+@pytest.mark.parametrize("command", ["inspect", "doctor", "serve", "ask"])
+def test_a_file_that_cannot_be_read_is_named(tiny: Path, command: str) -> None:
+    (tiny / "manifest.json").unlink()
+    (tiny / "manifest.json").symlink_to("/proc/self/mem")  # an input/output error, for root too
+    result = saccade(command, tiny, *(["what is there?"] if command == "ask" else []))
+    assert result.exit_code == 1
+    assert "Traceback" not in result.output
+    assert f"at {tiny / 'manifest.json'}, found: Input/output error; is the disk" in result.output
+
+
+def test_links_that_lead_to_each_other_are_no_bundle(tmp_path: Path) -> None:
+    (tmp_path / "loop").symlink_to("loop")
+    for command in ("inspect", "doctor", "serve"):
+        result = saccade(command, tmp_path / "loop")
+        assert result.exit_code == 1
+        assert "expected " in result.output and f"found none at {tmp_path / 'loop'}" in result.output
 
 
 def test_a_reader_that_leaves_is_no_error(tiny: Path) -> None:
