@@ -80,7 +80,7 @@ class Client:
         name: What other clients are told of who owns the robot.
 
     Raises:
-        AddressError: That is no address.
+        AddressError: ``address`` is not ``host:port``.
         ForkError: Over gRPC, in a fork of a process that has used it.
         ImportError: The library of that transport is not installed.
     """

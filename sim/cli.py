@@ -13,7 +13,7 @@ from typing import Any
 import click
 from rich.console import Console
 
-from saccade.proto.errors import BundleError
+from saccade.proto.errors import BundleError, FileError
 from saccade.proto.writable import check_file
 from saccade.sim.graphics import check_graphics
 from saccade.sim.seeds import held_out_seeds
@@ -75,7 +75,10 @@ class OutputPath(click.Path):
         path = Path(str(super().convert(value, param, ctx)))
         is_stdout = self.allow_dash and path == Path("-")
         if not is_stdout and not (ctx and ctx.resilient_parsing):
-            check_file(path)
+            try:
+                check_file(path)
+            except FileError as error:
+                self.fail(error.message, param, ctx)
         return path
 
 

@@ -33,12 +33,18 @@ EVENTS = {
     "session.stopped": errors.StoppedError,
     "session.lease_held": errors.LeaseHeldError,
     "transport.*": errors.TransportError,
+    "transport.unavailable": errors.UnavailableError,
+    "transport.unknown_host": errors.UnknownHostError,
+    "transport.protocol": errors.ProtocolError,
+    "input.address": errors.AddressError,
+    "transport.fork": errors.ForkError,
     "serve.draining": errors.DrainingError,
     "question.busy": errors.AnswererBusyError,
     "observation.image": errors.ImageError,
     "input.video": errors.VideoError,
     "transport.message": errors.MessageError,
     "instruction": errors.InstructionError,
+    "file": errors.FileError,
     "bundle.integrity": errors.BundleIntegrityError,
 }
 PARTS = {"proprio": VectorSpec, "action": ActionSpec, "limits": LimitsSpec}

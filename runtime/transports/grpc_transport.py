@@ -48,7 +48,7 @@ class GrpcTransport:
     """Calls the daemon at ``address`` (``host:port``).
 
     Raises:
-        AddressError: That is no address.
+        AddressError: ``address`` is not ``host:port``.
         ForkError: The process is a fork of one that has used gRPC.
     """
 

@@ -26,7 +26,7 @@ def connect(name: TransportName, address: str) -> Transport:
 
     Raises:
         InputError: No transport has that name.
-        AddressError: That is no address.
+        AddressError: ``address`` is not ``host:port``.
         TransportError: ZeroMQ is asked for and not installed; the error names the extra.
         ImportError: gRPC, which comes with every installation, is missing.
     """

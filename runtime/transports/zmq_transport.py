@@ -44,7 +44,7 @@ class ZmqTransport:
     """Calls the daemon at ``address`` (``host:port``).
 
     Raises:
-        AddressError: That is no address.
+        AddressError: ``address`` is not ``host:port``.
     """
 
     def __init__(self, address: str) -> None:

@@ -159,8 +159,8 @@ def correct_command(run: Path, shards: int, first: int, start: Path | None) -> N
 
     The model moves the arm and the scripted expert says what it should have done; `act` then trains on that too.
     """
-    check_folder(run / "data")
     driver = _driver_of(start) if start else _driver(run)
+    check_folder(run / "data")
     for index in track(range(first, first + shards), "correcting"):
         path = run / "data" / f"demo_dagger_{index:04d}"
         if not path.exists():
@@ -200,10 +200,10 @@ def finish(run: Path, out: Path) -> None:
     It holds weights, statistics, tokenizer and how it was trained; beside it comes frames.npz, for `saccade export
     --frames`.
     """
+    model = _trained(run)
     frames = out.parent / "frames.npz"
     check_folder(out)
     check_file(frames)
-    model = _trained(run)
     write_recording(frames, seed=_RECORDING_SEED)
     write_checkpoint(
         model,

@@ -73,13 +73,16 @@ def test_json_on_stdout_is_only_json(bundle: Path, tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_found_before_the_work(bundle: Path, tmp_path: Path) -> None:
     for arguments in (
-        ("run", bundle, "--json", "nowhere/out.json"),
-        ("run", bundle, "--record", "nowhere/seen.webp"),
-        ("demo", "--out", "nowhere/demo.html"),
+        ("run", str(bundle), "--json"),
+        ("run", str(bundle), "--record"),
+        ("demo", "--out"),
+        ("expert", "--json"),
     ):
-        found = saccade("sim", *arguments, cwd=tmp_path)
-        assert found.returncode == 2
-        assert "expected a folder that can be written to at nowhere" in found.stderr
+        for place in ("nowhere/out", "n" * 300, "."):
+            found = CliRunner().invoke(main, ["sim", *arguments, str(tmp_path / place)])
+            assert found.exit_code == 2
+            assert "expected a " in found.output and "Traceback" not in found.output
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_demo_writes_its_report(bundle: Path, tmp_path: Path) -> None:

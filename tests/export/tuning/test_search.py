@@ -142,6 +142,28 @@ def test_a_search_that_cannot_be_is_refused(
         tune(replace(request_, **change), quiet)
 
 
+@pytest.mark.parametrize(
+    ("out", "message"),
+    [
+        (".", "expected a path that ends in the name to write"),
+        ("file/keep50.json", "what is there is no folder"),
+        ("n" * 300, "choose a shorter name"),
+        ("result.journal", "found the name of its journal"),
+        ("folder", "found a folder: name a file in it"),
+    ],
+)
+def test_a_result_that_cannot_be_written_is_refused_before_the_search(
+    out: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    Path("folder").mkdir()
+    arguments = ["--policy", "vla_pruner", "--keep", "0.5", "--frames", "none.npz", "--out", out]
+    found = CliRunner().invoke(main, ["tune", "no checkpoint", *arguments])
+    assert found.exit_code == 1 and found.output.endswith("[file]\n")
+    assert message in found.output
+
+
 def test_the_result_ends_in_the_bundle(checkpoint_path: Path, frames: Path, tmp_path: Path) -> None:
     out = tmp_path / "keep50.json"
     arguments = ["--policy", "vla_pruner", "--keep", "0.5", "--frames", str(frames), "--trials", "6"]
