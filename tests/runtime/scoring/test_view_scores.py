@@ -21,8 +21,9 @@ from saccade.runtime.commands.main import main
 from saccade.runtime.daemon import Daemon, DaemonConfig
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.scoring.attention_scorer import AttentionScorer
+from saccade.runtime.scoring.view_scores import ordered_view_scores
 from saccade.runtime.session import Session
-from saccade.runtime.view_scores import ViewScorer, ordered_view_scores
 from tests.tiny_bundle import GRID, VIEWS, TinyOptions, tiny_observation, tiny_step, write_tiny_bundle
 from tests.tiny_scorer import tiny_scores, write_tiny_scorer
 
@@ -169,7 +170,7 @@ def test_a_scorer_that_makes_the_first_chunk_late_costs_that_one_alone(robot: Pa
     readings = iter([0, 500, 0, 10, 0, 10])  # at the start and at the end of each step
     with OrtBackend(threads=1) as backend:
         bundle = Bundle.open(robot)
-        views = ViewScorer(Bundle.open(scorer), backend, bundle.manifest)
+        views = AttentionScorer(Bundle.open(scorer), backend, bundle.manifest)
         session = Session(
             ProgramExecutor(bundle, backend),
             profile="keep50",
@@ -193,7 +194,7 @@ def test_a_scorer_must_fit(robot: Path, scorer: Path, tiny: Path, tmp_path: Path
         (
             robot,
             robot,
-            r"expected a bundle of kind 'scorer' to score views, found 'tiny', which controls a robot",
+            r"expected a bundle that answers questions, or one of kind 'scorer', .*found 'tiny', which controls",
         ),
         (
             tiny,
