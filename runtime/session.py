@@ -26,8 +26,7 @@ from saccade.runtime.guards.staleness import check_age, check_in_time, check_ord
 from saccade.runtime.noise import draw_noise
 from saccade.runtime.observation import ActionChunk, Observation, Telemetry
 from saccade.runtime.program import ProgramExecutor
-from saccade.runtime.scoring.view_scorer import TaskScoring, ViewScorer
-from saccade.runtime.scoring.view_scores import ordered_view_scores
+from saccade.runtime.scoring.view_scores import TaskScoring, ViewScorer, ordered_view_scores
 
 _DROPPED = -1
 """Fate of a token that nothing carries."""

@@ -75,11 +75,11 @@ class AnsweringScorer:
         self._thread.join()
 
     def check(self, instruction: str) -> None:
-        """See :meth:`saccade.runtime.scoring.view_scorer.ViewScorer.check`."""
+        """See :meth:`saccade.runtime.scoring.view_scores.ViewScorer.check`."""
         self._questions.check(instruction)
 
     def begin(self, instruction: str) -> AnsweringScoring:
-        """See :meth:`saccade.runtime.scoring.view_scorer.ViewScorer.begin`."""
+        """See :meth:`saccade.runtime.scoring.view_scores.ViewScorer.begin`."""
         self._give_up()
         self._task = task = AnsweringScoring(
             instruction, self._bundle.manifest.name, self._robot, self._backend
@@ -123,18 +123,18 @@ class AnsweringScoring:
         self._took_ns: dict[str, int] = {}
 
     def look(self, images: Mapping[str, NDArray[np.uint8]]) -> None:
-        """See :meth:`saccade.runtime.scoring.view_scorer.TaskScoring.look`."""
+        """See :meth:`saccade.runtime.scoring.view_scores.TaskScoring.look`."""
         if not self._is_shown:
             self._is_shown = True
             # A copy: a camera's buffer may be written again meanwhile.
             self._shown.put({name: images[name].copy() for name in self._views})
 
     def wait(self, timeout_s: float) -> bool:
-        """See :meth:`saccade.runtime.scoring.view_scorer.TaskScoring.wait`."""
+        """See :meth:`saccade.runtime.scoring.view_scores.TaskScoring.wait`."""
         return self._is_over.wait(timeout_s)
 
     def scores(self, timings_ns: dict[str, int]) -> NDArray[np.float32]:
-        """See :meth:`saccade.runtime.scoring.view_scorer.TaskScoring.scores`."""
+        """See :meth:`saccade.runtime.scoring.view_scores.TaskScoring.scores`."""
         if not self._is_over.is_set():
             raise ViewsUnscoredError(
                 f"expected scored views, found {self._scorer!r} still looking at the first observation of the task: "

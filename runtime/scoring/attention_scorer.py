@@ -44,11 +44,11 @@ class AttentionScorer:
         self._program.warm_up()
 
     def check(self, instruction: str) -> None:
-        """See :meth:`saccade.runtime.scoring.view_scorer.ViewScorer.check`."""
+        """See :meth:`saccade.runtime.scoring.view_scores.ViewScorer.check`."""
         self._program.tokens.encode(instruction)
 
     def begin(self, instruction: str) -> AttentionScoring:
-        """See :meth:`saccade.runtime.scoring.view_scorer.ViewScorer.begin`."""
+        """See :meth:`saccade.runtime.scoring.view_scores.ViewScorer.begin`."""
         return AttentionScoring(self._program, instruction)
 
 
@@ -61,7 +61,7 @@ class AttentionScoring:
         self._images: Mapping[str, NDArray[np.uint8]] = {}
 
     def look(self, images: Mapping[str, NDArray[np.uint8]]) -> None:
-        """See :meth:`saccade.runtime.scoring.view_scorer.TaskScoring.look`."""
+        """See :meth:`saccade.runtime.scoring.view_scores.TaskScoring.look`."""
         self._images = images
 
     def wait(self, timeout_s: float) -> bool:
@@ -70,7 +70,7 @@ class AttentionScoring:
         return True
 
     def scores(self, timings_ns: dict[str, int]) -> NDArray[np.float32]:
-        """See :meth:`saccade.runtime.scoring.view_scorer.TaskScoring.scores`."""
+        """See :meth:`saccade.runtime.scoring.view_scores.TaskScoring.scores`."""
         self._program.set_instruction(self._instruction)
         self._program.set_images(self._images)
         took_ns: dict[str, int] = {}

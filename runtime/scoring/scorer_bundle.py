@@ -13,8 +13,7 @@ from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.base import Backend
 from saccade.runtime.scoring.answering_scorer import AnsweringScorer
 from saccade.runtime.scoring.attention_scorer import AttentionScorer
-from saccade.runtime.scoring.view_scorer import ViewScorer
-from saccade.runtime.scoring.view_scores import reads_view_scores
+from saccade.runtime.scoring.view_scores import ViewScorer, reads_view_scores
 
 
 @contextmanager

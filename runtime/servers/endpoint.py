@@ -35,7 +35,7 @@ from saccade.runtime.answering.question import nobody_answers
 from saccade.runtime.clock import Clock, clock_id, monotonic_ns
 from saccade.runtime.observation import ActionChunk, Observation
 from saccade.runtime.program import ProgramExecutor
-from saccade.runtime.scoring.view_scorer import ViewScorer
+from saccade.runtime.scoring.view_scores import ViewScorer
 from saccade.runtime.servers.answers import AnswerEndpoint, WhenGone
 from saccade.runtime.servers.counters import Counters
 from saccade.runtime.servers.lease import Lease, Owner
