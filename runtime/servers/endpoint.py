@@ -270,9 +270,16 @@ class Endpoint:
         """Wait for the view scorer without the engine, until the observation is too old, and say whether it is not yet.
 
         Whatever else ends the waiting (a stop, a newer episode, another owner) the next step finds out.
+
+        Raises:
+            SupersededError: A newer observation waits too.
+            NoSessionError: The token is no longer the owner's.
         """
         while self.is_ready and not self._latch.is_set and is_wanted():
             owner = self._lease.renew(request.session_token, arrived_ns)
+            owner.waits_ns = max(owner.waits_ns, arrived_ns)
+            if arrived_ns < owner.waits_ns:
+                raise _superseded()
             if arrived_ns < owner.reset_ns:
                 break
             captured_ns = request.captured_monotonic_ns if owner.has_our_clock else arrived_ns
@@ -304,10 +311,7 @@ class Endpoint:
             reply(_stream_error(_draining(), request.sequence))
         elif replaced is not None:
             self.counters.count("superseded")
-            newer = SupersededError(
-                "expected to use this observation, found a newer one: slow down or ignore it."
-            )
-            replaced.reply(_stream_error(newer, replaced.request.sequence))
+            replaced.reply(_stream_error(_superseded(), replaced.request.sequence))
 
     def stop(self, request: wire.StopRequest) -> wire.StopReply:
         """Set the stop latch; waits for nothing."""
@@ -408,6 +412,10 @@ def chunk_ns(manifest: Manifest) -> int:
 
 def _draining() -> DrainingError:
     return DrainingError("expected a daemon that serves, found it shutting down: hold the arm.")
+
+
+def _superseded() -> SupersededError:
+    return SupersededError("expected to use this observation, found a newer one: slow down or ignore it.")
 
 
 def _stream_error(error: SaccadeError, sequence: int) -> wire.StreamReply:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from saccade.runtime.answering.pictures import fit_picture
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.client import Client, RemoteSession
 from saccade.runtime.engines.ort import OrtBackend
-from saccade.runtime.observation import Observation
+from saccade.runtime.observation import ActionChunk, Observation
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.scoring.answering_scorer import AnsweringScorer
 from saccade.runtime.scoring.query_objects import picture_question
@@ -118,22 +118,32 @@ def test_nobody_waits_for_a_scorer_that_takes_for_ever(robot: Path, answerer: Ca
                 slow.act(tiny_observation())
 
 
-def test_a_new_episode_and_a_new_owner_end_the_waiting(robot: Path, answerer: Callable[..., Path]) -> None:
+def test_a_newer_observation_a_new_episode_and_a_lost_lease_end_the_waiting(
+    robot: Path, answerer: Callable[..., Path]
+) -> None:
     bundle = answerer(template=ENDLESS)
-    with serving(robot, bundle) as daemon, Client(daemon.address) as client, ThreadPoolExecutor(1) as thread:
-        session = client.open()
-        for sequence in (1, 2):
-            session.reset(INSTRUCTION)
-            waiting = thread.submit(session.act, tiny_observation())
-            while daemon.endpoint.counters.snapshot().get("observations", 0) < sequence:
+    with serving(robot, bundle) as daemon, Client(daemon.address) as client, ThreadPoolExecutor(2) as thread:
+        session, numbers = client.open(), count(1)
+
+        def act() -> Future[ActionChunk]:
+            """One that waits."""
+            number = next(numbers)
+            waiting = thread.submit(session.act, tiny_observation(sequence=number))
+            while daemon.endpoint.counters.snapshot().get("observations", 0) < number:
                 time.sleep(0.001)
-            if sequence == 1:
-                session.reset("push", view_scores=BOTH)
-                with pytest.raises(errors.SupersededError):
-                    waiting.result()
+            return waiting
+
+        session.reset(INSTRUCTION)
+        older, newer = act(), act()
+        with pytest.raises(errors.SupersededError):
+            older.result()
+        session.reset("push")
+        with pytest.raises(errors.SupersededError):
+            newer.result()
+        last = act()
         session.close()
         with pytest.raises(errors.NoSessionError):
-            waiting.result()
+            last.result()
 
 
 def test_an_act_waits_no_longer_than_its_observation_lasts(
