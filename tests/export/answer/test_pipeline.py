@@ -149,7 +149,7 @@ def test_views_are_scored_as_by_the_published_class(folder: Path, bundle: Bundle
     found = CliRunner().invoke(main, ["score-views", str(bundle.root), instruction, *arguments, "--json"])
     assert found.exit_code == 0, found.output
     said = json.loads(found.stdout)
-    assert said["objects"] == list(objects)
+    assert said["objects"] == list(objects) and objects
     assert [score["image"] for score in said["scores"]] == paths
     question = picture_question(instruction, objects)
     for score, picture in zip(said["scores"], shown, strict=True):
