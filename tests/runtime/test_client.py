@@ -384,46 +384,6 @@ def test_a_daemon_that_is_back_is_found(tiny: Path) -> None:
     pytest.fail("the daemon was not found again")
 
 
-FORKING_CLIENT = """
-import os, sys
-from saccade.proto.errors import ForkError
-from saccade.runtime.client import Client
-
-address, transport = sys.argv[1:]
-client = Client(address, transport=transport)
-session = client.open()
-session.reset("push")
-child = os.fork()
-if child == 0:
-    for use in (client.describe, session.close, lambda: session.reset("pull")):
-        try:
-            use()
-        except ForkError as error:
-            assert "make a client in each process" in error.message
-        else:
-            sys.exit("expected a ForkError")
-    client.close()
-    try:
-        with Client(address, transport=transport) as own:
-            assert transport == "zmq" and own.describe().is_owned
-    except ForkError as error:
-        assert transport == "grpc" and "'spawn'" in error.message
-    sys.exit(0)
-assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-assert client.describe().is_owned
-session.reset("push")
-session.close()
-"""
-
-
-@pytest.mark.parametrize("transport", ["grpc", "zmq"])
-def test_a_fork_does_not_use_the_client_of_its_parent(daemon: Daemon, transport: TransportName) -> None:
-    address = daemon.address if transport == "grpc" else daemon.zmq_address
-    arguments = [sys.executable, "-W", "ignore", "-c", FORKING_CLIENT, str(address), transport]
-    found = subprocess.run(arguments, capture_output=True, text=True, timeout=60, check=False)
-    assert found.returncode == 0, found.stderr
-
-
 VANISHING_CLIENT = """
 import itertools, sys, time
 from saccade.runtime.client import Client, RemoteSession
