@@ -143,7 +143,7 @@ class _Bench:
 
     def evaluate(self, options: Mapping[str, object]) -> float:
         """Return the objective's value for some options."""
-        policy = self.policies.build(self.request.policy, options)
+        policy = self.policies.build(self.request.policy, options).policy
         if policy.warmup_steps >= len(self.frames):
             raise ExportError(
                 f"expected more frames than the {policy.warmup_steps} of the policy's warm-up, found "
@@ -231,7 +231,7 @@ def _result(request: TuneRequest, bench: _Bench, study: optuna.Study, default: f
     chosen: dict[str, Any] = dict(request.options)
     if improves:
         chosen |= study.best_params
-    policy = bench.policies.build(request.policy, chosen)
+    policy = bench.policies.build(request.policy, chosen).policy
     return Tuned(
         policy=request.policy,
         keep_ratio=request.keep_ratio,

@@ -150,14 +150,14 @@ class SparseVlm(TokenPolicy):
 
 def published_counts(tokens: int, keep: int, cuts: int) -> tuple[int, ...]:
     """Return the survivors of the last ``cuts`` of the three published cuts, of which the last leaves ``keep``."""
-    rows = [(last / 576, *(count / 576 for count in (*others, last))) for *others, last in PUBLISHED_SURVIVORS]
+    rows = [
+        (last / 576, *(count / 576 for count in (*others, last))) for *others, last in PUBLISHED_SURVIVORS
+    ]
     *earlier, _ = interpolated(rows, keep / tokens)[-cuts:]
     return (*(max(keep, round(share * tokens)) for share in earlier), keep)
 
 
-def resolve_cuts(
-    config: SparseVlmConfig, layers: int
-) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
+def resolve_cuts(config: SparseVlmConfig, layers: int) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
     """Return the layers of a decoder with ``layers`` layers, and the dropped shares, None = as published.
 
     Raises:
