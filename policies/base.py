@@ -59,6 +59,12 @@ class Grid:
         """The grid of one view alone."""
         return Grid(1, self.rows, self.columns, self.newline, self.irregular)
 
+    @property
+    def units(self) -> dict[str, float]:
+        """What options that follow the size of a view are shares of: its number of patches, its longer side."""
+        patches = self.columns - int(self.newline)
+        return {"patches": float(self.rows * patches), "side": float(max(self.rows, patches))}
+
     def require_rows(self, policy: str) -> None:
         """Refuse a policy that reads rows and columns where there are none.
 

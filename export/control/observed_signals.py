@@ -1,4 +1,4 @@
-"""What signals are in the unpruned model, on recorded frames: by a policy that keeps every token and writes them down."""
+"""What signals are in the unpruned model, on recorded frames: a policy keeps every token and writes them down."""
 
 from __future__ import annotations
 

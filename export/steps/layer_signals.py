@@ -14,7 +14,6 @@ from saccade.export.models.decoder import DecoderLayer, LayerOutput, Move, Rotar
 from saccade.export.steps.signal_store import SignalStore
 from saccade.policies.signals import AttentionAhead, AttentionByRow, AttentionReceived, QueryRows, Transition
 
-
 _MANY = (QueryRows.ALL, QueryRows.BEFORE_ACTION)
 """Kinds of rows that stand in front of and behind the columns that they look at."""
 

@@ -114,16 +114,18 @@ class _Bench:
         if not 0 < request.keep_ratio < 1:
             raise ExportError(f"expected a keep ratio between 0 and 1, found {request.keep_ratio}.")
         self.request, self.objective = request, OBJECTIVES[request.objective]
+        self.checkpoint: Checkpoint[ActingFamily] = _read(request)
         self.space = {
             name: tunable
-            for name, tunable in search_space(policy_class(request.policy).options).items()
+            for name, tunable in search_space(
+                policy_class(request.policy).options, self.checkpoint.model.grid.units
+            ).items()
             if name not in request.options
         }
         if not self.space:
             raise ExportError(
                 f"policy {request.policy!r}: expected options to search, found none that is not fixed already."
             )
-        self.checkpoint: Checkpoint[ActingFamily] = _read(request)
         if self.objective.reads_prompt and self.checkpoint.model.step_kind is StepKind.FLOW:
             raise ExportError(
                 f"objective {request.objective!r}: expected a family that reads actions from its prompt's pass, "

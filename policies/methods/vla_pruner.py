@@ -1,7 +1,7 @@
 """vla_pruner: keep what the instruction attends to *and* what actions attend to, without duplicates.
 
-Paper: "VLA-Pruner" (arXiv 2511.16449); code MINT-SJTU/VLA-Pruner, its OpenVLA path read at fa5bfed, its OpenVLA-OFT path at
-3d156ee. Training-free.
+Paper: "VLA-Pruner" (arXiv 2511.16449); code MINT-SJTU/VLA-Pruner, read at fa5bfed (OpenVLA) and 3d156ee (OpenVLA-OFT).
+Training-free.
 
 One drop of visual tokens in front of decoder layer K, in four moves (M visual tokens, k survive):
 
@@ -49,7 +49,7 @@ Deviations from the paper, and from its code:
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal, TypeAlias
 

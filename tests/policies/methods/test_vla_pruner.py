@@ -27,7 +27,6 @@ from saccade.policies.testing.dry_run import (
 from saccade.proto.errors import PolicyError
 from tests.policies import oracles
 
-
 IN_ONE_PASS = replace(SHAPE, acts_in_one_pass=True)
 
 
