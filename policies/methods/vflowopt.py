@@ -24,7 +24,7 @@ Deviations and readings:
 - R1 and R2 that are not given follow the published settings, interpolated at the budget's ratio and held inside what
   the budget permits: Rm 10 %: 0.1166, 1.0; 25 %: 0.2651, 0.9833; 50 %: 0.7233, 0.7487; and 0 %: 0, 1; 100 %: 1, 1.
 - t and a that are not given are the published ones at 25 % (34.76 and 15.58 on 27 x 27 patches), scaled to the grid:
-  t by the number of patches, so that a core token receives the same share of all attention, a by the side; and so is the
+  t by the number of patches, so that a core token receives the same share of all attention, a by the side. So is the
   box of the search: t up to 50 / 729 of the patches, a from 3 / 27 to 24 / 27 of the side, and at least one patch.
 - Layers 9 and 18 of 28, or 10 and 20 of 32, scaled.
 - Each view is ranked by its own map and all views compete in one ranking. softmax(H) is over a view.

@@ -233,8 +233,8 @@ def test_defaults_fit_the_grid_and_the_tower() -> None:
 
 def test_the_search_has_the_published_box_but_for_r2_which_follows_from_taper() -> None:
     assert search_space(VFlowOptConfig, Grid(2, 27, 27).units) == {
-        "t": Tunable("float", 0.0, pytest.approx(50.0)),
-        "cell": Tunable("float", pytest.approx(3.0), pytest.approx(24.0)),
+        "t": Tunable("float", 0.0, 50 / 729 * 729),
+        "cell": Tunable("float", 3 / 27 * 27, 24 / 27 * 27),
         "r1": Tunable("float", 1.0, 1.5),
         "taper": Tunable("float", 0.0, 1.0),
         "alpha_v": Tunable("float", -1.0, 1.0),
