@@ -48,7 +48,7 @@ def own_template(embodiment: Embodiment, *templates: str) -> str:
 
     Args:
         embodiment: What ``embodiment.json`` says of the robot.
-        templates: Those that checkpoints like this one were trained with, the usual one first.
+        templates: Prompts that checkpoints like this one were trained with, the usual one first.
 
     Raises:
         CheckpointError: The embodiment has another template.

@@ -85,7 +85,8 @@ def load_pi(
     config = reader.read_config(folder, _deployment(folder, embodiment, source, prompt.tokens))
     _check_fit(embodiment, config, source)
     _check_state(embodiment, reads_state=reader.name == pi0.MODEL_TYPE or STATE in template)
-    statistics = _statistics(folder, config, source, is_quantile=prompt.state_bins > 0)
+    key = embodiment.statistics_key
+    statistics = _statistics(folder, config, source, key, is_quantile=prompt.state_bins > 0)
     if source.features is not None:
         embodiment = embodiment.with_relative(read_relative(folder, config.action_dim))
     tokenizer = check_tokenizer(folder, config.prefix.vocab_size, published=PALIGEMMA)
@@ -163,13 +164,13 @@ def _check_fit(embodiment: Embodiment, config: PiConfig, source: PiSource) -> No
 
 
 def _statistics(
-    folder: CheckpointFolder, config: PiConfig, source: PiSource, *, is_quantile: bool
+    folder: CheckpointFolder, config: PiConfig, source: PiSource, key: str, *, is_quantile: bool
 ) -> Statistics:
     dims: Mapping[str, int] = {"state_dim": config.state_dim, "action_dim": config.action_dim}
     if source.features is not None:
         return read_statistics(folder, **dims)
     if source.is_openpi:
-        return read_openpi_statistics(folder, is_quantile=is_quantile, **dims)
+        return read_openpi_statistics(folder, key, is_quantile=is_quantile, **dims)
     return read_processor_statistics(folder, **dims)
 
 

@@ -333,6 +333,15 @@ def test_pi0_as_openpi_converts_it(tmp_path: Path) -> None:
     vector = {"mean": [1.0] * 32, "std": [2.0] * 32, "q01": [-1.0] * 32, "q99": [3.0] * 32}
     (place / "norm_stats.json").write_text(json.dumps({"norm_stats": {"state": vector, "actions": vector}}))
     checkpoint = load_checkpoint(folder)
+    other = {"norm_stats": {"state": vector, "actions": {**vector, "std": [4.0] * 32}}}
+    (folder / "assets" / "droid").mkdir()
+    (folder / "assets/droid/norm_stats.json").write_text(json.dumps(other))
+    with pytest.raises(
+        CheckpointError, match=r"found 2 \(droid, my_robot\); say in .* statistics_key, which"
+    ):
+        load_checkpoint(folder)
+    write_embodiment(replace(PI0_EMBODIMENT, statistics_key="droid"), folder)
+    assert load_checkpoint(folder).statistics.action.physical_per_unit[0] == np.float32(4.000001)
     assert checkpoint.family == "pi0"
     assert checkpoint.instruction.steps == (TextStep.SPACES_FOR_UNDERSCORES, TextStep.ONE_LINE)
     np.testing.assert_allclose(
