@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from saccade.proto.answer_spec import AnswerSpec
 from saccade.proto.errors import BundleError, EngineError, ImageError, QuestionError
+from saccade.proto.fitted_picture import fit_picture
 from saccade.proto.manifest import Manifest, ViewSpec
 from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.tensor_names import LOGITS
-from saccade.runtime.answering.pictures import fit_picture
 from saccade.runtime.answering.question import Piece, Question
 from saccade.runtime.answering.sampling import Sampler
 from saccade.runtime.program import ProgramExecutor
