@@ -19,7 +19,7 @@ from saccade.export.control.frames import read_recording, synthetic_recording
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.prompts import Prompted, read_prompted
 from saccade.export.families.reader import ActingReader
-from saccade.export.families.registry import find_reader, load_checkpoint
+from saccade.export.families.registry import answering_reader, find_reader, load_checkpoint
 from saccade.export.loading.checkpoint_folder import TOKENIZER_NAME, CheckpointFolder
 from saccade.export.loading.lerobot_features import CAMERA_PREFIX
 from saccade.export.verification.acting_stages import acting_stages, named_inputs, noise_of
@@ -216,7 +216,7 @@ def _answer(
     """Run both sides of a family that answers."""
     progress("read the checkpoint")
     images, questions, source = _questions(request, manifest)
-    prompted = _prompted(request, manifest, images)
+    prompted = _prompted(request, folder, manifest, images)
     asked = {
         "checkpoint": str(request.checkpoint.resolve()),
         "tokenizer": _tokenizer_folder(folder, prompted.tokenizer, prompted.instruction.pad_id, place),
@@ -234,10 +234,16 @@ def _answer(
     return _Sides(ours, told, len(questions), source)
 
 
-def _prompted(request: VerifyRequest, manifest: Manifest | None, images: NDArray[np.uint8]) -> Prompted:
+def _prompted(
+    request: VerifyRequest, folder: CheckpointFolder, manifest: Manifest | None, images: NDArray[np.uint8]
+) -> Prompted:
     """Return the checkpoint, deployed for the pictures at hand, or as the bundle is."""
     room = _ROOM if manifest is None else manifest.instruction.max_tokens
-    deployment = Deployment(views=images.shape[1], image_size=images.shape[2:4], max_text_tokens=room)
+    usual, (_, views, height, width, _) = answering_reader(folder).usual, images.shape
+    is_any_size = usual.image_size is None or (usual.any_size_of_many and views > 1)
+    deployment = Deployment(
+        views=views, image_size=None if is_any_size else (height, width), max_text_tokens=room
+    )
     prompted = read_prompted(request.checkpoint, deployment, tokenizer=request.tokenizer)
     if request.bundle is None or manifest is None:
         return prompted

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import transformers
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
@@ -26,15 +27,7 @@ def run(request: Mapping[str, Any], given: Mapping[str, NDArray[Any]], stages: S
     Returns:
         Name of the class.
     """
-    folder = request["checkpoint"]
-    model: Any = AutoModelForImageTextToText.from_pretrained(
-        folder, dtype=torch.float32, trust_remote_code=False, local_files_only=True
-    ).eval()
-    processor: Any = AutoProcessor.from_pretrained(folder, trust_remote_code=False, local_files_only=True)
-    # As the models were trained and evaluated: pictures resized by Pillow.
-    processor.image_processor = AutoImageProcessor.from_pretrained(
-        folder, use_fast=False, trust_remote_code=False, local_files_only=True
-    )
+    model, processor = _load(request["checkpoint"])
     first = _projector_input(model)
     features = None if first is None else listen(first, to_input=True)
     for frame, question in enumerate(request["instructions"]):
@@ -44,6 +37,28 @@ def run(request: Mapping[str, Any], given: Mapping[str, NDArray[Any]], stages: S
         inputs = _inputs(processor, given["images"][frame], question)
         _tell(model, inputs, features, stages, request["new_tokens"])
     return f"{type(model).__module__}.{type(model).__name__}"
+
+
+def _load(folder: str) -> tuple[Any, Any]:
+    """Return model and processor, both of the files of a checkpoint alone.
+
+    Raises:
+        ValueError: Weights were drawn, because the checkpoint has none under the names that this version knows.
+    """
+    from_files = {"trust_remote_code": False, "local_files_only": True}
+    model, info = AutoModelForImageTextToText.from_pretrained(
+        folder, dtype=torch.float32, output_loading_info=True, **from_files
+    )
+    if info["missing_keys"]:
+        missing = sorted(info["missing_keys"])
+        raise ValueError(
+            f"transformers {transformers.__version__} found no weights for {len(missing)} names, first "
+            f"{missing[0]}: it is not the version that wrote them"
+        )
+    processor: Any = AutoProcessor.from_pretrained(folder, **from_files)
+    # As the models were trained and evaluated: pictures resized by Pillow.
+    processor.image_processor = AutoImageProcessor.from_pretrained(folder, use_fast=False, **from_files)
+    return model.eval(), processor
 
 
 def _projector_input(model: Any) -> nn.Module | None:

@@ -68,7 +68,7 @@ def _load(folder: Path) -> Any:
             setattr(config, name, value)
     said = io.StringIO()
     with contextlib.redirect_stdout(said):
-        policy = get_policy_class(config.type).from_pretrained(folder, config=config)
+        policy = get_policy_class(config.type).from_pretrained(folder, config=config, strict=True)
     for line in said.getvalue().splitlines():
         if any(sign in line for sign in _UNLOADED):
             raise ValueError(f"lerobot did not load the weights: {line}")

@@ -30,6 +30,8 @@ BOS, EOS, SPACE = 1, 2, 29871
 """Llama's tokens; the lone space stood between prompt and actions in training."""
 ALOHA = 14
 """Numbers of an action, of the robot whose statistics are the smallest and largest values instead of percentiles."""
+_POOL = "attn_pool."
+"""Weights that nothing runs: patches are read before they are pooled."""
 _PLACES = ("featurizer", "fused_featurizer")
 
 
@@ -200,7 +202,11 @@ def _tower(name: str, side: int, size: Mapping[str, Any], weights: Mapping[str, 
         changes["mlp_ratio"] = size["mlp_dim"] / size["width"]
     tower: nn.Module = timm.create_model(name, pretrained=False, num_classes=0, img_size=side, **changes)
     # The published code renames layer scales, whose name transformers replaced as it loaded them.
-    tower.load_state_dict({key.replace(".scale_factor", ".gamma"): weight for key, weight in weights.items()})
+    named = {key.replace(".scale_factor", ".gamma"): weight for key, weight in weights.items()}
+    missing, unexpected = tower.load_state_dict(named, strict=False)
+    wrong = [key for key in (*missing, *unexpected) if not key.startswith(_POOL)]
+    if wrong:
+        raise ValueError(f"timm {timm.__version__}: {name} and the checkpoint differ in {', '.join(wrong)}")
     return tower.eval()
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.export.families.conftest import lerobot_written, lerobot_written_once  # noqa: F401
 from tests.export.families.lerobot_reference import PYTHON, ROOT
 
 
@@ -22,7 +21,7 @@ def reference_python(monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def lerobot_checkpoint(
-    lerobot_written: Callable[[str], Path],  # noqa: F811
+    lerobot_written: Callable[[str], Path],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> Callable[[str], Path]:
