@@ -46,9 +46,8 @@ def _load(folder: str) -> tuple[Any, Any]:
         ValueError: Weights were drawn, because the checkpoint has none under the names that this version knows.
     """
     from_files = {"trust_remote_code": False, "local_files_only": True}
-    model, info = AutoModelForImageTextToText.from_pretrained(
-        folder, dtype=torch.float32, output_loading_info=True, **from_files
-    )
+    loader: Any = AutoModelForImageTextToText
+    model, info = loader.from_pretrained(folder, dtype=torch.float32, output_loading_info=True, **from_files)
     if info["missing_keys"]:
         missing = sorted(info["missing_keys"])
         raise ValueError(
