@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from saccade.export.bundle.progress import shown
-from saccade.export.commands.options import json_option, tokenizer_option
+from saccade.export.commands.options import head_step_option, json_option, tokenizer_option
 from saccade.export.verification.pipeline import Verification, VerifyRequest, verify
 from saccade.proto.bundle_layout import MANIFEST_NAME
 from saccade.proto.errors import InputError, ReceiptError
@@ -41,6 +41,7 @@ def _image_size(context: click.Context, parameter: click.Parameter, text: str) -
     help="The checkpoint that a bundle was exported from: the published class reads that.",
 )
 @tokenizer_option
+@head_step_option
 @click.option(
     "--frames",
     type=click.Path(path_type=Path),
@@ -74,6 +75,7 @@ def verify_command(
     model: Path,
     checkpoint: Path | None,
     tokenizer: Path | None,
+    head_step: str | None,
     frames: Path | None,
     count: int,
     image_size: tuple[int, int],
@@ -99,6 +101,7 @@ def verify_command(
         checkpoint=model if checkpoint is None else checkpoint,
         bundle=model if is_bundle else None,
         tokenizer=tokenizer,
+        head_step=head_step,
         frames=frames,
         count=count,
         image_size=image_size,

@@ -17,11 +17,13 @@ from saccade.export.bundle.manifest_parts import producers
 from saccade.export.bundle.progress import Progress
 from saccade.export.control.frames import read_recording, synthetic_recording
 from saccade.export.families.deployment import Deployment
+from saccade.export.families.embodiment import Embodiment
 from saccade.export.families.prompts import Prompted, read_prompted
 from saccade.export.families.reader import ActingReader
 from saccade.export.families.registry import answering_reader, find_reader, load_checkpoint
-from saccade.export.loading.checkpoint_folder import TOKENIZER_NAME, CheckpointFolder
-from saccade.export.loading.lerobot_features import CAMERA_PREFIX
+from saccade.export.families.square_vision import SquareVision
+from saccade.export.loading.checkpoint_folder import CONFIG_NAME, TOKENIZER_NAME, CheckpointFolder
+from saccade.export.loading.lerobot_features import CAMERA_PREFIX, read_features
 from saccade.export.verification.acting_stages import acting_stages, named_inputs, noise_of
 from saccade.export.verification.answering_stages import answering_stages, read_questions
 from saccade.export.verification.bundle_stages import (
@@ -53,6 +55,7 @@ class VerifyRequest:
         checkpoint: Folder of the checkpoint, which the class reads.
         bundle: A bundle that was exported from it, to be compared instead of our model of it; None = our model.
         tokenizer: A ``tokenizer.json``, or a folder with one; None = the checkpoint's own.
+        head_step: Training step of the heads, where the checkpoint has several; None = the only one.
         frames: Recorded frames (.npz); None draws some.
         count: How many frames are drawn.
         image_size: Height and width of the pictures that are drawn for a model that answers, pixels.
@@ -63,6 +66,7 @@ class VerifyRequest:
     checkpoint: Path
     bundle: Path | None = None
     tokenizer: Path | None = None
+    head_step: str | None = None
     frames: Path | None = None
     count: int = 2
     image_size: tuple[int, int] = (480, 640)
@@ -170,7 +174,9 @@ def _act(
 ) -> _Sides:
     """Run both sides of a family that acts."""
     progress("read the checkpoint")
-    checkpoint = load_checkpoint(request.checkpoint, mapped=True, tokenizer=request.tokenizer)
+    checkpoint = load_checkpoint(
+        request.checkpoint, mapped=True, tokenizer=request.tokenizer, head_step=request.head_step
+    )
     recording = (
         synthetic_recording(checkpoint, request.count)
         if request.frames is None
@@ -187,11 +193,13 @@ def _act(
         "family": checkpoint.family,
         "tokenizer": _tokenizer_folder(folder, checkpoint.tokenizer, checkpoint.instruction.pad_id, place),
         "instructions": recording.instruction,
-        "cameras": _cameras(folder, embodiment.views),
+        "cameras": _cameras(folder, embodiment),
         "template": checkpoint.instruction.template,
         "data_set": embodiment.statistics_key,
         "chunk": embodiment.action.chunk,
         "action_dim": embodiment.action.dim,
+        "crop": checkpoint.model.picture.crop if isinstance(checkpoint.model, SquareVision) else 1.0,
+        "head_step": request.head_step,
     }
     progress("run the published class")
     told = ask_reference(published, asked, given, request.reference_python, place)
@@ -294,8 +302,12 @@ def _tokenizer_folder(folder: CheckpointFolder, tokenizer: Path, pad_id: int, pl
     return str(copy)
 
 
-def _cameras(folder: CheckpointFolder, views: Sequence[str]) -> list[str]:
-    """Return what lerobot's ``config.json`` calls the views; of other checkpoints nothing."""
-    features = folder.config.get("input_features")
-    names = {name.removeprefix(CAMERA_PREFIX): name for name in features or ()}
-    return [names.get(view, view) for view in views]
+def _cameras(folder: CheckpointFolder, embodiment: Embodiment) -> list[str]:
+    """Return what lerobot's ``config.json`` calls the robot's cameras; of other checkpoints nothing."""
+    if "input_features" not in folder.config:
+        return []
+    full = {
+        name.removeprefix(CAMERA_PREFIX): name
+        for name in folder.fields(CONFIG_NAME).child("input_features").names()
+    }
+    return [full[name] for name in read_features(folder).check_views(embodiment.views, embodiment.cameras)]

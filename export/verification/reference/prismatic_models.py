@@ -24,6 +24,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM
 
+from .prismatic_pictures import crop_centre, stretch
 from .stages import Stages, pixels_last
 
 BOS, EOS, SPACE = 1, 2, 29871
@@ -40,7 +41,7 @@ def run(request: Mapping[str, Any], given: Mapping[str, NDArray[Any]], stages: S
 
     Args:
         request: ``checkpoint``, ``family``, ``tokenizer`` (a folder), ``template``, ``instructions``, ``data_set``,
-            ``chunk`` and ``action_dim``.
+            ``chunk``, ``action_dim``, ``crop`` (share of a picture's area) and ``head_step`` (or None).
         given: ``images`` uint8 ``(frames, cameras, height, width, 3)``, ``proprio`` float32 ``(frames, numbers)``.
         stages: Told of every stage.
 
@@ -49,14 +50,15 @@ def run(request: Mapping[str, Any], given: Mapping[str, NDArray[Any]], stages: S
     """
     folder = Path(request["checkpoint"])
     model = _Prismatic(folder)
-    oft = _Oft(folder) if request["family"] == "openvla_oft" else None
+    oft = _Oft(folder, request["head_step"]) if request["family"] == "openvla_oft" else None
     tokenizer = Tokenizer.from_file(str(Path(request["tokenizer"]) / "tokenizer.json"))
     statistics = _statistics(folder)[request["data_set"]]
     for frame, instruction in enumerate(request["instructions"]):
         stages.frame = frame
         ids = _prompt(tokenizer, request["template"], instruction)
         stages.put("prompt tokens", np.array(ids))
-        visual = model.visual(given["images"][frame], stages)
+        square = stretch(given["images"][frame], model.side, as_oft=oft is not None)
+        visual = model.visual(crop_centre(square, request["crop"]), stages)
         if oft is None:
             _act_token_by_token(model, visual, ids, request["action_dim"], statistics, stages)
         else:
@@ -82,6 +84,7 @@ class _Prismatic:
             for name, weight in load_file(path).items()
         }
         self.scales = [(each["mean"], each["std"]) for each in processor["tvf_normalize_params"]]
+        self.side = config["image_sizes"][0]
         sizes = config.get("vision_towers") or [{}] * len(config["timm_model_ids"])
         self.towers = [
             _tower(name, side, size, _under(weights, f"vision_backbone.{place}."))
@@ -146,11 +149,12 @@ class _Oft:
 
     Args:
         folder: The checkpoint.
+        step: Training step of the heads; None = the only one.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self.head = _head(folder, "action_head")
-        self.proprio = _head(folder, "proprio_projector")
+    def __init__(self, folder: Path, step: str | None) -> None:
+        self.head = _head(folder, "action_head", step)
+        self.proprio = _head(folder, "proprio_projector", step)
         self.dim = len(self.head["model.fc2.bias"])
         self.bounds = ("min", "max") if self.dim == ALOHA else ("q01", "q99")
 
@@ -214,8 +218,8 @@ def _under(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): weight for name, weight in weights.items() if name.startswith(prefix)}
 
 
-def _head(folder: Path, name: str) -> dict[str, Tensor]:
-    (path,) = folder.glob(f"{name}--*_checkpoint.pt")
+def _head(folder: Path, name: str, step: str | None) -> dict[str, Tensor]:
+    (path,) = folder.glob(f"{name}--{step or '*'}_checkpoint.pt")
     stored: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
     return {key.removeprefix("module."): weight.float() for key, weight in stored.items()}
 

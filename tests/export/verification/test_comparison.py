@@ -56,3 +56,15 @@ def test_stages_come_in_the_order_in_which_a_model_runs_and_lonely_ones_are_name
     found, missing = compare_stages(ours, theirs, 1, TOLERANCE)
     assert [stage.stage for stage in found] == ["prompt tokens", "actions"]
     assert missing == ["pictures", "logits"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "wrong", "level", "agrees"),
+    [("pictures", 1, 1, True), ("pictures", 2, 1, False), ("pictures", 1, 3, False), ("logits", 1, 1, False)],
+)
+def test_one_level_in_a_thousand_is_rounding(stage: str, wrong: int, level: int, agrees: bool) -> None:
+    theirs = np.linspace(-1, 1, 1000, dtype=np.float32)
+    ours = theirs.copy()
+    ours[500 : 500 + wrong] += level * 2 / 255 * 0.99
+    (found,), _ = compare_stages(of(stage, ours), of(stage, theirs), 1, TOLERANCE)
+    assert found.agrees is agrees

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,7 @@ from saccade.export.verification.pipeline import VerifyRequest, verify
 from tests.export.families.llama_words import write_tokenizer
 from tests.export.families.oft_reference import ReferenceOft
 from tests.export.families.openvla import test_checkpoint as test_openvla
-from tests.export.families.openvla_oft.test_published import LIBERO, write_oft
+from tests.export.families.openvla_oft.test_published import LIBERO, embodiment, write_oft
 from tests.export.families.prismatic_reference import Reference, write
 
 INNER = ["pictures", "vision features", "projected tokens", "decoder input", "decoder states"]
@@ -22,12 +23,15 @@ INNER = ["pictures", "vision features", "projected tokens", "decoder input", "de
 def openvla(folder: Path) -> Path:
     write(Reference(seed=3), folder, {test_openvla.KEY: test_openvla.STATISTICS})
     write_tokenizer(folder)
-    write_embodiment(test_openvla.embodiment(), folder)
+    write_embodiment(test_openvla.embodiment(image_size=(20, 36), crop=0.9), folder)
     return folder
 
 
 def oft(folder: Path) -> Path:
-    return write_oft(ReferenceOft(7, 8), folder, LIBERO)
+    """The crop is that of the published evaluation, since nobody says another."""
+    write_oft(ReferenceOft(7, 8), folder, LIBERO)
+    write_embodiment(replace(embodiment(*LIBERO), image_size=(40, 33)), folder)
+    return folder
 
 
 @pytest.mark.slow
