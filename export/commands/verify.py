@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 from pathlib import Path
 
 import click
@@ -31,6 +32,16 @@ def _image_size(context: click.Context, parameter: click.Parameter, text: str) -
         return parse_picture_size(text)
     except InputError as error:
         raise click.BadParameter(error.message, param=parameter) from error
+
+
+def _receipt(context: click.Context, parameter: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a place that cannot be written to before the work, not after it."""
+    del context
+    if path is not None and not os.access(path.parent, os.W_OK):
+        raise click.BadParameter(
+            f"expected a folder that can be written to at {path.parent}, found none", param=parameter
+        )
+    return path
 
 
 @click.command(name="verify", epilog=_EXAMPLE)
@@ -68,7 +79,12 @@ def _image_size(context: click.Context, parameter: click.Parameter, text: str) -
     show_default=True,
     help="Largest difference that agrees, as a share of the stage's largest number; tokens must be the same.",
 )
-@click.option("--out", type=click.Path(path_type=Path), help="File to write the receipt to (.json).")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False, writable=True),
+    callback=_receipt,
+    help="File to write the receipt to (.json).",
+)
 @json_option
 def verify_command(
     *,

@@ -74,7 +74,13 @@ def ask_reference(
     command = [interpreter, "-c", _LAUNCH, str(_PROGRAMS / "__init__.py"), str(place)]
     try:
         found = subprocess.run(  # noqa: S603 - the user's interpreter, our program
-            command, env=_environment(), capture_output=True, text=True, errors="replace", check=False
+            command,
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
         )
     except OSError as error:
         raise ExportError(
@@ -85,7 +91,7 @@ def ask_reference(
     if found.returncode:
         raise ExportError(
             f"expected the published class to run, found that it failed in {interpreter}: "
-            f"{_last_words(found.stderr) or f'exit code {found.returncode}'}."
+            f"{_last_words(found.stderr) or f'exit code {found.returncode}'}.{_offline(found.stderr)}"
         )
     about = _about(place)
     with np.load(place / "told.npz", allow_pickle=False) as stored:
@@ -100,6 +106,14 @@ def _environment() -> dict[str, str]:
         "HF_HUB_OFFLINE": os.environ.get("HF_HUB_OFFLINE", "1"),
         "TOKENIZERS_PARALLELISM": "false",
     }
+
+
+def _offline(stderr: str) -> str:
+    """Say how a class may fetch what it did not find on this machine."""
+    lacks = "HF_HUB_OFFLINE" not in os.environ and any(
+        word in stderr for word in ("huggingface.co", "offline")
+    )
+    return " Nothing is fetched unless you set HF_HUB_OFFLINE=0." if lacks else ""
 
 
 def _about(place: Path) -> dict[str, Any]:

@@ -94,10 +94,7 @@ class _Prismatic:
         ]
         self.projector = _under(weights, "projector.")
         text = {name: value for name, value in config["text_config"].items() if name != "model_type"}
-        self.llama: Any = LlamaForCausalLM(LlamaConfig(**text)).eval()
-        self.llama.load_state_dict(
-            _under(weights, "language_model."), strict=not text.get("tie_word_embeddings")
-        )
+        self.llama = _llama(LlamaConfig(**text), _under(weights, "language_model."))
         self.tokens_end = config["text_config"]["vocab_size"] - config.get("pad_to_multiple_of", 64)
         self.bins = config.get("n_action_bins", 256)
 
@@ -212,6 +209,16 @@ def _tower(name: str, side: int, size: Mapping[str, Any], weights: Mapping[str, 
     if wrong:
         raise ValueError(f"timm {timm.__version__}: {name} and the checkpoint differ in {', '.join(wrong)}")
     return tower.eval()
+
+
+def _llama(config: Any, weights: Mapping[str, Tensor]) -> Any:
+    """Return the language model, which takes the weights as they are: there is no second copy of them."""
+    with torch.device("meta"):
+        llama: Any = LlamaForCausalLM(config)
+    llama.load_state_dict(weights, assign=True, strict=not config.tie_word_embeddings)
+    llama.tie_weights()
+    llama.model.rotary_emb = type(llama.model.rotary_emb)(config)
+    return llama.eval()
 
 
 def _under(weights: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -47,6 +49,22 @@ def test_statistics_and_tokenizer_are_the_bundle_s(
     bundle, report = exported
     bundled = checkpoint_as_bundled(checkpoint, bundle, report.manifest)
     assert bundled.tokenizer.parent == bundle and bundled.instruction == report.manifest.instruction
+
+
+def test_other_statistics_are_seen_and_nothing_before_them_differs(
+    checkpoint: Checkpoint, exported: tuple[Path, ExportReport], tmp_path: Path
+) -> None:
+    manifest = exported[1].manifest
+    bundle = Path(shutil.copytree(exported[0], tmp_path / "bundle"))
+    path = bundle / manifest.statistics
+    statistics = json.loads(path.read_text())
+    statistics[manifest.statistics_key]["action"]["q99"][0] += 0.5
+    path.write_text(json.dumps(statistics))
+    recording = synthetic_recording(checkpoint, 1)
+    ours = acting_stages(checkpoint, recording, named_inputs(recording, checkpoint))
+    bundled = checkpoint_as_bundled(checkpoint, bundle, manifest)
+    found, _ = compare_stages(bundle_acting_stages(bundled, recording, bundle, manifest), ours, 1, 1e-4)
+    assert [stage.stage for stage in found if not stage.agrees] == ["actions in units"]
 
 
 def test_a_bundle_of_another_model_is_refused(
