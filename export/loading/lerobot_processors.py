@@ -6,6 +6,7 @@ Source:
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
@@ -14,6 +15,22 @@ from saccade.proto.errors import CheckpointError
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 _NAME = "registry_name"
+_log = logging.getLogger(__name__)
+KNOWN = frozenset((
+    "absolute_actions_processor",
+    "delta_actions_processor",
+    "device_processor",
+    "normalizer_processor",
+    "pi05_prepare_state_tokenizer_processor_step",
+    "pi0_new_line_processor",
+    "relative_actions_processor",
+    "rename_observations_processor",
+    "smolvla_new_line_processor",
+    "to_batch_processor",
+    "tokenizer_processor",
+    "unnormalizer_processor",
+))  # fmt: skip
+"""Steps of the policies that are read here; whoever trains may add others."""
 
 
 def processor_steps(folder: CheckpointFolder, file: str, *names: str) -> tuple[JsonFields, ...]:
@@ -35,3 +52,19 @@ def processor_steps(folder: CheckpointFolder, file: str, *names: str) -> tuple[J
         for entry in steps
         if isinstance(entry, Mapping) and entry.get(_NAME) in names
     )
+
+
+def warn_of_unknown_steps(folder: CheckpointFolder) -> None:
+    """Say which steps of a checkpoint's processors nothing here does: they are the robot's to do.
+
+    Raises:
+        CheckpointError: A processor's file is missing or broken.
+    """
+    for file in (PREPROCESSOR, POSTPROCESSOR):
+        steps = folder.read(file).get("steps")
+        names = [entry.get(_NAME) for entry in steps or () if isinstance(entry, Mapping)]
+        unknown = [str(name) for name in names if name not in KNOWN]
+        if unknown:
+            _log.warning(
+                "%s: steps that nothing here does, do them on the robot: %s", file, ", ".join(unknown)
+            )

@@ -19,7 +19,12 @@ from safetensors import SafetensorError, safe_open
 
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.json_fields import JsonFields
-from saccade.export.loading.lerobot_processors import POSTPROCESSOR, PREPROCESSOR, processor_steps
+from saccade.export.loading.lerobot_processors import (
+    POSTPROCESSOR,
+    PREPROCESSOR,
+    processor_steps,
+    warn_of_unknown_steps,
+)
 from saccade.export.loading.shards import some
 from saccade.proto.errors import CheckpointError
 from saccade.proto.scales import MeanStdScale, RangeScale, Scale
@@ -46,10 +51,12 @@ def read_statistics(folder: CheckpointFolder, *, state_dim: int, action_dim: int
         CheckpointError: A file, step or vector is missing, of the wrong length or not finite, or the numbers are
             normalised in a way that is not known here.
     """
-    return Statistics(
+    found = Statistics(
         proprio=_read(folder, PREPROCESSOR, _NORMALISER, "STATE", STATE, state_dim),
         action=_read(folder, POSTPROCESSOR, _UNNORMALISER, "ACTION", ACTION, action_dim),
     )
+    warn_of_unknown_steps(folder)
+    return found
 
 
 def read_relative(folder: CheckpointFolder, action_dim: int) -> tuple[bool, ...]:

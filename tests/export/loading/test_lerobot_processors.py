@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
-from saccade.export.loading.lerobot_processors import PREPROCESSOR, processor_steps
+from saccade.export.loading.lerobot_processors import (
+    POSTPROCESSOR,
+    PREPROCESSOR,
+    processor_steps,
+    warn_of_unknown_steps,
+)
 from saccade.proto.errors import CheckpointError
 
 
@@ -25,3 +30,12 @@ def test_what_is_no_processor_is_refused(tmp_path: Path) -> None:
     (tmp_path / PREPROCESSOR).write_text("[]")
     with pytest.raises(CheckpointError, match="expected a JSON object, found list"):
         processor_steps(CheckpointFolder(tmp_path), PREPROCESSOR, "a")
+
+
+def test_a_step_that_nothing_does_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    known = {"registry_name": "to_batch_processor"}
+    (tmp_path / PREPROCESSOR).write_text(json.dumps({"steps": [known, {"registry_name": "truncate_state"}]}))
+    (tmp_path / POSTPROCESSOR).write_text(json.dumps({"steps": [known]}))
+    warn_of_unknown_steps(CheckpointFolder(tmp_path))
+    (said,) = caplog.messages
+    assert said == f"{PREPROCESSOR}: steps that nothing here does, do them on the robot: truncate_state"
