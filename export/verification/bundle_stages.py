@@ -19,8 +19,8 @@ from saccade.export.families.prompts import Prompted
 from saccade.export.verification.acting_stages import action_stages, host_stages, named_inputs
 from saccade.export.verification.answering_stages import fitted, question_ids
 from saccade.proto.bundle_kind import BundleKind
-from saccade.proto.errors import ExportError
-from saccade.proto.manifest import Manifest, StageSpec
+from saccade.proto.errors import BundleIntegrityError, ExportError
+from saccade.proto.manifest import Manifest, StageSpec, read_manifest
 from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.statistics import Statistics
 from saccade.proto.tensor_names import ACTIONS, ATTENTION_MASK, IMAGES, LOGITS, TOKEN_IDS
@@ -57,6 +57,27 @@ def checkpoint_as_bundled(
         statistics=Statistics.read(bundle / manifest.statistics, manifest.statistics_key, **dims),
         embodiment=replace(checkpoint.embodiment, action=manifest.action),
     )
+
+
+def read_whole_bundle(bundle: Path) -> Manifest:
+    """Return the manifest of a bundle whose files are all there, in their full length.
+
+    Args:
+        bundle: Folder of the bundle.
+
+    Raises:
+        BundleError: The manifest is missing or broken, or a file is missing or of another length.
+    """
+    manifest = read_manifest(bundle)
+    for name, spec in manifest.files.items():
+        path = bundle / name
+        found = path.stat().st_size if path.is_file() else None
+        if found != spec.bytes:
+            raise BundleIntegrityError(
+                f"{name}: expected {spec.bytes} bytes, as the manifest says, found "
+                f"{'no such file' if found is None else found}; copy the bundle again, or export it again."
+            )
+    return manifest
 
 
 def check_same_model(manifest: Manifest, kind: BundleKind, family: str, tokens: int) -> None:

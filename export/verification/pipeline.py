@@ -31,13 +31,14 @@ from saccade.export.verification.bundle_stages import (
     bundle_answering_stages,
     check_same_model,
     checkpoint_as_bundled,
+    read_whole_bundle,
 )
 from saccade.export.verification.comparison import StageError, compare_stages
 from saccade.export.verification.exchange import Told, ask_reference
 from saccade.export.verification.published import Published, published_class
 from saccade.proto.bundle_kind import BundleKind
 from saccade.proto.errors import ExportError
-from saccade.proto.manifest import Manifest, read_manifest
+from saccade.proto.manifest import Manifest
 
 QUESTIONS = ("What is in the picture?", "Where is the red cup, and what stands behind it?")
 NEW_TOKENS = 4
@@ -142,7 +143,7 @@ def verify(request: VerifyRequest, progress: Progress) -> Verification:
     folder = CheckpointFolder(request.checkpoint, request.tokenizer)
     reader = find_reader(folder)
     published = published_class(folder, reader.name)
-    manifest = None if request.bundle is None else read_manifest(request.bundle)
+    manifest = None if request.bundle is None else read_whole_bundle(request.bundle)
     compare = _act if isinstance(reader, ActingReader) else _answer
     with TemporaryDirectory(prefix="saccade-verify-") as place:
         sides = compare(request, folder, published, manifest, Path(place), progress)

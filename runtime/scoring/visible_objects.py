@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.proto.errors import BundleError, ImageError, InstructionError
+from saccade.proto.fitted_picture import fit_picture
 from saccade.proto.manifest import Manifest
 from saccade.runtime.answering.answerer import Answerer, answer_spec
-from saccade.runtime.answering.pictures import fit_picture
 from saccade.runtime.answering.question import Question
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.program import ProgramExecutor

@@ -17,10 +17,11 @@ from saccade.export.verification.bundle_stages import (
     bundle_acting_stages,
     check_same_model,
     checkpoint_as_bundled,
+    read_whole_bundle,
 )
 from saccade.export.verification.comparison import compare_stages
 from saccade.proto.bundle_kind import BundleKind
-from saccade.proto.errors import ExportError
+from saccade.proto.errors import BundleIntegrityError, ExportError
 
 
 def test_a_bundle_acts_as_its_checkpoint_does(
@@ -65,6 +66,20 @@ def test_other_statistics_are_seen_and_nothing_before_them_differs(
     bundled = checkpoint_as_bundled(checkpoint, bundle, manifest)
     found, _ = compare_stages(bundle_acting_stages(bundled, recording, bundle, manifest), ours, 1, 1e-4)
     assert [stage.stage for stage in found if not stage.agrees] == ["actions in units"]
+
+
+def test_a_damaged_bundle_is_refused(exported: tuple[Path, ExportReport], tmp_path: Path) -> None:
+    bundle = Path(shutil.copytree(exported[0], tmp_path / "bundle"))
+    assert read_whole_bundle(bundle) == exported[1].manifest
+    with (bundle / "tokenizer.json").open("a") as file:
+        file.write(" ")
+    with pytest.raises(
+        BundleIntegrityError, match=r"tokenizer\.json: expected \d+ bytes, .* found \d+; copy"
+    ):
+        read_whole_bundle(bundle)
+    (bundle / "tokenizer.json").unlink()
+    with pytest.raises(BundleIntegrityError, match="found no such file"):
+        read_whole_bundle(bundle)
 
 
 def test_a_bundle_of_another_model_is_refused(
