@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.export.families.lerobot_reference import PYTHON, ROOT
+from tests.export.families.lerobot_reference import ROOT, interpreter
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def reference_python(monkeypatch: pytest.MonkeyPatch) -> Path:
     """The interpreter of ``.venv-lerobot``: lerobot, transformers, timm and torchvision, but no saccade."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests/lerobot/startup"))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    return PYTHON
+    return interpreter("saccade verify")
 
 
 @pytest.fixture
