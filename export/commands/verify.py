@@ -106,13 +106,7 @@ def verify_command(
     float32 on the CPU, in any environment that has it; code that a checkpoint brings along is never run.
     """
     logging.getLogger("torch").setLevel(logging.ERROR)
-    is_bundle = (model / MANIFEST_NAME).is_file()
-    if is_bundle and checkpoint is None:
-        raise click.UsageError(
-            "a bundle is verified with the checkpoint that it was exported from: --checkpoint PATH."
-        )
-    if checkpoint is not None and not is_bundle:
-        raise click.UsageError(f"--checkpoint goes with a bundle, and {model} has no {MANIFEST_NAME}.")
+    is_bundle = _is_bundle(model, checkpoint)
     request = VerifyRequest(
         checkpoint=model if checkpoint is None else checkpoint,
         bundle=model if is_bundle else None,
@@ -134,6 +128,18 @@ def verify_command(
     else:
         Console().print(_table(found))
     _judge(found)
+
+
+def _is_bundle(model: Path, checkpoint: Path | None) -> bool:
+    """Whether the argument is a bundle; it comes with a checkpoint then, and only then."""
+    is_bundle = (model / MANIFEST_NAME).is_file()
+    if is_bundle and checkpoint is None:
+        raise click.UsageError(
+            "a bundle is verified with the checkpoint that it was exported from: --checkpoint PATH."
+        )
+    if checkpoint is not None and not is_bundle:
+        raise click.UsageError(f"--checkpoint goes with a bundle, and {model} has no {MANIFEST_NAME}.")
+    return is_bundle
 
 
 def _table(found: Verification) -> Table:

@@ -71,21 +71,7 @@ def ask_reference(
     (place / "request.json").write_text(json.dumps(whole), encoding="utf-8")
     np.savez(place / "given.npz", **given)  # type: ignore[arg-type]
     interpreter = str(python or sys.executable)
-    command = [interpreter, "-c", _LAUNCH, str(_PROGRAMS / "__init__.py"), str(place)]
-    try:
-        found = subprocess.run(  # noqa: S603 - the user's interpreter, our program
-            command,
-            env=_environment(),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
-        )
-    except OSError as error:
-        raise ExportError(
-            f"--reference-python: expected an interpreter, found {interpreter}: {error.strerror or error}."
-        ) from error
+    found = _run(interpreter, place)
     if found.returncode == _NOT_INSTALLED:
         raise _not_installed(published, _about(place), interpreter)
     if found.returncode:
@@ -97,6 +83,24 @@ def ask_reference(
     with np.load(place / "told.npz", allow_pickle=False) as stored:
         arrays = {name: stored[name] for name in stored.files}
     return Told(about["name"], about["versions"], arrays)
+
+
+def _run(interpreter: str, place: Path) -> subprocess.CompletedProcess[str]:
+    """Run the programs; nobody is asked whether a checkpoint's code may run: it may not."""
+    try:
+        return subprocess.run(  # noqa: S603 - the user's interpreter, our program
+            [interpreter, "-c", _LAUNCH, str(_PROGRAMS / "__init__.py"), str(place)],
+            env=_environment(),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            errors="replace",
+            check=False,
+        )
+    except OSError as error:
+        raise ExportError(
+            f"--reference-python: expected an interpreter, found {interpreter}: {error.strerror or error}."
+        ) from error
 
 
 def _environment() -> dict[str, str]:

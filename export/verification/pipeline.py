@@ -15,7 +15,9 @@ from numpy.typing import NDArray
 
 from saccade.export.bundle.manifest_parts import producers
 from saccade.export.bundle.progress import Progress
-from saccade.export.control.frames import read_recording, synthetic_recording
+from saccade.export.control.frames import Recording, read_recording, synthetic_recording
+from saccade.export.families.base import ActingFamily
+from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.embodiment import Embodiment
 from saccade.export.families.prompts import Prompted, read_prompted
@@ -188,8 +190,29 @@ def _act(
     given: dict[str, NDArray[Any]] = {"images": recording.images, "proprio": recording.proprio}
     if noise is not None:
         given["noise"] = noise
+    asked = _asked(request, folder, checkpoint, recording, place)
+    progress("run the published class")
+    told = ask_reference(published, asked, given, request.reference_python, place)
+    if request.bundle is None or manifest is None:
+        progress("run our model")
+        ours = acting_stages(checkpoint, recording, inputs)
+    else:
+        progress("run the bundle")
+        bundled = checkpoint_as_bundled(checkpoint, request.bundle, manifest)
+        ours = bundle_acting_stages(bundled, recording, request.bundle, manifest)
+    return _Sides(ours, told, len(recording), recording.source)
+
+
+def _asked(
+    request: VerifyRequest,
+    folder: CheckpointFolder,
+    checkpoint: Checkpoint[ActingFamily],
+    recording: Recording,
+    place: Path,
+) -> dict[str, Any]:
+    """Return what a published class that acts is asked for."""
     embodiment = checkpoint.embodiment
-    asked = {
+    return {
         "checkpoint": str(request.checkpoint.resolve()),
         "family": checkpoint.family,
         "tokenizer": _tokenizer_folder(folder, checkpoint.tokenizer, checkpoint.instruction.pad_id, place),
@@ -202,16 +225,6 @@ def _act(
         "crop": checkpoint.model.picture.crop if isinstance(checkpoint.model, SquareVision) else 1.0,
         "head_step": request.head_step,
     }
-    progress("run the published class")
-    told = ask_reference(published, asked, given, request.reference_python, place)
-    if request.bundle is None or manifest is None:
-        progress("run our model")
-        ours = acting_stages(checkpoint, recording, inputs)
-    else:
-        progress("run the bundle")
-        bundled = checkpoint_as_bundled(checkpoint, request.bundle, manifest)
-        ours = bundle_acting_stages(bundled, recording, request.bundle, manifest)
-    return _Sides(ours, told, len(recording), recording.source)
 
 
 def _answer(
