@@ -13,6 +13,8 @@ from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.json_fields import JsonFields
 from saccade.proto.errors import CheckpointError
 
+FINE_TUNE = "fine-tune it on the robot's data (lerobot-train --policy.path=FOLDER), and take what comes out"
+"""What to do with a base model."""
 CAMERA_PREFIX = "observation.images."
 _ABSENT = "empty_camera_"
 """Part of the name of a camera that was never there."""
@@ -97,6 +99,11 @@ def read_features(folder: CheckpointFolder) -> LerobotFeatures:
 
 def _vector_dim(fields: JsonFields, group: str, name: str) -> int:
     """Return the length of a feature that is a vector."""
+    if not fields.child(group).has(name):
+        raise CheckpointError(
+            f"config.json: {group}: expected the object {name!r}, found none: a base model, which knows no robot; "
+            f"{FINE_TUNE}."
+        )
     shape = fields.child(group).child(name).items("shape", int)
     if len(shape) != 1:
         raise CheckpointError(

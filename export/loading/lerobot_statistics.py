@@ -10,7 +10,8 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ from safetensors import SafetensorError, safe_open
 
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.json_fields import JsonFields
-from saccade.export.loading.shards import some
+from saccade.export.loading.lerobot_features import FINE_TUNE
+from saccade.export.loading.shards import has_weights, some
 from saccade.proto.errors import CheckpointError
 from saccade.proto.scales import MeanStdScale, RangeScale, Scale
 from saccade.proto.statistics import Statistics
@@ -29,6 +31,7 @@ STATE, ACTION = "observation.state", "action"
 _PREPROCESSOR = ("policy_preprocessor.json", "normalizer_processor")
 _POSTPROCESSOR = ("policy_postprocessor.json", "unnormalizer_processor")
 _RELATIVE = "relative_actions_processor"
+_BUFFER = re.compile(r"(^|\.)(normalize_inputs|normalize_targets|unnormalize_outputs)\.")
 MEAN_STD = "MEAN_STD"
 RANGES = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90")}
 """Modes that bring a range to -1..1, and the vectors they need."""
@@ -79,8 +82,7 @@ def _read(folder: CheckpointFolder, name: str, step: str, kind: str, vector: str
     """Read one vector's statistics from the step of a processor's file."""
     if not folder.has(name):
         raise CheckpointError(
-            f"expected {name} in {folder.name}/, found none; a checkpoint that keeps its statistics among its weights "
-            "is brought up to date by lerobot's migrate_policy_normalization."
+            f"expected {name} in {folder.name}/, found none; {_where_statistics_are(folder)}"
         )
     settings, state_file = _find_step(folder, name, step)
     mode = settings.child("norm_map").take(kind, str)
@@ -109,6 +111,11 @@ def _find_step(folder: CheckpointFolder, name: str, step: str) -> tuple[JsonFiel
             f"{name}: expected one step {step!r}, found {len(found)} of {len(steps)} steps."
         )
     fields = JsonFields(found[0], f"{name}: {step}")
+    if not fields.has("state_file"):
+        raise CheckpointError(
+            f"{name}: {step}: expected a state_file with the statistics of a robot, found none: a base model; "
+            f"{FINE_TUNE}."
+        )
     state_file = fields.take("state_file", str)
     if Path(state_file).name != state_file or not folder.has(state_file):
         raise CheckpointError(
@@ -126,14 +133,39 @@ def _vectors(path: Path, names: list[str], dim: int) -> list[NDArray[np.float32]
             absent = [name for name in names if name not in stored]
             if absent:
                 raise CheckpointError(
-                    f"{path.name}: expected {' and '.join(names)}, found {some('missing', absent)}; save the "
-                    "processors with the data set's statistics."
+                    f"{path.name}: expected {' and '.join(names)}, found {some('missing', absent)}; "
+                    f"{_other_statistics(stored, absent[0])}"
                 )
             return [_vector(file.get_tensor(name), f"{path.name}: {name}", dim) for name in names]
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path.name}: expected a whole safetensors file, found: {error}; copy it again."
         ) from error
+
+
+def _other_statistics(stored: Collection[str], wanted: str) -> str:
+    """Return what to do where a vector is missing: base models have those of data sets, under the data set's name."""
+    sets = sorted({name.partition(".")[0] for name in stored if name.endswith(f".{wanted}")})
+    if not sets:
+        return "save the processors with the data set's statistics."
+    return (
+        f"there are those of the data sets {', '.join(sets)}, which lerobot itself does not use: a base model; "
+        f"{FINE_TUNE}."
+    )
+
+
+def _where_statistics_are(folder: CheckpointFolder) -> str:
+    """Return what to do where a processor's file is missing: early checkpoints had buffers among the weights."""
+    weights = folder.weights if has_weights(folder.path) else None
+    buffers = [name for name in weights or () if _BUFFER.search(name)]
+    if weights is None or not buffers:
+        return "copy it, and the safetensors that it names, from the checkpoint that config.json is from."
+    if any(not bool(weights.read(name).isfinite().all()) for name in buffers):
+        return f"its statistics, among the weights, are not finite: they were never set; a base model, {FINE_TUNE}."
+    return (
+        "the statistics are among the weights, as in lerobot's early checkpoints: bring it up to date with its "
+        "migrate_policy_normalization."
+    )
 
 
 def _vector(value: NDArray[Any], where: str, dim: int) -> NDArray[np.float32]:
