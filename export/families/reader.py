@@ -96,7 +96,7 @@ class FamilyReader(Generic[ConfigT, ModelT]):
         usual: Deployment that an inspection assumes where neither the checkpoint nor its user says one.
         unit: Unit that costs are counted for.
         claims: Tells whether a checkpoint is of this family; None = ``config.json`` states its name.
-        classes: What ``architectures`` in ``config.json`` may name; another class means another model. Empty = anything.
+        classes: What ``architectures`` in ``config.json`` may name, one of them; empty = anything.
         stored_weights: Opens a checkpoint's weights; None = the folder's safetensors are opened.
         stated: Tells what a checkpoint itself says of its deployment; None = nothing.
         said_tokens: Turns a configuration into the number of tokens that the model always says; None = as many as it is

@@ -40,7 +40,7 @@ def openvla_neighbour(folder: CheckpointFolder) -> str | None:
     if sign is not None:
         return (
             f"expected {_HEAD}--<step>_checkpoint.pt and proprio_projector--<step>_checkpoint.pt, found neither: "
-            f"{sign} says that this is OpenVLA-OFT; download the .pt files too. If it was trained with discrete tokens it has "
+            f"{sign} says that this is OpenVLA-OFT; download the .pt files too. One with discrete tokens has "
             "none, and nothing here runs it."
         )
     if _has_latent_actions(folder):

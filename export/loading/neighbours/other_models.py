@@ -76,11 +76,10 @@ def unknown_family(folder: CheckpointFolder, what: str, known: Collection[str]) 
             f"{CONFIG_NAME}: expected a 'model_type' or 'type' of {', '.join(known)}, found none; give the folder of a "
             "published checkpoint, with the config.json that came with it."
         )
-    kind = f", {OTHERS[name]}" if name in OTHERS else ""
+    kind = f": {OTHERS[name]}" if name in OTHERS else ""
     return (
-        f"expected a checkpoint of {what} ({', '.join(known)}), found {name!r}{kind} "
-        f"({CONFIG_NAME}), which nothing here runs; take a model of one of these, or register a family of your own "
-        "(entry point saccade.families)."
+        f"expected a checkpoint of {what} ({', '.join(known)}), found {name!r} in {CONFIG_NAME}{kind}; nothing here runs "
+        "it. Take a model of one of these, or register a family of your own (entry point saccade.families)."
     )
 
 
