@@ -16,7 +16,8 @@ from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.tensor_names import LOGITS
 from saccade.runtime.answering.pictures import fit_picture
 from saccade.runtime.answering.question import Piece, Question
-from saccade.runtime.answering.sampling import Sampler
+from saccade.runtime.answering.sampling import Sampler, Sampling
+from saccade.runtime.answering.token_rules import TokenRules
 from saccade.runtime.program import ProgramExecutor
 
 _FITTED_AXES = 4
@@ -53,7 +54,7 @@ class Answerer:
             InstructionError: The question is empty, too long, no Unicode text, or has a token that the model lacks.
             ImageError: A picture is missing, unknown, of another dtype, or cannot be fitted.
             QuestionError: More tokens are asked for than there is room for, or none.
-            EngineError: The engine failed, or gave logits that are not finite.
+            EngineError: The engine failed, gave logits that are not finite, or the checkpoint's rules leave no token.
 
         The iterator raises QuestionError if another question was asked meanwhile: the caches are that one's.
         """
@@ -65,14 +66,20 @@ class Answerer:
         self._program.reset()
         self._program.set_instruction(question.text)
         self._program.set_images(fitted)
-        return self._pieces(profile, limit, tokens.count, Sampler(question.sampling))
+        spec, asked = self._spec, tokens.token_ids[0, : tokens.count].tolist()
+        rules = TokenRules(spec.choice, spec.end_ids, asked, limit)
+        sampler = Sampler(question.sampling or Sampling.of(spec.choice))
+        return self._pieces(profile, limit, tokens.count, rules, sampler)
 
-    def _pieces(self, profile: str, limit: int, text_tokens: int, sampler: Sampler) -> Iterator[Piece]:
+    def _pieces(
+        self, profile: str, limit: int, text_tokens: int, rules: TokenRules, sampler: Sampler
+    ) -> Iterator[Piece]:
         detokenizer, turn = self._program.tokens.detokenizer(), self._turn
         timings_ns: dict[str, int] = {}
         logits = self._program.step(profile, timings_ns)[LOGITS][0]
         for number in range(limit):
-            token = sampler.choose(_finite(logits))
+            token = sampler.choose(rules.apply(_finite(logits)))
+            rules.add(token)
             ends = token in self._spec.end_ids
             is_last = ends or number == limit - 1
             text = "" if ends else detokenizer.add(token)

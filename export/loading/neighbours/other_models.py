@@ -78,8 +78,8 @@ def unknown_family(folder: CheckpointFolder, what: str, known: Collection[str]) 
         )
     kind = f": {OTHERS[name]}" if name in OTHERS else ""
     return (
-        f"expected a checkpoint of {what} ({', '.join(known)}), found {name!r} in {CONFIG_NAME}{kind}; nothing here runs "
-        "it. Take a model of one of these, or register a family of your own (entry point saccade.families)."
+        f"expected a checkpoint of {what} ({', '.join(known)}), found {name!r} in {CONFIG_NAME}{kind}; nothing here "
+        "runs it. Take a model of one of these, or register a family of your own (entry point saccade.families)."
     )
 
 

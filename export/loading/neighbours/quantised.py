@@ -39,8 +39,9 @@ def quantised(folder: CheckpointFolder) -> str | None:
 
 def _signs(folder: CheckpointFolder) -> Iterator[str]:
     config = folder.config if folder.has(CONFIG_NAME) else {}
-    for place, values in (("", config), ("text_config: ", config.get("text_config"))):
-        for name in _FIELDS if isinstance(values, Mapping) else ():
+    text = config.get("text_config")
+    for place, values in (("", config), ("text_config: ", text if isinstance(text, dict) else {})):
+        for name in _FIELDS:
             settings = values.get(name)
             if isinstance(settings, Mapping) and settings:
                 yield f"{CONFIG_NAME}: {place}{name}: {_method(settings, name)}"

@@ -18,11 +18,15 @@ _SHOWN = 4
 
 
 def training_folder(folder: CheckpointFolder) -> str | None:
-    """Recognise a folder without ``config.json`` that a training, a cache or this program wrote."""
+    """Tell what a folder without ``config.json`` is: of a training, of a cache, of this program, or nothing known."""
     if folder.has(CONFIG_NAME):
         return None
     kinds = (_bundle, _of_orbax, _of_openpi_in_torch, _state_alone, _partitioned, _above)
-    return next((message for kind in kinds if (message := kind(folder.path)) is not None), None)
+    known = next((message for kind in kinds if (message := kind(folder.path)) is not None), None)
+    return known or (
+        f"expected {CONFIG_NAME} in {folder.name}/, found none; give the folder of a checkpoint, with every file "
+        "that it was published or saved with."
+    )
 
 
 def _bundle(path: Path) -> str | None:

@@ -6,8 +6,10 @@ import itertools
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +17,13 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import GenerationConfig
 
 from saccade.export.answer import parity as answering_parity
 from saccade.export.answer.pipeline import AnsweringRequest, export_answering
 from saccade.export.bundle.graph_session import GraphSession
+from saccade.export.families.deployment import Deployment
+from saccade.export.families.prompts import read_prompted
 from saccade.export.lowering.capture import GraphPorts
 from saccade.proto.errors import (
     BundleError,
@@ -30,6 +35,8 @@ from saccade.proto.errors import (
     ReceiptError,
 )
 from saccade.proto.inspection import CutPlace
+from saccade.proto.manifest import Manifest
+from saccade.proto.strict_json import from_json, to_json
 from saccade.runtime.answering.answerer import Answerer
 from saccade.runtime.answering.question import Question
 from saccade.runtime.answering.sampling import Sampling
@@ -48,6 +55,7 @@ from tests.tiny_bundle import GRID, tiny_observation, tiny_step, write_tiny_bund
 
 WORDS = ["<pad>", "<s>", "</s>", "USER:", "ASSISTANT:", *(f"w{number}" for number in range(85)), "<image>"]
 QUESTIONS = ("w3 w4 w80", "w9", "w1 w2 w3 w4 w5 w6")
+Said = list[list[int]]
 
 
 def write_tokenizer(folder: Path) -> Tokenizer:
@@ -91,29 +99,85 @@ def answerer(bundle: Bundle) -> Iterator[Answerer]:
         yield Answerer(ProgramExecutor(bundle, backend))
 
 
-def test_greedy_answers_are_those_of_the_published_class(folder: Path, answerer: Answerer) -> None:
-    theirs = reference()
+def test_greedy_answers_are_those_of_the_published_class(
+    folder: Path, answerer: Answerer, said: Said
+) -> None:
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    for seed, question in enumerate(QUESTIONS):
+    for seed, (question, expected) in enumerate(zip(QUESTIONS, said, strict=True)):
         image = pictures(1, 20, 20, seed)
-        before = tokenizer.encode("USER: ").ids
-        behind = tokenizer.encode(f"\n{question} ASSISTANT:").ids
-        ids = torch.tensor([[*before, *[IMAGE_ID] * 16, *behind]])
-        with torch.no_grad():
-            expected = theirs.generate(
-                input_ids=ids,
-                pixel_values=normalised(image, PROCESSOR),
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=6,
-                do_sample=False,
-                eos_token_id=2,
-                pad_token_id=0,
-            )[0, ids.shape[1] :].tolist()
         pieces = list(answerer.answer(Question(question, {"image0": image[0]})))
         assert [piece.token for piece in pieces] == expected
         assert [piece.is_last for piece in pieces] == [False] * (len(expected) - 1) + [True]
         shown = [token for token in expected if token != 2]
         assert "".join(piece.text for piece in pieces).split() == tokenizer.decode(shown).split()
+
+
+@pytest.fixture(scope="module")
+def said(folder: Path) -> Said:
+    """What the published class answers to each question by default."""
+    theirs = reference()
+    theirs.generation_config = GenerationConfig.from_pretrained(folder)
+    return [generated(theirs, folder, seed, question) for seed, question in enumerate(QUESTIONS)]
+
+
+SETTINGS: dict[str, Callable[[Said], dict[str, Any]]] = {
+    "a penalty": lambda _: {"repetition_penalty": 1.5},
+    "a reward, and several ends": lambda said: {"repetition_penalty": 0.2, "eos_token_id": [2, said[0][2]]},
+    "no token twice": lambda _: {"no_repeat_ngram_size": 1},
+    "no pair twice": lambda _: {"no_repeat_ngram_size": 2, "repetition_penalty": 0.1},
+    "bad words": lambda said: {"bad_words_ids": [[said[0][0]], said[1][:2], said[2][1:4], [2]]},
+    "suppressed": lambda said: {"suppress_tokens": [said[0][1], said[1][1]]},
+    "suppressed at the beginning": lambda said: {"begin_suppress_tokens": [said[0][0], said[2][0]]},
+    "at least": lambda said: {"min_new_tokens": 4, "eos_token_id": [2, *said[0][:2]]},
+    "a forced end": lambda _: {"forced_eos_token_id": 2, "forced_bos_token_id": 7, "max_length": 30},
+    "cold draws and a penalty": lambda _: {
+        "do_sample": True,
+        "temperature": 1e-6,
+        "top_k": 1,
+        "repetition_penalty": 1.5,
+    },
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_generation_settings_are_followed_as_the_published_class_follows_them(
+    folder: Path, bundle: Bundle, said: Said, tmp_path: Path, settings: Callable[[Said], dict[str, Any]]
+) -> None:
+    copy = Path(shutil.copytree(folder, tmp_path / "copy"))
+    stored = {"eos_token_id": 2, "pad_token_id": 0, **settings(said)}
+    (copy / "generation_config.json").write_text(json.dumps(stored))
+    prompted, manifest = read_prompted(copy, Deployment(max_text_tokens=12)), bundle.manifest
+    assert manifest.answer is not None
+    answer = replace(manifest.answer, choice=prompted.choice, end_ids=prompted.end_ids)
+    asked = replace(bundle, manifest=from_json(Manifest, to_json(replace(manifest, answer=answer))))
+    theirs = reference()
+    theirs.generation_config = GenerationConfig.from_pretrained(copy)
+    expected = [generated(theirs, folder, seed, question) for seed, question in enumerate(QUESTIONS)]
+    with OrtBackend(threads=1) as backend:
+        answerer = Answerer(ProgramExecutor(asked, backend))
+        assert [ask(answerer, seed, question) for seed, question in enumerate(QUESTIONS)] == expected
+    assert expected != said
+
+
+def ask(answerer: Answerer, seed: int, question: str) -> list[int]:
+    """Return the tokens of an answer about a random picture."""
+    image = pictures(1, 20, 20, seed)[0]
+    return [piece.token for piece in answerer.answer(Question(question, {"image0": image}))]
+
+
+def generated(theirs: Any, folder: Path, seed: int, question: str) -> list[int]:
+    """Return what the published class answers, by its own generation settings."""
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    before, behind = tokenizer.encode("USER: ").ids, tokenizer.encode(f"\n{question} ASSISTANT:").ids
+    ids = torch.tensor([[*before, *[IMAGE_ID] * 16, *behind]])
+    with torch.no_grad():
+        found: list[int] = theirs.generate(
+            input_ids=ids,
+            pixel_values=normalised(pictures(1, 20, 20, seed), PROCESSOR),
+            attention_mask=torch.ones_like(ids),
+            max_new_tokens=6,
+        )[0, ids.shape[1] :].tolist()
+    return found
 
 
 def test_the_checkpoint_is_described_as_its_bundle_is(folder: Path, bundle: Bundle) -> None:

@@ -52,6 +52,7 @@ def know_tiny_variants(patch: pytest.MonkeyPatch) -> None:
     patch.setitem(pi_config.GEMMA_VARIANTS, "gemma_2b", pi_scenes.vlm(1)["text_config"])
     patch.setitem(pi_config.GEMMA_VARIANTS, "gemma_300m", pi_scenes.expert(1))
     patch.setattr(pi_config, "TOWER", pi_scenes.TOWER)
+    patch.setitem(pi_config._DEFAULTS, "image_resolution", (20, 20))  # openpi's files do not say it
 
 
 def _features(names: Sequence[str], size: int = 224) -> dict[str, Any]:

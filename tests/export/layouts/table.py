@@ -13,15 +13,15 @@ import pytest
 
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.prompts import read_prompted
-from saccade.export.families.registry import find_reader, load_checkpoint
+from saccade.export.families.registry import load_checkpoint
 from saccade.export.inspection.checkpoint import inspect_checkpoint
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import SaccadeError
 from saccade.proto.inspection import InspectionRequest
 from tests.export.layouts import answering, flow, openvla
 from tests.export.layouts.folders import Bases, Layout
 
 PAGE = Path(__file__).parents[3] / "docs/published.md"
+WORKS = "**works**"
 BEGIN, END = "<!-- made by tests/export/layouts/table.py -->", "<!-- end -->"
 GROUPS: Mapping[str, Mapping[str, Layout]] = {
     "OpenVLA and OpenVLA-OFT": openvla.LAYOUTS,
@@ -49,15 +49,14 @@ def outcomes(root: Path) -> dict[str, str]:
 
 
 def outcome(bases: Bases, layout: Layout, folder: Path) -> str:
-    """Write a layout, look at it and read it as an export does: ``works``, or what is said instead."""
+    """Write a layout, look at it and read it as an export does: ``works with ...``, or what is said instead."""
     given = layout.change(bases.copy(layout.base, folder))
     path = given if isinstance(given, Path) else folder
     try:
         _look(path, layout)
-        _read(path, layout)
+        return f"{WORKS} with `{_read(path, layout)}`"
     except SaccadeError as error:
         return error.message.replace(str(folder), "FOLDER")
-    return "works"
 
 
 def _look(path: Path, layout: Layout) -> None:
@@ -66,12 +65,13 @@ def _look(path: Path, layout: Layout) -> None:
     inspect_checkpoint(path, InspectionRequest(image_size=size, frames=frames))
 
 
-def _read(path: Path, layout: Layout) -> None:
+def _read(path: Path, layout: Layout) -> str:
+    """Read a checkpoint, and return the command that would export it."""
     if layout.base not in answering.BASES:
         load_checkpoint(path, mapped=True)
-        return
-    assert find_reader(CheckpointFolder(path)).name
+        return "saccade export"
     read_prompted(path, Deployment(**layout.asked))
+    return "saccade export-answering"
 
 
 def page(text: str, found: Mapping[str, str]) -> str:
@@ -86,7 +86,7 @@ def _tables(found: Mapping[str, str]) -> Iterator[str]:
         yield from ("", f"### {title}", "", "| layout | what happens |", "|---|---|")
         for name in group:
             said = found[name].replace("\n", " ").replace("|", "\\|").replace("<", "&lt;")
-            yield f"| {name} | {'**works**' if said == 'works' else said} |"
+            yield f"| {name} | {said} |"
     yield ""
 
 
