@@ -59,8 +59,13 @@ def read_openpi_statistics(
     """
     files = sorted(folder.path.glob(OPENPI_PATTERN))
     if len(files) != 1:
+        advice = (
+            "keep the robot's alone"
+            if files
+            else "copy assets/ of the checkpoint that this was converted from"
+        )
         raise CheckpointError(
-            f"expected one {OPENPI_PATTERN} in {folder.name}/, found {len(files)}; keep the robot's alone."
+            f"expected one {OPENPI_PATTERN} in {folder.name}/, found {len(files)}; {advice}."
         )
     where = files[0].relative_to(folder.path).as_posix()
     fields = folder.fields(where).child("norm_stats")

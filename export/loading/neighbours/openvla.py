@@ -32,8 +32,8 @@ def openvla_neighbour(folder: CheckpointFolder) -> str | None:
     fields = [name for name in _DISCRETE if name in folder.config]
     if fields:
         return (
-            f"expected {_HEAD}--<step>_checkpoint.pt, found none beside a configuration of OpenVLA-OFT ({fields[0]}): it "
-            "has discrete tokens, as RLinf and SimpleVLA-RL train it, and says a whole chunk in one pass without "
+            f"expected {_HEAD}--<step>_checkpoint.pt, found none beside a configuration of OpenVLA-OFT ({fields[0]}): "
+            "it has discrete tokens, as RLinf and SimpleVLA-RL train it, and says a whole chunk in one pass without "
             "order, which nothing here runs; take an OpenVLA-OFT with a continuous head, or an OpenVLA."
         )
     sign = _sign_of_oft(folder)

@@ -27,7 +27,7 @@ from tests.export.families import pi_scenes
 from tests.export.families.control_steps import EMBODIMENT
 from tests.export.families.pi05_reference import Pi05Reference
 from tests.export.families.published import randomise
-from tests.export.families.real_tokenizers import PALIGEMMA_ROWS, write_paligemma
+from tests.export.families.real_tokenizers import PALIGEMMA_ROWS
 from tests.export.layouts.folders import (
     Layout,
     as_it_is,
@@ -38,7 +38,7 @@ from tests.export.layouts.folders import (
     write_json,
     write_weights,
 )
-from tests.export.layouts.vocabularies import write_qwen
+from tests.export.layouts.vocabularies import write_paligemma, write_qwen
 
 STATE, ACTION, CHUNK, WIDTH = 6, 6, 50, 32
 """Numbers of an SO-100's state and action; chunk and width of every published flow policy."""
@@ -188,20 +188,6 @@ def _lerobot_pi(folder: Path, family: str) -> None:
     _robot(folder, CAMERAS)
 
 
-def _openpi(folder: Path, family: str) -> None:
-    """Write what openpi's conversion does, with the assets copied beside it."""
-    _lerobot_pi(folder, family)
-    remove(folder, "policy_*", "train_config.json")
-    rewrite_weights(folder, lambda name: re.sub(r"^model\.", "", name))
-    (folder / "tokenizer/tokenizer.json").rename(folder / "tokenizer.json")
-    (folder / "tokenizer").rmdir()
-    sizes = {"paligemma_variant": "gemma_2b", "action_expert_variant": "gemma_300m", "precision": "bfloat16"}
-    write_json(folder, "config.json", {"action_dim": WIDTH, "action_horizon": CHUNK, **sizes})
-    part = {"mean": [0.0] * WIDTH, "std": [1.0] * WIDTH, "q01": [-1.0] * WIDTH, "q99": [1.0] * WIDTH}
-    write_json(folder, "assets/trossen/norm_stats.json", {"norm_stats": {"state": part, "actions": part}})
-    _robot(folder, CAMERAS, image_size=(480, 640))
-
-
 def _smolvla(folder: Path) -> None:
     """Write what lerobot 0.6.2 saves of a SmolVLA on a backbone of another size, whose configuration lies beside it."""
     text = {"model_type": "llama", "hidden_size": 48, "intermediate_size": 40, "num_hidden_layers": 4}
@@ -279,10 +265,29 @@ BASES: Mapping[str, Callable[[Path], object]] = {
     "transformers pi0": _transformers_pi0,
     "lerobot pi0": lambda folder: _lerobot_pi(folder, "pi0"),
     "lerobot pi05": lambda folder: _lerobot_pi(folder, "pi05"),
-    "openpi pi0": lambda folder: _openpi(folder, "pi0"),
-    "openpi pi05": lambda folder: _openpi(folder, "pi05"),
     "smolvla": _smolvla,
 }
+
+
+def _openpi(folder: Path) -> None:
+    """What openpi's conversion writes, with the assets copied beside it."""
+    remove(folder, "policy_*", "train_config.json")
+    rewrite_weights(folder, lambda name: re.sub(r"^model\.", "", name))
+    (folder / "tokenizer/tokenizer.json").rename(folder / "tokenizer.json")
+    (folder / "tokenizer").rmdir()
+    sizes = {"paligemma_variant": "gemma_2b", "action_expert_variant": "gemma_300m", "precision": "bfloat16"}
+    write_json(folder, "config.json", {"action_dim": WIDTH, "action_horizon": CHUNK, **sizes})
+    part = {"mean": [0.0] * WIDTH, "std": [1.0] * WIDTH, "q01": [-1.0] * WIDTH, "q99": [1.0] * WIDTH}
+    write_json(folder, "assets/trossen/norm_stats.json", {"norm_stats": {"state": part, "actions": part}})
+    _robot(folder, CAMERAS, image_size=(480, 640))
+
+
+def _of_openpi(change: Callable[[Path], object]) -> Layout:
+    def both(folder: Path) -> object:
+        _openpi(folder)
+        return change(folder)
+
+    return Layout("lerobot pi0", both)
 
 
 def _without_tokenizer(folder: Path) -> None:
@@ -387,18 +392,18 @@ LAYOUTS: Mapping[str, Layout] = {
     "π0.5 of lerobot 0.6.2": Layout("lerobot pi05", as_it_is),
     "π0.5 of lerobot, base": Layout("lerobot pi05", _base_model),
     "π0.5 of lerobot, LoRA adapter alone": Layout("lerobot pi05", _adapter),
-    "π0 of openpi's conversion": Layout("openpi pi0", as_it_is),
-    "π0.5 of openpi's conversion": Layout("openpi pi05", as_it_is),
-    "π0 of openpi's conversion, no assets": Layout("openpi pi0", lambda folder: remove(folder, "assets")),
-    "π0 of openpi, a LoRA variant": Layout(
-        "openpi pi0", lambda folder: edit(folder, paligemma_variant="gemma_2b_lora")
+    "π0 of openpi's conversion": _of_openpi(as_it_is),
+    "π0.5 of openpi's conversion": Layout("lerobot pi05", _openpi),
+    "π0 of openpi's conversion, no assets": _of_openpi(lambda folder: remove(folder, "assets")),
+    "π0 of openpi, a LoRA variant": _of_openpi(
+        lambda folder: edit(folder, paligemma_variant="gemma_2b_lora")
     ),
-    "π0 of openpi's PyTorch training, no `config.json`": Layout("openpi pi0", _trained_in_torch),
-    "π0 of openpi in JAX": Layout("openpi pi0", lambda folder: _jax(folder, names=EXPERT)),
-    "π0 of openpi in JAX, with LoRA": Layout(
-        "openpi pi0", lambda folder: _jax(folder, names=(*EXPERT, "PaliGemma/llm/layers/mlp/lora_a"))
+    "π0 of openpi's PyTorch training, no `config.json`": _of_openpi(_trained_in_torch),
+    "π0 of openpi in JAX": _of_openpi(lambda folder: _jax(folder, names=EXPERT)),
+    "π0 of openpi in JAX, with LoRA": _of_openpi(
+        lambda folder: _jax(folder, names=(*EXPERT, "PaliGemma/llm/layers/mlp/lora_a"))
     ),
-    "π0-FAST of openpi in JAX": Layout("openpi pi0", lambda folder: _jax(folder, names=EXPERT[:1])),
+    "π0-FAST of openpi in JAX": _of_openpi(lambda folder: _jax(folder, names=EXPERT[:1])),
     "π0-FAST of lerobot": Layout("lerobot pi0", _typed("pi0_fast")),
     "ACT of lerobot": Layout("lerobot pi0", _typed("act")),
     "GR00T of lerobot": Layout("lerobot pi0", _typed("groot")),

@@ -1,12 +1,16 @@
-"""Tokenizers with the sizes and the special ids of Llama's and Qwen's; the words in them are made up."""
+"""Tokenizers with the sizes and the special ids of Llama's, Qwen's and PaliGemma's; the words in them are made up."""
 
 from __future__ import annotations
 
 import json
 import string
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
+
+from tests.export.families import real_tokenizers
 
 SPACE, SPACE_ID = "\N{LOWER ONE EIGHTH BLOCK}", 29871
 LLAMA_ROWS, QWEN_ROWS = 32064, 151936
@@ -26,6 +30,27 @@ _CHARACTERS = [*string.ascii_letters, *string.digits, *string.punctuation, "\n"]
 
 def write_llama(folder: Path, added: Mapping[str, int]) -> None:
     """Write Llama 2's tokenizer: 32000 pieces, bytes among them, the lone space where it has it; then added tokens."""
+    (folder / "tokenizer.json").write_text(_llama(tuple(added.items())), encoding="utf-8")
+
+
+def write_qwen(folder: Path, added: Mapping[str, int] = QWEN) -> None:
+    """Write Qwen2's tokenizer: 151643 pieces over the characters that stand for bytes; then its special tokens."""
+    (folder / "tokenizer.json").write_text(_qwen(tuple(added.items())), encoding="utf-8")
+
+
+def write_paligemma(folder: Path) -> None:
+    """Write PaliGemma's tokenizer."""
+    (folder / "tokenizer.json").write_text(_paligemma(), encoding="utf-8")
+
+
+@cache
+def _paligemma() -> str:
+    with TemporaryDirectory() as place:
+        return real_tokenizers.write_paligemma(Path(place)).read_text(encoding="utf-8")
+
+
+@cache
+def _llama(added: tuple[tuple[str, int], ...]) -> str:
     pieces = ["<unk>", "<s>", "</s>", *(f"<0x{byte:02X}>" for byte in range(256))]
     pieces += [f"<unused{number}>" for number in range(SPACE_ID - len(pieces))]
     pieces += [SPACE, *_CHARACTERS]
@@ -35,10 +60,9 @@ def write_llama(folder: Path, added: Mapping[str, int]) -> None:
         {"type": "Replace", "pattern": {"String": " "}, "content": SPACE},
     ]
     single = [{"SpecialToken": {"id": "<s>", "type_id": 0}}, {"Sequence": {"id": "A", "type_id": 0}}]
-    _write(
-        folder,
+    return _text(
         pieces,
-        {"<unk>": 0, "<s>": 1, "</s>": 2, **added},
+        {"<unk>": 0, "<s>": 1, "</s>": 2, **dict(added)},
         normalizer={"type": "Sequence", "normalizers": prepend},
         post_processor={
             "type": "TemplateProcessing",
@@ -51,17 +75,17 @@ def write_llama(folder: Path, added: Mapping[str, int]) -> None:
     )
 
 
-def write_qwen(folder: Path, added: Mapping[str, int] = QWEN) -> None:
-    """Write Qwen2's tokenizer: 151643 pieces over the characters that stand for bytes; then its special tokens."""
+@cache
+def _qwen(added: tuple[tuple[str, int], ...]) -> str:
     pieces = [*_CHARACTERS[:-1], "Ġ", "Ċ"]
-    pieces += [f"@@{number}" for number in range(min(added.values()) - len(pieces))]
+    pieces += [f"@@{number}" for number in range(min(dict(added).values()) - len(pieces))]
     split = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-    _write(folder, pieces, added, pre_tokenizer=split, decoder=split)
+    return _text(pieces, dict(added), pre_tokenizer=split, decoder=split)
 
 
-def _write(
-    folder: Path, pieces: Sequence[str], added: Mapping[str, int], *, unknown: str | None = None, **parts: Any
-) -> None:
+def _text(
+    pieces: Sequence[str], added: Mapping[str, int], *, unknown: str | None = None, **parts: Any
+) -> str:
     flags = dict.fromkeys(("single_word", "lstrip", "rstrip", "normalized"), False)
     content = {
         "version": "1.0",
@@ -84,4 +108,4 @@ def _write(
             "merges": [],
         },
     }  # fmt: skip
-    (folder / "tokenizer.json").write_text(json.dumps(content), encoding="utf-8")
+    return json.dumps(content)
