@@ -58,18 +58,35 @@ class Answerer:
 
         The iterator raises QuestionError if another question was asked meanwhile: the caches are that one's.
         """
-        profile = self.manifest.profile(question.profile or self._profile).name
         limit = self._limit(question.max_new_tokens)
+        profile, asked = self._put(question)
+        rules = TokenRules(self._spec.choice, self._spec.end_ids, asked, limit)
+        sampler = Sampler(question.sampling or Sampling.of(self._spec.choice))
+        return self._pieces(profile, limit, len(asked), rules, sampler)
+
+    def first_logits(self, question: Question) -> NDArray[np.float32]:
+        """Return the logits of an answer's first token, float32 ``(vocab_size,)``; there is no answer behind it.
+
+        Args:
+            question: Text and pictures; how an answer would be generated changes nothing.
+
+        Raises:
+            SaccadeError: What :meth:`answer` raises, and its iterator.
+        """
+        profile, _ = self._put(question)
+        logits: NDArray[np.float32] = _finite(self._program.step(profile, {})[LOGITS][0]).copy()
+        return logits
+
+    def _put(self, question: Question) -> tuple[str, list[int]]:
+        """Write a question into the host tensors; return the profile that runs, and the tokens of the text."""
+        profile = self.manifest.profile(question.profile or self._profile).name
         tokens = self._program.tokens.encode(question.text)
         fitted = self._fit(question.images)
         self._turn += 1
         self._program.reset()
         self._program.set_instruction(question.text)
         self._program.set_images(fitted)
-        spec, asked = self._spec, tokens.token_ids[0, : tokens.count].tolist()
-        rules = TokenRules(spec.choice, spec.end_ids, asked, limit)
-        sampler = Sampler(question.sampling or Sampling.of(spec.choice))
-        return self._pieces(profile, limit, tokens.count, rules, sampler)
+        return profile, tokens.token_ids[0, : tokens.count].tolist()
 
     def _pieces(
         self, profile: str, limit: int, text_tokens: int, rules: TokenRules, sampler: Sampler
