@@ -7,11 +7,11 @@ import pytest
 
 from saccade.sim.scripted_success import scripted_success_rate
 from saccade.sim.tabletop.env import TabletopEnv
-from saccade.sim.tabletop.tasks import TEMPLATES
+from saccade.sim.tabletop.tables import BUNDLED
 from saccade.sim.tabletop.world import World
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("template", BUNDLED.templates)
 def test_the_expert_solves_nearly_every_seed(template: str) -> None:
     rate = scripted_success_rate(template, range(50))
     assert (rate.successes, rate.episodes) == (49 if template == "push" else 50, 50)  # one block slips off

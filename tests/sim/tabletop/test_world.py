@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from saccade.sim.tabletop.scripted_expert import scripted_action
-from saccade.sim.tabletop.tasks import TEMPLATES
+from saccade.sim.tabletop.tables import BUNDLED
 from saccade.sim.tabletop.world import World
 
 
@@ -15,11 +15,11 @@ def drive(world: World, steps: int) -> np.ndarray:
     trace = []
     for _ in range(steps):
         world.step(scripted_action(world))
-        trace.append(np.concatenate([world.tcp(), world.block(0), world.block(1), [world.gripper_opening()]]))
+        trace.append(np.concatenate([world.tcp(), world.thing(0), world.thing(1), [world.gripper_opening()]]))
     return np.array(trace)
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("template", BUNDLED.templates)
 def test_a_restored_world_goes_the_same_way(template: str) -> None:
     world = World()
     world.reset(np.random.default_rng(11), template)
