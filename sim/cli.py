@@ -214,9 +214,7 @@ def run(
     seeds = held_out_seeds(seed0, episodes)
     console = _console(json_path)
     way: Any = "in-process" if in_process else transport
-    with connect(
-        bundle, transport=way, threads=threads, view_scorer=view_scorer, table=table
-    ) as connection:
+    with connect(bundle, transport=way, threads=threads, view_scorer=view_scorer, table=table) as connection:
         manifest = connection.manifest
         tasks = tasks or connection.table.templates
         check_tasks(tasks, connection.table)

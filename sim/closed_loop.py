@@ -131,7 +131,7 @@ class _Course:
         self._told_ticks = self._told_ticks + passed if self._world.goal_holds(self._told) else 0
 
 
-def run_episode(
+def run_episode(  # noqa: PLR0913 - all but two are options
     env: TabletopEnv,
     robot: Robot,
     *,

@@ -133,8 +133,9 @@ def table_of(manifest: Manifest, asked: str | None = None) -> Table:
     if wanted is None:
         known = ", ".join(f"{t.name} ({t.data_set}, {t.image_px} px)" for t in TABLES.values())
         raise SimulatorError(
-            f"expected a bundle that was trained on one of the tables {known}, found {manifest.name} with the statistics "
-            f"{manifest.statistics_key} and the views {views}: name the table with --table, or train on one of them."
+            f"expected a bundle that was trained on one of the tables {known}, found {manifest.name} with the "
+            f"statistics {manifest.statistics_key} and the views {views}: name the "
+            "table with --table, or train on one of them."
         )
     if trained_on not in (None, wanted):
         raise SimulatorError(

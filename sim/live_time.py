@@ -1,6 +1,6 @@
 """Time that does not wait: while the daemon thinks, the simulated world runs on, with the arm's last command standing.
 
-A chunk is then used as the client uses it: whole, counted from when it came, or not at all if it is older than it lasts.
+A chunk is then used as the client uses it: whole, from when it came, or not at all if it is older than it lasts.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ class LiveTime:
     def __post_init__(self) -> None:
         if self.latency_ms is not None and not (isfinite(self.latency_ms) and self.latency_ms >= 0):
             raise SimulatorError(
-                f"expected a latency of 0 ms or more, found {self.latency_ms:g} ms: leave it out to use what is measured."
+                f"expected a latency of 0 ms or more, found {self.latency_ms:g} ms: leave it out to use the "
+                "measured one."
             )
 
     def latency_ns(self, measured_ns: int) -> int:

@@ -14,6 +14,7 @@ from saccade.sim.tabletop.world import World
 
 VIEWS = (scene.SCENE_CAMERA, scene.WRIST_CAMERA)
 
+
 class Cameras:
     """Renders a world's views; close it, or use it as a context manager (an open renderer holds about 70 MB).
 
@@ -50,7 +51,7 @@ class Cameras:
         return {view: self.render(view) for view in VIEWS}
 
     def render_slots(self, view: str) -> np.ndarray:
-        """Return the index into the table's ``slots`` of what each pixel shows: uint8 ``(size_px, size_px)``. A training label."""
+        """Return what each pixel shows, for training: index into the table's slots, uint8 ``(size_px, size_px)``."""
         self._renderer.enable_segmentation_rendering()
         try:
             self._renderer.update_scene(self._world.data, camera=view)

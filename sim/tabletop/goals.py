@@ -39,7 +39,9 @@ def goal_holds(world: World, task: Task) -> bool:
     thing = world.thing(task.thing)
     is_open = world.gripper_opening() > 1.2 * (2 * THING_HALF_M)
     if task.template == PLACE:
-        inside = np.abs(thing[:2] - world.zone(task.target)[:2]).max() < world.table.zone_half_m - _ZONE_MARGIN_M
+        inside = (
+            np.abs(thing[:2] - world.zone(task.target)[:2]).max() < world.table.zone_half_m - _ZONE_MARGIN_M
+        )
         return bool(inside and thing[2] < 1.3 * THING_HALF_M and is_open)
     base = world.thing(task.target)
     on_top = abs(thing[2] - base[2] - 2 * THING_HALF_M) < 0.012

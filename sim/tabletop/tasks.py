@@ -1,8 +1,8 @@
 """What the robot can be told to do: templates, wording, and the layouts in which a task can be done.
 
 To touch a thing is to bring the closed, empty fingers within 2.5 cm of its top and leave it where it lies; to push it
-is to move it 8 cm along, to place it is to leave it in the zone, to stack it is to leave it on another thing, to pick it
-is to take it off the belt while it rides by. Every other thing must stay where it was.
+is to move it 8 cm along, to place it is to leave it in the zone, to stack it is to leave it on another thing, to pick
+it is to take it off the belt while it rides by. Every other thing must stay where it was.
 
 One layout allows many tasks, so pixels alone never reveal the instruction. Left, right, back and front are the scene
 camera's (the user's) left, right, far side and near side.

@@ -54,7 +54,9 @@ def write_tabletop_bundle(root: Path, *, side: int = 120) -> Path:
     tokenizer.save(str(root / "tokenizer.json"))
     action = {"q01": [-0.02] * 3 + [0.0], "q99": [0.02] * 3 + [1.0], "mask": [True] * 3 + [False]}
     proprio = {"q01": [-0.2] * 4, "q99": [0.2] * 4}
-    (root / "statistics.json").write_text(json.dumps({"saccade_tabletop": {"action": action, "proprio": proprio}}))
+    (root / "statistics.json").write_text(
+        json.dumps({"saccade_tabletop": {"action": action, "proprio": proprio}})
+    )
     write_manifest(_manifest(root, side), root)
     return root
 

@@ -1,4 +1,4 @@
-"""Random layouts of the second table: what is there, in two colours, what rides on the belt, and where the rest lies."""
+"""Random layouts of the second table: what is there, in two colours, what rides on the belt, where the rest lies."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from saccade.sim.tabletop.shapes import palette
 from saccade.sim.tabletop.shapes.scene import BELT_HALF_WIDTH_M, BELT_X_M, NUM_ZONES, SHAPES
 from saccade.sim.tabletop.tasks import Layout, feasible_tasks
 
-BELT_MPS = 0.08
-"""Speed of the belt, metres per second: across the arm's reach in 5 s."""
+BELT_MPS = 0.12
+"""Speed of the belt, metres per second: across the arm's reach in 3.5 s."""
 _NUM_RIDERS = 2
 _BELT_EDGE_M = BELT_X_M + BELT_HALF_WIDTH_M
 
@@ -63,8 +63,8 @@ def _sample_colours(rng: np.random.Generator) -> tuple[str, ...]:
 
 def _sample_riders(rng: np.random.Generator, sign: float) -> np.ndarray:
     """Where the riders begin, one behind the other, in a random order: ``(2, 2)`` metres."""
-    first = -sign * rng.uniform(0.08, 0.14)
-    second = first - sign * rng.uniform(0.11, 0.14)
+    first = -sign * rng.uniform(0.10, 0.15)
+    second = first - sign * rng.uniform(0.11, 0.13)
     return np.array([[BELT_X_M, y] for y in rng.permutation([first, second])])
 
 

@@ -24,7 +24,7 @@ ZONE_HALF_M = 0.05
 
 BELT_X_M = -0.15
 BELT_HALF_WIDTH_M = 0.04
-_BELT_HALF_LENGTH_M = 1.1
+_BELT_HALF_LENGTH_M = 1.4
 """Longer than an episode, so that its ends never come into view."""
 _BELT_MASS_KG = 1e4
 """Nothing that happens on the table slows it."""

@@ -20,8 +20,8 @@ def add_surfaces(spec: mujoco.MjSpec) -> None:
     for name, draw in GROUNDS.items():
         _add_material(spec, name, draw(rng), (_REPEAT, _REPEAT))
     arrows = _arrows()
-    _add_material(spec, BELT_FORWARD, arrows, (1, 36))
-    _add_material(spec, BELT_BACKWARD, arrows[::-1], (1, 36))
+    _add_material(spec, BELT_FORWARD, arrows, (1, 46))
+    _add_material(spec, BELT_BACKWARD, arrows[::-1], (1, 46))
 
 
 def _add_material(spec: mujoco.MjSpec, name: str, grey: np.ndarray, repeat: tuple[float, float]) -> None:
@@ -70,7 +70,9 @@ def _cloth(rng: np.random.Generator) -> np.ndarray:
 
 
 def _stripes(rng: np.random.Generator) -> np.ndarray:
-    return np.tile(0.92 - 0.2 * ((np.arange(_SIDE) // 16) % 2), (_SIDE, 1)) - 0.05 * rng.random((_SIDE, _SIDE))
+    return np.tile(0.92 - 0.2 * ((np.arange(_SIDE) // 16) % 2), (_SIDE, 1)) - 0.05 * rng.random(
+        (_SIDE, _SIDE)
+    )
 
 
 def _plain(rng: np.random.Generator) -> np.ndarray:

@@ -79,7 +79,9 @@ def test_a_scene_allows_many_tasks(env: TabletopEnv) -> None:
     for seed in range(10):
         env.reset(seed=seed)
         layout = env.world.layout
-        worded = [instruction(task, layout) for name in BUNDLED.templates for task in feasible_tasks(layout, name)]
+        worded = [
+            instruction(task, layout) for name in BUNDLED.templates for task in feasible_tasks(layout, name)
+        ]
         assert len(set(worded)) == len(worded) >= 16
 
 
