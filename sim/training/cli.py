@@ -14,7 +14,7 @@ from saccade.sim.seeds import FIRST_DEVELOPMENT_SEED
 from saccade.sim.training.finish import begin_cloning, read_receipt, write_checkpoint
 from saccade.sim.training.loop import STATE, LoopConfig
 from saccade.sim.training.loop import train as run_loop
-from saccade.sim.training.mini import MINIS, build_tokenizer, mini_of
+from saccade.sim.training.mini import MINIS, begin_run, build_tokenizer, mini_of
 from saccade.sim.training.recording import write_recording
 from saccade.sim.training.rollout import success_rate
 from saccade.sim.training.shard_jobs import (
@@ -97,7 +97,7 @@ def record(run: Path, model: str | None, shards: int, first: int, processes: int
 
     They come with labels for every patch; one shard more is held out.
     """
-    mini = mini_of(run, model)
+    mini = begin_run(run, model)
     numbers = [HELD_OUT_SHARD, *range(first, first + shards)]
     spread(partial(record_shard, run / "data", mini.name), numbers, processes, "recording")
 
@@ -166,7 +166,7 @@ def correct_command(
 
     The model moves the arm and the scripted expert says what it should have done; `act` then trains on that too.
     """
-    mini = mini_of(run, model)
+    mini = begin_run(run, model)
     if start is None:
         _require(run, f"cloning/{STATE}", "act")
     spread(

@@ -87,8 +87,8 @@ SECOND = Mini(
 MINIS = {mini.name: mini for mini in (FIRST, SECOND)}
 
 
-def mini_of(run: Path, asked: str | None = None) -> Mini:
-    """Return the model that a run trains, and settle it where nothing is settled yet.
+def begin_run(run: Path, asked: str | None) -> Mini:
+    """Return the model that a run trains; a run that was begun for none yet is begun for this one.
 
     Args:
         run: Folder of the training run.
@@ -98,15 +98,27 @@ def mini_of(run: Path, asked: str | None = None) -> Mini:
         CheckpointError: There is no such model, or the run was begun for another one.
     """
     path = run / _MODEL_FILE
-    settled = json.loads(path.read_text())["model"] if path.exists() else None
-    name = asked or settled or SECOND.name
-    if name not in MINIS:
-        raise CheckpointError(f"expected a model out of {', '.join(MINIS)}, found {name!r}.")
-    if settled is None and asked is not None:
+    if not path.exists():
         run.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"model": name}) + "\n")
-    elif settled not in (None, name):
-        raise CheckpointError(f"expected {run} to train {settled}, found --model {name}: begin a new --run.")
+        path.write_text(json.dumps({"model": asked or SECOND.name}) + "\n")
+    mini = mini_of(run)
+    if asked not in (None, mini.name):
+        raise CheckpointError(
+            f"expected {run} to train {mini.name}, found --model {asked}: begin a new --run."
+        )
+    return mini
+
+
+def mini_of(run: Path) -> Mini:
+    """Return the model that a run trains; the newest if it was begun for none.
+
+    Raises:
+        CheckpointError: The run was begun for a model that is no more.
+    """
+    path = run / _MODEL_FILE
+    name = json.loads(path.read_text())["model"] if path.exists() else SECOND.name
+    if name not in MINIS:
+        raise CheckpointError(f"expected a model out of {', '.join(MINIS)} in {path}, found {name!r}.")
     return MINIS[name]
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from saccade.sim.tabletop.blocks import palette
+from saccade.sim.tabletop.blocks.look import BLOCK_COLOURS, ZONE_COLOURS
 from saccade.sim.tabletop.blocks.scene import NUM_ZONES, SHAPES
 from saccade.sim.tabletop.placement import place
 from saccade.sim.tabletop.scene import NUM_DISTRACTORS
@@ -28,9 +28,9 @@ def sample_layout(rng: np.random.Generator) -> Layout:
             shapes=SHAPES,
             thing_xy=block_xy,
             thing_yaw=rng.uniform(-0.25, 0.25, len(SHAPES)),
-            thing_colours=tuple(rng.permutation(list(palette.BLOCK_COLOURS))[: len(SHAPES)].tolist()),
+            thing_colours=tuple(rng.permutation(list(BLOCK_COLOURS))[: len(SHAPES)].tolist()),
             zone_xy=zone_xy,
-            zone_colours=tuple(rng.permutation(list(palette.ZONE_COLOURS))[:NUM_ZONES].tolist()),
+            zone_colours=tuple(rng.permutation(list(ZONE_COLOURS))[:NUM_ZONES].tolist()),
             distractor_xy=distractor_xy,
         )
         if feasible_tasks(layout, "push"):

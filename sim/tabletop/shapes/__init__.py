@@ -1,8 +1,7 @@
 """The second table: blocks, cylinders and balls in two colours, two zones, and a belt on which two of them ride by."""
 
-from saccade.sim.tabletop.shapes import palette
 from saccade.sim.tabletop.shapes.layout import sample_layout
-from saccade.sim.tabletop.shapes.look import paint
+from saccade.sim.tabletop.shapes.look import THING_COLOURS, ZONE_COLOURS, paint
 from saccade.sim.tabletop.shapes.scene import NUM_ZONES, SHAPES, ZONE_HALF_M, build_model
 from saccade.sim.tabletop.table import Table
 from saccade.sim.tabletop.tasks import INTERCEPT, PLACE, PUSH, REACH, STACK
@@ -13,8 +12,8 @@ TABLE = Table(
     templates=(REACH, PUSH, PLACE, STACK, INTERCEPT),
     image_px=144,
     shapes=SHAPES,
-    thing_colours=palette.THING_COLOURS,
-    zone_colours=palette.ZONE_COLOURS,
+    thing_colours=THING_COLOURS,
+    zone_colours=ZONE_COLOURS,
     num_zones=NUM_ZONES,
     zone_half_m=ZONE_HALF_M,
     build_model=build_model,

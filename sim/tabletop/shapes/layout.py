@@ -6,7 +6,7 @@ import numpy as np
 
 from saccade.sim.tabletop.placement import place
 from saccade.sim.tabletop.scene import BALL, NUM_DISTRACTORS
-from saccade.sim.tabletop.shapes import palette
+from saccade.sim.tabletop.shapes.look import THING_COLOURS, ZONE_COLOURS
 from saccade.sim.tabletop.shapes.scene import BELT_HALF_WIDTH_M, BELT_X_M, NUM_ZONES, SHAPES
 from saccade.sim.tabletop.tasks import Layout, feasible_tasks
 
@@ -45,7 +45,7 @@ def sample_layout(rng: np.random.Generator) -> Layout:
             thing_yaw=rng.uniform(-0.25, 0.25, len(SHAPES)),
             thing_colours=_sample_colours(rng),
             zone_xy=zone_xy,
-            zone_colours=tuple(rng.permutation(list(palette.ZONE_COLOURS))[:NUM_ZONES].tolist()),
+            zone_colours=tuple(rng.permutation(list(ZONE_COLOURS))[:NUM_ZONES].tolist()),
             distractor_xy=distractor_xy,
             riders=riders,
             belt_mps=float(belt_mps),
@@ -57,7 +57,7 @@ def sample_layout(rng: np.random.Generator) -> Layout:
 
 def _sample_colours(rng: np.random.Generator) -> tuple[str, ...]:
     """Two colours in all; the two things of a shape have one each, so that no colour and no shape is a name."""
-    pair = rng.permutation(list(palette.THING_COLOURS))[:2]
+    pair = rng.permutation(list(THING_COLOURS))[:2]
     return tuple(str(colour) for _ in range(len(SHAPES) // 2) for colour in rng.permutation(pair))
 
 
