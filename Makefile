@@ -35,7 +35,7 @@ generated: environment
 	$(TEST)/python -m saccade.proto.generate --check
 
 pytest: environment
-	$(TEST)/python -m pytest -n auto --dist worksteal
+	$(TEST)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # Asked every time, answered at once when the environment already fits this checkout.
 environment:

@@ -14,7 +14,9 @@ from saccade.export.bundle.progress import shown
 from saccade.export.commands.options import (
     checkpoint_argument,
     force_option,
+    head_step_option,
     json_option,
+    name_option,
     out_option,
     recorded_frames_option,
     tensorrt_option,
@@ -37,6 +39,8 @@ Example:
 @checkpoint_argument
 @out_option
 @tokenizer_option
+@head_step_option
+@name_option
 @recorded_frames_option
 @tensorrt_option
 @force_option
@@ -46,17 +50,25 @@ def export_scorer(
     checkpoint: Path,
     out: Path,
     tokenizer: Path | None,
+    head_step: str | None,
+    name: str | None,
     frames: Path | None,
     checks_tensorrt_rtx: bool,
     force: bool,
     as_json: bool,
 ) -> None:
-    """Export a scorer out of CHECKPOINT: a second bundle that says once per task how much each camera matters."""
+    """Export a scorer out of CHECKPOINT: a second bundle that says once per task how much each camera matters.
+
+    It measures how much of the instruction's attention falls on each. To ask a model that answers what it sees, as
+    QuoTA does, take a bundle of `saccade export-answering` instead.
+    """
     logging.getLogger("torch").setLevel(logging.ERROR)
     request = ScorerRequest(
         checkpoint=checkpoint,
         out=out,
         tokenizer=tokenizer,
+        head_step=head_step,
+        name=name,
         frames=frames,
         checks_tensorrt_rtx=checks_tensorrt_rtx,
         overwrite=force,
