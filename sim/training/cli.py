@@ -166,9 +166,9 @@ def correct_command(
 
     The model moves the arm and the scripted expert says what it should have done; `act` then trains on that too.
     """
-    mini = begin_run(run, model)
     if start is None:
         _require(run, f"cloning/{STATE}", "act")
+    mini = begin_run(run, model)
     spread(
         partial(correct_shard, run, mini.name, start), range(first, first + shards), processes, "correcting"
     )

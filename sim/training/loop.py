@@ -98,11 +98,11 @@ def train(build: StageFactory, config: LoopConfig, run: Path) -> None:
         return
     run.mkdir(parents=True, exist_ok=True)
     (run / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
-    if config.processes == 1:
-        _work(0, build, config, run, "")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        spawn(_work, (build, config, run, f"file://{folder}/rendezvous"), nprocs=config.processes)
+    with tempfile.TemporaryDirectory() as scratch:
+        if config.processes == 1:
+            _work(0, build, config, run, Path(scratch))
+        else:
+            spawn(_work, (build, config, run, Path(scratch)), nprocs=config.processes)
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:
@@ -119,22 +119,28 @@ def load_weights(module: nn.Module, state: Path) -> None:
         module.load_state_dict({name.removeprefix(_MODULE): file.get_tensor(name) for name in names})
 
 
-def _work(rank: int, build: StageFactory, config: LoopConfig, run: Path, rendezvous: str) -> None:
-    """One process of a run."""
+def _work(rank: int, build: StageFactory, config: LoopConfig, run: Path, scratch: Path) -> None:
+    """One process of a run.
+
+    What ``torch.compile`` makes lies in ``scratch``: a compiler that is killed leaves half a library behind, and a run
+    that found it again could never go on.
+    """
+    if config.is_compiled:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(scratch / "compiled")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(1 if config.processes > 1 else os.cpu_count() or 1)
-    if rendezvous:
+    if config.processes > 1:
         backend = "nccl" if device.type == "cuda" else "gloo"
         distributed.init_process_group(
-            backend, init_method=rendezvous, rank=rank, world_size=config.processes
+            backend, init_method=f"file://{scratch}/rendezvous", rank=rank, world_size=config.processes
         )
     torch.manual_seed(config.seed)
     stage = build(config.seed)
     stage.module.to(device)
     with _fast_attention(device):
         _Trainer(stage, config, run, rank, device).train()
-    if rendezvous:
+    if config.processes > 1:
         distributed.destroy_process_group()
 
 
