@@ -60,12 +60,16 @@ def naming(path: Path) -> Iterator[None]:
         raise file_error(error, path) from error
 
 
-def read_text(path: Path) -> str:
+def read_text(path: Path, *, errors: str = "strict") -> str:
     """Return the content of a text file in UTF-8.
+
+    Args:
+        path: The file.
+        errors: What becomes of bytes that are no UTF-8, as for :meth:`bytes.decode`.
 
     Raises:
         FileError: The operating system refuses to read it.
         UnicodeDecodeError: It is no UTF-8.
     """
     with naming(path):
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8", errors=errors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
-from saccade.proto.file_errors import naming
+from saccade.proto.file_errors import read_text
 
 UNKNOWN = "unknown"
 _CARD = "README.md"
@@ -32,8 +32,7 @@ def read_license(folder: CheckpointFolder) -> str:
         or it declares none.
     """
     card = folder / _CARD
-    with naming(card):
-        text = card.read_text(encoding="utf-8", errors="replace") if card.is_file() else ""
+    text = read_text(card, errors="replace") if card.is_file() else ""
     matter = re.match(r"---\r?\n(.*?)\r?\n---", text, re.DOTALL)
     found = dict(_FIELD.findall(matter[1].replace("\r", ""))) if matter else {}
     declared = found.get("license", "")
