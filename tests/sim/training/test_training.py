@@ -93,13 +93,13 @@ def checkpoint(run):
 def test_a_run_is_saved_by_the_clock_too(run, tmp_path, monkeypatch):
     """A step that is not validated is not lost: the third of four, where every second is validated."""
     saved = []
-    real = loop.save_file
+    real = loop.write_weights
 
     def save(tensors, path, metadata):
         saved.append(json.loads(metadata["clock"])["step"])
         real(tensors, path, metadata)
 
-    monkeypatch.setattr(loop, "save_file", save)
+    monkeypatch.setattr(loop, "write_weights", save)
     settings = replace(config(4, save_every_s=0.0), validate_every=2)
     loop.train(PerceptionFactory(run / "data", FIRST.name), settings, tmp_path)
     assert saved == [1, 2, 3, 4]
