@@ -49,7 +49,8 @@ class RangeScale:
         low: float32 ``(dim,)``: the physical value that becomes -1, e.g. the 1st percentile.
         high: float32 ``(dim,)``: the physical value that becomes 1.
         mask: bool ``(dim,)``, True = scaled, False = passed as it is.
-        clips: Whether what lies outside is clipped on the way in; then ``eps`` widens every dimension (OpenVLA). False:
+        clips: Whether what lies outside -1..1 is clipped on the way in, what the mask passes included, as OpenVLA-OFT's
+            ``normalize_proprio`` does; then ``eps`` widens every dimension (OpenVLA). False:
             nothing is clipped, and ``eps`` is the width of a dimension that never varied (lerobot).
         eps: Small number that keeps a dimension that never varied finite, see ``clips``.
     """
@@ -72,9 +73,8 @@ class RangeScale:
 
     def normalise(self, physical: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map physical numbers ``(..., dim)`` to -1..1."""
-        scaled = 2 * (physical - self.low) / self._width - 1
-        inside = np.clip(scaled, -1, 1) if self.clips else scaled
-        return np.where(self.mask, inside, physical).astype(np.float32, copy=False)
+        scaled = np.where(self.mask, 2 * (physical - self.low) / self._width - 1, physical)
+        return (np.clip(scaled, -1, 1) if self.clips else scaled).astype(np.float32, copy=False)
 
     def unnormalise(self, normalised: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map the model's numbers ``(..., dim)`` back to physical units."""

@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -166,7 +167,9 @@ class Daemon:
 
 
 def run(config: DaemonConfig, *, on_ready: Callable[[Daemon], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+    """Serve until SIGTERM, SIGINT or SIGHUP, then drain; a second signal ends the process at once.
+
+    A SIGHUP that whoever started the process has it ignore (``nohup``) stays ignored.
 
     Args:
         config: How to serve.
@@ -177,16 +180,24 @@ def run(config: DaemonConfig, *, on_ready: Callable[[Daemon], None]) -> None:
     def stop(number: int, _stack: FrameType | None) -> None:
         received.append(number)
         _LOG.info("%s: draining", signal.Signals(number).name)
-        for each in (signal.SIGTERM, signal.SIGINT):
+        for each in ending:
             signal.signal(each, signal.SIG_DFL)
 
+    ending = _ending_signals()
     with _signal_bell() as bell:
-        for each in (signal.SIGTERM, signal.SIGINT):
+        for each in ending:
             signal.signal(each, stop)
         with Daemon(config) as daemon:
             on_ready(daemon)
             while not received:
                 bell.recv(1)
+
+
+def _ending_signals() -> tuple[signal.Signals, ...]:
+    ending = [signal.SIGTERM, signal.SIGINT]
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        ending.append(signal.SIGHUP)  # the terminal or the connection that started it is gone
+    return tuple(ending)
 
 
 @contextmanager

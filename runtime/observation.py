@@ -16,7 +16,7 @@ class Observation:
     Args:
         images: View name to uint8 RGB ``(height, width, 3)``.
         proprio: float32 ``(dim,)`` in the physical units that the manifest names.
-        captured_ns: Monotonic time at which the images were taken, nanoseconds.
+        captured_ns: When the images were taken, nanoseconds by :func:`saccade.runtime.clock.monotonic_ns`.
         sequence: Number of the observation, strictly increasing within an episode, from 1.
         wants_telemetry: Whether the chunk shall tell what became of the visual tokens.
         noise: float32 ``(chunk, noise_dim)``, standard normal, for a bundle that draws actions out of noise; in process

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.proto.errors import ActionRefusedError
+from saccade.runtime.clock import monotonic_ns
 from saccade.runtime.observation import ActionChunk, Observation, Robot
 from saccade.sim.tabletop.env import TabletopEnv
 from saccade.sim.tabletop.tasks import Task, feasible_tasks, instruction
@@ -118,7 +119,7 @@ def run_episode(
         observation = Observation(
             seen["images"],
             seen["proprio"],
-            time.monotonic_ns(),
+            monotonic_ns(),
             len(steps) + 1,
             wants_telemetry=watch is not None,
         )

@@ -121,7 +121,7 @@ def serve(
 ) -> None:
     """Run the daemon: load BUNDLE and answer one robot's observations with actions.
 
-    It runs until SIGTERM or Ctrl-C and finishes the step in progress; a second signal ends it at once.
+    It runs until SIGTERM, SIGHUP or Ctrl-C and finishes the step in progress; a second signal ends it at once.
 
     \b
     Example:

@@ -115,7 +115,7 @@ def test_numbers_that_make_no_sense_are_refused(tiny: Path) -> None:
             DaemonConfig(tiny, **{field: -1})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_drains_and_ends_with_0(tiny: Path, number: signal.Signals) -> None:
     with serve(tiny, "--zmq-bind", "127.0.0.1:0") as process:
         assert process.stdout is not None
