@@ -28,6 +28,11 @@ class Scale(Protocol):
         """Physical size of one normalised unit, float32 ``(dim,)``."""
         ...
 
+    @property
+    def constant(self) -> NDArray[np.bool_]:
+        """Dimensions that never varied in the data set, bool ``(dim,)``: nothing is known of other values."""
+        ...
+
     def normalise(self, physical: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map physical numbers ``(..., dim)`` to the model's."""
         ...
@@ -65,6 +70,12 @@ class RangeScale:
     def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Least and greatest of the usual physical values, float32 ``(dim,)`` each: the range itself."""
         return self.low, self.high
+
+    @property
+    def constant(self) -> NDArray[np.bool_]:
+        """Dimensions that never varied, bool ``(dim,)``: low and high are one number."""
+        never: NDArray[np.bool_] = np.isfinite(self.low) & (self.low == self.high)
+        return never
 
     @property
     def physical_per_unit(self) -> NDArray[np.float32]:
@@ -116,6 +127,12 @@ class MeanStdScale:
     def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Least and greatest of the usual physical values, float32 ``(dim,)``: two deviations around the mean."""
         return self.mean - 2 * self.std, self.mean + 2 * self.std
+
+    @property
+    def constant(self) -> NDArray[np.bool_]:
+        """Dimensions that never varied, bool ``(dim,)``: the deviation is 0."""
+        never: NDArray[np.bool_] = self.std == 0
+        return never
 
     @property
     def physical_per_unit(self) -> NDArray[np.float32]:

@@ -200,7 +200,7 @@ class RemoteSession:
         *,
         release_stop: bool = False,
         view_scores: Mapping[str, float] | None = None,
-    ) -> None:
+    ) -> tuple[str, ...]:
         """Start an episode.
 
         Args:
@@ -209,8 +209,11 @@ class RemoteSession:
             view_scores: How much each view matters in this task, by name: all views or none, each finite and not
                 negative. Only for a bundle whose policy reads them.
 
+        Returns:
+            Parts of the instruction that the bundle's tokenizer has no token for.
+
         Raises:
-            InstructionError: The instruction is empty, too long or no Unicode text.
+            InstructionError: The instruction is empty, too long, no Unicode text, or of unknown words only.
             ViewScoresError: The scores are not for all views, one is negative or not finite, or the policy reads none.
             StoppedError: The stop latch is set and ``release_stop`` is not.
         """
@@ -222,7 +225,7 @@ class RemoteSession:
                 release_stop=release_stop,
                 view_scores=view_scores or {},
             )
-        self._call("Reset", request, wire.ResetReply)
+        return tuple(self._call("Reset", request, wire.ResetReply).unknown_words)
 
     def act(self, observation: Observation, profile: str | None = None) -> ActionChunk:
         """Run one control step.

@@ -5,7 +5,6 @@ Client and daemon take every time that is an age or a deadline of the robot's fr
 
 from __future__ import annotations
 
-import sys
 import time
 import uuid
 from collections.abc import Callable
@@ -15,6 +14,7 @@ Clock = Callable[[], int]
 """Returns monotonic nanoseconds; its zero means nothing."""
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+_CLOCK: int | None = getattr(time, "CLOCK_BOOTTIME", None)
 _PROCESS_ID = uuid.uuid4().hex
 
 
@@ -24,9 +24,7 @@ def monotonic_ns() -> int:
     On Linux ``CLOCK_BOOTTIME``: :func:`time.monotonic_ns` stands still there while the machine is suspended, so a frame
     of last night would be as young this morning as it was then. Elsewhere :func:`time.monotonic_ns`.
     """
-    if sys.platform == "linux":
-        return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
-    return time.monotonic_ns()
+    return time.clock_gettime_ns(_CLOCK) if _CLOCK is not None else time.monotonic_ns()
 
 
 def clock_id() -> str:

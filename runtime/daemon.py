@@ -43,6 +43,7 @@ class DaemonConfig:
         max_age_ns: Oldest observation that is used, and latest chunk that is sent, nanoseconds after capture; None = as
             long as one chunk lasts, 0 = any age.
         max_frozen_frames: Refuse a view that repeated itself in this many frames in a row; 0 = never.
+        refuses_far_proprio: Refuse proprioception far outside the statistics; False = named, counted and logged.
         noise_seed: Seed of the noise, for a bundle that draws actions out of noise.
         view_scorer: Directory of a bundle that scores the views once per task, one that answers or one of kind
             ``scorer``; None leaves them at 1 unless a client tells scores.
@@ -60,6 +61,7 @@ class DaemonConfig:
     lease_ns: int = DEFAULT_LEASE_NS
     max_age_ns: int | None = None
     max_frozen_frames: int = DEFAULT_FROZEN_FRAMES
+    refuses_far_proprio: bool = False
     noise_seed: int = 0
     view_scorer: Path | None = None
     answerer: Path | None = None
@@ -140,6 +142,7 @@ class Daemon:
             lease_ns=config.lease_ns,
             max_age_ns=config.max_age_ns,
             max_frozen_frames=config.max_frozen_frames,
+            refuses_far_proprio=config.refuses_far_proprio,
             noise_seed=config.noise_seed,
             scorer=scorer,
             answers=self._answers(stack),

@@ -68,6 +68,7 @@ def chunk_to_wire(chunk: ActionChunk) -> wire.ActionChunk:
         clamped=chunk.clamped,
         timings_ns=chunk.timings_ns,
         captured_monotonic_ns=chunk.captured_ns,
+        far_proprio=chunk.far_proprio,
         telemetry=None if chunk.telemetry is None else telemetry_to_wire(chunk.telemetry),
     )
 
@@ -99,6 +100,7 @@ def chunk_from_wire(message: wire.ActionChunk) -> ActionChunk:
         sequence=message.sequence,
         captured_ns=message.captured_monotonic_ns,
         timings_ns=dict(message.timings_ns),
+        far_proprio=tuple(message.far_proprio),
         telemetry=telemetry_from_wire(message.telemetry) if message.HasField("telemetry") else None,
     )
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from saccade.proto.errors import StatisticsError
-from saccade.proto.statistics import Statistics
+from saccade.proto.statistics import Statistics, tell_never_varied
 
 GOOD = {
     "action": {"q01": [-2, 0], "q99": [2.0, 1.0], "mask": [True, False]},
@@ -55,6 +55,23 @@ def test_values_beyond_one_are_clipped_on_the_way_in_masked_ones_too(tmp_path: P
 def test_a_dimension_that_never_varied_stays_finite(tmp_path: Path) -> None:
     scale = read(tmp_path, {"tiny": GOOD}).proprio
     assert np.isfinite(scale.normalise(np.array([0.5], np.float32))).all()
+
+
+def test_dimensions_that_never_varied_are_named(tmp_path: Path) -> None:
+    names: dict[str, Any] = {"proprio": ("x",), "action": ("dx", "gripper")}
+    statistics = read(tmp_path, {"tiny": GOOD})
+    assert statistics.never_varied(**names) == {"proprio": ("x",), "action": ()}
+    vector = {"scheme": "mean_std", "mean": [1, -2.0], "std": [0.5, 0.0]}
+    found = read(tmp_path, {"tiny": {**GOOD, "action": vector}}).never_varied(**names)
+    assert tell_never_varied(found) == "proprio x; action gripper"
+    vector = {"scheme": "range", "low": [0, 0], "high": [1, 1]}
+    still = {"q01": [0.0], "q99": [1.0]}
+    assert (
+        tell_never_varied(
+            read(tmp_path, {"tiny": {"action": vector, "proprio": still}}).never_varied(**names)
+        )
+        == ""
+    )
 
 
 def test_mean_and_deviation_are_not_clipped(tmp_path: Path) -> None:

@@ -179,6 +179,35 @@ def test_proprioception_of_another_dtype_is_its_own_error(client: Client, propri
             session.act(dataclasses.replace(tiny_observation(), proprio=proprio))
 
 
+def test_proprioception_of_other_units_is_named_counted_and_logged(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    with client.open() as session:
+        assert session.reset("push the rad cube") == ("rad",)
+        radians = tiny_observation()
+        assert session.act(radians).far_proprio == ()
+        degrees = dataclasses.replace(radians, proprio=np.float32([45.8, 0.5]), sequence=2)
+        assert session.act(degrees).far_proprio == ("x",)
+        with pytest.raises(errors.InstructionError, match="of which it knows none"):
+            session.reset("xyzzy")
+    counters = client.describe().counters
+    assert (counters["proprio.far"], counters["instruction.unknown"]) == (1, 1)
+    assert "far outside the statistics: check the units of: 'x'" in caplog.text
+    assert "the model's tokenizer does not know: 'rad'" in caplog.text
+
+
+def test_a_daemon_can_be_told_to_refuse_them(tiny: Path) -> None:
+    config = DaemonConfig(tiny, bind="127.0.0.1:0", threads=1, refuses_far_proprio=True)
+    with Daemon(config) as daemon, Client(daemon.address) as client, client.open() as session:
+        session.reset(INSTRUCTION)
+        with pytest.raises(errors.ProprioError, match=r"'x' = 45\.8 where -1 to 1 is usual"):
+            session.act(
+                dataclasses.replace(
+                    tiny_observation(), proprio=np.float32([45.8, 0.5]), captured_ns=monotonic_ns()
+                )
+            )
+
+
 def test_a_frame_from_before_a_night_in_suspension_is_old(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:
