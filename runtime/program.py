@@ -143,6 +143,7 @@ class ProgramExecutor:
                 that the model lacks.
         """
         tokens = self.tokens.encode(instruction, state)
+        tokens.check_known(instruction)
         for name in (TOKEN_IDS, ATTENTION_MASK, POSITION_IDS):
             if name in self.inputs:
                 self.inputs[name][...] = getattr(tokens, name)

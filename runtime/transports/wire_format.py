@@ -28,7 +28,7 @@ def observation_to_wire(observation: Observation, *, token: str, profile: str) -
 
     Raises:
         ImageError: An image has a dtype that the wire does not have, or is no array.
-        ProprioError: The same of proprioception.
+        ProprioError: Proprioception has such a dtype, or is no array.
         InputError: A name is no Unicode text.
     """
     with unicode_only("names of views and profile"):
