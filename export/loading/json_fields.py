@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from saccade.export.loading.lfs_pointers import refuse_pointer
 from saccade.proto.errors import CheckpointError
 
 _log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ def read_object(folder: Path, name: str) -> dict[str, Any]:
     """
     if not (folder / name).is_file():
         raise CheckpointError(f"expected {name} in {folder.name}/, found none.")
+    refuse_pointer(folder / name)
     try:
         value = json.loads((folder / name).read_text(encoding="utf-8"))
     except ValueError as error:
@@ -103,6 +105,13 @@ class JsonFields:
                 f"{self._where}: {name}: expected a list of lists of {kind.__name__}, found {value!r}."
             )
         return tuple(JsonFields({name: row}, self._where).items(name, kind) for row in value)
+
+    def objects(self, name: str) -> tuple[JsonFields, ...]:
+        """Return a field that is a list of objects."""
+        value = self._values.get(name)
+        if not isinstance(value, list):
+            raise CheckpointError(f"{self._where}: {name}: expected a list, found {value!r:.80}.")
+        return tuple(JsonFields(entry, f"{self._where}: {name}") for entry in value)
 
     def expect(self, name: str, accepted: Collection[object]) -> None:
         """Refuse a switch that changes the model and that is not known here; a missing field is accepted."""

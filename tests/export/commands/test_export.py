@@ -36,12 +36,13 @@ def test_exports_and_reports_as_json(checkpoint_path: Path, tmp_path: Path) -> N
     statistics = json.loads((still / "statistics.json").read_text())
     statistics["table"]["proprio"]["q99"][1] = statistics["table"]["proprio"]["q01"][1]
     (still / "statistics.json").write_text(json.dumps(statistics))
-    forced = export(str(still), *arguments[1:], "--force")
+    forced = export(str(still), *arguments[1:], "--force", "--name", "my arm")
     assert forced.exit_code == 0, forced.output
     constant = read_manifest(out).proprio.names[1]
     assert f"Never varied in the data set: proprio {constant}." in forced.output
     receipt = json.loads((out / "receipts/export.json").read_text())
     assert receipt["never_varied"] == {"proprio": [constant], "action": []}
+    assert json.loads((out / "manifest.json").read_text())["name"] == "my arm"
     assert {path.name: path.read_bytes() for path in (out / "graphs").iterdir()} == graphs
 
 
@@ -54,6 +55,8 @@ def test_exports_and_reports_as_json(checkpoint_path: Path, tmp_path: Path) -> N
         (["--policy", "keep_all"], "export it with --keep 1.0 only"),
         (["--policy", "no_such"], "[policy]"),
         (["--frames", "nowhere.npz"], "expected recorded frames"),
+        (["--name", " "], "expected a name in one line, found ' '"),
+        (["--head-step", "7"], "7_checkpoint.pt, found none; leave it out. [checkpoint]"),
     ],
 )
 def test_a_bad_argument_is_named(
