@@ -44,6 +44,7 @@ EVENTS = {
     "observation.image": errors.ImageError,
     "input.video": errors.VideoError,
     "transport.message": errors.MessageError,
+    "observation.proprio": errors.ProprioError,
     "instruction": errors.InstructionError,
     "file": errors.FileError,
     "bundle.integrity": errors.BundleIntegrityError,

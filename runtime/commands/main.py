@@ -13,7 +13,8 @@ import os
 import sys
 from contextlib import suppress
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, NoReturn
+from io import TextIOWrapper
+from typing import Any, NoReturn, TextIO
 
 import click
 from click.shell_completion import CompletionItem
@@ -82,7 +83,9 @@ class SaccadeGroup(click.Group):
         return command
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """Run the program; what the operating system refuses, wherever it happens, is one message and exit code 1."""
+        """Run the program on any terminal; what the operating system refuses is one message and exit code 1."""
+        for stream in (sys.stdout, sys.stderr):
+            _never_refuse(stream)
         try:
             return super().main(*args, **options)
         except OSError as error:
@@ -101,6 +104,18 @@ class SaccadeGroup(click.Group):
             return super().invoke(ctx)
         except SaccadeError as error:
             _fail(f"{error.message} [{error.code}]")
+
+
+def _never_refuse(stream: TextIO) -> None:
+    """Have a terminal print ``?`` for a character that it lacks, instead of ending the program.
+
+    That is any beyond ASCII or latin-1 where the locale says so, and on every terminal half of a surrogate pair, as
+    file names that are no Unicode have. Tables draw themselves in ASCII where the encoding is none of Unicode.
+    """
+    if isinstance(stream, TextIOWrapper) and stream.errors != "backslashreplace":
+        is_unicode = stream.encoding.lower().startswith("utf")
+        if not is_unicode or stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 def _installed() -> dict[str, EntryPoint]:

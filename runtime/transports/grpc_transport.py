@@ -143,7 +143,7 @@ class GrpcTransport:
         status, details = error.code(), error.details()
         if status is grpc.StatusCode.UNAVAILABLE:
             self._drop(link)
-            return diagnose(self._address, GRPC, min(_DIAGNOSIS_S, deadline_s)) or UnavailableError(
+            return diagnose(self._address, GRPC, min(_DIAGNOSIS_S, deadline_s / 2)) or UnavailableError(
                 f"expected an answer from {self._address}, found the connection broken: the daemon has gone, or has "
                 "only just come; ask again."
             )

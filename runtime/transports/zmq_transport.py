@@ -140,8 +140,8 @@ class ZmqTransport:
     def _send(self, dealer: zmq.Socket[bytes], parts: list[bytes], remaining_s: float) -> None:
         """Send as soon as the daemon is there; whoever is there instead is not waited for."""
         deadline = time.monotonic() + remaining_s
-        if not dealer.poll(_milliseconds(min(remaining_s, _DIAGNOSIS_S)), zmq.POLLOUT):
-            cause = diagnose(self._address, ZEROMQ, _DIAGNOSIS_S)
+        if not dealer.poll(_milliseconds(min(remaining_s / 2, _DIAGNOSIS_S)), zmq.POLLOUT):
+            cause = diagnose(self._address, ZEROMQ, min(remaining_s / 2, _DIAGNOSIS_S))
             if isinstance(cause, ProtocolError) or not dealer.poll(
                 _milliseconds(deadline - time.monotonic()), zmq.POLLOUT
             ):
