@@ -12,7 +12,7 @@ from saccade.runtime.doctor import examine
 
 
 @click.command()
-@click.argument("bundle", type=click.Path(path_type=Path), required=False)
+@click.argument("bundle", type=click.Path(path_type=Path, file_okay=False), required=False)
 @click.option(
     "--bind",
     metavar="HOST:PORT",

@@ -12,7 +12,7 @@ import click
 from saccade.runtime.daemon import Daemon, DaemonConfig, run
 from saccade.runtime.servers.endpoint import DEFAULT_FROZEN_FRAMES
 
-_BUNDLE = click.Path(path_type=Path)
+_BUNDLE = click.Path(path_type=Path, file_okay=False)
 
 
 class _Duration(click.FloatRange):
