@@ -47,11 +47,16 @@ class Statistics:
             StatisticsError: The file is not JSON, lacks the data set, or a vector is missing, of another length or not
                 finite.
         """
+        return cls.parse(path.read_bytes(), key, path.name, action_dim=action_dim, proprio_dim=proprio_dim)
+
+    @classmethod
+    def parse(cls, content: bytes, key: str, where: str, *, action_dim: int, proprio_dim: int) -> Statistics:
+        """Read the bytes of the file, which errors call ``where``; arguments and errors as :meth:`read`."""
         try:
-            value = parse_json(path.read_text(encoding="utf-8"))
+            value = parse_json(content.decode("utf-8"))
         except (ManifestError, UnicodeDecodeError) as error:
-            raise StatisticsError(f"{path.name}: {error}") from error
-        return cls.from_json(value, key, path.name, action_dim=action_dim, proprio_dim=proprio_dim)
+            raise StatisticsError(f"{where}: {error}") from error
+        return cls.from_json(value, key, where, action_dim=action_dim, proprio_dim=proprio_dim)
 
     @classmethod
     def from_json(cls, value: Any, key: str, where: str, *, action_dim: int, proprio_dim: int) -> Statistics:

@@ -120,6 +120,7 @@ def ask(
             pictures = read_shown(opened.manifest, images, videos)  # before what takes longer
             backend = stack.enter_context(OrtBackend(threads=threads))
             answers = Answerer(ProgramExecutor(opened, backend))
+            del opened  # and the memory of what the program has copied
         question = Question(text, pictures, profile, max_new_tokens, sampling)
         started = time.monotonic_ns()
         pieces = answers.answer(question)

@@ -65,7 +65,7 @@ def _read(bundle: Bundle, name: str) -> Any:
     if name not in bundle.manifest.files:
         return None
     try:
-        return json.loads(bundle.file(name).read_text(encoding="utf-8"))
+        return json.loads(bundle.read(name))
     except ValueError as error:
         raise BundleIntegrityError(
             f"{name}: expected JSON, found: {error}; export the bundle again."

@@ -28,6 +28,8 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 
+from saccade.runtime.cores import usable_cores
+
 STATE = "state.safetensors"
 _MODULE, _OPTIMISER = "module.", "optimiser."
 
@@ -121,7 +123,7 @@ def _work(rank: int, build: StageFactory, config: LoopConfig, run: Path, rendezv
     """One process of a run."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
-        torch.set_num_threads(1 if config.processes > 1 else os.cpu_count() or 1)
+        torch.set_num_threads(1 if config.processes > 1 else usable_cores())
     if rendezvous:
         backend = "nccl" if device.type == "cuda" else "gloo"
         distributed.init_process_group(
