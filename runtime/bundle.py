@@ -57,11 +57,12 @@ class Bundle:
             raise BundleIntegrityError(f"expected the directory of a bundle, found none at {path}.")
         manifest = read_manifest(root)
         _check_file_list(root, manifest)
+        kept = {name for name in manifest.files if with_graphs or not name.startswith(_GRAPHS)}
         files = {
-            name: _read_file(root / name, name, spec, is_kept=with_graphs or not name.startswith(_GRAPHS))
+            name: _read_file(root / name, name, spec, is_kept=name in kept)
             for name, spec in manifest.files.items()
         }
-        return cls(root, manifest, files)
+        return cls(root, manifest, {name: files[name] for name in kept})
 
     def read(self, name: str) -> bytes:
         """Return the content of a file.
