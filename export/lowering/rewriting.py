@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
-from onnxscript import optimizer
+from onnxscript import optimizer, rewriter
+from onnxscript.rewriter.rules import common as rules
 
 from saccade.export.lowering.row_gathers import gather_whole_rows
 from saccade.export.lowering.vector_products import make_vectors_rows
@@ -24,6 +25,27 @@ _MERGES = (
 """Merge what is equal as it comes. The optimiser, which looks at every node with every rule, then has half to do; and a
 weight that several steps use is permuted once, not once for each of them."""
 
+_RULES = (
+    rules.cast_cast_rule,
+    rules.no_op_cast_rule,
+    rules.no_op_expand_rule,
+    rules.no_op_transpose_rule,
+    rules.transpose_transpose_rule,
+    rules.reshape_reshape_rule,
+    rules.squeeze_reshape_1d_rule,
+    rules.unsqueeze_unsqueeze_rule,
+    rules.collapse_slice_rule,
+    rules.collapse_slice2_rule,
+    rules.add_0_rule,
+    rules.sub_0_rule,
+    rules.mul_by_1_rule,
+    rules.div_by_1_rule,
+)
+"""What torch's decompositions leave behind. Each rule looks at one node and what feeds it. The optimiser's usual set has
+one with two outputs (``slice_split_rule``), which looks at every pair of nodes: three quarters of the time that a model
+of 32 layers took."""
+_ROUNDS = 2
+
 
 def make_lean(model: ir.Model) -> ir.Model:
     """Fold constants, gather whole rows, make vectors rows, merge equal nodes, drop provenance notes."""
@@ -31,7 +53,7 @@ def make_lean(model: ir.Model) -> ir.Model:
     make_vectors_rows(model)
     for merge in _MERGES:
         merge(model)
-    optimizer.optimize_ir(model, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT)
+    _simplify(model)
     gather_whole_rows(model)
     sort_top_k(model)
     for clean in (
@@ -48,6 +70,21 @@ def make_lean(model: ir.Model) -> ir.Model:
     compute_outputs(model)
     _drop_notes(model)
     return model
+
+
+def _simplify(model: ir.Model) -> None:
+    """Fold constants and apply the rules, until nothing changes or the rounds are over."""
+    common_passes.InlinePass()(model)
+    for _ in range(_ROUNDS):
+        folded = optimizer.fold_constants(
+            model, onnx_shape_inference=True, input_size_limit=FOLD_LIMIT, output_size_limit=FOLD_LIMIT
+        )
+        rewritten = rewriter.RewritePass(_RULES)(model)
+        common_passes.RemoveUnusedNodesPass()(model)
+        if not (folded.modified or rewritten.modified):
+            break
+    common_passes.LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
+    common_passes.DeduplicateInitializersPass()(model)
 
 
 def sort_top_k(model: ir.Model) -> None:
