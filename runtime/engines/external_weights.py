@@ -71,7 +71,8 @@ def external_weights(graph: str, files: Mapping[str, NDArray[np.uint8]]) -> Iter
 
 def _tables(graph: OnnxGraph) -> set[str]:
     """Return the names of what only look-ups read, and those as what they look into."""
-    first, other = set(), set()
+    first: set[str] = set()
+    other: set[str] = set()
     for node in graph.node:
         looked_up = node.input[:1] if node.op_type == _LOOK_UP else []
         first.update(looked_up)
