@@ -54,8 +54,8 @@ def write_random_oft(folder: Path, shape: Shape, *, seed: int = 0) -> Path:
     """Write the checkpoint, its large weights in bfloat16; never more than one shard is in memory."""
     folder.mkdir(parents=True)
     rng = np.random.Generator(np.random.SFC64(seed))
-    _write_configuration(folder, shape)
-    _write_tokenizer(folder)
+    write_configuration(folder, shape)
+    write_tokenizer(folder)
     width = int(shape.text.get("hidden_size", 4096))
     with torch.device("meta"):
         heads = {
@@ -98,7 +98,8 @@ def _published(config: OftConfig) -> Iterator[tuple[str, tuple[int, ...]]]:
     yield "language_model.lm_head.weight", (config.decoder.vocab_size, config.decoder.width)
 
 
-def _write_configuration(folder: Path, shape: Shape) -> None:
+def write_configuration(folder: Path, shape: Shape) -> None:
+    """Write every file but the weights and the tokenizer."""
     config: dict[str, Any] = {
         "model_type": "openvla",
         "arch_specifier": "no-align+fused-gelu-mlp",
@@ -146,8 +147,8 @@ def _write_configuration(folder: Path, shape: Shape) -> None:
     write_embodiment(embodiment, folder)
 
 
-def _write_tokenizer(folder: Path) -> None:
-    """A few words, and the lone space where Llama has it: at the end of a text."""
+def write_tokenizer(folder: Path) -> None:
+    """Write a few words, and the lone space where Llama has it: at the end of a text."""
     space = "\N{LOWER ONE EIGHTH BLOCK}"
     words = ("<unk>", "In:", "Out:", "push", "the", "red", "block", "to", "zone")
     vocabulary = {**{word: index for index, word in enumerate(words)}, space: 29871}

@@ -1,4 +1,7 @@
-"""Checkpoints of random weights for every way a family is loaded: small but for a few wide layers of the decoder."""
+"""Checkpoints of random weights for every way a family is loaded: small but for a few wide layers of the decoder.
+
+Each writer takes the folder and the decoder's width.
+"""
 
 from __future__ import annotations
 
@@ -28,9 +31,8 @@ from saccade.export.loading.shards import WEIGHTS_NAME
 from tests.export.samples import CONFIG, EMBODIMENT, write_tiny_checkpoint, write_tokenizer
 
 SHARD_BYTES = 48_000_000
-WIDTH, MLP = 2048, 5632
-HEADS = {"num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": 128}
-TEXT = {"hidden_size": WIDTH, "intermediate_size": MLP, "num_hidden_layers": 3, "vocab_size": 96, **HEADS}
+WIDTH = 2048
+"""Wide enough that ONNX Runtime maps the weights of a bundle."""
 TOWER = {
     "hidden_size": 32,
     "intermediate_size": 40,
@@ -41,8 +43,22 @@ TOWER = {
 }
 
 
-def write_wide_oft(folder: Path) -> None:
-    sizes = replace(CONFIG.decoder, width=WIDTH, heads=16, kv_heads=16, head_dim=WIDTH // 16, mlp_dim=MLP)
+def text(width: int) -> dict[str, int]:
+    """The decoder as ``config.json`` has it."""
+    heads = {"num_attention_heads": 16, "num_key_value_heads": 16, "head_dim": width // 16}
+    mlp = width * 11 // 4
+    return {"hidden_size": width, "intermediate_size": mlp, "num_hidden_layers": 3, "vocab_size": 96, **heads}
+
+
+def write_wide_oft(folder: Path, width: int) -> None:
+    sizes = replace(
+        CONFIG.decoder,
+        width=width,
+        heads=16,
+        kv_heads=16,
+        head_dim=width // 16,
+        mlp_dim=width * 11 // 4,
+    )
     wide = replace(CONFIG, decoder=sizes)
     write_tiny_checkpoint(folder)
     (folder / WEIGHTS_NAME).unlink()
@@ -50,8 +66,8 @@ def write_wide_oft(folder: Path) -> None:
     write_shards(folder, weight_shapes(wide), SHARD_BYTES, np.random.default_rng(0))
 
 
-def write_wide_pi(family: ModuleType, folder: Path) -> None:
-    gemma = {"model_type": "gemma", **TEXT, "intermediate_size": 6656}
+def write_wide_pi(family: ModuleType, folder: Path, width: int) -> None:
+    gemma = {"model_type": "gemma", **text(width), "intermediate_size": width * 13 // 4}
     config = {
         "chunk_size": 4,
         "num_inference_steps": 2,
@@ -61,12 +77,12 @@ def write_wide_pi(family: ModuleType, folder: Path) -> None:
             "text_config": gemma,
             "vision_config": {"model_type": "siglip_vision_model", **TOWER},
         },
-        "dit_config": {**gemma, "hidden_size": 512, "intermediate_size": 1024},
+        "dit_config": {**gemma, "hidden_size": width // 4, "intermediate_size": width // 2},
     }
     write_random_pi(folder, family, config, views=1, shard_bytes=SHARD_BYTES)
 
 
-def write_wide_smolvla(folder: Path) -> None:
+def write_wide_smolvla(folder: Path, width: int) -> None:
     folder.mkdir()
     action, state = (3,), (2,)
     config = {
@@ -84,7 +100,7 @@ def write_wide_smolvla(folder: Path) -> None:
     backbone = {
         "model_type": "smolvlm",
         "vision_config": {"model_type": "smolvlm_vision", **TOWER},
-        "text_config": {"model_type": "llama", **TEXT},
+        "text_config": {"model_type": "llama", **text(width)},
     }
     _write(folder, "config", config)
     _write(folder, "backbone_config", backbone)
@@ -108,14 +124,17 @@ def write_wide_smolvla(folder: Path) -> None:
     write_shards(folder, shapes, SHARD_BYTES, np.random.default_rng(0))
 
 
-WIDE: dict[str, Callable[[Path], object]] = {
+def write_wide_llava(folder: Path, width: int) -> None:
+    tower = {**TOWER, "num_hidden_layers": 3}
+    write_random_llava(folder, text=text(width), tower=tower, shard_bytes=SHARD_BYTES)
+
+
+WIDE: dict[str, Callable[[Path, int], object]] = {
     "openvla_oft": write_wide_oft,
     "pi0": partial(write_wide_pi, pi0),
     "pi05": partial(write_wide_pi, pi05),
     "smolvla": write_wide_smolvla,
-    "llava": partial(
-        write_random_llava, text=TEXT, tower={**TOWER, "num_hidden_layers": 3}, shard_bytes=SHARD_BYTES
-    ),
+    "llava": write_wide_llava,
 }
 
 
