@@ -35,7 +35,7 @@ generated: environment
 	$(TEST)/python -m saccade.proto.generate --check
 
 pytest: environment
-	$(TEST)/python -m pytest -n auto --dist worksteal
+	$(TEST)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
 # The robot side with the lowest versions that pyproject.toml allows; those have neither torch nor transformers.
 lowest:

@@ -87,7 +87,7 @@ MODELS: dict[str, tuple[Callable[[Path, int], list[str]], tuple[int, ...]]] = {
 
 @click.command()
 @click.option("--only", type=click.Choice(list(MODELS)), multiple=True, help="Models; all if not given.")
-@click.option("--policy", default="vla_pruner", show_default=True, help="Policy of the models that act.")
+@click.option("--policy", default="fastv", show_default=True, help="Token-selection policy.")
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS / "deep_export.json")
 def main(only: tuple[str, ...], policy: str, out: Path) -> None:
     """Export each model at each depth and write down what that took."""
@@ -102,9 +102,8 @@ def _export(write: Callable[[Path, int], list[str]], layers: int, policy: str) -
         folder = Path(place)
         checkpoint, bundle = folder / "checkpoint", folder / "bundle"
         command, *options = write(checkpoint, layers)
-        chosen = policy if command == "export" else "fastv"
         saccade = str(Path(sys.executable).with_name("saccade"))
-        arguments = [str(checkpoint), "--out", str(bundle), "--keep", KEEP, "--policy", chosen, *options]
+        arguments = [str(checkpoint), "--out", str(bundle), "--keep", KEEP, "--policy", policy, *options]
         watched = watch([saccade, command, *arguments], folder / "log")
         if watched.code:
             raise click.ClickException(watched.said)

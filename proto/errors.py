@@ -25,6 +25,7 @@
     ├── SessionError                    the session is not in a state to do this
     │   ├── NoSessionError              no session of that token is open
     │   ├── SessionNotResetError        act was called before reset gave an instruction
+    │   ├── ViewsUnscoredError          the view scorer still looks at the first observation of the task
     │   ├── LeaseHeldError              another client owns the robot
     │   └── StoppedError                the stop latch is set
     ├── ActionRefusedError              the limiter refused a whole chunk
@@ -209,6 +210,12 @@ class SessionNotResetError(SessionError):
     """A session was asked to act before reset gave an instruction."""
 
     code = "session.not_reset"
+
+
+class ViewsUnscoredError(SessionError):
+    """The view scorer still looks at the first observation of the task."""
+
+    code = "session.views_unscored"
 
 
 class LeaseHeldError(SessionError):

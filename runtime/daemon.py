@@ -18,11 +18,11 @@ from saccade.runtime.bundle import Bundle
 from saccade.runtime.cores import checked_threads
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.scoring.scorer_bundle import open_view_scorer
 from saccade.runtime.servers.endpoint import DEFAULT_FROZEN_FRAMES, DEFAULT_LEASE_NS, Endpoint
 from saccade.runtime.servers.grpc_server import GrpcServer
 from saccade.runtime.servers.zmq_server import ZmqServer
 from saccade.runtime.session import check_controls
-from saccade.runtime.view_scores import ViewScorer
 
 _LOG = logging.getLogger(__name__)
 _GRACE_S = 5.0
@@ -44,10 +44,11 @@ class DaemonConfig:
             long as one chunk lasts, 0 = any age.
         max_frozen_frames: Refuse a view that repeated itself in this many frames in a row; 0 = never.
         noise_seed: Seed of the noise, for a bundle that draws actions out of noise.
-        view_scorer: Directory of a bundle that scores the views once per task; None leaves them at 1 unless a client
-            tells scores.
+        view_scorer: Directory of a bundle that scores the views once per task, one that answers or one of kind
+            ``scorer``; None leaves them at 1 unless a client tells scores.
         answerer: Directory of a bundle that answers questions beside the robot's control steps; None answers none.
-        answerer_threads: Threads of the answerer's engine; 0 = one for each core.
+        answerer_threads: Threads of the answerer's engine, and of that of a view scorer that answers; 0 = one for each
+            core.
     """
 
     bundle: Path
@@ -120,8 +121,15 @@ class Daemon:
         program.warm_up()
         scorer = None
         if config.view_scorer is not None:
-            scorer = ViewScorer(Bundle.open(config.view_scorer), backend, bundle.manifest)
-            scorer.warm_up()
+            scorer = stack.enter_context(
+                open_view_scorer(
+                    config.view_scorer,
+                    backend,
+                    bundle.manifest,
+                    threads=config.answerer_threads,
+                    prepack=config.prepack,
+                )
+            )
         self.endpoint = Endpoint(
             program,
             lease_ns=config.lease_ns,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from types import TracebackType
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.proto.errors import BundleError, ProprioError, SessionNotResetError
+from saccade.proto.errors import BundleError, ProprioError, SessionNotResetError, ViewsUnscoredError
 from saccade.proto.manifest import Manifest
 from saccade.proto.manifest_rules import answers, is_scorer
 from saccade.proto.profile_names import FULL_PROFILE
@@ -25,7 +26,7 @@ from saccade.runtime.guards.staleness import check_age, check_in_time, check_ord
 from saccade.runtime.noise import draw_noise
 from saccade.runtime.observation import ActionChunk, Observation, Telemetry
 from saccade.runtime.program import ProgramExecutor
-from saccade.runtime.view_scores import ViewScorer, ordered_view_scores
+from saccade.runtime.scoring.view_scores import TaskScoring, ViewScorer, ordered_view_scores
 
 _DROPPED = -1
 """Fate of a token that nothing carries."""
@@ -74,7 +75,7 @@ class Session:
         gate = manifest.policy.gate
         self._gate = None if gate is None else MotionGate(gate, manifest.action)
         self._scorer = scorer
-        self._is_scoring_due = False
+        self._scoring: TaskScoring | None = None
         self._instruction = ""
         self._steps = 0
         self._sequence = 0
@@ -93,14 +94,14 @@ class Session:
             ViewScoresError: The scores are not for all views, one is negative or not finite, or the policy reads none.
         """
         scores = ordered_view_scores(view_scores, self._manifest) if view_scores else None
-        is_scoring_due = self._scorer is not None and scores is None
-        if self._scorer is not None and is_scoring_due:
-            self._scorer.check(instruction)
+        scorer = self._scorer if scores is None else None
+        if scorer is not None:
+            scorer.check(instruction)
         self._set_instruction(instruction, np.zeros(self._manifest.proprio.dim, np.float32))
         self._program.reset()
         if scores is not None:
             self._program.set_task(VIEW_SCORES, scores)
-        self._is_scoring_due = is_scoring_due
+        self._scoring = None if scorer is None else scorer.begin(instruction)
         self._frozen.reset()
         if self._gate is not None:
             self._gate.reset()
@@ -110,7 +111,24 @@ class Session:
         self._episode += 1
 
     def act(self, observation: Observation, profile: str | None = None) -> ActionChunk:
-        """Run one control step.
+        """Run one control step; in the first one of a task wait for the view scorer, as long as the observation lasts.
+
+        Args:
+            observation: Images and the rest, see :meth:`step`.
+            profile: Name of the profile that runs in this step; None = the session's.
+
+        Raises:
+            SaccadeError: What :meth:`step` raises.
+        """
+        try:
+            return self.step(observation, profile)
+        except ViewsUnscoredError:
+            if not self.wait_for_scores(self.time_left_s(observation.captured_ns)):
+                raise
+            return self.step(observation, profile)
+
+    def step(self, observation: Observation, profile: str | None = None) -> ActionChunk:
+        """Run one control step, and wait for nobody.
 
         Args:
             observation: Images of all views, proprioception, and when they were captured.
@@ -120,6 +138,7 @@ class Session:
 
         Raises:
             SessionNotResetError: No instruction was given yet.
+            ViewsUnscoredError: The view scorer looks at this observation, or still at the first one of the task.
             UnknownProfileError: The bundle has no such profile.
             ObservationError: The observation is stale, out of order, from a frozen camera, or unusable; nothing was
                 run.
@@ -137,10 +156,11 @@ class Session:
         check_order(observation.sequence, self._sequence)
         check_age(self._clock() - observation.captured_ns, self._max_age_ns)
         check_observation(observation, self._manifest)
+        self._score_views(observation, timings_ns)
+        preparing = time.monotonic_ns()
         self._frozen.check(observation.images)
         self._write(observation)
-        timings_ns["prepare"] = time.monotonic_ns() - started
-        self._score_views(observation, timings_ns)
+        timings_ns["prepare"] = time.monotonic_ns() - preparing
         results = self._program.step(chosen, timings_ns)
         finishing = time.monotonic_ns()
         actions, clamped = self._limiter.limit(self._physical(results[ACTIONS][0], observation))
@@ -158,6 +178,25 @@ class Session:
             timings_ns=timings_ns,
             telemetry=telemetry,
         )
+
+    def wait_for_scores(self, timeout_s: float) -> bool:
+        """Wait until the task's views are scored, and say whether they are. Safe between threads.
+
+        Args:
+            timeout_s: Longest wait, seconds.
+        """
+        scoring = self._scoring
+        return scoring is None or scoring.wait(timeout_s)
+
+    def time_left_s(self, captured_ns: int) -> float:
+        """Return how long an observation may still be used, seconds.
+
+        Args:
+            captured_ns: When it was captured, nanoseconds on the session's clock.
+        """
+        if self._max_age_ns is None:
+            return threading.TIMEOUT_MAX
+        return max(0.0, (captured_ns + self._max_age_ns - self._clock()) / 1e9)
 
     def close(self) -> None:
         """Forget the instruction; the program may serve another session."""
@@ -182,10 +221,10 @@ class Session:
 
     def _score_views(self, observation: Observation, timings_ns: dict[str, int]) -> None:
         """Once per task, from its first observation, outside any later control step."""
-        if self._scorer is not None and self._is_scoring_due:
-            scores = self._scorer.score(observation.images, self._instruction, timings_ns)
-            self._program.set_task(VIEW_SCORES, scores)
-            self._is_scoring_due = False
+        if self._scoring is not None:
+            self._scoring.look(observation.images)
+            self._program.set_task(VIEW_SCORES, self._scoring.scores(timings_ns))
+            self._scoring = None
 
     def _telemetry(self, results: Mapping[str, NDArray[Any]]) -> Telemetry | None:
         """Copy what the graphs tell of the tokens; each of the two follows from the other where nothing is merged."""

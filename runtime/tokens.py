@@ -75,6 +75,24 @@ class InstructionTokens:
         """Return what turns the tokens of one answer into text."""
         return Detokenizer(self._tokenizer)
 
+    def spelling(self, word: str) -> tuple[int, ...]:
+        """Return the ids of all tokens that are this one word, whatever their case and the spaces around them.
+
+        Args:
+            word: Word in lower case.
+        """
+        likely = {
+            piece: index for piece, index in self._tokenizer.get_vocab().items() if word in piece.lower()
+        }
+        with tokenizers_errors_as(BundleError, "tokens that the tokenizer can decode"):
+            return tuple(
+                sorted(
+                    index
+                    for index in likely.values()
+                    if self._tokenizer.decode([index]).strip().lower() == word
+                )
+            )
+
     def encode(self, instruction: str, state: str = "") -> TokenizedInstruction:
         """Return tokens, mask and positions of ``instruction``; cached, unless the prompt tells a state.
 

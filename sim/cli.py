@@ -146,7 +146,7 @@ def sim() -> None:
 @click.option(
     "--view-scorer",
     type=click.Path(path_type=Path),
-    help="Bundle (`saccade export-scorer`) that scores the cameras once per task.",
+    help="Bundle that answers, or one of `saccade export-scorer`, that scores the cameras once per task.",
 )
 @click.option(
     "--record",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,8 +15,8 @@ from saccade.runtime.client import Client
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.observation import Robot
 from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.scoring.scorer_bundle import open_view_scorer
 from saccade.runtime.session import Session
-from saccade.runtime.view_scores import ViewScorer
 from saccade.sim.daemon_process import DaemonProcess
 from saccade.sim.tabletop.cameras import VIEWS
 from saccade.sim.tabletop.world import ACTION_NAMES, PROPRIO_NAMES
@@ -51,20 +51,21 @@ def connect(
         bundle: Directory of the bundle.
         transport: How the robot is reached; ``grpc`` and ``zmq`` start a daemon of its own on a free loopback port.
         threads: Threads of the engine; 0 = one for each core.
-        view_scorer: Directory of a scorer bundle to serve beside it.
+        view_scorer: Directory of a bundle to serve beside it that scores views.
 
     Raises:
         SimulatorError: The bundle is for another robot than the tabletop's.
         SaccadeError: The daemon or the session cannot start.
     """
     if transport == "in-process":
-        with OrtBackend(threads=threads) as backend:
+        with ExitStack() as stack:
+            backend = stack.enter_context(OrtBackend(threads=threads))
             program = ProgramExecutor(Bundle.open(bundle), backend)
             program.warm_up()
             check_robot(program.manifest)
             scorer = None
             if view_scorer is not None:
-                scorer = ViewScorer(Bundle.open(view_scorer), backend, program.manifest)
+                scorer = stack.enter_context(open_view_scorer(view_scorer, backend, program.manifest))
             with Session(program, scorer=scorer) as session:
                 yield Connection(session, program.manifest, program.engine_name, transport)
         return

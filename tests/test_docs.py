@@ -29,6 +29,7 @@ EVENTS = {
     "action.refused": errors.ActionRefusedError,
     "input.view_scores": errors.ViewScoresError,
     "engine": errors.EngineError,
+    "session.views_unscored": errors.ViewsUnscoredError,
     "observation.superseded": errors.SupersededError,
     "session.stopped": errors.StoppedError,
     "session.lease_held": errors.LeaseHeldError,

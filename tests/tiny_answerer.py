@@ -8,7 +8,9 @@ never ends.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -55,6 +57,9 @@ def write_tiny_answerer(
     poison_position: int = 1 << 40,
     frames: int = 0,
     decoder: Decoder | None = None,
+    spoken: Mapping[int, str] = MappingProxyType({}),
+    text: int = TEXT,
+    template: str = "{instruction}",
 ) -> Path:
     """Write the bundle to ``root``, which does not exist yet, and return it.
 
@@ -64,25 +69,37 @@ def write_tiny_answerer(
         poison_position: From this position on logits are not finite.
         frames: Of the one video that it looks at; 0 = at one picture.
         decoder: Decoder of its tokenizer; None = words with spaces between.
+        spoken: Words that an answer may have in the place of ``w0``, ``w1`` ..., by number.
+        text: Room for a question, in words.
+        template: Of the prompt.
     """
     (root / "graphs").mkdir(parents=True)
     for profile, keep in KEEPS.items():
-        prompt = _prompt(keep, max(frames, 1))
+        prompt = _prompt(keep, max(frames, 1), text)
         (root / f"graphs/prompt.{profile}.onnx").write_bytes(prompt.SerializeToString())
     (root / "graphs/token.onnx").write_bytes(_token(poison_position).SerializeToString())
-    tokenizer = Tokenizer(models.WordLevel({word: index for index, word in enumerate(WORDS)}, "[UNK]"))
+    words = {word: index for index, word in enumerate(words_with(spoken))}
+    tokenizer = Tokenizer(models.WordLevel(words, "[UNK]"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     tokenizer.add_special_tokens(["<end>"])
     if decoder is not None:
         tokenizer.decoder = decoder
     tokenizer.save(str(root / "tokenizer.json"))
-    write_manifest(_manifest(root, max_new_tokens, frames), root)
+    instruction = InstructionSpec("tokenizer.json", template, text, 0)
+    write_manifest(_manifest(root, instruction, max_new_tokens, frames), root)
     return root
 
 
-def tiny_answer(picture: NDArray[np.uint8], question: str, keep: int, tokens: int) -> list[int]:
+def words_with(spoken: Mapping[int, str]) -> tuple[str, ...]:
+    """All words of a bundle that speaks some others."""
+    return (*ASKED, *(spoken.get(number, f"w{number}") for number in range(NAMES)))
+
+
+def tiny_answer(
+    picture: NDArray[np.uint8], question: str, keep: int, tokens: int, words: tuple[str, ...] = WORDS
+) -> list[int]:
     """The greedy answer in plain Python; ``picture`` may be several."""
-    ids = [WORDS.index(word) for word in question.split()]
+    ids = [words.index(word) if word in words else 0 for word in question.split()]
     state = (int(np.floor(picture.astype(np.float32).mean())) + sum(ids) + keep) % NAMES
     answer = []
     for number in range(tokens):
@@ -96,7 +113,7 @@ def tiny_picture(seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
 
 
-def _manifest(root: Path, max_new_tokens: int, frames: int) -> Manifest:
+def _manifest(root: Path, instruction: InstructionSpec, max_new_tokens: int, frames: int) -> Manifest:
     video = VideoSpec(frames, FrameSampling.FROM_START) if frames else None
     return Manifest(
         format_version=1,
@@ -108,10 +125,10 @@ def _manifest(root: Path, max_new_tokens: int, frames: int) -> Manifest:
         producer={"saccade": "test"},
         views=tuple(ViewSpec(f"image{index}", SIDE, SIDE) for index in range(max(frames, 1))),
         proprio=VectorSpec((), ()),
-        instruction=InstructionSpec("tokenizer.json", "{instruction}", TEXT, 0),
-        sequence=(SegmentSpec("visual", GRID.tokens), SegmentSpec("text", TEXT)),
+        instruction=instruction,
+        sequence=(SegmentSpec("visual", GRID.tokens), SegmentSpec("text", instruction.max_tokens)),
         answer=AnswerSpec(len(WORDS), max_new_tokens, FIRST_POSITION, (1,), PICTURE_FIT, video),
-        tensors=tuple(_tensors(max(frames, 1)).values()),
+        tensors=tuple(_tensors(max(frames, 1), instruction.max_tokens).values()),
         carry=(),
         profiles=tuple(_profile(name, keep) for name, keep in KEEPS.items()),
         policy=PolicySpec("keep_all", {}, 0, 0),
@@ -136,12 +153,12 @@ def _profile(name: str, keep: int) -> ProfileSpec:
     return ProfileSpec(name, keep, keep / GRID.tokens, (prompt,), (token,))
 
 
-def _tensors(views: int) -> dict[str, TensorSpec]:
+def _tensors(views: int, text: int = TEXT) -> dict[str, TensorSpec]:
     host, result = TensorRole.HOST, TensorRole.RESULT
     image_dims = ("batch", "views", "height", "width", "channels")
     specs = (
         TensorSpec("images", "uint8", (1, views, SIDE, SIDE, 3), image_dims, "1", host),
-        TensorSpec("token_ids", "int64", (1, TEXT), ("batch", "text"), "token", host),
+        TensorSpec("token_ids", "int64", (1, text), ("batch", "text"), "token", host),
         TensorSpec("token", "int64", (1, 1), ("batch", "text"), "token", host),
         TensorSpec("token_position", "int64", (1, 1), ("batch", "text"), "index", host),
         TensorSpec("cache.state", "int64", (1, 1), ("batch", "state"), "1", TensorRole.CACHE),
@@ -151,7 +168,7 @@ def _tensors(views: int) -> dict[str, TensorSpec]:
     return {spec.name: spec for spec in specs}
 
 
-def _prompt(keep: int, views: int) -> onnx.ModelProto:
+def _prompt(keep: int, views: int, text: int) -> onnx.ModelProto:
     node = helper.make_node
     nodes = [
         node("Gather", ["token_ids", "zero"], ["first"], axis=1),
@@ -183,7 +200,7 @@ def _prompt(keep: int, views: int) -> onnx.ModelProto:
         "names": np.array(NAMES),
         "kept_tokens": np.arange(keep)[None],
     }
-    specs = {name: spec.resolve(keep=keep) for name, spec in _tensors(views).items()}
+    specs = {name: spec.resolve(keep=keep) for name, spec in _tensors(views, text).items()}
     return _model(nodes, constants, specs, ("images", "token_ids"), ("logits", "kept", "cache.state"))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +19,8 @@ from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.observation import Observation
 from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.scoring.scorer_bundle import open_view_scorer
 from saccade.runtime.session import Session
-from saccade.runtime.view_scores import ViewScorer
 from saccade.sim.tabletop.env import TabletopEnv
 from saccade.sim.tabletop.phases import phase_of
 from saccade.sim.tabletop.tasks import TEMPLATES
@@ -91,8 +91,13 @@ def replay(bundle: Path, episodes: Sequence[Recorded], *, threads: int) -> dict[
     opened = Bundle.open(bundle)
     found: dict[str, dict[str, Any]] = {}
     beside = scorer_beside(bundle)
-    with OrtBackend(threads=threads) as backend:
-        scorer = None if beside is None else ViewScorer(Bundle.open(beside), backend, opened.manifest)
+    with ExitStack() as stack:
+        backend = stack.enter_context(OrtBackend(threads=threads))
+        scorer = (
+            None
+            if beside is None
+            else stack.enter_context(open_view_scorer(beside, backend, opened.manifest))
+        )
         session = Session(ProgramExecutor(opened, backend), scorer=scorer)
         for profile in opened.manifest.profiles:
             if profile.name == FULL_PROFILE:

@@ -51,7 +51,11 @@ def export_scorer(
     force: bool,
     as_json: bool,
 ) -> None:
-    """Export a scorer out of CHECKPOINT: a second bundle that says once per task how much each camera matters."""
+    """Export a scorer out of CHECKPOINT: a second bundle that says once per task how much each camera matters.
+
+    It measures how much of the instruction's attention falls on each. To ask a model that answers what it sees, as
+    QuoTA does, take a bundle of `saccade export-answering` instead.
+    """
     logging.getLogger("torch").setLevel(logging.ERROR)
     request = ScorerRequest(
         checkpoint=checkpoint,

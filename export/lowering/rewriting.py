@@ -41,9 +41,9 @@ _RULES = (
     rules.mul_by_1_rule,
     rules.div_by_1_rule,
 )
-"""What torch's decompositions leave behind. Each rule looks at one node and what feeds it. The optimiser's usual set has
-one with two outputs (``slice_split_rule``), which looks at every pair of nodes: three quarters of the time that a model
-of 32 layers took."""
+"""What torch's decompositions leave behind. Each rule looks at a node and what feeds it. The optimiser's usual set has
+one with two outputs (``slice_split_rule``), which looks at every pair of nodes: two thirds of the time that a model of
+32 layers took."""
 _ROUNDS = 2
 
 

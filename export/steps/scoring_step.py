@@ -20,8 +20,8 @@ class ScoringStep(nn.Module):
     that a score depends on what is seen and asked alone.
 
     Source:
-        QuoTA (2503.08689) asks a second model whether an object is visible; this is its counterpart for a family that
-        has no language-model head. Our reading, not the paper's.
+        Our own, for a family that has no language-model head. It is not QuoTA's score (2503.08689), which asks a second
+        model whether an object is visible; a bundle that answers gives that one.
 
     Args:
         family: Model that scores.

@@ -1,7 +1,7 @@
 """How a budget of tokens is shared by views that do not matter equally, and what grid a view's share buys.
 
-Plain Python, for the host: the published rules of QuoTA as they are, and the table of levels that stands for them in a
-graph, whose shapes cannot follow the scores.
+Plain Python: the published rules of QuoTA as they are. :mod:`saccade.policies.blocks.level_tables` makes of them what
+stands for them in a graph, whose shapes cannot follow the scores.
 
 Source:
     QuoTA (2503.08689); code MAC-AutoML/QuoTA, read at ec194d7.
@@ -13,7 +13,6 @@ import math
 from collections.abc import Sequence
 
 from saccade.policies.base import Grid
-from saccade.proto.errors import PolicyError
 
 Size = tuple[int, int]
 """Rows and patch columns of a view's grid; (0, 0) leaves the view out."""
@@ -52,11 +51,6 @@ def clipped_shares(shares: Sequence[float], limit: int | float) -> tuple[float, 
     return tuple(given)
 
 
-def floor_budget(total: int, shares: Sequence[float]) -> tuple[int, ...]:
-    """Return the tokens of each view, ``n_t = int(N p_t)``: rounded down, so the sum may be less than ``total``."""
-    return tuple(int(total * share + _ROUNDING) for share in shares)
-
-
 def grid_size(budget: int, rows: int, columns: int, line_breaks: int = 0) -> Size:
     """Return the largest nearly square grid that ``budget`` buys: h = w, then one row or column more if it fits.
 
@@ -81,50 +75,6 @@ def grid_size(budget: int, rows: int, columns: int, line_breaks: int = 0) -> Siz
     return height, width
 
 
-def level_sizes(budget: int, grid: Grid, spread: float) -> tuple[Size, ...]:
-    """Return the grid size of the view that ranks first, second, ... in a budget for all views.
-
-    The r-th view's share falls geometrically, ``spread ** r / sum``; shares are clipped at the view's own grid, turned
-    into tokens and into grids by the published rules. The first view has at least one patch.
-
-    Args:
-        budget: How many tokens all views may have together, line breaks included.
-        grid: How visual tokens tile the views.
-        spread: How much less each rank gets than the one before, in (0, 1]; 1 = all alike.
-
-    Raises:
-        PolicyError: The budget does not buy one patch.
-    """
-    breaks = int(grid.newline)
-    total = sum(spread**rank for rank in range(grid.views))
-    shares = clipped_shares(
-        [spread**rank / total for rank in range(grid.views)], grid.per_view / max(budget, 1)
-    )
-    counts = floor_budget(budget, shares)
-    least = 1 + breaks
-    if budget < least:
-        raise PolicyError(
-            f"expected a budget of at least {least} tokens, one patch{' and its line break' * breaks}, found {budget}."
-        )
-    counts = (max(counts[0], least), *counts[1:])
-    return tuple(grid_size(count, grid.rows, grid.columns - breaks, breaks) for count in counts)
-
-
 def tokens_of(sizes: Sequence[Size], grid: Grid) -> int:
     """Return the number of tokens, line breaks included, of views with these grid sizes."""
     return sum(height * (width + int(grid.newline)) for height, width in sizes)
-
-
-def level_sizes_of_total(total: int, grid: Grid, spread: float) -> tuple[Size, ...]:
-    """Return the level sizes that have ``total`` tokens together, those of the smallest budget that buys them.
-
-    Sizes never shrink as the budget grows, so a total names its sizes.
-
-    Raises:
-        PolicyError: No budget gives that total.
-    """
-    for budget in range(total, grid.tokens + 1):
-        sizes = level_sizes(budget, grid, spread)
-        if tokens_of(sizes, grid) == total:
-            return sizes
-    raise PolicyError(f"expected a number of tokens that some budget buys whole grids of, found {total}.")

@@ -91,7 +91,7 @@ class RunningAnswer:
                 self._items.put(piece)
         except BaseException as error:  # noqa: BLE001 - raised again where the pieces are read
             # That of a run that was interrupted comes behind the stop: nobody reads it.
-            self._items.put(_as_exception(error))
+            self._items.put(as_exception(error))
         finally:
             with self._lock:
                 self._is_running = False
@@ -173,13 +173,13 @@ class AnswerThread:
 
     def _run(self) -> None:
         try:
-            _give_way()
+            give_way()
             program = ProgramExecutor(self._bundle, self._backend)
             del self._bundle  # and the memory of what the program has copied
             answerer = Answerer(program)
             program.warm_up()
         except BaseException as error:  # noqa: BLE001 - raised again where the thread was started
-            self._loaded.put(_as_exception(error))
+            self._loaded.put(as_exception(error))
             return
         self._loaded.put(None)
         while (running := self._asked.get()) is not None:
@@ -188,13 +188,13 @@ class AnswerThread:
             self._busy.release()
 
 
-def _give_way() -> None:
+def give_way() -> None:
     """Lower the priority of this thread and of those that it starts; on Linux alone it is a thread's own."""
     if sys.platform == "linux":
         os.nice(_NICENESS)
 
 
-def _as_exception(error: BaseException) -> Exception:
+def as_exception(error: BaseException) -> Exception:
     """Return what a server answers with: a library's panic is no Exception, and would end the thread that meets it."""
     if isinstance(error, Exception):
         return error

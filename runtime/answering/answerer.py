@@ -57,15 +57,33 @@ class Answerer:
 
         The iterator raises QuestionError if another question was asked meanwhile: the caches are that one's.
         """
-        profile = self.manifest.profile(question.profile or self._profile).name
         limit = self._limit(question.max_new_tokens)
+        profile, text_tokens = self._put(question)
+        return self._pieces(profile, limit, text_tokens, Sampler(question.sampling))
+
+    def first_logits(self, question: Question) -> NDArray[np.float32]:
+        """Return the logits of an answer's first token, float32 ``(vocab_size,)``; there is no answer behind it.
+
+        Args:
+            question: Text and pictures; how an answer would be generated changes nothing.
+
+        Raises:
+            SaccadeError: What :meth:`answer` raises, and its iterator.
+        """
+        profile, _ = self._put(question)
+        logits: NDArray[np.float32] = _finite(self._program.step(profile, {})[LOGITS][0]).copy()
+        return logits
+
+    def _put(self, question: Question) -> tuple[str, int]:
+        """Write a question into the host tensors; return the profile that runs, and how many tokens the text has."""
+        profile = self.manifest.profile(question.profile or self._profile).name
         tokens = self._program.tokens.encode(question.text)
         fitted = self._fit(question.images)
         self._turn += 1
         self._program.reset()
         self._program.set_instruction(question.text)
         self._program.set_images(fitted)
-        return self._pieces(profile, limit, tokens.count, Sampler(question.sampling))
+        return profile, tokens.count
 
     def _pieces(self, profile: str, limit: int, text_tokens: int, sampler: Sampler) -> Iterator[Piece]:
         detokenizer, turn = self._program.tokens.detokenizer(), self._turn

@@ -23,8 +23,10 @@ _LOG = logging.getLogger(__name__)
 
 COMMAND_GROUP = "saccade.commands"
 BUILT_IN = {
-    name: EntryPoint(name, f"saccade.runtime.commands.{name}:{name}", COMMAND_GROUP)
-    for name in ("ask", "completion", "doctor", "inspect", "serve")
+    name.replace("_", "-"): EntryPoint(
+        name.replace("_", "-"), f"saccade.runtime.commands.{name}:{name}", COMMAND_GROUP
+    )
+    for name in ("ask", "completion", "doctor", "inspect", "score_views", "serve")
 }
 """The commands of the robot's side, found like the installed ones, so that none is loaded before it is called."""
 EXTRAS = {

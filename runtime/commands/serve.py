@@ -84,8 +84,9 @@ class _Duration(click.FloatRange):
 @click.option(
     "--view-scorer",
     type=_BUNDLE,
-    help="Second bundle (`saccade export-scorer`) that scores the cameras once per task, for policies that weigh them, "
-    "such as quota.",
+    help="Second bundle that scores the cameras once per task, for policies that weigh them, such as quota: one of "
+    "`saccade export-answering --max-text-tokens 256` is asked in which of them it sees what the task is about; one of "
+    "`saccade export-scorer` measures the instruction's attention.",
 )
 @click.option(
     "--answerer",
@@ -97,7 +98,7 @@ class _Duration(click.FloatRange):
     "--answerer-threads",
     default=1,
     show_default=True,
-    help="Threads that run the answerer; 0 = one for each core.",
+    help="Threads that run the answerer, and a view scorer that answers; 0 = one for each core.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON with the addresses once ready.")
 def serve(

@@ -2,7 +2,7 @@
 
 Two locks. That of the lease is held for microseconds; ``_engine_lock`` is held for a whole control step. Only Reset and
 Act take the second; Stop takes neither, so it never waits for the engine, nor does Generate: it has an engine and a
-thread of its own.
+thread of its own. Nor does who waits for the view scorer hold one.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from saccade.proto.errors import (
     MessageError,
     SaccadeError,
     SupersededError,
+    ViewsUnscoredError,
 )
 from saccade.proto.manifest import Manifest, manifest_to_json
 from saccade.proto.profile_names import FULL_PROFILE
@@ -32,8 +33,9 @@ from saccade.proto.versions import WIRE_VERSION, check_wire_version
 from saccade.runtime.answering.answer_thread import AnswerThread
 from saccade.runtime.answering.question import nobody_answers
 from saccade.runtime.clock import Clock, clock_id, monotonic_ns
-from saccade.runtime.observation import Observation
+from saccade.runtime.observation import ActionChunk, Observation
 from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.scoring.view_scores import ViewScorer
 from saccade.runtime.servers.answers import AnswerEndpoint, WhenGone
 from saccade.runtime.servers.counters import Counters
 from saccade.runtime.servers.lease import Lease, Owner
@@ -43,11 +45,12 @@ from saccade.runtime.servers.newest_slot import NewestSlot
 from saccade.runtime.servers.stop_latch import StopLatch
 from saccade.runtime.session import Session
 from saccade.runtime.transports.wire_format import chunk_to_wire, observation_from_wire
-from saccade.runtime.view_scores import ViewScorer
 
 _LOG = logging.getLogger(__name__)
 DEFAULT_LEASE_NS = 10_000_000_000
 DEFAULT_FROZEN_FRAMES = 10
+_GLANCE_S = 0.05
+"""How often who waits for the view scorer looks whether to wait on, seconds."""
 
 Reply = Callable[[wire.StreamReply], None]
 IsWanted = Callable[[], bool]
@@ -235,6 +238,20 @@ class Endpoint:
         """
         arrived_ns = self._clock() if arrived_ns is None else arrived_ns
         self.counters.count("observations")
+        try:
+            chunk = self._step(request, arrived_ns, is_wanted)
+        except ViewsUnscoredError:
+            if not self._has_scores_in_time(request, arrived_ns, is_wanted):
+                raise
+            chunk = self._step(request, arrived_ns, is_wanted)
+        chunk = dataclasses.replace(chunk, captured_ns=request.captured_monotonic_ns)
+        chunk.timings_ns["total"] = self._clock() - arrived_ns
+        self.counters.count("chunks")
+        self.counters.count("clamped", chunk.clamped)
+        self.counters.time(f"total.{chunk.profile}", chunk.timings_ns["total"])
+        return chunk_to_wire(chunk)
+
+    def _step(self, request: wire.Observation, arrived_ns: int, is_wanted: IsWanted) -> ActionChunk:
         with self._engine_lock:
             self._check_wanted(is_wanted)
             owner = self._lease.renew(request.session_token, arrived_ns)
@@ -244,15 +261,34 @@ class Endpoint:
                 )
             self._latch.check()
             observation = self._on_our_clock(observation_from_wire(request), owner, arrived_ns)
-            chunk = owner.session.act(observation, request.profile or None)
+            chunk = owner.session.step(observation, request.profile or None)
             self._lease.renew(request.session_token, arrived_ns)
             self._latch.check()
-        chunk = dataclasses.replace(chunk, captured_ns=request.captured_monotonic_ns)
-        chunk.timings_ns["total"] = self._clock() - arrived_ns
-        self.counters.count("chunks")
-        self.counters.count("clamped", chunk.clamped)
-        self.counters.time(f"total.{chunk.profile}", chunk.timings_ns["total"])
-        return chunk_to_wire(chunk)
+        return chunk
+
+    def _has_scores_in_time(self, request: wire.Observation, arrived_ns: int, is_wanted: IsWanted) -> bool:
+        """Wait for the view scorer without the engine, until the observation is too old, and say whether it is not yet.
+
+        Whatever else ends the waiting (a stop, a newer episode, another owner) the next step finds out.
+
+        Raises:
+            SupersededError: A newer observation waits too.
+            NoSessionError: The token is no longer the owner's.
+        """
+        while self.is_ready and not self._latch.is_set and is_wanted():
+            owner = self._lease.renew(request.session_token, arrived_ns)
+            owner.waits_ns = max(owner.waits_ns, arrived_ns)
+            if arrived_ns < owner.waits_ns:
+                raise _superseded()
+            if arrived_ns < owner.reset_ns:
+                break
+            captured_ns = request.captured_monotonic_ns if owner.has_our_clock else arrived_ns
+            left_s = owner.session.time_left_s(captured_ns)
+            if owner.session.wait_for_scores(min(left_s, _GLANCE_S)):
+                break
+            if left_s <= 0:
+                return False
+        return True
 
     def submit(self, request: wire.Observation, reply: Reply) -> None:
         """Hand in an observation of a stream; ``reply`` is called exactly once, from some thread.
@@ -275,10 +311,7 @@ class Endpoint:
             reply(_stream_error(_draining(), request.sequence))
         elif replaced is not None:
             self.counters.count("superseded")
-            newer = SupersededError(
-                "expected to use this observation, found a newer one: slow down or ignore it."
-            )
-            replaced.reply(_stream_error(newer, replaced.request.sequence))
+            replaced.reply(_stream_error(_superseded(), replaced.request.sequence))
 
     def stop(self, request: wire.StopRequest) -> wire.StopReply:
         """Set the stop latch; waits for nothing."""
@@ -379,6 +412,10 @@ def chunk_ns(manifest: Manifest) -> int:
 
 def _draining() -> DrainingError:
     return DrainingError("expected a daemon that serves, found it shutting down: hold the arm.")
+
+
+def _superseded() -> SupersededError:
+    return SupersededError("expected to use this observation, found a newer one: slow down or ignore it.")
 
 
 def _stream_error(error: SaccadeError, sequence: int) -> wire.StreamReply:

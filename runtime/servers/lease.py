@@ -26,6 +26,7 @@ class Owner:
         expires_ns: From this moment on somebody else may take over, nanoseconds on the daemon's clock.
         vanished_ns: When its stream broke last, nanoseconds on the daemon's clock; -1 = never.
         reset_ns: When its episode began, nanoseconds on the daemon's clock.
+        waits_ns: When the newest observation arrived that waited for scored views, nanoseconds on the daemon's clock.
     """
 
     token: str
@@ -35,6 +36,7 @@ class Owner:
     expires_ns: int
     vanished_ns: int = -1
     reset_ns: int = 0
+    waits_ns: int = 0
 
 
 class Lease:

@@ -40,6 +40,25 @@ def shares(scores: Floats, exponent: float) -> Floats:
     return np.array([weight / sum(weights) for weight in weights])
 
 
+def table_of(scores: Floats, exponent: float, tables: Sequence[Sizes], per_row: int) -> Sizes:
+    """The table whose shares are nearest to those of the views, largest first; the flattest of equals.
+
+    Args:
+        scores: Of the views.
+        exponent: Of the shares.
+        tables: Flattest first.
+        per_row: Line breaks at the end of each row.
+    """
+    clean = np.where(np.isfinite(scores) & (scores > 0), scores, 0.0)
+    equal = np.full(len(clean), 1 / len(clean))
+    wanted = np.sort(shares(clean, exponent) if clean.any() else equal)[::-1]
+    distances = []
+    for sizes in tables:
+        counts = np.array([height * (width + per_row) for height, width in sizes])
+        distances.append(round(4096 * float(np.abs(wanted - counts / counts.sum()).sum())))
+    return tables[distances.index(min(distances))]
+
+
 def flat(scores: Floats, tokens: Floats, grid: Grid, exponent: float, keep: int) -> list[int]:
     """Top-k of share times token score; a view of no worth comes last, its own best tokens first."""
     share = [max(worth, 1e-6) for worth in shares(scores, exponent)]

@@ -40,13 +40,30 @@ from saccade.runtime.daemon import Daemon, DaemonConfig
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.inspection.bundle import inspect_bundle
 from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.scoring.query_objects import decouple, picture_question
 from saccade.runtime.session import Session
 from tests.export.families.llava.test_llava import IMAGE_ID, PROCESSOR, reference
 from tests.export.families.published import normalised, pictures, save
 from tests.export.inspection.agreement import check_agreement
 from tests.tiny_bundle import GRID, tiny_observation, tiny_step, write_tiny_bundle
 
-WORDS = ["<pad>", "<s>", "</s>", "USER:", "ASSISTANT:", *(f"w{number}" for number in range(85)), "<image>"]
+SAID = {
+    60: "yes",
+    61: "Yes",
+    62: "robot",
+    63: "told:",
+    64: "picture",
+    65: "show",
+    66: "Name",
+    67: "Keep",
+    68: "any",
+}
+"""Words of the questions that score views."""
+WORDS = [
+    *("<pad>", "<s>", "</s>", "USER:", "ASSISTANT:"),
+    *(SAID.get(number, f"w{number}") for number in range(85)),
+    "<image>",
+]
 QUESTIONS = ("w3 w4 w80", "w9", "w1 w2 w3 w4 w5 w6")
 
 
@@ -78,7 +95,7 @@ def bundle(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
         policy="center_crop",
         options={"insertion_layer": 1},
         keep_ratios=(1.0, 0.25),
-        max_text_tokens=12,
+        max_text_tokens=90,
         max_new_tokens=6,
     )
     export_answering(request, lambda what: None)
@@ -91,24 +108,62 @@ def answerer(bundle: Bundle) -> Iterator[Answerer]:
         yield Answerer(ProgramExecutor(bundle, backend))
 
 
+class Published:
+    """The published class, asked through its own tokens."""
+
+    def __init__(self, folder: Path) -> None:
+        self.model = reference()
+        self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+
+    def inputs(self, question: str, image: np.ndarray) -> dict[str, torch.Tensor]:
+        before = self.tokenizer.encode("USER: ").ids
+        behind = self.tokenizer.encode(f"\n{question} ASSISTANT:").ids
+        ids = torch.tensor([[*before, *[IMAGE_ID] * 16, *behind]])
+        pixels = normalised(image[None], PROCESSOR)
+        return {"input_ids": ids, "pixel_values": pixels, "attention_mask": torch.ones_like(ids)}
+
+    @torch.no_grad()
+    def answer(self, question: str, image: np.ndarray) -> list[int]:
+        inputs = self.inputs(question, image)
+        found = self.model.generate(
+            **inputs, max_new_tokens=6, do_sample=False, eos_token_id=2, pad_token_id=0
+        )
+        tokens: list[int] = found[0, inputs["input_ids"].shape[1] :].tolist()
+        return tokens
+
+    @torch.no_grad()
+    def probability(self, words: tuple[str, ...], question: str, image: np.ndarray) -> float:
+        logits = self.model(**self.inputs(question, image)).logits[0, -1]
+        return float(torch.softmax(logits, 0)[[WORDS.index(word) for word in words]].sum())
+
+
+def test_views_are_scored_as_by_the_published_class(folder: Path, bundle: Bundle, tmp_path: Path) -> None:
+    """The objects that it names of a black picture, and the probability with which it then says yes."""
+    theirs, instruction = Published(folder), "w3 the robot to w4"
+    black, shown = np.zeros((20, 20, 3), np.uint8), pictures(2, 20, 20)
+    paths = [str(tmp_path / f"{number}.png") for number in range(2)]
+    for path, picture in zip(paths, shown, strict=True):
+        Image.fromarray(picture).save(path)
+    objects = decouple(instruction, lambda asked: theirs.tokenizer.decode(theirs.answer(asked, black)))
+    arguments = [f"--image={path}" for path in paths]
+    found = CliRunner().invoke(main, ["score-views", str(bundle.root), instruction, *arguments, "--json"])
+    assert found.exit_code == 0, found.output
+    said = json.loads(found.stdout)
+    assert said["objects"] == list(objects) and objects
+    assert [score["image"] for score in said["scores"]] == paths
+    question = picture_question(instruction, objects)
+    for score, picture in zip(said["scores"], shown, strict=True):
+        assert score["score"] == pytest.approx(
+            theirs.probability(("yes", "Yes"), question, picture), rel=1e-4
+        )
+
+
 def test_greedy_answers_are_those_of_the_published_class(folder: Path, answerer: Answerer) -> None:
-    theirs = reference()
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    theirs = Published(folder)
+    tokenizer = theirs.tokenizer
     for seed, question in enumerate(QUESTIONS):
         image = pictures(1, 20, 20, seed)
-        before = tokenizer.encode("USER: ").ids
-        behind = tokenizer.encode(f"\n{question} ASSISTANT:").ids
-        ids = torch.tensor([[*before, *[IMAGE_ID] * 16, *behind]])
-        with torch.no_grad():
-            expected = theirs.generate(
-                input_ids=ids,
-                pixel_values=normalised(image, PROCESSOR),
-                attention_mask=torch.ones_like(ids),
-                max_new_tokens=6,
-                do_sample=False,
-                eos_token_id=2,
-                pad_token_id=0,
-            )[0, ids.shape[1] :].tolist()
+        expected = theirs.answer(question, image[0])
         pieces = list(answerer.answer(Question(question, {"image0": image[0]})))
         assert [piece.token for piece in pieces] == expected
         assert [piece.is_last for piece in pieces] == [False] * (len(expected) - 1) + [True]
@@ -117,7 +172,7 @@ def test_greedy_answers_are_those_of_the_published_class(folder: Path, answerer:
 
 
 def test_the_checkpoint_is_described_as_its_bundle_is(folder: Path, bundle: Bundle) -> None:
-    check_agreement(folder, bundle.root, is_default=False, text_tokens=12, new_tokens=6)
+    check_agreement(folder, bundle.root, is_default=False, text_tokens=90, new_tokens=6)
 
 
 def test_a_pruned_profile_answers_and_an_answer_leaves_nothing_behind(answerer: Answerer) -> None:
@@ -245,8 +300,8 @@ def test_what_cannot_be_answered_is_refused_before_anything_runs(answerer: Answe
     image = {"image0": pictures(1, 20, 20)[0]}
     with pytest.raises(InstructionError, match="or a question, found nothing"):
         answerer.answer(Question(" ", image))
-    with pytest.raises(InstructionError, match="1 to 12 tokens, its template included, found 41"):
-        answerer.answer(Question("w1 " * 40, image))
+    with pytest.raises(InstructionError, match="1 to 90 tokens, its template included, found 101"):
+        answerer.answer(Question("w1 " * 100, image))
     with pytest.raises(ImageError, match="expected the pictures image0, found scene"):
         answerer.answer(Question("w1", {"scene": image["image0"]}))
     with pytest.raises(ImageError, match=r"uint8 \(height, width, 3\), found float32 \[20, 20, 3\]"):

@@ -1,4 +1,4 @@
-"""Shares, budgets and grids of views: QuoTA's published rules, and the table of levels made of them."""
+"""Shares and grids of views: QuoTA's published rules."""
 
 from __future__ import annotations
 
@@ -9,22 +9,10 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from saccade.policies.base import Grid
-from saccade.policies.blocks.view_budgets import (
-    clipped_shares,
-    floor_budget,
-    grid_size,
-    level_sizes,
-    level_sizes_of_total,
-    tokens_of,
-    view_shares,
-)
-from saccade.proto.errors import PolicyError
+from saccade.policies.blocks.view_budgets import clipped_shares, grid_size, view_shares
 from tests.policies import oracles_quota as oracles
 
 SCORES = st.lists(st.floats(0.0, 1.0), min_size=1, max_size=8)
-GRIDS = st.builds(Grid, st.integers(1, 5), st.integers(1, 6), st.integers(2, 7), newline=st.booleans())
-SPREADS = st.sampled_from([0.2, 0.35, 0.5, 0.8, 1.0])
 
 
 def test_shares_are_the_published_ones() -> None:
@@ -73,12 +61,6 @@ def test_clipping_once_is_the_published_step() -> None:
     assert clipped_shares(shares, 0.35) == pytest.approx((0.35, 0.35, 0.3))
 
 
-def test_tokens_are_rounded_down() -> None:
-    assert floor_budget(12544, (0.5, 0.25, 0.2499, 0.0001, 0.00001)) == (6272, 3136, 3134, 1, 0)
-    assert floor_budget(10, (0.3, 0.7)) == (3, 7)
-    assert floor_budget(100, (0.29, 0.57)) == (29, 57)  # 0.29 * 100 is 28.999999999999996
-
-
 @given(st.integers(0, 2000))
 def test_a_grid_is_the_published_one_where_the_view_is_larger(budget: int) -> None:
     assert grid_size(budget, 100, 100) == oracles.published_grid(budget)
@@ -95,50 +77,3 @@ def test_a_grid_fits_budget_and_view_and_uses_both(budget: int, rows: int, colum
         # Another row and another column together would cost too much, or the view has no more.
         grown = (min(height + 1, rows), min(width + 1, columns))
         assert grown[0] * (grown[1] + breaks) > budget
-
-
-@pytest.mark.parametrize(
-    ("budget", "grid", "spread", "sizes"),
-    [
-        (361, Grid(4, 14, 14), 0.5, ((14, 13), (10, 9), (7, 6), (5, 4))),
-        (20, Grid(2, 4, 5), 0.5, ((4, 3), (3, 2))),
-        (20, Grid(2, 4, 5), 1.0, ((3, 3), (3, 3))),
-        (
-            30,
-            Grid(2, 4, 5),
-            0.2,
-            ((4, 5), (3, 3)),
-        ),  # 25 and 5 by rank; the first takes 20, the second the rest
-        (1, Grid(2, 4, 5), 0.5, ((1, 1), (0, 0))),
-        (3, Grid(3, 4, 5), 1.0, ((1, 1), (1, 1), (1, 1))),
-        (2, Grid(3, 4, 5, newline=True), 0.5, ((1, 1), (0, 0), (0, 0))),
-        (100, Grid(2, 4, 5), 0.5, ((4, 5), (4, 5))),
-    ],
-)
-def test_levels(budget: int, grid: Grid, spread: float, sizes: tuple[tuple[int, int], ...]) -> None:
-    assert level_sizes(budget, grid, spread) == sizes
-
-
-@given(GRIDS, SPREADS, st.data())
-def test_levels_fall_by_rank_stay_in_the_budget_and_follow_from_their_total(
-    grid: Grid, spread: float, data: st.DataObject
-) -> None:
-    budget = data.draw(st.integers(1 + grid.newline, grid.tokens))
-    sizes = level_sizes(budget, grid, spread)
-    areas = [tokens_of([size], grid) for size in sizes]
-    assert areas == sorted(areas, reverse=True) and areas[0] > 0
-    total = tokens_of(sizes, grid)
-    assert total == sum(areas) <= budget
-    assert level_sizes_of_total(total, grid, spread) == sizes
-    if budget < grid.tokens:
-        larger = level_sizes(budget + 1, grid, spread)
-        assert all(a[0] <= b[0] and a[1] <= b[1] for a, b in zip(sizes, larger, strict=True))
-
-
-def test_a_budget_below_one_patch_is_refused() -> None:
-    with pytest.raises(PolicyError, match="at least 2 tokens, one patch and its line break, found 1"):
-        level_sizes(1, Grid(2, 3, 4, newline=True), 0.5)
-    with pytest.raises(PolicyError, match="at least 1 tokens, one patch, found 0"):
-        level_sizes(0, Grid(2, 3, 4), 0.5)
-    with pytest.raises(PolicyError, match="whole grids of, found 5"):
-        level_sizes_of_total(5, Grid(1, 4, 5), 0.5)

@@ -1,27 +1,26 @@
-"""Which objects an instruction is about: asked of a language model in three questions, or read off by rules.
+"""Which objects an instruction is about, asked of a language model in three questions, and what is asked of pictures.
 
 QuoTA scores a view by whether the objects of the task are visible in it. Its *query decoupling* asks a language
 model (a) whether the task needs particular objects, (b) which, (c) which of those are physical and visible. Without
-an object the instruction as a whole is used.
+an object a picture is asked about the instruction as a whole.
 
 Answers are free text. They are read, never evaluated: whatever a model says, the result is a few short names.
 
 Source:
-    QuoTA (2503.08689); MAC-AutoML/QuoTA at ec194d7 hands the model's answer to ``eval``, which is not copied here. The
-    wording of the questions is our own, and so is :func:`noun_phrases`.
+    QuoTA (2503.08689); MAC-AutoML/QuoTA at ec194d7. Deviations: it asks all three in one prompt with examples and hands
+    the answer to ``eval``; here the model is asked thrice. Of a picture it asks for the letter of an option ("A. yes,
+    B. no"); here for yes or no. The wording is our own.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
 
 MOST_OBJECTS, LONGEST_NAME, MOST_WORDS, LONGEST_ANSWER = 16, 60, 6, 4000
 """Limits: objects in a list, characters of a name, words of a name, characters that are read of an answer."""
 
 _LEADING = frozenset(("a", "an", "the", "some", "any", "this", "that", "these", "those", "its", "and", "or"))
-_ARTICLES = frozenset(("a", "an", "the"))
 _EMPTY = frozenset(
     ("none", "nothing", "no", "yes", "n/a", "na", "null", "nil", "empty", "no objects", "no object")
 )
@@ -83,19 +82,25 @@ def visible_objects_question(instruction: str, objects: Sequence[str]) -> str:
 
 
 def decouple(instruction: str, ask: Callable[[str], str]) -> tuple[str, ...]:
-    """Return the objects that an instruction is about, or the whole instruction if there are none.
+    """Return the objects that an instruction is about, none if it needs no particular ones.
 
     Args:
         instruction: What the robot was told.
         ask: Puts a question to a language model and returns its answer. Called at most three times.
     """
-    whole = (" ".join(instruction.split()),)
     if says_yes(ask(needs_objects_question(instruction))) is False:
-        return whole
+        return ()
     named = parse_objects(ask(list_objects_question(instruction)))
-    if not named:
-        return whole
-    return parse_objects(ask(visible_objects_question(instruction, named))) or whole
+    return parse_objects(ask(visible_objects_question(instruction, named))) if named else ()
+
+
+def picture_question(instruction: str, objects: Sequence[str]) -> str:
+    """Return what is asked of each picture: is any of the objects in it, or, without one, what the task needs?"""
+    if objects:
+        asked = f"Does the picture show any of these: {', '.join(map(_quoted, objects))}?"
+    else:
+        asked = f"A robot was told: {_quoted(instruction)}\nDoes the picture show what it needs to do this?"
+    return f"{asked} Answer with one word, yes or no."
 
 
 def says_yes(answer: str) -> bool | None:
@@ -125,78 +130,6 @@ def parse_objects(answer: str) -> tuple[str, ...]:
     if bullets := [_BULLET.sub("", line) for line in lines if _BULLET.match(line)]:
         return _distinct(part for line in bullets for part in _split(_EXPLANATION.sub("", line)))
     return _distinct(part for line in lines for part in _split(_without_lead(line)))
-
-
-def noun_phrases(instruction: str) -> tuple[str, ...]:
-    """Return the things that an instruction in English names, by rules: for robots without a language model.
-
-    Words that tie a sentence together (articles, prepositions, pronouns, adverbs) and verbs of manipulation split it;
-    so does an unknown first word of a clause that is followed by an article, for instructions begin with a verb. What
-    is left in between are names, unless they name nothing but a place (left, middle). It is no parser: an unknown verb
-    elsewhere is taken for a name.
-
-    Returns:
-        Distinct names in the order found; empty if there are none.
-    """
-    words = re.findall(r"[^\W_]+(?:[-'’/][^\W_]+)*|[.,;:!?]", instruction[:LONGEST_ANSWER].lower())
-    names: list[list[str]] = [[]]
-    before, starts = "", True
-    for word, following in pairwise([*words, ""]):
-        in_name = before in _ARTICLES and word not in _CLAUSES | _DETERMINERS and word[0].isalnum()
-        if in_name or (names[-1] and _joins_colours(names[-1], word, following)):
-            names[-1].append(word)
-        elif _ties(word, following, starts=starts):
-            names.append([])
-        else:
-            names[-1].append(word)
-        before, starts = word, word in _CLAUSES or not word[0].isalnum()
-    return _distinct(" ".join(name) for name in names if not _PLACES.issuperset(name))
-
-
-def _ties(word: str, following: str, *, starts: bool) -> bool:
-    """Whether a word stands between names."""
-    return (
-        not word[0].isalnum()
-        or word in _TIES | _VERBS
-        or (starts and following in _DETERMINERS)  # an instruction begins with a verb
-    )
-
-
-def _joins_colours(name: list[str], word: str, following: str) -> bool:
-    """Whether "and" goes on with a name: the yellow and white mug."""
-    return word == "and" and _COLOURS.issuperset(name) and following not in _DETERMINERS | _VERBS
-
-
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-_DETERMINERS = _words(
-    "a an the this that these those all both each every its your my his her their our any some up down"
-)
-_CLAUSES = _words("and then or please to while before after")
-_TIES = (
-    _DETERMINERS
-    | _CLAUSES
-    | _words(
-        "about above across against along among around as at away back backward backwards behind below beneath beside "
-        "besides between but by carefully clockwise counterclockwise fast for forward forwards from gently here if in "
-        "inside into is are be it them him itself near nearby next not of off on once onto other out outside over past "
-        "quickly slowly so there through toward towards under underneath until upon upright when where which who with "
-        "within without you i me we us again together apart"
-    )
-)
-_VERBS = _words(
-    "adjust align arrange attach bring carry clean clear close collect cover detach drag drop empty fetch fill find "
-    "flip fold gather get give go grab grasp hand hang hold insert keep lay leave lift lower make move open pack pick "
-    "place point pour press pull push put raise reach release remove return rotate scoop separate set shake shut "
-    "slide sort spread squeeze stack stir store sweep swipe take throw tilt touch turn twist unfold unplug use wait "
-    "wash wipe wrap"
-)
-_PLACES = _words("left right front top bottom side middle center centre end way direction")
-_COLOURS = _words(
-    "red green blue yellow white black grey gray brown orange purple pink silver golden dark light bright"
-)
 
 
 def _quoted(text: str) -> str:
