@@ -28,6 +28,7 @@ class InspectionRequest:
         data_set: Name of the data set whose statistics are used.
         reads_weights: Whether to compare the names and shapes in the weight files with the configuration.
         tokenizer: A ``tokenizer.json``, or a folder with one; None = the checkpoint's own.
+        head_step: Training step of the heads, where the checkpoint has several; None = the only one.
     """
 
     keep_ratios: tuple[float, ...] = (1.0, 0.5, 0.25, 0.125)
@@ -40,6 +41,7 @@ class InspectionRequest:
     data_set: str | None = None
     reads_weights: bool = True
     tokenizer: Path | None = None
+    head_step: str | None = None
 
 
 @dataclass(frozen=True)

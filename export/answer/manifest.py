@@ -33,6 +33,7 @@ def build_answering_manifest(
     *,
     max_new_tokens: int,
     weights_license: str,
+    name: str | None = None,
 ) -> Manifest:
     """Assemble the manifest; its own rules are checked as it is built.
 
@@ -42,13 +43,14 @@ def build_answering_manifest(
         files: Size and hash of every file of the bundle, by path.
         max_new_tokens: Room for an answer, tokens.
         weights_license: SPDX identifier of the weights' license.
+        name: Name of the bundle; None = the model's.
     """
     model, prefill = prompted.model, plans[0].prefill
     views = tuple(ViewSpec(name, *prompted.image_size) for name in prompted.views)
     return Manifest(
         format_version=BUNDLE_FORMAT_VERSION,
         kind=BundleKind.ANSWER,
-        name=prompted.name,
+        name=name or prompted.name,
         family=prompted.family,
         license=weights_license,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),

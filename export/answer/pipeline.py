@@ -148,6 +148,7 @@ class AnsweringRecipe(Recipe[AnsweringParity]):
             files,
             max_new_tokens=request.max_new_tokens,
             weights_license=request.license or read_license(CheckpointFolder(request.checkpoint)),
+            name=request.name,
         )
 
 

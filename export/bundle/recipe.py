@@ -45,6 +45,7 @@ class BundleRequest:
         checks_tensorrt_rtx: TensorRT-RTX must read every graph and build it; an extra must be installed.
         overwrite: Replace a bundle at ``out``.
         tokenizer: A ``tokenizer.json``, or a folder with one; None = the checkpoint's own.
+        name: Name of the bundle, in its manifest; None = the model's.
     """
 
     checkpoint: Path
@@ -53,6 +54,7 @@ class BundleRequest:
     checks_tensorrt_rtx: bool = False
     overwrite: bool = False
     tokenizer: Path | None = None
+    name: str | None = None
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,10 @@ from saccade.export.commands.options import (
     checkpoint_argument,
     force_option,
     greedy_option,
+    head_step_option,
     json_option,
     keep_option,
+    name_option,
     options_of_policy,
     out_option,
     policy_option,
@@ -37,6 +39,8 @@ Example:
 @checkpoint_argument
 @out_option
 @tokenizer_option
+@head_step_option
+@name_option
 @policy_option("vla_pruner")
 @keep_option("1.0,0.5,0.25,0.125")
 @options_of_policy
@@ -56,6 +60,8 @@ def export(
     checkpoint: Path,
     out: Path,
     tokenizer: Path | None,
+    head_step: str | None,
+    name: str | None,
     policy: str,
     keep_ratios: tuple[float, ...],
     options: dict[str, object],
@@ -76,6 +82,8 @@ def export(
         checkpoint=checkpoint,
         out=out,
         tokenizer=tokenizer,
+        head_step=head_step,
+        name=name,
         policy=policy,
         options=options,
         keep_ratios=keep_ratios,

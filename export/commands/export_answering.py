@@ -16,6 +16,7 @@ from saccade.export.commands.options import (
     greedy_option,
     json_option,
     keep_option,
+    name_option,
     options_of_policy,
     out_option,
     policy_option,
@@ -52,6 +53,7 @@ def _image_size(
 @checkpoint_argument
 @out_option
 @tokenizer_option
+@name_option
 @policy_option("keep_all")
 @options_of_policy
 @keep_option("1.0")
@@ -115,6 +117,7 @@ def export_answering_command(
     checkpoint: Path,
     out: Path,
     tokenizer: Path | None,
+    name: str | None,
     policy: str,
     options: dict[str, object],
     keep_ratios: tuple[float, ...],
@@ -144,6 +147,7 @@ def export_answering_command(
         checkpoint=checkpoint,
         out=out,
         tokenizer=tokenizer,
+        name=name,
         policy=policy,
         options=options,
         keep_ratios=keep_ratios,

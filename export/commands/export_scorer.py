@@ -14,7 +14,9 @@ from saccade.export.bundle.progress import shown
 from saccade.export.commands.options import (
     checkpoint_argument,
     force_option,
+    head_step_option,
     json_option,
+    name_option,
     out_option,
     recorded_frames_option,
     tensorrt_option,
@@ -37,6 +39,8 @@ Example:
 @checkpoint_argument
 @out_option
 @tokenizer_option
+@head_step_option
+@name_option
 @recorded_frames_option
 @tensorrt_option
 @force_option
@@ -46,6 +50,8 @@ def export_scorer(
     checkpoint: Path,
     out: Path,
     tokenizer: Path | None,
+    head_step: str | None,
+    name: str | None,
     frames: Path | None,
     checks_tensorrt_rtx: bool,
     force: bool,
@@ -61,6 +67,8 @@ def export_scorer(
         checkpoint=checkpoint,
         out=out,
         tokenizer=tokenizer,
+        head_step=head_step,
+        name=name,
         frames=frames,
         checks_tensorrt_rtx=checks_tensorrt_rtx,
         overwrite=force,

@@ -40,6 +40,15 @@ def policy_options(
     return options
 
 
+def bundle_name(context: click.Context, parameter: click.Parameter, text: str | None) -> str | None:
+    """Return a bundle's name without white space around it."""
+    del context
+    name = None if text is None else text.strip()
+    if name is not None and not (name and name.isprintable()):
+        raise click.BadParameter(f"expected a name in one line, found {text!r}", param=parameter)
+    return name
+
+
 def keep_option(default: str) -> Decorator:
     """Return ``--keep``.
 
@@ -99,6 +108,16 @@ tokenizer_option = click.option(
     "--tokenizer",
     type=click.Path(path_type=Path),
     help="The model's tokenizer.json, or a folder with one, where the checkpoint has none.",
+)
+head_step_option = click.option(
+    "--head-step",
+    metavar="STEP",
+    help="Training step of the heads (<head>--STEP_checkpoint.pt), where the checkpoint has those of several.",
+)
+name_option = click.option(
+    "--name",
+    callback=bundle_name,
+    help="Name of the bundle, as its manifest and messages have it; default: the model's.",
 )
 out_option = click.option(
     "--out", required=True, type=click.Path(path_type=Path), help="Folder of the bundle to write."

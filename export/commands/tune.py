@@ -10,7 +10,7 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from saccade.export.commands.options import policy_options, tokenizer_option
+from saccade.export.commands.options import head_step_option, policy_options, tokenizer_option
 from saccade.export.control.tuned import Tuned
 from saccade.export.tuning.objectives import OBJECTIVES
 from saccade.export.tuning.search import TuneRequest
@@ -26,6 +26,7 @@ Example:
 @click.command(epilog=_EXAMPLE)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
 @tokenizer_option
+@head_step_option
 @click.option("--policy", required=True, help="Token-selection policy whose options are searched.")
 @click.option(
     "--keep", "keep_ratio", required=True, type=float, help="Share of the visual tokens to keep, e.g. 0.25."
@@ -69,6 +70,7 @@ def tune(
     *,
     checkpoint: Path,
     tokenizer: Path | None,
+    head_step: str | None,
     policy: str,
     keep_ratio: float,
     frames: Path,
@@ -87,6 +89,7 @@ def tune(
     request = TuneRequest(
         checkpoint=checkpoint,
         tokenizer=tokenizer,
+        head_step=head_step,
         policy=policy,
         keep_ratio=keep_ratio,
         frames=frames,

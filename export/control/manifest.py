@@ -33,6 +33,7 @@ def build_manifest(
     steps: Mapping[str, ActingStep],
     plans: Sequence[ProfilePlan],
     files: Mapping[str, FileSpec],
+    name: str | None = None,
 ) -> Manifest:
     """Assemble the manifest; its own rules are checked as it is built.
 
@@ -41,12 +42,13 @@ def build_manifest(
         steps: Step of each profile by name; carry and schedule of the policy are the same for all.
         plans: All profiles, in order.
         files: Size and hash of every file of the bundle, by path.
+        name: Name of the bundle; None = the embodiment's.
     """
     step = steps[FULL_PROFILE]
     embodiment, model, policy = checkpoint.embodiment, checkpoint.model, step.policy
     return Manifest(
         format_version=BUNDLE_FORMAT_VERSION,
-        name=embodiment.name,
+        name=name or embodiment.name,
         family=checkpoint.family,
         license=embodiment.license,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),

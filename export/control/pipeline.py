@@ -48,6 +48,7 @@ class ExportRequest(BundleRequest):
         keep_ratios: Shares of visual tokens to keep, a profile for each; 1.0 must be among them.
         tuned: Files of ``saccade tune``'s results; each gives the profile of its keep ratio its options.
         frames: Recorded frames for calibration and the parity check; None draws synthetic ones.
+        head_step: Training step of the heads, where the checkpoint has several; None = the only one.
         tolerance: What the parity check lets through.
     """
 
@@ -56,6 +57,7 @@ class ExportRequest(BundleRequest):
     keep_ratios: Sequence[float] = (1.0, 0.5, 0.25, 0.125)
     tuned: Sequence[Path] = ()
     frames: Path | None = None
+    head_step: str | None = None
     tolerance: ParityTolerance = field(default_factory=ParityTolerance)
 
 
@@ -81,7 +83,10 @@ class ControlRecipe(Recipe[ParityReceipt]):
     """
 
     def __init__(self, request: ExportRequest, watch: Stopwatch) -> None:
-        self.checkpoint = load_checkpoint(request.checkpoint, mapped=True, tokenizer=request.tokenizer)
+        self.checkpoint = load_checkpoint(
+            request.checkpoint, mapped=True, tokenizer=request.tokenizer, head_step=request.head_step
+        )
+        self._name = request.name
         self.plans = plan_profiles(request.keep_ratios, self.checkpoint.model.grid.tokens)
         searches = read_searches(request.tuned, self.plans, request.policy)
         self._recording = _recording(request, self.checkpoint)
@@ -154,7 +159,7 @@ class ControlRecipe(Recipe[ParityReceipt]):
 
     def manifest(self, files: Mapping[str, FileSpec]) -> Manifest:
         """Return the manifest."""
-        return build_manifest(self.checkpoint, self.steps, self.plans, files)
+        return build_manifest(self.checkpoint, self.steps, self.plans, files, self._name)
 
     def grounds(self) -> Mapping[str, Mapping[str, Any]]:
         """Return calibration and searches, where there were any."""

@@ -21,6 +21,7 @@ class Deployment:
         state_dim: Numbers of proprioception that the robot has, of those that the model takes; None = all.
         action_dim: Numbers of an action that the robot has, of those that the model gives; None = all.
         chunk: Actions in a chunk, where the checkpoint leaves it open (OpenVLA-OFT as published); None = as published.
+        crop: Share of a picture's area that is looked at, its middle; None = as the family's own evaluation has it.
         statistics_key: Data set of the checkpoint's statistics whose units actions are in; None = the only one.
     """
 
@@ -34,4 +35,5 @@ class Deployment:
     state_dim: int | None = None
     action_dim: int | None = None
     chunk: int | None = None
+    crop: float | None = None
     statistics_key: str | None = None

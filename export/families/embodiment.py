@@ -6,9 +6,10 @@ model's dimensions, and travel into the bundle.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from saccade.export.families.deployment import Deployment
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError, ManifestError
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec
@@ -31,7 +32,10 @@ class Embodiment:
         template: Prompt with ``{instruction}`` once; empty where the family has one of its own.
         statistics_key: Data set within the checkpoint's statistics; empty = the only one.
         image_size: Height and width of the pictures as cameras give them, pixels, where that is not what the checkpoint
-            says; for families whose graph resizes.
+            says; the graph resizes them.
+        crop: Share of a picture's area that is looked at, its middle, stretched back; 1 = all of it, None = as the
+            family's own evaluation has it.
+        cameras: The checkpoint's name of a camera, by the name in ``views``; where both are alike, it may be left out.
     """
 
     name: str
@@ -43,6 +47,60 @@ class Embodiment:
     template: str = ""
     statistics_key: str = ""
     image_size: tuple[int, ...] = ()
+    crop: float | None = None
+    cameras: dict[str, str] = field(default_factory=dict)
+
+    def deployment(self) -> Deployment:
+        """Return what it says of how the model will be used."""
+        return Deployment(
+            views=len(self.views),
+            image_size=(self.image_size[0], self.image_size[1]) if self.image_size else None,
+            crop=self.crop,
+            statistics_key=self.statistics_key or None,
+        )
+
+    def check_unnamed_cameras(self) -> None:
+        """Refuse names of cameras for a checkpoint that has none.
+
+        Raises:
+            CheckpointError: The embodiment has some.
+        """
+        if self.cameras:
+            raise CheckpointError(
+                f"{EMBODIMENT_NAME}: cameras: expected none, since this checkpoint names no camera, found "
+                f"{self.cameras}; leave it out and write views in the order of the training."
+            )
+
+    def check_uncropped(self, family: str) -> None:
+        """Refuse a crop for a family whose own evaluation has none.
+
+        Args:
+            family: Name of the family, for the message.
+
+        Raises:
+            CheckpointError: The embodiment has a crop.
+        """
+        if self.crop not in {None, 1.0}:
+            raise CheckpointError(
+                f"{EMBODIMENT_NAME}: crop: expected none, as {family} is evaluated, found {self.crop}; leave it out."
+            )
+
+    def with_relative(self, said: tuple[bool, ...]) -> Embodiment:
+        """Return the embodiment with what the checkpoint says of relative actions.
+
+        Args:
+            said: For each number of an action whether the state is added to it; empty = to none.
+
+        Raises:
+            CheckpointError: The embodiment says something else.
+        """
+        own = self.action.relative
+        if own and list(own) != list(said or (False,) * len(own)):
+            raise CheckpointError(
+                f"{EMBODIMENT_NAME}: action.relative: expected {list(said) or 'none'}, as the checkpoint's processor "
+                f"says, found {list(own)}; leave it out, or correct the one that the model was not trained with."
+            )
+        return replace(self, action=replace(self.action, relative=said))
 
 
 def read_embodiment(folder: CheckpointFolder, known: str = "") -> Embodiment:
@@ -61,9 +119,30 @@ def read_embodiment(folder: CheckpointFolder, known: str = "") -> Embodiment:
             f"prompt of the robot there, see saccade.export.families.embodiment.{known}"
         )
     try:
-        return from_json(Embodiment, parse_json((folder / EMBODIMENT_NAME).read_text(encoding="utf-8")))
-    except ManifestError as error:
+        found = from_json(Embodiment, parse_json((folder / EMBODIMENT_NAME).read_text(encoding="utf-8")))
+    except (ManifestError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{EMBODIMENT_NAME}: {error}") from error
+    _check_pictures(found)
+    return found
+
+
+def _check_pictures(found: Embodiment) -> None:
+    """Check what the embodiment says of pictures and cameras."""
+    size = found.image_size
+    if size and (len(size) != 2 or min(size) < 1):
+        raise CheckpointError(
+            f"{EMBODIMENT_NAME}: image_size: expected height and width, found {list(size)}."
+        )
+    if found.crop is not None and not 0 < found.crop <= 1:
+        raise CheckpointError(
+            f"{EMBODIMENT_NAME}: crop: expected a share of the area above 0, at most 1, found {found.crop}."
+        )
+    stray = set(found.cameras) - set(found.views)
+    if stray or len(set(found.cameras.values())) < len(found.cameras):
+        raise CheckpointError(
+            f"{EMBODIMENT_NAME}: cameras: expected the name of a camera of the checkpoint for some of the views "
+            f"{', '.join(found.views)}, each once, found {found.cameras}."
+        )
 
 
 def write_embodiment(embodiment: Embodiment, checkpoint: Path) -> Path:

@@ -39,27 +39,26 @@ def picture_size(embodiment: Embodiment, features: LerobotFeatures) -> tuple[int
     Raises:
         CheckpointError: The policy has no such cameras in this order, or nothing says one size for them all.
     """
-    own = embodiment.image_size
-    if not own:
-        return features.camera_size(embodiment.views)
-    features.check_views(embodiment.views)
-    if len(own) != 2 or min(own) < 1:
-        raise CheckpointError(f"embodiment.json: image_size: expected height and width, found {list(own)}.")
-    return own[0], own[1]
+    cameras = features.check_views(embodiment.views, embodiment.cameras)
+    return embodiment.deployment().image_size or features.camera_size(cameras)
 
 
-def own_template(embodiment: Embodiment, template: str) -> str:
-    """Return the family's template; an embodiment may repeat it, but not choose another.
+def own_template(embodiment: Embodiment, *templates: str) -> str:
+    """Return the template that an embodiment chose, or the usual one.
+
+    Args:
+        embodiment: What ``embodiment.json`` says of the robot.
+        templates: Prompts that checkpoints like this one were trained with, the usual one first.
 
     Raises:
         CheckpointError: The embodiment has another template.
     """
-    if embodiment.template not in {"", template}:
+    if embodiment.template not in {"", *templates}:
         raise CheckpointError(
-            f"embodiment.json: template: expected {template!r}, which the family was trained with, or none, found "
-            f"{embodiment.template!r}; leave it out."
+            f"embodiment.json: template: expected {' or '.join(map(repr, templates))}, which the checkpoint was "
+            f"trained with, or none, found {embodiment.template!r}; leave it out."
         )
-    return template
+    return embodiment.template or templates[0]
 
 
 def special_tokens_before(tokenizer: Tokenizer) -> tuple[int, ...]:

@@ -98,7 +98,7 @@ class FlowFamily(PlainVision, FlowModel):
             higher than its own.
         vision: Vision tower.
         projector: Brings one visual token from the tower to the decoder's width.
-        is_centred: Where black goes around pictures of another aspect, see :class:`Letterbox`.
+        letterbox: How pictures of a camera become what the tower takes.
     """
 
     step_kind: ClassVar[StepKind] = StepKind.FLOW
@@ -121,13 +121,13 @@ class FlowFamily(PlainVision, FlowModel):
         suffix_order: tuple[int, ...],
         vision: VisionTransformer,
         projector: nn.Module,
-        is_centred: bool,
+        letterbox: Letterbox,
     ) -> None:
         super().__init__(config.flow, decoder, expert, config.expert.width, suffix_order)
         self.sizes = config
         self.vision = vision
         self.projector = projector
-        self.letterbox = Letterbox(config.camera, (config.tower.image_size,) * 2, is_centred)
+        self.letterbox = letterbox
 
     @property
     def towers(self) -> tuple[VisionTransformer, ...]:

@@ -32,7 +32,7 @@ class Prompted:
     """A model and how it is asked.
 
     Args:
-        name: Name of the checkpoint's folder.
+        name: Name of the model, as its folder has it.
         family: Name of the family.
         model: Model with its weights, float32; large ones are mapped.
         deployment: What the model's graphs fix.
@@ -115,7 +115,7 @@ def read_prompted(
     model: GeneratingModel = reader.load_model(folder, config)
     ends, pad = _special_ids(folder, model.decoder.config.vocab_size)
     return Prompted(
-        path.resolve().name,
+        folder.name,
         reader.name,
         model,
         deployment,

@@ -23,6 +23,7 @@ from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.embedded_tokens import within_embedding
 from saccade.export.families.reader import ActingReader, AnsweringReader, FamilyReader, stated_name
 from saccade.export.loading.checkpoint_folder import CONFIG_NAME, CheckpointFolder
+from saccade.export.loading.torch_heads import check_head_step
 from saccade.export.loading.weights import hold_weights
 from saccade.proto.errors import CheckpointError
 
@@ -124,7 +125,7 @@ def answering_reader(folder: CheckpointFolder) -> AnsweringReader[Any, Any]:
 
 
 def load_checkpoint(
-    path: Path, *, mapped: bool = False, tokenizer: Path | None = None
+    path: Path, *, mapped: bool = False, tokenizer: Path | None = None, head_step: str | None = None
 ) -> Checkpoint[ActingFamily]:
     """Read a checkpoint of any family that acts.
 
@@ -132,13 +133,15 @@ def load_checkpoint(
         path: Folder of the checkpoint.
         mapped: Large weights may stay in the files, for what neither trains nor hurries.
         tokenizer: A ``tokenizer.json``, or a folder with one; None = the checkpoint's own.
+        head_step: Training step of the heads, where the checkpoint has several; None = the only one.
 
     Raises:
         CheckpointError: A file, key or shape is missing, left over or wrong, or no family that acts is like it.
         InstructionError: The prompt's template has a token that the model does not have.
         StatisticsError: The statistics lack the data set, or are broken.
     """
-    folder = CheckpointFolder(path, tokenizer)
+    folder = CheckpointFolder(path, tokenizer, head_step)
+    check_head_step(folder)
     checkpoint: Checkpoint[ActingFamily] = acting_reader(folder).load(folder)
     rows = checkpoint.model.decoder.config.vocab_size
     bounded = within_embedding(checkpoint.instruction, folder.tokenizer, rows)

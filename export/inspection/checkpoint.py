@@ -30,7 +30,7 @@ def inspect_checkpoint(folder: Path, request: InspectionRequest) -> Inspection:
     model = opened.model
     return Inspection(
         kind="checkpoint",
-        name=folder.resolve().name,
+        name=opened.folder.name,
         family=opened.reader.name,
         facts=describe(opened),
         dimensions=dimensions(model),

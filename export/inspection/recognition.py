@@ -9,13 +9,14 @@ from typing import Any
 
 from saccade.export.families.base import PerceivingFamily
 from saccade.export.families.deployment import Deployment
-from saccade.export.families.embodiment import EMBODIMENT_NAME, read_embodiment
+from saccade.export.families.embodiment import EMBODIMENT_NAME, Embodiment, read_embodiment
 from saccade.export.families.prompts import with_prompt
 from saccade.export.families.reader import ActingReader, AnsweringReader, FamilyReader, StatedDeployment, Unit
 from saccade.export.families.registry import find_reader
 from saccade.export.loading.checkpoint_folder import CONFIG_NAME, CheckpointFolder
 from saccade.export.loading.data_sets import DATA_SETS_NAME
 from saccade.export.loading.shards import StoredWeights
+from saccade.export.loading.torch_heads import check_head_step
 from saccade.export.loading.weights import plan_weights
 from saccade.proto.errors import CheckpointError
 from saccade.proto.inspection import InspectionRequest
@@ -63,7 +64,8 @@ def open_checkpoint(path: Path, request: InspectionRequest) -> Opened:
         CheckpointError: A file, key or shape is missing, left over or wrong.
         ExportError: The deployment does not fit the family.
     """
-    folder = CheckpointFolder(path, request.tokenizer)
+    folder = CheckpointFolder(path, request.tokenizer, request.head_step)
+    check_head_step(folder)
     reader = find_reader(folder)
     deployment, assumed = _deployment(folder, reader, request)
     if isinstance(reader, AnsweringReader):
@@ -101,7 +103,7 @@ def _deployment(
 ) -> tuple[Deployment, tuple[str, ...]]:
     """Return the deployment that was asked for, is stated, or is usual, and what was taken as usual."""
     usual, assumed = reader.usual, []
-    stated, chunk = _stated(folder, reader)
+    stated, robot = _stated(folder, reader)
     views = request.views or stated.views or usual.views
     if request.views is None and stated.views is None:
         assumed.append(f"{views} view{'s' * (views != 1)} (--views)")
@@ -120,21 +122,24 @@ def _deployment(
         max_text_tokens=text,
         state_dim=stated.state_dim,
         action_dim=stated.action_dim,
-        chunk=chunk,
+        chunk=None if robot is None else robot.action.chunk,
+        crop=None if robot is None else robot.crop,
         statistics_key=request.data_set or _first_data_set(folder),
     )
     return deployment, tuple(assumed)
 
 
-def _stated(folder: CheckpointFolder, reader: FamilyReader[Any, Any]) -> tuple[StatedDeployment, int | None]:
-    """Return what the checkpoint says of its deployment, and what an embodiment beside it says: its chunk too."""
+def _stated(
+    folder: CheckpointFolder, reader: FamilyReader[Any, Any]
+) -> tuple[StatedDeployment, Embodiment | None]:
+    """Return what the checkpoint and an embodiment beside it say of its deployment, and the embodiment."""
     said = StatedDeployment() if reader.stated is None else reader.stated(folder)
     if not (isinstance(reader, ActingReader) and folder.has(EMBODIMENT_NAME)):
         return said, None
     robot = read_embodiment(folder)
-    size = (robot.image_size[0], robot.image_size[1]) if len(robot.image_size) == 2 else said.image_size
+    size = robot.deployment().image_size or said.image_size
     dims = said.state_dim or robot.proprio.dim, said.action_dim or robot.action.dim
-    return StatedDeployment(len(robot.views), said.text_tokens, size, *dims), robot.action.chunk
+    return StatedDeployment(len(robot.views), said.text_tokens, size, *dims), robot
 
 
 def _first_data_set(folder: CheckpointFolder) -> str | None:

@@ -18,6 +18,7 @@ CONFIG_NAME = "config.json"
 TOKENIZER_NAME = tokenizer_files.NAME
 _PREPROCESSOR, _TOKENIZER_STEP = "policy_preprocessor.json", "tokenizer_processor"
 _BACKBONE = "vlm_model_name"
+_HUB_SEPARATOR = "--"
 
 
 class CheckpointFolder:
@@ -26,22 +27,27 @@ class CheckpointFolder:
     Args:
         path: Directory that holds the files.
         tokenizer: A ``tokenizer.json``, or a folder with one, in place of the checkpoint's own; None = its own.
+        head_step: Training step of the heads that are read, where the checkpoint has several; None = the only one.
 
     Raises:
         CheckpointError: ``path`` is no directory.
     """
 
-    def __init__(self, path: Path, tokenizer: Path | None = None) -> None:
+    def __init__(self, path: Path, tokenizer: Path | None = None, head_step: str | None = None) -> None:
         if not path.is_dir():
             raise CheckpointError(f"expected a checkpoint folder, found none at {path}.")
         self.path = path
+        self.head_step = head_step
         self._given = tokenizer
         self._objects: dict[Path, dict[str, Any]] = {}
 
     @property
     def name(self) -> str:
-        """Last part of the path, for messages."""
-        return self.path.name
+        """Last part of the path, or the model's name in a cache of the Hub (``models--org--name/snapshots/...``)."""
+        folder = self.path.resolve()
+        kind, *parts = folder.parent.parent.name.split(_HUB_SEPARATOR)
+        is_cached = folder.parent.name == "snapshots" and kind == "models" and parts
+        return parts[-1] if is_cached else folder.name
 
     def __truediv__(self, name: str) -> Path:
         return self.path / name

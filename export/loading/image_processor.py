@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.json_fields import JsonFields
 from saccade.proto.errors import CheckpointError
-from saccade.proto.picture_fit import Resample
+from saccade.proto.picture_fit import FitMethod, PictureFit, Resample
 
 NAMES = ("preprocessor_config.json", "processor_config.json")
 """Files that may describe the image processor: one of its own, or since transformers 5 a part of the processor's."""
 
+_MOST = 255
 _RESAMPLES = {1: Resample.LANCZOS, 2: Resample.BILINEAR, 3: Resample.BICUBIC}
 """Pillow's numbers of the ways to resample."""
 
@@ -38,8 +39,45 @@ class ImageProcessor:
         """
         if not self.fields.has("resample"):
             return default
-        self.fields.expect("resample", _RESAMPLES)
-        return _RESAMPLES[self.fields.take("resample", int)]
+        return pillow_resample(self.fields, "resample")
+
+
+def square_fit(processor: ImageProcessor, default: Resample) -> PictureFit:
+    """Return how an image processor makes a square of a picture: padded, cropped or stretched.
+
+    Args:
+        processor: Processor whose pictures all become one square.
+        default: How it resizes where the file does not say.
+
+    Raises:
+        CheckpointError: What it makes is no square, or it resizes in a way that is not known here.
+
+    Source:
+        transformers' ``CLIPImageProcessor``, ``SiglipImageProcessor`` and ``LlavaImageProcessor``.
+    """
+    fields, resample = processor.fields, processor.resample(default)
+    if fields.has("do_pad") and fields.take("do_pad", bool):
+        background = tuple(int(mean * _MOST) for mean in processor.mean)
+        return PictureFit(FitMethod.PAD, resample, background=background)
+    size = fields.child("size")
+    if not size.has("shortest_edge"):
+        return PictureFit(FitMethod.STRETCH, resample)
+    if fields.has("do_center_crop") and not fields.take("do_center_crop", bool):
+        raise CheckpointError(
+            "image processor: do_center_crop: expected true where size has a shortest_edge, so that every picture "
+            "becomes a square, found false."
+        )
+    return PictureFit(FitMethod.CROP, resample)
+
+
+def pillow_resample(fields: JsonFields, name: str) -> Resample:
+    """Return the way to resample that a field has Pillow's number of.
+
+    Raises:
+        CheckpointError: It is a way that is not known here.
+    """
+    fields.expect(name, _RESAMPLES)
+    return _RESAMPLES[fields.take(name, int)]
 
 
 def read_image_processor(

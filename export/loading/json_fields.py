@@ -104,6 +104,13 @@ class JsonFields:
             )
         return tuple(JsonFields({name: row}, self._where).items(name, kind) for row in value)
 
+    def objects(self, name: str) -> tuple[JsonFields, ...]:
+        """Return a field that is a list of objects."""
+        value = self._values.get(name)
+        if not isinstance(value, list):
+            raise CheckpointError(f"{self._where}: {name}: expected a list, found {value!r:.80}.")
+        return tuple(JsonFields(entry, f"{self._where}: {name}") for entry in value)
+
     def expect(self, name: str, accepted: Collection[object]) -> None:
         """Refuse a switch that changes the model and that is not known here; a missing field is accepted."""
         value = self._values.get(name)

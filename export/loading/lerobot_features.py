@@ -7,13 +7,15 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.json_fields import JsonFields
+from saccade.export.loading.lerobot_processors import PREPROCESSOR, processor_steps
 from saccade.proto.errors import CheckpointError
 
 CAMERA_PREFIX = "observation.images."
+_RENAME = "rename_observations_processor"
 _ABSENT = "empty_camera_"
 """Part of the name of a camera that was never there."""
 
@@ -26,11 +28,13 @@ class LerobotFeatures:
         cameras: Name, without ``observation.images.``, to height and width, pixels; in the order of the model.
         state_dim: Numbers of proprioception.
         action_dim: Numbers of an action.
+        renamed: The policy's name of a camera, by the name of the robot that it was trained on, where they differ.
     """
 
     cameras: Mapping[str, tuple[int, int]]
     state_dim: int
     action_dim: int
+    renamed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def known(self) -> str:
@@ -40,27 +44,38 @@ class LerobotFeatures:
             f"proprioception and {self.action_dim} of an action."
         )
 
-    def check_views(self, views: Sequence[str]) -> None:
-        """Check that ``views`` are some of the cameras.
+    def check_views(self, views: Sequence[str], names: Mapping[str, str]) -> tuple[str, ...]:
+        """Return the checkpoint's names of a robot's cameras.
+
+        Args:
+            views: The robot's names, in the order of the model.
+            names: The checkpoint's name, or its feature's, by the robot's; without it, what lerobot renamed in training
+                counts, else both are alike.
 
         Raises:
             CheckpointError: A name is unknown, or the views stand in another order.
         """
-        known = [name for name in self.cameras if name in views]
-        if not views or [*views] != known:
+        wanted = [
+            (names.get(view) or self.renamed.get(view, view)).removeprefix(CAMERA_PREFIX) for view in views
+        ]
+        if not wanted or wanted != [name for name in self.cameras if name in wanted]:
             raise CheckpointError(
                 f"embodiment.json: views: expected some of the cameras {', '.join(self.cameras) or '(none)'}, in this "
-                f"order, as in config.json: input_features, found {', '.join(views) or 'none'}."
+                f"order, as in config.json: input_features, found {', '.join(wanted) or 'none'}; where the robot's are "
+                'called otherwise, say which is which: "cameras": {robot\'s name: one of these}.'
             )
+        return tuple(wanted)
 
-    def camera_size(self, views: Sequence[str]) -> tuple[int, int]:
-        """Return the one size of the cameras ``views``.
+    def camera_size(self, cameras: Sequence[str]) -> tuple[int, int]:
+        """Return the one size of some cameras.
+
+        Args:
+            cameras: The checkpoint's names, from :meth:`check_views`.
 
         Raises:
-            CheckpointError: A name is unknown, the views stand in another order, or their sizes differ.
+            CheckpointError: Their sizes differ.
         """
-        self.check_views(views)
-        sizes = {self.cameras[name] for name in views}
+        sizes = {self.cameras[name] for name in cameras}
         if len(sizes) > 1:
             raise CheckpointError(
                 f"config.json: input_features: expected cameras of one size, found {sorted(sizes)}; say in "
@@ -92,7 +107,20 @@ def read_features(folder: CheckpointFolder) -> LerobotFeatures:
         cameras,
         _vector_dim(fields, "input_features", "observation.state"),
         _vector_dim(fields, "output_features", "action"),
+        _renamed(folder),
     )
+
+
+def _renamed(folder: CheckpointFolder) -> dict[str, str]:
+    """Return which of the robot's cameras the preprocessor gives another name, without ``observation.images.``."""
+    names: dict[str, str] = {}
+    for step in processor_steps(folder, PREPROCESSOR, _RENAME) if folder.has(PREPROCESSOR) else ():
+        given = step.child("config", {}).child("rename_map", {})
+        names |= {name: given.take(name, str) for name in given.names()}
+    return {
+        robot.removeprefix(CAMERA_PREFIX): policy.removeprefix(CAMERA_PREFIX)
+        for robot, policy in names.items()
+    }
 
 
 def _vector_dim(fields: JsonFields, group: str, name: str) -> int:

@@ -10,7 +10,6 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,22 @@ from safetensors import SafetensorError, safe_open
 
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.json_fields import JsonFields
+from saccade.export.loading.lerobot_processors import (
+    POSTPROCESSOR,
+    PREPROCESSOR,
+    processor_steps,
+    warn_of_unknown_steps,
+)
 from saccade.export.loading.shards import some
 from saccade.proto.errors import CheckpointError
 from saccade.proto.scales import MeanStdScale, RangeScale, Scale
 from saccade.proto.statistics import Statistics
 
 STATE, ACTION = "observation.state", "action"
-_PREPROCESSOR = ("policy_preprocessor.json", "normalizer_processor")
-_POSTPROCESSOR = ("policy_postprocessor.json", "unnormalizer_processor")
-_RELATIVE = "relative_actions_processor"
-MEAN_STD = "MEAN_STD"
+_NORMALISER, _UNNORMALISER = "normalizer_processor", "unnormalizer_processor"
+_RELATIVE = ("relative_actions_processor", "delta_actions_processor")
+"""The step's name in lerobot 0.6.1, and in other releases."""
+MEAN_STD, IDENTITY = "MEAN_STD", "IDENTITY"
 RANGES = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90")}
 """Modes that bring a range to -1..1, and the vectors they need."""
 
@@ -46,10 +51,12 @@ def read_statistics(folder: CheckpointFolder, *, state_dim: int, action_dim: int
         CheckpointError: A file, step or vector is missing, of the wrong length or not finite, or the numbers are
             normalised in a way that is not known here.
     """
-    return Statistics(
-        proprio=_read(folder, *_PREPROCESSOR, "STATE", STATE, state_dim),
-        action=_read(folder, *_POSTPROCESSOR, "ACTION", ACTION, action_dim),
+    found = Statistics(
+        proprio=_read(folder, PREPROCESSOR, _NORMALISER, "STATE", STATE, state_dim),
+        action=_read(folder, POSTPROCESSOR, _UNNORMALISER, "ACTION", ACTION, action_dim),
     )
+    warn_of_unknown_steps(folder)
+    return found
 
 
 def read_relative(folder: CheckpointFolder, action_dim: int) -> tuple[bool, ...]:
@@ -58,15 +65,10 @@ def read_relative(folder: CheckpointFolder, action_dim: int) -> tuple[bool, ...]
     Raises:
         CheckpointError: The processor's file is missing or broken.
     """
-    steps = folder.read(_PREPROCESSOR[0]).get("steps")
-    entries = [
-        entry
-        for entry in steps or ()
-        if isinstance(entry, Mapping) and entry.get("registry_name") == _RELATIVE
-    ]
-    if not entries:
+    found = processor_steps(folder, PREPROCESSOR, *_RELATIVE)
+    if not found:
         return ()
-    settings = JsonFields(entries[0], f"{_PREPROCESSOR[0]}: {_RELATIVE}").child("config", {"enabled": False})
+    settings = found[0].child("config", {"enabled": False})
     if not settings.take("enabled", bool):
         return ()
     excluded = settings.items("exclude_joints", str) if settings.has("exclude_joints") else ()
@@ -82,12 +84,19 @@ def _read(folder: CheckpointFolder, name: str, step: str, kind: str, vector: str
             f"expected {name} in {folder.name}/, found none; a checkpoint that keeps its statistics among its weights "
             "is brought up to date by lerobot's migrate_policy_normalization."
         )
-    settings, state_file = _find_step(folder, name, step)
-    mode = settings.child("norm_map").take(kind, str)
+    fields = _find_step(folder, name, step)
+    settings = fields.child("config", {"eps": 1e-8})
+    modes = settings.child("norm_map")
+    modes.expect("VISUAL", (IDENTITY,))  # the graphs normalise pictures as the model's class does
+    mode = modes.take(kind, str)
+    if mode == IDENTITY:
+        return MeanStdScale(np.zeros(dim, np.float32), np.ones(dim, np.float32), 0.0)
     if mode != MEAN_STD and mode not in RANGES:
         raise CheckpointError(
-            f"{name}: {step}: norm_map: {kind}: expected one of {', '.join((MEAN_STD, *RANGES))}, found {mode!r}."
+            f"{name}: {step}: norm_map: {kind}: expected one of {', '.join((IDENTITY, MEAN_STD, *RANGES))}, found "
+            f"{mode!r}."
         )
+    state_file = _state_file(folder, fields, f"{name}: {step}")
     wanted = ("mean", "std") if mode == MEAN_STD else RANGES[mode]
     first, second = _vectors(folder / state_file, [f"{vector}.{part}" for part in wanted], dim)
     eps = settings.take("eps", float)
@@ -98,24 +107,24 @@ def _read(folder: CheckpointFolder, name: str, step: str, kind: str, vector: str
     return RangeScale(first, second, np.ones(dim, bool), clips=False, eps=eps)
 
 
-def _find_step(folder: CheckpointFolder, name: str, step: str) -> tuple[JsonFields, str]:
-    """Return the settings of the one step of a kind, and its state file."""
-    steps = folder.read(name).get("steps")
-    if not isinstance(steps, list):
-        raise CheckpointError(f"{name}: expected the list 'steps', found {type(steps).__name__}.")
-    found = [entry for entry in steps if isinstance(entry, Mapping) and entry.get("registry_name") == step]
+def _find_step(folder: CheckpointFolder, name: str, step: str) -> JsonFields:
+    """Return the one step of a kind."""
+    found = processor_steps(folder, name, step)
     if len(found) != 1:
         raise CheckpointError(
-            f"{name}: expected one step {step!r}, found {len(found)} of {len(steps)} steps."
+            f"{name}: expected one step {step!r}, found {len(found)} of {len(folder.read(name)['steps'])} steps."
         )
-    fields = JsonFields(found[0], f"{name}: {step}")
-    state_file = fields.take("state_file", str)
-    if Path(state_file).name != state_file or not folder.has(state_file):
+    return found[0]
+
+
+def _state_file(folder: CheckpointFolder, step: JsonFields, where: str) -> str:
+    """Return the name of the file that a step's vectors are in."""
+    found = step.take("state_file", str)
+    if Path(found).name != found or not folder.has(found):
         raise CheckpointError(
-            f"{name}: {step}: state_file: expected a file beside it, found {state_file!r}; copy it from the published "
-            "checkpoint."
+            f"{where}: state_file: expected a file beside it, found {found!r}; copy it from the published checkpoint."
         )
-    return fields.child("config", {"eps": 1e-8}), state_file
+    return found
 
 
 def _vectors(path: Path, names: list[str], dim: int) -> list[NDArray[np.float32]]:

@@ -15,12 +15,14 @@ from typing import Any, NamedTuple
 from tokenizers import Tokenizer
 
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
+from saccade.export.loading.image_processor import pillow_resample
 from saccade.export.loading.json_fields import JsonFields
 from saccade.export.loading.key_rules import KeyRules, numbered
 from saccade.export.loading.text_decoder import TEXT_MODELS, TextModel, read_text_model
 from saccade.export.models.vision_backbone import TOWER_NAMES
 from saccade.export.models.vision_transformer import VisionConfig
 from saccade.proto.errors import CheckpointError
+from saccade.proto.picture_fit import Resample
 
 MODEL_TYPE = "openvla"
 """``model_type`` of both: what tells them apart is whether an action head lies beside the weights."""
@@ -42,6 +44,8 @@ _LLAMA: Mapping[str, object] = {**TEXT_MODELS["llama"].defaults, "bos_token_id":
 _PLAIN_LLAMAS = ("llama2-7b-pure", "llama2-13b-pure")
 """Language models whose prompt is ``In: ... Out:``; others of the published code are prompted differently."""
 _RESIZE = "resize-naive"
+_RESIZES, _KINDS = "tvf_resize_params", "interpolations"
+"""Where the processor's file says how it resizes for each tower: as torchvision takes it, and in words."""
 _DIMENSIONS = ("patch_size", "width", "depth", "heads", "mlp_dim", "register_tokens")
 
 _SIGLIP = VisionConfig(
@@ -76,6 +80,8 @@ TIMM_TOWERS: Mapping[str, VisionConfig] = {
 """timm's name, without the tag of its weights, to the tower. The block before the last is read, without a norm."""
 
 
+PROMPT = "In: What action should the robot take to {instruction}?\nOut: "
+"""The published prompt of both; the space at its end becomes the lone space."""
 SPACE_ID = 29871
 """Llama's lone space, which stood between prompt and actions in training."""
 
@@ -165,6 +171,29 @@ def key_rules(towers: Sequence[VisionConfig], rules: KeyRules) -> KeyRules:
             unused += (rf"^{re.escape(path)}\.norm\.",)
     scale = (r"(\.ls[12])\.gamma$", r"\1.scale_factor")  # timm's name, and the published one
     return replace(rules, rename=(scale, *rules.rename), unused=(*unused, *rules.unused))
+
+
+def resample(folder: CheckpointFolder) -> Resample:
+    """Return how the published processor resizes pictures to the towers' size.
+
+    Raises:
+        CheckpointError: The processor's file is missing, or resizes in a way that is not known here.
+    """
+    fields = folder.fields(PROCESSOR_NAME)
+    if not fields.has(_RESIZES):
+        kinds = fields.items(_KINDS, str) if fields.has(_KINDS) else (Resample.BICUBIC.value,)
+    else:
+        entries = fields.objects(_RESIZES)
+        for entry in entries:
+            entry.expect("antialias", (True,))
+        kinds = tuple(pillow_resample(entry, "interpolation").value for entry in entries)
+    known = [kind.value for kind in Resample]
+    if len(set(kinds)) != 1 or kinds[0] not in known:
+        raise CheckpointError(
+            f"{PROCESSOR_NAME}: {_RESIZES}: expected one way to resize for all towers, of {', '.join(known)}, found "
+            f"{', '.join(kinds) or 'none'}."
+        )
+    return Resample(kinds[0])
 
 
 def check_template(tokenizer: Tokenizer, template: str) -> None:
@@ -264,16 +293,12 @@ def _pixel_scales(folder: CheckpointFolder, sizes: Sequence[int]) -> list[_Scale
     The published processor normalises with ``tvf_normalize_params`` if its file has them: ``means`` and ``stds`` after
     they went through bfloat16 when the checkpoint was converted.
     """
-    processor = folder.read(PROCESSOR_NAME)
-    fields = JsonFields(processor, PROCESSOR_NAME)
+    fields = folder.fields(PROCESSOR_NAME)
     fields.expect("image_resize_strategy", (_RESIZE,))
     fields.expect("tvf_do_letterbox", (False,))
     fields.expect("input_sizes", ([[3, size, size] for size in sizes],))
     if fields.has("tvf_normalize_params"):
-        where, applied = f"{PROCESSOR_NAME}: tvf_normalize_params", processor["tvf_normalize_params"]
-        if not isinstance(applied, list):
-            raise CheckpointError(f"{where}: expected a list, found {applied!r:.80}.")
-        entries = [JsonFields(entry, where) for entry in applied]
+        entries = fields.objects("tvf_normalize_params")
         return [_scale(entry.items("mean", float), entry.items("std", float)) for entry in entries]
     means, stds = fields.rows("means", float), fields.rows("stds", float)
     if len(means) != len(stds):

@@ -18,12 +18,27 @@ from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.shards import StoredWeights
 from saccade.proto.errors import CheckpointError
 
+_HEAD = re.compile(r"(\w+)--(\w+)_checkpoint\.pt")
+"""Name of a head's file: head and training step."""
+
 
 def head_steps(folder: CheckpointFolder, head: str) -> dict[str, Path]:
     """Return the files of a head: training step (or ``latest``) to path, in order of their names."""
-    pattern = re.compile(rf"{re.escape(head)}--(\w+)_checkpoint\.pt")
-    matches = ((pattern.fullmatch(entry.name), entry) for entry in folder)
-    return {match[1]: entry for match, entry in matches if match is not None}
+    matches = ((_HEAD.fullmatch(entry.name), entry) for entry in folder)
+    return {match[2]: entry for match, entry in matches if match is not None and match[1] == head}
+
+
+def check_head_step(folder: CheckpointFolder) -> None:
+    """Refuse a choice of heads for a checkpoint that has none in files of their own.
+
+    Raises:
+        CheckpointError: A step was chosen, and there is no head.
+    """
+    if folder.head_step is not None and not any(_HEAD.fullmatch(entry.name) for entry in folder):
+        raise CheckpointError(
+            f"--head-step: expected heads in {folder.name}/, <head>--{folder.head_step}_checkpoint.pt, found none; "
+            "leave it out."
+        )
 
 
 def choose_step(folder: CheckpointFolder, head: str, step: str | None) -> str:
@@ -45,7 +60,8 @@ def choose_step(folder: CheckpointFolder, head: str, step: str | None) -> str:
         )
     if step is None and len(steps) > 1:
         raise CheckpointError(
-            f"expected one {head}--<step>_checkpoint.pt in {folder.name}/, found steps {', '.join(steps)}; choose one."
+            f"expected one {head}--<step>_checkpoint.pt in {folder.name}/, found steps {', '.join(steps)}; choose one "
+            "(--head-step)."
         )
     chosen = next(iter(steps)) if step is None else step
     if chosen not in steps:

@@ -30,13 +30,14 @@ INPUTS = (IMAGES, TOKEN_IDS, ATTENTION_MASK, POSITION_IDS)
 
 
 def build_scorer_manifest(
-    checkpoint: Checkpoint[SinglePassFamily], files: Mapping[str, FileSpec]
+    checkpoint: Checkpoint[SinglePassFamily], files: Mapping[str, FileSpec], name: str | None = None
 ) -> Manifest:
     """Assemble the manifest; its own rules are checked as it is built.
 
     Args:
         checkpoint: Checkpoint that was exported.
         files: Size and hash of every file of the bundle, by path.
+        name: Name of the bundle; None = the embodiment's, and what it is.
     """
     embodiment, model = checkpoint.embodiment, checkpoint.model
     size, grid, positions = model.image_size, model.grid, sum(model.segments.values())
@@ -53,7 +54,7 @@ def build_scorer_manifest(
     return Manifest(
         format_version=BUNDLE_FORMAT_VERSION,
         kind=BundleKind.SCORER,
-        name=f"{embodiment.name} view scorer",
+        name=name or f"{embodiment.name} view scorer",
         family=checkpoint.family,
         license=embodiment.license,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),

@@ -41,10 +41,12 @@ class ScorerRequest(BundleRequest):
 
     Args:
         frames: Recorded frames for the parity check; None draws synthetic ones.
+        head_step: Training step of the heads, where the checkpoint has several; None = the only one.
         tolerance: What the parity check lets through.
     """
 
     frames: Path | None = None
+    head_step: str | None = None
     tolerance: ScoreTolerance = field(default_factory=ScoreTolerance)
 
 
@@ -70,6 +72,7 @@ class ScorerRecipe(Recipe[ScoreParity]):
 
     def __init__(self, request: ScorerRequest) -> None:
         self.checkpoint = _single_pass(request)
+        self._name = request.name
         recording = (
             synthetic_recording(self.checkpoint, SYNTHETIC_FRAMES)
             if request.frames is None
@@ -125,12 +128,14 @@ class ScorerRecipe(Recipe[ScoreParity]):
 
     def manifest(self, files: Mapping[str, FileSpec]) -> Manifest:
         """Return the manifest."""
-        return build_scorer_manifest(self.checkpoint, files)
+        return build_scorer_manifest(self.checkpoint, files, self._name)
 
 
 def _single_pass(request: ScorerRequest) -> Checkpoint[SinglePassFamily]:
     """Read the checkpoint; only a family whose text rows end in one pass over all views can score them."""
-    checkpoint = load_checkpoint(request.checkpoint, mapped=True, tokenizer=request.tokenizer)
+    checkpoint = load_checkpoint(
+        request.checkpoint, mapped=True, tokenizer=request.tokenizer, head_step=request.head_step
+    )
     if checkpoint.model.step_kind is not StepKind.SINGLE_PASS:
         raise ExportError(
             f"expected a single-pass family (openvla_oft) to score views with, found {checkpoint.family!r}."

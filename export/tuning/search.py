@@ -58,6 +58,7 @@ class TuneRequest:
         trials: Number of trials in all, those of an earlier run included.
         seed: Seed of the sampler.
         tokenizer: A ``tokenizer.json``, or a folder with one; None = the checkpoint's own.
+        head_step: Training step of the heads, where the checkpoint has several; None = the only one.
     """
 
     checkpoint: Path
@@ -70,6 +71,7 @@ class TuneRequest:
     trials: int = 50
     seed: int = 0
     tokenizer: Path | None = None
+    head_step: str | None = None
 
 
 class Progress(Protocol):
@@ -166,7 +168,7 @@ def _read(request: TuneRequest) -> Checkpoint[ActingFamily]:
             "recorded control steps, and there are no recorded questions. Choose options by hand: `saccade "
             "export-answering --policy-option`."
         )
-    return load_checkpoint(request.checkpoint, tokenizer=request.tokenizer)
+    return load_checkpoint(request.checkpoint, tokenizer=request.tokenizer, head_step=request.head_step)
 
 
 def _study(request: TuneRequest, bench: _Bench) -> optuna.Study:

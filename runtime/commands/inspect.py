@@ -104,6 +104,10 @@ def _size(context: click.Context, parameter: click.Parameter, value: str | None)
     help="The model's tokenizer.json, or a folder with one, where the checkpoint has none. Checkpoints only.",
 )
 @click.option(
+    "--head-step",
+    help="Training step of the heads, where a checkpoint has those of several (OpenVLA-OFT). Checkpoints only.",
+)
+@click.option(
     "--config-only",
     is_flag=True,
     help="Read the configuration alone; weight files may be missing. Checkpoints only.",

@@ -4,10 +4,13 @@
 
 Source:
     LLaVA-1.5 (2310.03744) as in transformers' ``LlavaForConditionalGeneration``. Images are what its checkpoint's image
-    processor makes of them: shortest edge, then the middle. Fixed here: number of pictures, layout of the prompt.
+    processor makes of them: LLaVA-1.5's keeps the middle, that of llava-interleave stretches, others pad. Fixed here:
+    number of pictures, layout of the prompt.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -24,10 +27,10 @@ from saccade.export.families.llava.tiled import (
 from saccade.export.families.prompt_layout import IMAGE, PromptLayout, grid_items, lay_out_prompt
 from saccade.export.families.reader import AnsweringReader, UsualDeployment
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
-from saccade.export.loading.image_processor import read_image_processor
+from saccade.export.loading.image_processor import read_image_processor, square_fit
 from saccade.export.loading.vision_tower import CLIP
 from saccade.proto.errors import ExportError
-from saccade.proto.picture_fit import FitMethod, PictureFit, Resample
+from saccade.proto.picture_fit import PictureFit, Resample
 
 MODEL_TYPE = "llava"
 _DEFAULTS: dict[str, object] = {
@@ -48,7 +51,18 @@ _TOWER = {
 """What transformers' ``LlavaConfig`` assumes where ``vision_config`` is missing."""
 
 
-def read_config(folder: CheckpointFolder, deployment: Deployment) -> TiledConfig:
+@dataclass(frozen=True, kw_only=True)
+class LlavaConfig(TiledConfig):
+    """Everything that shapes weights and graph of a LLaVA-1.5 model.
+
+    Args:
+        fit: How a picture becomes the tower's square.
+    """
+
+    fit: PictureFit
+
+
+def read_config(folder: CheckpointFolder, deployment: Deployment) -> LlavaConfig:
     """Read the configuration of a checkpoint.
 
     Args:
@@ -67,12 +81,17 @@ def read_config(folder: CheckpointFolder, deployment: Deployment) -> TiledConfig
         )
     fields = folder.fields("config.json", _DEFAULTS)
     fields.expect("model_type", (MODEL_TYPE,))
-    tower, text = read_tower_and_text(fields, read_image_processor(folder), _TOWER, "llama")
+    processor = read_image_processor(folder)
+    tower, text = read_tower_and_text(fields, processor, _TOWER, "llama")
     images = [grid_items(tower.side, tower.side, newline=False)] * deployment.views
     prompt = lay_out_prompt(deployment.before, images, deployment.between)
     laid_out = fit_prompt(PromptLayout(prompt, deployment.max_text_tokens), text)
-    return TiledConfig(
-        tower=tower, text=text, blocks=((tower.side, tower.side),) * deployment.views, prompt_layout=laid_out
+    return LlavaConfig(
+        tower=tower,
+        text=text,
+        blocks=((tower.side, tower.side),) * deployment.views,
+        prompt_layout=laid_out,
+        fit=square_fit(processor, Resample.BICUBIC),
     )
 
 
@@ -99,18 +118,17 @@ def prompt(views: int) -> str:
     return "USER: " + "\n".join([IMAGE] * views) + "\n{instruction} ASSISTANT:"
 
 
-def picture_size(config: TiledConfig) -> tuple[int, int]:
+def picture_size(config: LlavaConfig) -> tuple[int, int]:
     """Return height and width of the pictures that the graph takes, pixels."""
     return config.tower.image_size, config.tower.image_size
 
 
-def picture_fit(config: TiledConfig) -> PictureFit:
-    """Return how the family's image processor makes pictures fit: shortest side, then the middle."""
-    del config
-    return PictureFit(FitMethod.CROP, Resample.BICUBIC)
+def picture_fit(config: LlavaConfig) -> PictureFit:
+    """Return how the checkpoint's image processor makes pictures fit."""
+    return config.fit
 
 
-def build(config: TiledConfig) -> Llava:
+def build(config: LlavaConfig) -> Llava:
     """Return the model without its weights, on the meta device."""
     with torch.device("meta"):
         return Llava(config)

@@ -9,13 +9,15 @@ lone space.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 
 from saccade.export.families.checkpoint import Checkpoint, check_embodiment, check_tokenizer
 from saccade.export.families.deployment import Deployment
-from saccade.export.families.embodiment import read_embodiment
+from saccade.export.families.embodiment import Embodiment, read_embodiment
 from saccade.export.families.openvla.model import (
-    PROMPT,
+    AUGMENTED,
+    EVALUATED,
     OpenVla,
     OpenVlaConfig,
     build,
@@ -32,6 +34,7 @@ from saccade.proto.instruction_spec import InstructionSpec, TextStep
 from saccade.proto.statistics import STATISTICS_NAME, Statistics
 
 FAMILY = "openvla"
+_log = logging.getLogger(__name__)
 
 
 def load(folder: CheckpointFolder) -> Checkpoint[OpenVla]:
@@ -43,9 +46,11 @@ def load(folder: CheckpointFolder) -> Checkpoint[OpenVla]:
     """
     given = read_embodiment(folder)
     data_set = read_data_set(folder, given.statistics_key or None)
-    template = given.template or PROMPT
+    given.check_unnamed_cameras()
+    template = given.template or prismatic.PROMPT
     embodiment = replace(given, statistics_key=data_set.name, template=template)
-    config = read_config(folder, Deployment(views=len(embodiment.views), statistics_key=data_set.name))
+    _warn_of_crop(folder, embodiment)
+    config = read_config(folder, embodiment.deployment())
     check_embodiment(embodiment, views=1, proprio_dim=0, chunk=1, action_dim=config.action_dim)
     tokenizer = check_tokenizer(folder, config.text.decoder.vocab_size)
     prismatic.check_template(folder.tokenizer, template)
@@ -64,6 +69,17 @@ def load(folder: CheckpointFolder) -> Checkpoint[OpenVla]:
             steps=(TextStep.LOWER_CASE,),
         ),
     )
+
+
+def _warn_of_crop(folder: CheckpointFolder, embodiment: Embodiment) -> None:
+    """Say that a fine-tune may want the crop; no file tells whether its pictures were augmented."""
+    if embodiment.crop is None and folder.has(DATA_SETS_NAME) and AUGMENTED not in folder.name:
+        _log.warning(
+            "%s: a fine-tune, looked at without a crop; where it was trained with augmentation (image_aug), write "
+            '"crop": %s into embodiment.json, else "crop": 1',
+            folder.name,
+            EVALUATED,
+        )
 
 
 def _statistics(folder: CheckpointFolder, data_set: DataSet, config: OpenVlaConfig) -> Statistics:

@@ -3,8 +3,9 @@
     [BOS] [visual: patches] [In: What action should the robot take to <task>? Out:, padded on its right] -> tokens
 
 Source:
-    OpenVLA (2406.09246), openvla/openvla c8f03f4. Greedy over the whole vocabulary, as there. Pictures come in as
-    squares of the towers' size, which the published processor makes of any picture (bicubic, its aspect disregarded).
+    OpenVLA (2406.09246), openvla/openvla c8f03f4. Greedy over the whole vocabulary, as there. Pictures come in
+    any size, and become squares of the towers' size as the published processor makes them (its aspect disregarded). Of
+    fine-tunes with augmented pictures the middle is looked at, where the embodiment says so.
 """
 
 from __future__ import annotations
@@ -20,20 +21,24 @@ from saccade.export.families.autoregressive import AutoregressiveModel
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.openvla.action_tokens import ActionTokens
 from saccade.export.families.prompt_layout import PromptLayout, grid_items, lay_out_prompt
+from saccade.export.families.square_vision import SquareVision
 from saccade.export.loading import prismatic
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.data_sets import Bounds, read_data_set
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.loading.text_decoder import TextModel
 from saccade.export.loading.torch_heads import head_steps
+from saccade.export.models.square_picture import SquarePicture
 from saccade.export.models.vision_backbone import VisionBackbone, vision_projector
 from saccade.export.models.vision_transformer import VisionConfig, VisionTransformer
 from saccade.policies.base import Grid
 from saccade.proto.errors import CheckpointError
 
 MODEL_TYPE = prismatic.MODEL_TYPE
-PROMPT = "In: What action should the robot take to {instruction}?\nOut: "
-"""The published prompt; the space at its end becomes the lone space."""
+AUGMENTED = "image_aug"
+"""What the published training writes into the folder's name, and its evaluation then insists on the crop."""
+EVALUATED = 0.9
+"""Share of a picture's area that fine-tunes with augmentation are evaluated on."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +52,7 @@ class OpenVlaConfig:
         tokens: The token ids that stand for actions.
         bounds: Physical values that become -1 and 1, from the data set whose actions are asked for.
         pad_id: Token id that fills a prompt on its right.
+        picture: How the camera's picture becomes what the towers take.
     """
 
     towers: tuple[VisionConfig, ...]
@@ -55,6 +61,7 @@ class OpenVlaConfig:
     tokens: ActionTokens
     bounds: Bounds
     pad_id: int
+    picture: SquarePicture
 
     @property
     def grid(self) -> Grid:
@@ -98,6 +105,17 @@ def read_config(folder: CheckpointFolder, deployment: Deployment) -> OpenVlaConf
         ActionTokens(model.action_end, model.action_edges),
         bounds,
         model.pad_id,
+        _picture(folder, deployment, model.towers[0].image_size),
+    )
+
+
+def _picture(folder: CheckpointFolder, deployment: Deployment, side: int) -> SquarePicture:
+    """Return how pictures are stretched and cropped; only where the embodiment, or the folder's name, says a crop."""
+    crop = deployment.crop
+    if crop is None:
+        crop = EVALUATED if AUGMENTED in folder.name else 1.0
+    return SquarePicture(
+        deployment.image_size or (side, side), side, crop, prismatic.resample(folder), rounds_each_side=True
     )
 
 
@@ -110,7 +128,7 @@ def key_rules(config: OpenVlaConfig) -> KeyRules:
     return prismatic.key_rules(config.towers, rules)
 
 
-class OpenVla(AutoregressiveModel):
+class OpenVla(SquareVision, AutoregressiveModel):
     """The OpenVLA model."""
 
     def __init__(self, config: OpenVlaConfig) -> None:
@@ -123,6 +141,11 @@ class OpenVla(AutoregressiveModel):
     def towers(self) -> tuple[VisionTransformer, ...]:
         """The towers, in the order of their channels."""
         return self.vision_backbone.towers
+
+    @property
+    def picture(self) -> SquarePicture:
+        """How the camera's picture becomes what the towers take."""
+        return self.config.picture
 
     @property
     def grid(self) -> Grid:
@@ -143,7 +166,7 @@ class OpenVla(AutoregressiveModel):
 
     def visual_tokens(self, images: Tensor) -> Tensor:
         """uint8 ``(batch, 1, height, width, 3)`` -> tower features ``(batch, visual, vision_width)``."""
-        features: Tensor = self.vision_backbone(images.float().flatten(0, 1))
+        features: Tensor = self.vision_backbone(self.fit(images.float().flatten(0, 1)))
         return features.reshape(images.shape[0], -1, features.shape[-1])
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:

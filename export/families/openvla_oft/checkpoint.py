@@ -53,7 +53,8 @@ def read_config(folder: CheckpointFolder, deployment: Deployment) -> OftConfig:
     """
     if is_published(folder):
         return read_published(folder, deployment, chunk=deployment.chunk).config
-    return config_from_json(folder.config)
+    own = config_from_json(folder.config)
+    return replace(own, camera=deployment.image_size, crop=deployment.crop or own.crop)
 
 
 def is_published(folder: CheckpointFolder) -> bool:
@@ -66,7 +67,8 @@ def load(folder: CheckpointFolder, *, head_step: str | None = None) -> Checkpoin
 
     Args:
         folder: The checkpoint that is read.
-        head_step: Training step of the heads, where a published checkpoint has several; None = the only one.
+        head_step: Training step of the heads, where a published checkpoint has several; None = the folder's, or the
+            only one.
 
     Raises:
         CheckpointError: A file, key or shape is missing, left over or wrong.
@@ -74,8 +76,9 @@ def load(folder: CheckpointFolder, *, head_step: str | None = None) -> Checkpoin
     """
     if is_published(folder):
         return _load_published(folder, head_step)
-    config = config_from_json(folder.config)
     embodiment = read_embodiment(folder)
+    embodiment.check_unnamed_cameras()
+    config = read_config(folder, embodiment.deployment())
     _check_dims(embodiment, config)
     statistics = Statistics.read(
         _statistics_file(folder),
@@ -89,10 +92,12 @@ def load(folder: CheckpointFolder, *, head_step: str | None = None) -> Checkpoin
 def _load_published(folder: CheckpointFolder, head_step: str | None) -> Checkpoint[OpenVlaOft]:
     """Read OpenVLA-OFT as published; the embodiment says views, chunk and data set."""
     embodiment = read_embodiment(folder)
+    embodiment.check_unnamed_cameras()
+    if not embodiment.template:
+        embodiment = replace(embodiment, template=prismatic.PROMPT)
     if not embodiment.statistics_key and not folder.has(STATISTICS_NAME):
         embodiment = replace(embodiment, statistics_key=read_data_set(folder, None).name)
-    deployment = Deployment(views=len(embodiment.views), statistics_key=embodiment.statistics_key)
-    published = read_published(folder, deployment, chunk=embodiment.action.chunk, step=head_step)
+    published = read_published(folder, embodiment.deployment(), chunk=embodiment.action.chunk, step=head_step)
     _check_dims(embodiment, published.config)
     statistics = _published_statistics(folder, embodiment, published)
     check_tokenizer(folder, published.config.decoder.vocab_size)

@@ -13,9 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from saccade.export.models.decoder import DecoderConfig
+from saccade.export.models.square_picture import SquarePicture
 from saccade.export.models.vision_transformer import VisionConfig
 from saccade.policies.base import Grid
 from saccade.proto.errors import CheckpointError
+from saccade.proto.picture_fit import Resample
 
 CONFIG_NAME = "config.json"
 FAMILY = "openvla_oft"
@@ -59,6 +61,8 @@ class OftConfig:
         bos_id: Token id that begins the sequence.
         eos_id: Token id that ends the sequence.
         pad_id: Token id that fills the prompt on its right.
+        camera: Height and width of the pictures as they come, pixels; None = the towers' square.
+        crop: Share of a picture's area that is looked at, its middle.
     """
 
     towers: tuple[VisionConfig, ...]
@@ -72,6 +76,8 @@ class OftConfig:
     bos_id: int = 1
     eos_id: int = 2
     pad_id: int = 0
+    camera: tuple[int, int] | None = None
+    crop: float = 1.0
 
     def __post_init__(self) -> None:
         if not self.towers or len({tower.tokens for tower in self.towers}) != 1:
@@ -92,6 +98,14 @@ class OftConfig:
     def image_size(self) -> int:
         """Side of the square images, pixels; one size for all towers."""
         return self.towers[0].image_size
+
+    @property
+    def picture(self) -> SquarePicture:
+        """How a camera's picture becomes what the towers take: stretched as the published evaluation does, cropped."""
+        side = self.image_size
+        return SquarePicture(
+            self.camera or (side, side), side, self.crop, Resample.LANCZOS, rounds_each_side=False
+        )
 
     @property
     def vision_width(self) -> int:

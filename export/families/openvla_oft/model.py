@@ -8,7 +8,8 @@ states that start at the last prompt token, shifted by one as in next-token pred
 Source:
     OpenVLA-OFT (2502.19645), moojink/openvla-oft 213c5ff. Deviation: the prompt is padded, with an explicit mask
     and explicit positions, so that every shape is static; padding changes no valid token. The prompt is what the
-    embodiment's template says; of published checkpoints the instruction goes into it in lower case.
+    embodiment's template says; of published checkpoints the instruction goes into it in lower case. Pictures of another
+    size are stretched as ``resize_image_for_policy`` does, without its detour through JPEG.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from torch import Tensor, nn
 
 from saccade.export.families.base import StepKind, Work
 from saccade.export.families.openvla_oft.config import OftConfig
-from saccade.export.families.plain_vision import PlainVision
 from saccade.export.families.sequence import SequenceLayout
+from saccade.export.families.square_vision import SquareVision
 from saccade.export.loading import prismatic
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.models.action_head import ActionHead, MlpProjector
 from saccade.export.models.decoder import Decoder
+from saccade.export.models.square_picture import SquarePicture
 from saccade.export.models.vision_backbone import VisionBackbone, vision_projector
 from saccade.export.models.vision_transformer import VisionTransformer
 from saccade.policies.base import Grid
@@ -51,7 +53,7 @@ class OftOutputs:
     action_states: Tensor
 
 
-class OpenVlaOft(PlainVision, nn.Module):
+class OpenVlaOft(SquareVision, nn.Module):
     """The OpenVLA-OFT model; parameter names are the published checkpoint's."""
 
     step_kind = StepKind.SINGLE_PASS
@@ -92,9 +94,9 @@ class OpenVlaOft(PlainVision, nn.Module):
         return ("images", "proprio", "token_ids", "attention_mask", "position_ids")
 
     @property
-    def image_size(self) -> tuple[int, int]:
-        """Height and width of the pictures, pixels."""
-        return self.config.image_size, self.config.image_size
+    def picture(self) -> SquarePicture:
+        """How a camera's picture becomes what the towers take."""
+        return self.config.picture
 
     @property
     def segments(self) -> Mapping[str, int]:
@@ -126,7 +128,7 @@ class OpenVlaOft(PlainVision, nn.Module):
             ``(batch, visual tokens, vision_width)``, in (view, row, column) order.
         """
         # The cast comes first: TensorRT takes uint8 only where it enters the graph.
-        tokens: Tensor = self.vision_backbone(images.float().flatten(0, 1))
+        tokens: Tensor = self.vision_backbone(self.fit(images.float().flatten(0, 1)))
         return tokens.reshape(images.shape[0], -1, tokens.shape[-1])
 
     @property

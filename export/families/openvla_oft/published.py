@@ -34,6 +34,8 @@ from saccade.proto.errors import CheckpointError
 
 _log = logging.getLogger(__name__)
 
+EVALUATED = 0.9
+"""Share of a picture's area that every published evaluation script looks at (``center_crop``)."""
 ACTION_HEAD, PROPRIO = "action_head", "proprio_projector"
 _UNKNOWN_HEADS = {
     "noisy_action_projector": "a head that denoises actions",
@@ -93,7 +95,7 @@ def read_published(
         folder: The checkpoint that is read.
         deployment: How the model will be used: views, room for the prompt.
         chunk: Actions in a chunk; None = that of the published robot set with the heads' dims.
-        step: Training step of the heads, where there are several; None = the only one.
+        step: Training step of the heads, where there are several; None = the folder's, or the only one.
 
     Raises:
         CheckpointError: A file, field or weight is missing or wrong, or asks for what is not known here.
@@ -121,6 +123,8 @@ def read_published(
         bos_id=model.bos_id,
         eos_id=model.eos_id,
         pad_id=model.pad_id,
+        camera=deployment.image_size,
+        crop=EVALUATED if deployment.crop is None else deployment.crop,
     )
     return PublishedOft(config, heads, robot)
 
@@ -130,12 +134,12 @@ def read_heads(folder: CheckpointFolder, step: str | None = None) -> dict[str, T
 
     Args:
         folder: The checkpoint that is read.
-        step: Training step of the heads, where there are several; None = the only one.
+        step: Training step of the heads, where there are several; None = the folder's, or the only one.
 
     Raises:
         CheckpointError: A file is missing or broken, or there are several steps and ``step`` is None.
     """
-    step = choose_step(folder, ACTION_HEAD, step)
+    step = choose_step(folder, ACTION_HEAD, step or folder.head_step)
     return {
         f"{head}.{name}": weight
         for head in (ACTION_HEAD, PROPRIO)

@@ -9,8 +9,8 @@ with antialiasing, which is the host's to do: pictures come in the tower's size.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -28,7 +28,8 @@ from saccade.export.families.flow_checkpoint import (
 )
 from saccade.export.families.flow_family import FlowFamily
 from saccade.export.families.pi import pi0, pi05
-from saccade.export.families.pi.config import PiConfig
+from saccade.export.families.pi.config import PiConfig, is_openpi
+from saccade.export.families.pi.prompt import PI0_PROMPT, PI05_PROMPT, PiPrompt, templates
 from saccade.export.families.pi.statistics import read_openpi_statistics, read_processor_statistics
 from saccade.export.families.reader import ActingReader, UsualDeployment, stated_name
 from saccade.export.loading.checkpoint_folder import TOKENIZER_NAME, CheckpointFolder
@@ -36,30 +37,15 @@ from saccade.export.loading.json_fields import JsonFields
 from saccade.export.loading.lerobot_features import LerobotFeatures, read_features
 from saccade.export.loading.lerobot_statistics import read_relative, read_statistics
 from saccade.proto.errors import CheckpointError
-from saccade.proto.instruction_spec import InstructionSpec, TextStep
+from saccade.proto.instruction_spec import STATE, InstructionSpec, TextStep
 from saccade.proto.statistics import Statistics
 
+_log = logging.getLogger(__name__)
+OPENPI_CAMERAS = ("base_0_rgb", "left_wrist_0_rgb", "right_wrist_0_rgb")
+"""Cameras of openpi's models, in their order (``IMAGE_KEYS``)."""
 BOS, PALIGEMMA = "<bos>", "google/paligemma-3b-pt-224"
 """What begins a prompt, and the model whose tokenizer it is."""
 _CLEANED = (TextStep.SPACES_FOR_UNDERSCORES, TextStep.ONE_LINE)
-
-
-class PiPrompt(NamedTuple):
-    """How the prompt of π0 or π0.5 is written.
-
-    Args:
-        template: Text of the prompt, with ``{instruction}`` once, and ``{state}`` where the state is in text.
-        tokens: Length that the published processors pad the prompt to, tokens.
-        state_bins: Bins that each number of the state falls into, to be written in text; 0 = the state is not in the
-            prompt.
-        is_always_cleaned: Underscores and line breaks of an instruction go, whoever wrote the checkpoint; else only in
-            openpi's.
-    """
-
-    template: str
-    tokens: int
-    state_bins: int
-    is_always_cleaned: bool
 
 
 class PiSource(NamedTuple):
@@ -94,13 +80,15 @@ def load_pi(
     """
     source = PiSource.of(folder)
     embodiment = read_embodiment(folder, "" if source.features is None else source.features.known)
-    template = own_template(embodiment, prompt.template)
+    embodiment.check_uncropped(reader.name)
+    template = own_template(embodiment, *templates(folder, prompt))
     config = reader.read_config(folder, _deployment(folder, embodiment, source, prompt.tokens))
     _check_fit(embodiment, config, source)
-    statistics = _statistics(folder, config, source, is_quantile=prompt.state_bins > 0)
+    _check_state(embodiment, reads_state=reader.name == pi0.MODEL_TYPE or STATE in template)
+    key = embodiment.statistics_key
+    statistics = _statistics(folder, config, source, key, is_quantile=prompt.state_bins > 0)
     if source.features is not None:
-        relative = read_relative(folder, config.action_dim)
-        embodiment = replace(embodiment, action=replace(embodiment.action, relative=relative))
+        embodiment = embodiment.with_relative(read_relative(folder, config.action_dim))
     tokenizer = check_tokenizer(folder, config.prefix.vocab_size, published=PALIGEMMA)
     is_cleaned = prompt.is_always_cleaned or source.is_openpi
     instruction = InstructionSpec(
@@ -110,7 +98,7 @@ def load_pi(
         pad_id=0,
         before=(_bos(folder.tokenizer),),
         steps=_CLEANED if is_cleaned else (),
-        state_bins=prompt.state_bins,
+        state_bins=prompt.state_bins if STATE in template else 0,
     )
     model = load_flow_model(reader, folder, config)
     return flow_checkpoint(folder, reader.name, model, embodiment, statistics, tokenizer, instruction)
@@ -120,12 +108,15 @@ def _deployment(
     folder: CheckpointFolder, embodiment: Embodiment, source: PiSource, tokens: int
 ) -> Deployment:
     """Return what the graphs fix: dimensions, of the embodiment where only it has them, and the prompt's room."""
-    size = embodiment.image_size
-    camera = (size[0], size[1]) if len(size) == 2 else None
+    camera = embodiment.deployment().image_size
     state_dim, action_dim = embodiment.proprio.dim, embodiment.action.dim
     if source.features is not None:
         camera = picture_size(embodiment, source.features)
         state_dim, action_dim = source.features.state_dim, source.features.action_dim
+    elif source.is_openpi:
+        _check_cameras(embodiment)
+    else:
+        embodiment.check_unnamed_cameras()
     fields = JsonFields(folder.config, "config.json", {"tokenizer_max_length": tokens})
     return Deployment(
         views=len(embodiment.views),
@@ -134,6 +125,29 @@ def _deployment(
         state_dim=state_dim,
         action_dim=action_dim,
     )
+
+
+def _check_cameras(embodiment: Embodiment) -> None:
+    """Check names of cameras, where there are any, against those that openpi has in code."""
+    named = [embodiment.cameras[view] for view in embodiment.views if view in embodiment.cameras]
+    known = [camera for camera in OPENPI_CAMERAS if camera in named]
+    if named != known or (named and len(named) < len(embodiment.views)):
+        raise CheckpointError(
+            f"embodiment.json: cameras: expected for each view one of {', '.join(OPENPI_CAMERAS)}, in this order, "
+            f"found {', '.join(named)} for {', '.join(embodiment.views)}."
+        )
+
+
+def _check_state(embodiment: Embodiment, *, reads_state: bool) -> None:
+    """Refuse a robot without proprioception where the model reads it; say where nothing does."""
+    if reads_state and not embodiment.proprio.dim:
+        raise CheckpointError(
+            "embodiment.json: proprio: expected the numbers that the model reads, found none."
+        )
+    if not reads_state and embodiment.proprio.dim and not any(embodiment.action.relative):
+        _log.warning(
+            "embodiment.json: proprio: nothing reads it, since the prompt has no state; it may be []"
+        )
 
 
 def _check_fit(embodiment: Embodiment, config: PiConfig, source: PiSource) -> None:
@@ -150,13 +164,13 @@ def _check_fit(embodiment: Embodiment, config: PiConfig, source: PiSource) -> No
 
 
 def _statistics(
-    folder: CheckpointFolder, config: PiConfig, source: PiSource, *, is_quantile: bool
+    folder: CheckpointFolder, config: PiConfig, source: PiSource, key: str, *, is_quantile: bool
 ) -> Statistics:
     dims: Mapping[str, int] = {"state_dim": config.state_dim, "action_dim": config.action_dim}
     if source.features is not None:
         return read_statistics(folder, **dims)
     if source.is_openpi:
-        return read_openpi_statistics(folder, is_quantile=is_quantile, **dims)
+        return read_openpi_statistics(folder, key, is_quantile=is_quantile, **dims)
     return read_processor_statistics(folder, **dims)
 
 
@@ -171,11 +185,6 @@ def _bos(tokenizer: Tokenizer) -> int:
     return int(found)
 
 
-def is_openpi(folder: CheckpointFolder) -> bool:
-    """Whether openpi's conversion wrote a checkpoint: it states no family, and has a field of its own."""
-    return "action_horizon" in folder.config
-
-
 def _claims(folder: CheckpointFolder, name: str) -> bool:
     """Tell π0 from π0.5 where openpi wrote neither name: time goes through an MLP of its own in π0.5."""
     if not is_openpi(folder):
@@ -183,14 +192,6 @@ def _claims(folder: CheckpointFolder, name: str) -> bool:
     times = any("time_mlp_in" in weight and "action" not in weight for weight in folder.weights)
     return name == (pi05.MODEL_TYPE if times else pi0.MODEL_TYPE)
 
-
-PI0_PROMPT = PiPrompt("{instruction}\n", pi0.PROMPT_TOKENS, state_bins=0, is_always_cleaned=False)
-PI05_PROMPT = PiPrompt(
-    "Task: {instruction}, State: {state};\nAction: ",
-    pi05.PROMPT_TOKENS,
-    state_bins=256,
-    is_always_cleaned=True,
-)
 
 PI0: ActingReader[PiConfig, pi0.Pi0] = ActingReader(
     name=pi0.MODEL_TYPE,

@@ -80,6 +80,7 @@ class PiConfig:
         camera: Height and width of the pictures as they come, pixels.
         views: Cameras, absent ones included.
         max_text_tokens: Length of the padded prompt, BOS included.
+        is_antialiased: Pictures of another size are resized with antialiasing, as openpi does; lerobot does not.
     """
 
     tower: VisionConfig
@@ -92,6 +93,7 @@ class PiConfig:
     camera: tuple[int, int]
     views: int
     max_text_tokens: int
+    is_antialiased: bool = False
 
     def __post_init__(self) -> None:
         for name in ("layers", "heads", "kv_heads", "head_dim", "rope_theta"):
@@ -101,12 +103,14 @@ class PiConfig:
                     f"config.json: expected one attention for prefix and expert, found {name} {ours} and {theirs}; "
                     "correct the one that the weights do not have."
                 )
-        for name, used, width in (
-            ("state", self.state_dim, self.state_width),
-            ("action", self.action_dim, self.flow.action_dim),
+        for name, used, least, width in (
+            ("state", self.state_dim, 0, self.state_width),
+            ("action", self.action_dim, 1, self.flow.action_dim),
         ):
-            if not 1 <= used <= width:
-                raise CheckpointError(f"config.json: {name}: expected 1 to {width} numbers, found {used}.")
+            if not least <= used <= width:
+                raise CheckpointError(
+                    f"config.json: {name}: expected {least} to {width} numbers, found {used}."
+                )
         if self.expert.width % 2:
             raise CheckpointError(
                 f"config.json: expected an even expert width, half sines and half cosines of time, found "
@@ -167,7 +171,13 @@ def read_pi_config(folder: CheckpointFolder, deployment: Deployment, family: str
         camera=deployment.image_size or (vision.image_size,) * 2,
         views=deployment.views,
         max_text_tokens=deployment.max_text_tokens,
+        is_antialiased=is_openpi(folder),
     )
+
+
+def is_openpi(folder: CheckpointFolder) -> bool:
+    """Whether openpi's conversion wrote a checkpoint: it states no family, and has a field of its own."""
+    return "action_horizon" in folder.config
 
 
 def pi_key_rules(config: PiConfig) -> KeyRules:

@@ -13,6 +13,7 @@ from saccade.export.families.flow_family import FlowFamily
 from saccade.export.families.pi.config import PiConfig
 from saccade.export.models.decoder import Decoder
 from saccade.export.models.expert import Expert, ExpertLayer, expert_norm
+from saccade.export.models.letterbox import Letterbox
 from saccade.export.models.vision_transformer import VisionTransformer
 
 
@@ -38,7 +39,12 @@ class PiModel(FlowFamily):
             suffix_order=suffix_order,
             vision=VisionTransformer(config.tower),
             projector=nn.Linear(config.tower.width, config.prefix.width),
-            is_centred=True,
+            letterbox=Letterbox(
+                config.camera,
+                config.tower.picture_size,
+                is_centred=True,
+                is_antialiased=config.is_antialiased,
+            ),
         )
         self.config = config
 

@@ -43,26 +43,22 @@ def read_processor_statistics(folder: CheckpointFolder, *, state_dim: int, actio
 
 
 def read_openpi_statistics(
-    folder: CheckpointFolder, *, state_dim: int, action_dim: int, is_quantile: bool
+    folder: CheckpointFolder, key: str, *, state_dim: int, action_dim: int, is_quantile: bool
 ) -> Statistics:
-    """Read openpi's statistics; those of one data set must lie in the folder.
+    """Read openpi's statistics of one data set.
 
     Args:
         folder: The checkpoint whose statistics are read.
+        key: Name of the data set, the file's folder below ``assets``; empty = the only one.
         state_dim: Numbers of proprioception that the robot has.
         action_dim: Numbers of an action that the robot has.
         is_quantile: The 1st and 99th percentile become -1 and 1 (π0.5), instead of mean and std.
 
     Raises:
-        CheckpointError: The folder has no statistics of openpi, or several, or a vector is missing, too short, not
-            finite or upside down.
+        CheckpointError: The folder has no statistics of openpi, none of that name, or several and ``key`` is empty; or
+            a vector is missing, too short, not finite or upside down.
     """
-    files = sorted(folder.path.glob(OPENPI_PATTERN))
-    if len(files) != 1:
-        raise CheckpointError(
-            f"expected one {OPENPI_PATTERN} in {folder.name}/, found {len(files)}; keep the robot's alone."
-        )
-    where = files[0].relative_to(folder.path).as_posix()
+    where = _openpi_file(folder, key)
     fields = folder.fields(where).child("norm_stats")
     dims = {"proprio": state_dim, "action": action_dim}
     return Statistics(
@@ -71,6 +67,23 @@ def read_openpi_statistics(
             for part, name in _PARTS.items()
         }
     )
+
+
+def _openpi_file(folder: CheckpointFolder, key: str) -> str:
+    """Return the path of one data set's statistics within the folder; a file of the only one may have any name."""
+    files = {
+        file.parent.relative_to(folder.path / "assets").as_posix(): file.relative_to(folder.path).as_posix()
+        for file in sorted(folder.path.glob(OPENPI_PATTERN))
+    }
+    if len(files) == 1 and not key:
+        return next(iter(files.values()))
+    if key not in files:
+        raise CheckpointError(
+            f"expected one {OPENPI_PATTERN} in {folder.name}/, found {len(files)}"
+            + (f" ({', '.join(files)}); say in embodiment.json, statistics_key, which" if files else "")
+            + (f", found {key!r}." if key else ".")
+        )
+    return files[key]
 
 
 def _openpi_scale(fields: JsonFields, dim: int, where: str, *, is_quantile: bool) -> Scale:

@@ -23,7 +23,7 @@ from saccade.export.families.smolvla.config import MODEL_TYPE, key_rules, read_c
 from saccade.export.families.smolvla.model import build
 from saccade.export.loading.checkpoint_folder import TOKENIZER_NAME, CheckpointFolder
 from saccade.export.loading.lerobot_features import read_features
-from saccade.export.loading.lerobot_statistics import read_statistics
+from saccade.export.loading.lerobot_statistics import read_relative, read_statistics
 from saccade.proto.instruction_spec import InstructionSpec
 
 TEMPLATE = "{instruction}\n"
@@ -39,6 +39,7 @@ def load(folder: CheckpointFolder) -> Checkpoint[FlowFamily]:
     """
     features = read_features(folder)
     embodiment = read_embodiment(folder, features.known)
+    embodiment.check_uncropped(MODEL_TYPE)
     template = own_template(embodiment, TEMPLATE)
     camera = picture_size(embodiment, features)
     config = read_config(
@@ -49,6 +50,7 @@ def load(folder: CheckpointFolder) -> Checkpoint[FlowFamily]:
         embodiment, proprio_dim=config.state_dim, chunk=config.flow.chunk, action_dim=config.action_dim
     )
     statistics = read_statistics(folder, state_dim=config.state_dim, action_dim=config.action_dim)
+    embodiment = embodiment.with_relative(read_relative(folder, config.action_dim))
     tokenizer = check_tokenizer(folder, config.decoder.vocab_size)
     before = special_tokens_before(folder.tokenizer)
     return flow_checkpoint(

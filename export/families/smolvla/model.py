@@ -25,6 +25,7 @@ from saccade.export.families.timed_actions import TimedActions
 from saccade.export.models.cross_expert import CrossLayer
 from saccade.export.models.decoder import Decoder, RmsNorm, Rotary
 from saccade.export.models.expert import ActionTimeMlp, Expert, ExpertLayer, LayerContext
+from saccade.export.models.letterbox import Letterbox
 from saccade.export.models.pixel_shuffle import PixelShuffleTower
 
 
@@ -46,7 +47,7 @@ class SmolVla(TimedActions):
             suffix_order=tuple(range(chunk)),
             vision=PixelShuffleTower(config.tower, config.shuffle),
             projector=nn.Linear(config.tower.width * config.shuffle**2, decoder.width, bias=False),
-            is_centred=False,
+            letterbox=Letterbox(config.camera, config.tower.picture_size, is_centred=False),
         )
         self.config = config
         self.state_proj = nn.Linear(config.state_width, decoder.width)

@@ -30,8 +30,9 @@ def test_exports_and_reports_as_json(checkpoint_path: Path, tmp_path: Path) -> N
     assert again.exit_code == 1
     assert "use --force to replace it" in again.output and again.output.endswith("[export]\n")
     graphs = {path.name: path.read_bytes() for path in (out / "graphs").iterdir()}
-    forced = export(*arguments, "--force")
+    forced = export(*arguments, "--force", "--name", "my arm")
     assert forced.exit_code == 0, forced.output
+    assert json.loads((out / "manifest.json").read_text())["name"] == "my arm"
     assert {path.name: path.read_bytes() for path in (out / "graphs").iterdir()} == graphs
 
 
@@ -44,6 +45,8 @@ def test_exports_and_reports_as_json(checkpoint_path: Path, tmp_path: Path) -> N
         (["--policy", "keep_all"], "export it with --keep 1.0 only"),
         (["--policy", "no_such"], "[policy]"),
         (["--frames", "nowhere.npz"], "expected recorded frames"),
+        (["--name", " "], "expected a name in one line, found ' '"),
+        (["--head-step", "7"], "7_checkpoint.pt, found none; leave it out. [checkpoint]"),
     ],
 )
 def test_a_bad_argument_is_named(

@@ -18,6 +18,7 @@ from tokenizers import Tokenizer, models
 from saccade.export.families.embodiment import Embodiment, write_embodiment
 from saccade.export.families.flow_checkpoint import special_tokens_before
 from saccade.export.families.registry import load_checkpoint
+from saccade.export.models.letterbox import Letterbox
 from saccade.proto.errors import CheckpointError, SaccadeError
 from saccade.proto.instruction_spec import TextStep
 from saccade.proto.manifest import VectorSpec
@@ -26,6 +27,7 @@ from saccade.proto.statistics import Statistics
 from tests.export.families.control_steps import EMBODIMENT, read_steps
 from tests.export.families.pi import test_pi0 as pi0_oracle
 from tests.export.families.pi_scenes import ACTION, CHUNK
+from tests.export.families.published import pictures
 
 Written = Callable[[str], Path]
 
@@ -64,6 +66,11 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
         embodied(template="Do {instruction}."),
         r"template: expected '{instruction}\\n', .*; leave it out",
     ),
+    "a camera of the checkpoint twice": (
+        embodied(cameras={"top": "wrist", "wrist": "wrist"}), "cameras: .* each once, found"
+    ),
+    "a camera for no view": (embodied(cameras={"left": "top"}), "for some of the views top, wrist"),
+    "a crop": (embodied(crop=0.9), "crop: expected none, as smolvla is evaluated, found 0.9"),
     "one number as image size": (embodied(image_size=(48,)), r"image_size: expected height and width, found \[48\]"),
     "no statistics": (
         lambda folder: (folder / "policy_preprocessor.json").unlink(),
@@ -150,6 +157,122 @@ def test_one_camera_of_two_may_be_left_out(lerobot_written: Written, tmp_path: P
     assert model.grid.views == 1 and model.image_size == (30, 40)
 
 
+def renamed(folder: Path) -> None:
+    """Say in the preprocessor that lerobot calls the robot's camera ``hand`` otherwise."""
+
+    def change(stored: dict[str, Any]) -> None:
+        names = {"observation.images.hand": "observation.images.wrist"}
+        stored["steps"][0]["config"]["rename_map"] = names
+
+    edit(folder, "policy_preprocessor.json", change)
+
+
+@pytest.mark.parametrize("cameras", [{"hand": "wrist"}, {"hand": "observation.images.wrist"}, {}])
+def test_a_robots_own_names_are_mapped_to_the_checkpoints(
+    lerobot_written: Written, tmp_path: Path, cameras: dict[str, str]
+) -> None:
+    folder = shutil.copytree(lerobot_written("smolvla"), tmp_path / "smolvla")
+    write_embodiment(replace(EMBODIMENT, views=("top", "hand"), cameras=cameras), folder)
+    if not cameras:
+        with pytest.raises(CheckpointError, match=r'found top, hand; .* say which is which: "cameras"'):
+            load_checkpoint(folder)
+        renamed(folder)
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint.embodiment.views == ("top", "hand") and checkpoint.model.image_size == (48, 64)
+    write_embodiment(replace(EMBODIMENT, views=("hand", "top"), cameras=cameras), folder)
+    with pytest.raises(CheckpointError, match=r"in this order, .* found wrist, top"):
+        load_checkpoint(folder)
+
+
+def counts_from_the_state(folder: Path) -> None:
+    """Let lerobot's preprocessor say that all but the gripper count from the state."""
+    config = {"enabled": True, "exclude_joints": ["grip"], "action_names": ["x", "y", "gripper", "z"]}
+    step = {"registry_name": "relative_actions_processor", "config": config}
+    edit(folder, "policy_preprocessor.json", lambda stored: stored["steps"].append(step))
+
+
+@pytest.mark.parametrize(
+    ("is_relative", "own", "found"),
+    [
+        (True, (), (True, True, False, True)),
+        (True, (True, True, False, True), (True, True, False, True)),
+        (True, (True,) * 4, None),
+        (True, (False,) * 4, None),
+        (False, (False,) * 4, ()),
+        (False, (True, False, False, False), None),
+    ],
+)
+def test_relative_actions_are_the_checkpoints_or_contradicted(
+    lerobot_written: Written,
+    tmp_path: Path,
+    is_relative: bool,
+    own: tuple[bool, ...],
+    found: tuple[bool, ...] | None,
+) -> None:
+    folder = shutil.copytree(lerobot_written("smolvla"), tmp_path / "smolvla")
+    embodied(action=replace(EMBODIMENT.action, relative=own))(folder)
+    if is_relative:
+        counts_from_the_state(folder)
+    if found is None:
+        with pytest.raises(CheckpointError, match=r"action.relative: expected .*, found \[.*; leave it out"):
+            load_checkpoint(folder)
+    else:
+        assert load_checkpoint(folder).embodiment.action.relative == found
+
+
+def as_openpi(folder: Path) -> None:
+    """Turn lerobot's files into what openpi's conversion leaves, which names neither family nor cameras."""
+    stored = json.loads((folder / "config.json").read_text())
+    kept = ("paligemma_variant", "action_expert_variant", "image_resolution", "num_inference_steps")
+    sizes = {"action_horizon": stored["chunk_size"], "action_dim": stored["max_action_dim"]}
+    (folder / "config.json").write_text(json.dumps({**{name: stored[name] for name in kept}, **sizes}))
+    vector = {"mean": [1.0] * 8, "std": [2.0] * 8, "q01": [-1.0] * 8, "q99": [3.0] * 8}
+    (folder / "policy_preprocessor.json").unlink()
+    (folder / "assets/arm").mkdir(parents=True)
+    (folder / "assets/arm/norm_stats.json").write_text(
+        json.dumps({"norm_stats": {"state": vector, "actions": vector}})
+    )
+
+
+def test_pi05_may_have_been_trained_without_the_state(
+    lerobot_written: Written, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """As openpi's ``pi05_libero``; lerobot's processor says that the state is in the prompt."""
+    folder = shutil.copytree(lerobot_written("pi05"), tmp_path / "pi05")
+    plain = {"template": "{instruction}\n", "image_size": (48, 64)}
+    embodied(**plain)(folder)
+    with pytest.raises(CheckpointError, match=r"template: expected 'Task: .*, or none, found '{instruction}"):
+        load_checkpoint(folder)
+    as_openpi(folder)
+    checkpoint = load_checkpoint(folder)
+    assert checkpoint.family == "pi05" and "nothing reads it" in caplog.text
+    assert checkpoint.instruction.prompt("pick_up ") == "pick up\n" and checkpoint.instruction.state_bins == 0
+    assert isinstance(checkpoint.statistics.action, RangeScale)
+    nothing = VectorSpec((), ())
+    embodied(**plain, proprio=nothing)(folder)
+    assert load_checkpoint(folder).statistics.proprio.normalise(np.zeros((1, 0), np.float32)).shape == (1, 0)
+    embodied(proprio=nothing)(folder)
+    with pytest.raises(CheckpointError, match="proprio: expected the numbers that the model reads"):
+        load_checkpoint(folder)
+
+
+def test_openpi_resizes_otherwise_than_lerobot_and_has_cameras_of_its_own(
+    lerobot_written: Written, tmp_path: Path
+) -> None:
+    folder = shutil.copytree(lerobot_written("pi05"), tmp_path / "pi05")
+    embodied()(folder)
+    pixels = torch.from_numpy(pictures(1, 48, 64)).float()
+    theirs = load_checkpoint(folder).model.fit(pixels)
+    as_openpi(folder)
+    embodied(image_size=(48, 64), cameras={"top": "base_0_rgb", "wrist": "left_wrist_0_rgb"})(folder)
+    found = load_checkpoint(folder).model.fit(pixels)
+    box = Letterbox((48, 64), (28, 28), is_centred=True, is_antialiased=True)
+    assert torch.equal(found, box(pixels)) and (found - theirs).abs().max() > 20
+    embodied(cameras={"top": "left_wrist_0_rgb", "wrist": "base_0_rgb"})(folder)
+    with pytest.raises(CheckpointError, match=r"for each view one of base_0_rgb, .* found left_"):
+        load_checkpoint(folder)
+
+
 def test_pi05_tells_the_state_in_its_prompt(lerobot_written: Written) -> None:
     checkpoint = load_checkpoint(lerobot_written("pi05"))
     spec = checkpoint.instruction
@@ -210,6 +333,15 @@ def test_pi0_as_openpi_converts_it(tmp_path: Path) -> None:
     vector = {"mean": [1.0] * 32, "std": [2.0] * 32, "q01": [-1.0] * 32, "q99": [3.0] * 32}
     (place / "norm_stats.json").write_text(json.dumps({"norm_stats": {"state": vector, "actions": vector}}))
     checkpoint = load_checkpoint(folder)
+    other = {"norm_stats": {"state": vector, "actions": {**vector, "std": [4.0] * 32}}}
+    (folder / "assets" / "droid").mkdir()
+    (folder / "assets/droid/norm_stats.json").write_text(json.dumps(other))
+    with pytest.raises(
+        CheckpointError, match=r"found 2 \(droid, my_robot\); say in .* statistics_key, which"
+    ):
+        load_checkpoint(folder)
+    write_embodiment(replace(PI0_EMBODIMENT, statistics_key="droid"), folder)
+    assert load_checkpoint(folder).statistics.action.physical_per_unit[0] == np.float32(4.000001)
     assert checkpoint.family == "pi0"
     assert checkpoint.instruction.steps == (TextStep.SPACES_FOR_UNDERSCORES, TextStep.ONE_LINE)
     np.testing.assert_allclose(

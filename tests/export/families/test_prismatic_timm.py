@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from saccade.export.families.deployment import Deployment
+from saccade.export.families.embodiment import write_embodiment
 from saccade.export.families.openvla.model import build, key_rules, read_config
 from saccade.export.families.openvla_oft import checkpoint as openvla_oft
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
@@ -16,7 +18,7 @@ from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
 from tests.export.families.lerobot_reference import oracle
 from tests.export.families.lerobot_reference import write as write_reference
-from tests.export.families.openvla_oft.test_published import LIBERO, describe
+from tests.export.families.openvla_oft.test_published import LIBERO, describe, embodiment
 
 QUESTIONS = range(3)
 
@@ -53,6 +55,7 @@ def test_openvla_equals_its_composed_reference(written: Path) -> None:
 
 def test_openvla_oft_equals_its_composed_reference(written: Path) -> None:
     folder = describe(written / "openvla_oft", LIBERO)
+    write_embodiment(replace(embodiment(*LIBERO), crop=1.0), folder)
     theirs, model = oracle(folder), openvla_oft.load(CheckpointFolder(folder)).model
     for number in QUESTIONS:
         ids = theirs[f"ids_{number}"]

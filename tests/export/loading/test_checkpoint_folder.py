@@ -26,6 +26,21 @@ def test_a_file_is_parsed_once(tmp_path: Path) -> None:
     assert folder.read("config.json") is first and folder.fields("config.json").take("model_type", str) == "x"
 
 
+@pytest.mark.parametrize(
+    ("place", "name"),
+    [
+        ("models--llava-hf--llava-1.5-7b-hf/snapshots/8c85e9a4d626b7b908448be32c1ba5ad79b95e76", "llava-1.5-7b-hf"),
+        ("models--gpt2/snapshots/607a30d783dfa663caf39e06633721c8d4cfcd7e", "gpt2"),
+        ("models--org--name/files/main", "main"),
+        ("data--org--name/snapshots/main", "main"),
+        ("my-model", "my-model"),
+    ],
+)  # fmt: skip
+def test_a_model_in_the_hubs_cache_has_its_name(tmp_path: Path, place: str, name: str) -> None:
+    (tmp_path / place).mkdir(parents=True)
+    assert CheckpointFolder(tmp_path / place).name == name
+
+
 @pytest.fixture
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the JSON files that were opened."""

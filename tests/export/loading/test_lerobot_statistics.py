@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
-from saccade.export.loading.lerobot_statistics import read_statistics
+from saccade.export.loading.lerobot_statistics import read_relative, read_statistics
 from saccade.proto.errors import CheckpointError
+from saccade.proto.statistics import Statistics
 
 STATE = {
     "mean": [1.0, -2.0],
@@ -83,6 +84,25 @@ def test_ends_of_a_range_become_minus_one_and_one(tmp_path: Path, mode: str, low
         assert scale.normalise(ends).dtype == scale.unnormalise(ends).dtype == np.float32
 
 
+def test_what_is_not_normalised_needs_no_vectors(tmp_path: Path) -> None:
+    folder = CheckpointFolder(written(tmp_path, {}, {}, "IDENTITY", state_file=None))
+    found = read_statistics(folder, state_dim=2, action_dim=3)
+    numbers = row(-2.5, 1e4, 0.1)
+    for scale in (found.proprio, found.action):
+        given = numbers[: 2 if scale is found.proprio else 3]
+        assert scale.normalise(given).tolist() == scale.unnormalise(given).tolist() == given.tolist()
+    again = Statistics.from_json(found.to_json("a"), "a", "a bundle", action_dim=3, proprio_dim=2)
+    assert again.action.unnormalise(numbers).tolist() == numbers.tolist()
+
+
+@pytest.mark.parametrize("name", ["relative_actions_processor", "delta_actions_processor"])
+def test_relative_actions_are_found_under_either_name(tmp_path: Path, name: str) -> None:
+    config = {"enabled": True, "exclude_joints": ["grip"], "action_names": ["x", "gripper"]}
+    steps = [{"registry_name": name, "config": config}]
+    (tmp_path / "policy_preprocessor.json").write_text(json.dumps({"steps": steps}))
+    assert read_relative(CheckpointFolder(tmp_path), 3) == (True, False, True)
+
+
 def test_what_never_changed_does_not_divide_by_zero(tmp_path: Path) -> None:
     still = {**STATE, "std": [0.0, 1.0]}
     found = read_statistics(
@@ -103,7 +123,7 @@ def test_what_never_changed_does_not_divide_by_zero(tmp_path: Path) -> None:
     [
         ({"mean": [0, 0]}, "MEAN_STD", "expected observation.state.mean and observation.state.std, found missing: "
          "observation.state.std;"),
-        (STATE, "IDENTITY", "norm_map: STATE: expected one of MEAN_STD, .* QUANTILE10, found 'IDENTITY'"),
+        (STATE, "HALVES", "norm_map: STATE: expected one of IDENTITY, MEAN_STD, .* QUANTILE10, found 'HALVES'"),
         ({**STATE, "std": [1.0]}, "MEAN_STD", r"observation.state.std: expected 2 numbers, found shape \[1\]"),
         ({**STATE, "mean": [np.nan, 0]}, "MEAN_STD", r"observation.state.mean: expected finite numbers, found \[nan"),
         ({**STATE, "std": [-1.0, 1.0]}, "MEAN_STD", r"observation.state.std: expected at least 0.0, found \[-1.0"),
@@ -126,6 +146,7 @@ def test_what_is_missing_or_broken_is_named(
         ({"state_file": None}, "expected 'state_file', found none"),
         ({"config": {"norm_map": {}}}, "norm_map: expected 'STATE', found none"),
         ({"config": {}}, "expected the object 'norm_map', found none"),
+        ({"config": {"norm_map": {"VISUAL": "MEAN_STD"}}}, "VISUAL: expected 'IDENTITY', found 'MEAN_STD'"),
     ],
 )
 def test_a_step_that_says_too_little_is_refused(

@@ -16,6 +16,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from numpy.typing import NDArray
+from PIL import Image
 
 from saccade.export.control.frames import host_inputs, synthetic_recording
 from saccade.export.control.parity import ParityReceipt, ParityTolerance, check_parity
@@ -30,6 +31,7 @@ from saccade.runtime.client import Client
 from saccade.runtime.commands.main import main
 from saccade.runtime.daemon import Daemon, DaemonConfig
 from saccade.runtime.observation import ActionChunk, Observation
+from tests.export.centre_crop import centre_crop
 from tests.export.families.llama_forced import said
 from tests.export.families.llama_words import TEMPLATE, words, write_tokenizer
 from tests.export.families.prismatic_reference import PATCHES, SIDE, VOCABULARY, Reference, statistics, write
@@ -37,6 +39,7 @@ from tests.export.families.published import pictures
 from tests.export.inspection.agreement import check_agreement
 
 DIM, KEY, VIEW = 3, "bridge", "front"
+CAMERA = (20, 36)
 STATISTICS = statistics(DIM, 7)
 INSTRUCTIONS = (
     "Pick up the RED cup",
@@ -75,7 +78,7 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     (path / "dataset_statistics.json").write_text(json.dumps({KEY: STATISTICS}))
     write_tokenizer(path)
-    write_embodiment(embodiment(), path)
+    write_embodiment(embodiment(crop=0.9, image_size=CAMERA), path)
     return path
 
 
@@ -114,6 +117,12 @@ def physical(tokens: list[int]) -> NDArray[np.float64]:
     return np.array(numbers)
 
 
+def looked_at(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """The published processor's bicubic square, then the evaluation's crop."""
+    squares = [Image.fromarray(image).resize((SIDE, SIDE), Image.Resampling.BICUBIC) for image in images]
+    return centre_crop(np.stack([np.asarray(square) for square in squares]))
+
+
 def acted(bundle: Path, profile: str) -> list[ActionChunk]:
     """One control step for each instruction, through the daemon; the arm keeps its memory where the policy has one."""
     with (
@@ -125,7 +134,7 @@ def acted(bundle: Path, profile: str) -> list[ActionChunk]:
         for seed, instruction in enumerate(INSTRUCTIONS):
             session.reset(instruction)
             for step in range(1 + read_manifest(bundle).policy.warmup_steps):
-                image = {VIEW: pictures(1, SIDE, SIDE, seed)[0]}
+                image = {VIEW: pictures(1, *CAMERA, seed)[0]}
                 nothing = np.zeros(0, np.float32)
                 now = time.monotonic_ns()
                 chunk = session.act(Observation(image, nothing, now, step + 1, wants_telemetry=True))
@@ -151,7 +160,7 @@ def test_actions_of_the_daemon_equal_the_reference(
         assert chunk.telemetry is not None
         kept = chunk.telemetry.kept.tolist()
         prompt = words(INSTRUCTIONS[seed].lower())
-        tokens = said(theirs(), pictures(1, SIDE, SIDE, seed), prompt, kept, cut, DIM)
+        tokens = said(theirs(), looked_at(pictures(1, *CAMERA, seed)), prompt, kept, cut, DIM)
         assert chunk.actions.shape == (1, DIM)
         np.testing.assert_allclose(chunk.actions[0], physical(tokens), atol=1e-5)
         distinct |= set(tokens)
@@ -230,6 +239,18 @@ def test_several_data_sets_need_a_choice(folder: Path) -> None:
     assert checkpoint.model.action_shape == (1, 5) and checkpoint.statistics.action.low.shape == (5,)
 
 
+def test_the_crop_is_off_unless_someone_says_it(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
+    write_embodiment(embodiment(), folder)
+    checkpoint = load_checkpoint(folder)
+    pixels = torch.from_numpy(pictures(1, SIDE, SIDE)).float()
+    assert checkpoint.model.fit(pixels) is pixels and "a fine-tune, looked at without a crop" in caplog.text
+    caplog.clear()
+    augmented = folder.rename(folder.with_name("openvla+bridge+b16--image_aug"))
+    found = load_checkpoint(augmented).model.fit(pixels).numpy()
+    np.testing.assert_array_equal(found, centre_crop(pictures(1, SIDE, SIDE)))
+    assert not caplog.text
+
+
 def without(name: str) -> Callable[[Path], Any]:
     return lambda folder: (folder / name).unlink()
 
@@ -280,6 +301,12 @@ def given(**changes: Any) -> Callable[[Path], Any]:
         (without("b.safetensors"), r"expected shards beside it, found missing: b\.safetensors"),
         (without("embodiment.json"), r"expected embodiment\.json in openvla/, found none"),
         (given(views=("front", "wrist")), "expected 1 view"),
+        (given(crop=90.0), "crop: expected a share of the area above 0, at most 1, found 90.0"),
+        (given(cameras={VIEW: "top"}), "cameras: expected none, since this checkpoint names no camera"),
+        (
+            changed("preprocessor_config.json", interpolations=["bicubic", "nearest"]),
+            "expected one way to resize for all towers, .* found bicubic, nearest",
+        ),
         (given(proprio=VectorSpec(("x",), ("m",))), r"proprio: expected 0 as in config\.json, found 1"),
         (lambda folder: (folder / "statistics.json").write_text("{}"), r"found statistics\.json too"),
     ],

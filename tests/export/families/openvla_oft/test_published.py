@@ -10,16 +10,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers
 
 from saccade.export.families.deployment import Deployment
 from saccade.export.families.embodiment import Embodiment, write_embodiment
 from saccade.export.families.openvla_oft import checkpoint as openvla_oft
 from saccade.export.families.openvla_oft.published import read_published
+from saccade.export.families.registry import load_checkpoint
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError, StatisticsError
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec
 from saccade.proto.statistics import Statistics
+from tests.export.centre_crop import centre_crop
 from tests.export.families.oft_reference import ReferenceOft, save_head, write_published
 from tests.export.families.prismatic_reference import SIDE, statistics
 from tests.export.families.published import pictures
@@ -96,7 +99,7 @@ def test_actions_equal_the_reference(tmp_path: Path, dims: tuple[int, int, int],
         ids = torch.zeros(1, checkpoint.model.config.max_text_tokens, dtype=torch.int64)
         ids[0, : len(prompt)] = torch.tensor(prompt)
         with torch.no_grad():
-            expected = theirs.actions(images, proprio, prompt, chunk)
+            expected = theirs.actions(centre_crop(images), proprio, prompt, chunk)
             inputs = model.sequence_inputs(torch.tensor([len(prompt)]))
             found = model(torch.from_numpy(images)[None], proprio, ids, *inputs)
         assert found.shape == (1, chunk, action_dim)
@@ -165,6 +168,9 @@ def test_heads_are_of_one_step_and_several_need_a_choice(folder: Path) -> None:
     with pytest.raises(CheckpointError, match="proprio_projector: expected a step of 50000, found 'latest'"):
         openvla_oft.load(CheckpointFolder(folder), head_step="latest")
     save_head(folder, "proprio_projector", other.proprio.state_dict(), step="latest")
+    with pytest.raises(CheckpointError, match=r"choose one \(--head-step\)"):
+        load_checkpoint(folder)
+    assert load_checkpoint(folder, head_step="latest").module.action_head.model["fc2"].bias.abs().max() == 0
     biases = [
         openvla_oft.load(CheckpointFolder(folder), head_step=step).model.action_head.model["fc2"].bias
         for step in ("50000", "latest")
@@ -225,6 +231,33 @@ def test_the_instruction_goes_into_the_prompt_in_lower_case(folder: Path) -> Non
     checkpoint = openvla_oft.load(CheckpointFolder(folder))
     assert checkpoint.instruction.prompt(" Push the RED cube ") == "In: push the red cube Out: "
     assert checkpoint.embodiment.statistics_key == KEY  # the only data set
+
+
+def test_without_a_template_the_prompt_is_the_published_one(folder: Path) -> None:
+    write_embodiment(replace(embodiment(*LIBERO), template=""), folder)
+    checkpoint = openvla_oft.load(CheckpointFolder(folder))
+    prompt = "In: What action should the robot take to push it?\nOut: "
+    assert checkpoint.instruction.prompt("Push it") == prompt
+    assert checkpoint.embodiment.template == prompt.replace("push it", "{instruction}")
+
+
+def test_pictures_are_stretched_and_cropped_as_the_embodiment_says(folder: Path) -> None:
+    write_embodiment(replace(embodiment(*LIBERO), image_size=(20, 36), crop=1.0), folder)
+    model = openvla_oft.load(CheckpointFolder(folder)).model
+    assert model.image_size == (20, 36)
+    image = pictures(1, 20, 36)
+    planes = [
+        Image.fromarray(image[0, :, :, channel].astype(np.float32)).resize(
+            (SIDE, SIDE), Image.Resampling.LANCZOS
+        )
+        for channel in range(3)
+    ]
+    theirs = np.stack([np.asarray(plane) for plane in planes], axis=-1).clip(0, 255)
+    found = model.fit(torch.from_numpy(image).float())[0].numpy()
+    assert np.abs(found - theirs).max() <= 0.501  # whole levels, once
+    own = replace(model.config, camera=None, crop=0.9)
+    cropped = own.picture(torch.from_numpy(pictures(1, SIDE, SIDE)).float()).numpy()
+    np.testing.assert_array_equal(cropped, centre_crop(pictures(1, SIDE, SIDE)))
 
 
 def test_a_prompt_ends_in_the_lone_space(folder: Path) -> None:
