@@ -207,7 +207,7 @@ def test_a_defect_costs_one_traceback(
     def fail(*_args: object) -> None:
         raise ValueError("a defect")
 
-    monkeypatch.setattr(Session, "act", fail)
+    monkeypatch.setattr(Session, "step", fail)
     with Client(served[transport], transport=transport) as client, client.open() as session:
         session.reset("push")
         for sequence in range(1, 20):
