@@ -59,6 +59,12 @@ class Grid:
         """The grid of one view alone."""
         return Grid(1, self.rows, self.columns, self.newline, self.irregular)
 
+    @property
+    def units(self) -> dict[str, float]:
+        """What options that follow the size of a view are shares of: its number of patches, its longer side."""
+        patches = self.columns - int(self.newline)
+        return {"patches": float(self.rows * patches), "side": float(max(self.rows, patches))}
+
     def require_rows(self, policy: str) -> None:
         """Refuse a policy that reads rows and columns where there are none.
 
@@ -226,6 +232,7 @@ class ModelShape:
         towers: The vision towers whose channels make up a visual token.
         causal: Whether a decoder row sees only what stands before it.
         patch_values: How many numbers one raw patch has: side * side * 3.
+        acts_in_one_pass: Whether action rows are in the sequence from the first layer on, beside every visual token.
     """
 
     layers: int
@@ -233,6 +240,7 @@ class ModelShape:
     towers: tuple[TowerShape, ...] = (TowerShape(blocks=1, has_class_token=False),)
     causal: bool = False
     patch_values: int = 12
+    acts_in_one_pass: bool = False
 
 
 @dataclass(frozen=True)
@@ -270,6 +278,8 @@ class TokenPolicy(ABC):
         merges: Whether some selection may return ``mix``.
         removed_heads: Decoder layer to heads that are removed from it when the graph is built.
         needs_calibration: Whether the exporter calls :meth:`calibrate` before it builds the graphs.
+        calibration_signals: Signals, one number for each token, that :meth:`calibrate` looks at in the unpruned model:
+            such as ``update_signals`` may be. Empty = shares of attention and outputs of heads.
     """
 
     name: ClassVar[str]
@@ -283,6 +293,7 @@ class TokenPolicy(ABC):
     merges: bool = False
     removed_heads: Mapping[int, tuple[int, ...]] = {}
     needs_calibration: bool = False
+    calibration_signals: tuple[Signal, ...] = ()
 
     @abstractmethod
     def __init__(self, config: Any, shape: ModelShape) -> None:

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 import types
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, NamedTuple, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from saccade.proto.errors import PolicyError
 
@@ -61,7 +62,21 @@ class Tunable:
     choices: tuple[object, ...] = ()
 
 
-def tunable(default: Any, low: int | float | None = None, high: int | float | None = None) -> Any:
+class _Box(NamedTuple):
+    low: float | None
+    high: float | None
+    of: str | None
+    least: float
+
+
+def tunable(
+    default: Any,
+    low: int | float | None = None,
+    high: int | float | None = None,
+    *,
+    of: str | None = None,
+    least: float = -math.inf,
+) -> Any:
     """Declare an option of a policy's config that a search may set.
 
     The values are those that are worth trying on any model, narrower than what ``__post_init__`` accepts.
@@ -70,15 +85,22 @@ def tunable(default: Any, low: int | float | None = None, high: int | float | No
         default: Value of the option where nothing is said, as in a plain declaration.
         low: Smallest value to try; None for an option of type ``Literal``, all of whose values may be tried.
         high: Largest value to try.
+        of: What both are shares of, where what is worth trying grows with the model: a unit of :attr:`Grid.units`.
+        least: Smallest value to try, however small the model is.
     """
-    return field(default=default, metadata={_BOX: (low, high)})
+    return field(default=default, metadata={_BOX: _Box(low, high, of, least)})
 
 
-def search_space(config_class: type[PolicyConfig]) -> dict[str, Tunable]:
-    """Return the options of a policy that a search may set, in the order declared; the others stay as they are."""
+def search_space(config_class: type[PolicyConfig], units: Mapping[str, float]) -> dict[str, Tunable]:
+    """Return the options of a policy that a search may set, in the order declared; the others stay as they are.
+
+    Args:
+        config_class: Options of the policy.
+        units: What boxes may be shares of, by name: :attr:`Grid.units` of the model.
+    """
     hints = get_type_hints(config_class)
     return {
-        option.name: _box(hints[option.name], *option.metadata[_BOX])
+        option.name: _tunable(hints[option.name], option.metadata[_BOX], units)
         for option in fields(config_class)
         if _BOX in option.metadata
     }
@@ -127,12 +149,14 @@ def resolve_insertion_layer(option: int | None, layers: int, published: int = 3)
     return layer
 
 
-def _box(hint: Any, low: int | float | None, high: int | float | None) -> Tunable:
+def _tunable(hint: Any, box: _Box, units: Mapping[str, float]) -> Tunable:
     """Return the search range of one option from its type and what :func:`tunable` was told."""
-    if low is None or high is None:
+    if box.low is None or box.high is None:
         return Tunable("choice", choices=get_args(hint))
     plain = get_args(hint) if get_origin(hint) in (Union, types.UnionType) else (hint,)
-    return Tunable("int" if int in plain else "float", float(low), float(high))
+    unit = 1.0 if box.of is None else units[box.of]
+    low, high = (max(float(end) * unit, box.least) for end in (box.low, box.high))
+    return Tunable("int" if int in plain else "float", low, high)
 
 
 def _checked(policy: str, name: str, value: object, hint: Any) -> object:

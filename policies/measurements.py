@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from saccade.policies.signals import Signal
 
 Table = tuple[tuple[float, ...], ...]
 
@@ -11,6 +14,8 @@ Table = tuple[tuple[float, ...], ...]
 class Measurements:
     """What attention and heads did in the unpruned model, on recorded frames.
 
+    A policy is given what it asks for: its calibration signals, or else all the rest.
+
     Args:
         text_to_visual: Share of the text rows' attention that goes to visual tokens, for each frame and decoder layer:
             ``(frames, layers)``.
@@ -18,9 +23,15 @@ class Measurements:
         action_to_visual: Share of the action rows' attention that goes to visual tokens: ``(frames, layers)``.
         head_outputs: Mean absolute output of each decoder layer and head over frames, tokens and channels:
             ``(layers, heads)``.
+        signals: What a policy's ``calibration_signals`` were, ``(frames, tokens)`` each, by the signal as text.
     """
 
-    text_to_visual: Table
-    visual_to_text: Table
-    action_to_visual: Table
-    head_outputs: Table
+    text_to_visual: Table = ()
+    visual_to_text: Table = ()
+    action_to_visual: Table = ()
+    head_outputs: Table = ()
+    signals: Mapping[str, Table] = field(default_factory=dict)
+
+    def of(self, signal: Signal) -> Table:
+        """Return what a signal was, ``(frames, tokens)``."""
+        return self.signals[str(signal)]

@@ -2,8 +2,8 @@
 
 A signal is a request: plain data that says what is wanted and from where. Attention is read as *rows* beside the fused
 attention, as many as a request needs: one for a class token, a few for text or actions. Requests for all rows
-(:class:`VisionMap`, ``VisionRows.PATCHES``, ``QueryRows.ALL``) compute the whole matrix of the blocks or layers they
-name, and no other.
+(:class:`VisionMap`, ``VisionRows.PATCHES``, ``QueryRows.ALL``, ``QueryRows.BEFORE_ACTION``) compute the whole matrix of
+the blocks or layers they name, and no other.
 
 Every tensor is float32 with ``alive`` visual tokens on its second axis, in (view, row, column) order, unless said
 otherwise. What was observed before a cut is gathered to the tokens that survived it.
@@ -19,12 +19,14 @@ from typing import TypeAlias
 class QueryRows(str, Enum):
     """Which query rows of the decoder an attention signal averages over.
 
-    ``ALL`` divides each column by the number of rows that can see it, so that a causal mask favours no token.
+    ``ALL`` and ``BEFORE_ACTION``, the rows in front of the first action token where there is one, divide each column
+    by the number of rows that can see it, so that a causal mask favours no token.
     """
 
     TEXT = "text"
     LAST = "last"
     ALL = "all"
+    BEFORE_ACTION = "before_action"
     ACTION = "action"
 
 

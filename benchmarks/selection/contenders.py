@@ -13,7 +13,7 @@ TUNED = Path(__file__).parent / "tuned"
 """Folder of ``POLICY-RATIO.json``: results of ``saccade tune sim/saccade_mini/checkpoint --policy POLICY --keep RATIO
 --frames sim/saccade_mini/frames.npz --objective action_error --trials 100``."""
 WARMUP = 3
-"""Full control steps after a reset, for all policies alike: what vla_pruner's history needs."""
+"""Full control steps after a reset where history must fill first: vla_pruner's across control steps."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,10 @@ class Contender:
 
 def _at_layer(**others: object) -> dict[str, object]:
     return {"insertion_layer": LAYER, **others}
+
+
+def _single(**others: object) -> dict[str, object]:
+    return _at_layer(form="single_pass", **others)
 
 
 _ENTRY, _INSIDE = "centre crop", f"centre crop at layer {LAYER}"
@@ -91,9 +95,19 @@ ABLATIONS = (
     Contender("decay 0.5", "vla_pruner", _at_layer(decay=0.5)),
     Contender("decay 1.0", "vla_pruner", _at_layer(decay=1.0)),
     Contender("history frozen", "vla_pruner", _at_layer(history="frozen")),
-    Contender("absent = 0 (paper)", "vla_pruner", _at_layer(absent="zero")),
-    Contender("full-layer action rows", "vla_pruner", _at_layer(action_layers="full")),
-    Contender("refresh every 8", "vla_pruner", _at_layer(refresh_every=8)),
+    Contender("no history", "vla_pruner", _at_layer(history="off")),
+    Contender("three full steps", "vla_pruner", _at_layer(warmup_steps=WARMUP)),
+    Contender("text rows", "vla_pruner", _at_layer(rows="text")),
     Contender("all rows", "vla_pruner", _at_layer(rows="all")),
     Contender("last row", "vla_pruner", _at_layer(rows="last")),
+    Contender("one budget", "vla_pruner", _at_layer(budget="joint")),
+    Contender("rows behind the cut", "vla_pruner", _single(action_layers="latter_half")),
+    Contender(
+        "rows behind the cut, absent = 0", "vla_pruner", _single(action_layers="latter_half", absent="zero")
+    ),
+    Contender("across steps", "vla_pruner", _at_layer(form="across_steps")),
+    Contender(
+        "across steps, absent = 0 (paper)", "vla_pruner", _at_layer(form="across_steps", absent="zero")
+    ),
+    Contender("across steps, refresh every 8", "vla_pruner", _at_layer(form="across_steps", refresh_every=8)),
 )

@@ -66,6 +66,7 @@ def build_answering_manifest(
             prompted.end_ids,
             prompted.picture_fit,
             prompted.video,
+            prompted.choice,
         ),
         tensors=(
             *_host_tensors(prompted),

@@ -1,16 +1,19 @@
 """Measure the unpruned model on recorded frames, for policies that decide something when their graph is built.
 
-This is the one place where whole attention rows of every group are computed; it runs on the exporting machine only.
+Signals that policies ask for by name are in :mod:`saccade.export.control.observed_signals`; here is the rest: the one
+place where whole attention rows of every group are computed. It runs on the exporting machine only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple, TypeAlias
 
 import torch
 from torch import Tensor
 
+from saccade.export.control.observed_signals import observe_signals
 from saccade.export.families.autoregressive import AutoregressiveModel
 from saccade.export.families.base import ActingFamily, SinglePassFamily, StepKind
 from saccade.export.families.sequence import TEXT, VISUAL, SequenceLayout
@@ -24,6 +27,18 @@ from saccade.proto.errors import ExportError
 
 Measure: TypeAlias = Callable[[Any, Sequence[tuple[Tensor, ...]]], Measurements]
 """A function from family and frames to what policies are calibrated with."""
+
+
+class Calibrated(NamedTuple):
+    """A policy, and what calibration decided of it.
+
+    Args:
+        policy: Policy with every option decided.
+        decided: Options that calibration decided; empty if it was not asked.
+    """
+
+    policy: TokenPolicy
+    decided: Mapping[str, object]
 
 
 class PolicyBuilder:
@@ -43,7 +58,7 @@ class PolicyBuilder:
         self.measured: Measurements | None = None
         self._family, self._frames = family, frames
 
-    def build(self, name: str, options: Mapping[str, object]) -> TokenPolicy:
+    def build(self, name: str, options: Mapping[str, object]) -> Calibrated:
         """Build a policy, calibrated if it asks for that.
 
         Raises:
@@ -52,16 +67,28 @@ class PolicyBuilder:
         """
         policy = build_policy(name, options, self.shape)
         if not policy.needs_calibration:
-            return policy
+            return Calibrated(policy, {})
+        self.measured = self._measured_for(policy)
+        decided = policy.calibrate(self.measured)
+        return Calibrated(build_policy(name, {**policy.config.as_dict(), **decided}, self.shape), decided)
+
+    def _measured_for(self, policy: TokenPolicy) -> Measurements:
+        """Return what is measured already, and what the policy asks for besides."""
+        known = self.measured or Measurements()
+        if asked := policy.calibration_signals:
+            missing = tuple(signal for signal in asked if str(signal) not in known.signals)
+            if not missing:
+                return known
+            found = observe_signals(self._family, self._frames, missing)
+            return replace(known, signals={**known.signals, **found})
+        if known.head_outputs:
+            return known
         if self._measure is None:
             raise ExportError(
-                f"policy {name!r}: expected options that need no calibration, found {dict(options)}; nothing measures "
-                "this family yet."
+                f"policy {policy.name!r}: expected options that need no calibration, found {policy.config.as_dict()}; "
+                "nothing measures this family yet."
             )
-        if self.measured is None:
-            self.measured = self._measure(self._family, self._frames)
-        decided = policy.calibrate(self.measured)
-        return build_policy(name, {**policy.config.as_dict(), **decided}, self.shape)
+        return replace(self._measure(self._family, self._frames), signals=known.signals)
 
 
 class _Entry(NamedTuple):

@@ -181,7 +181,7 @@ def _recording(request: ExportRequest, checkpoint: Checkpoint[ActingFamily]) -> 
 def _grounds(planned: PlannedPolicies) -> dict[str, Mapping[str, Any]]:
     found: dict[str, Mapping[str, Any]] = {}
     if planned.measured is not None:
-        found["calibration"] = asdict(planned.measured)
+        found["calibration"] = {**asdict(planned.measured), "decided": planned.decided}
     if planned.tuned:
         found["tune"] = planned.tuned
     return found

@@ -26,11 +26,13 @@ class PlannedPolicies:
     Args:
         by_profile: Profile name to policy. Carry and host rules are the same in all of them.
         measured: What the policy was calibrated with, if it asked for that.
+        decided: Profile name to the options that calibration decided.
         tuned: Profile name to the search that found its options.
     """
 
     by_profile: Mapping[str, TokenPolicy]
     measured: Measurements | None = None
+    decided: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     tuned: Mapping[str, Tuned] = field(default_factory=dict)
 
     @property
@@ -82,12 +84,14 @@ def plan_policies(
         ExportError: The profiles could not share a session.
     """
     builder = PolicyBuilder(checkpoint.model, frames)
-    policies: dict[str, TokenPolicy] = {}
+    built = {}
     for plan in plans:
         found = searches[plan.name].options if plan.name in searches else {}
-        policies[plan.name] = builder.build(name, {**options, **found})
+        built[plan.name] = builder.build(name, {**options, **found})
+    policies = {profile: calibrated.policy for profile, calibrated in built.items()}
     _check_alike(policies, checkpoint)
-    return PlannedPolicies(policies, builder.measured, dict(searches))
+    decided = {profile: calibrated.decided for profile, calibrated in built.items()}
+    return PlannedPolicies(policies, builder.measured, decided, dict(searches))
 
 
 def _check_alike(policies: Mapping[str, TokenPolicy], checkpoint: Checkpoint[ActingFamily]) -> None:

@@ -18,13 +18,14 @@ from saccade.export.families.prompt_layout import IMAGE
 from saccade.export.families.reader import AnsweringReader
 from saccade.export.families.registry import answering_reader
 from saccade.export.loading.chat_template import render_question, special_tokens
-from saccade.export.loading.checkpoint_folder import TOKENIZER_NAME, CheckpointFolder
+from saccade.export.loading.checkpoint_folder import CONFIG_NAME, TOKENIZER_NAME, CheckpointFolder
+from saccade.export.loading.generation_settings import NAME as GENERATION_NAME
+from saccade.export.loading.generation_settings import counts_prompt, picture_id, read_token_choice
 from saccade.proto.errors import CheckpointError, ExportError
 from saccade.proto.instruction_spec import INSTRUCTION, InstructionSpec
 from saccade.proto.picture_fit import PictureFit
+from saccade.proto.token_choice import TokenChoice
 from saccade.proto.video_spec import VideoSpec
-
-_GENERATION = "generation_config.json"
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,7 @@ class Prompted:
         tokenizer: Path of the tokenizer.
         instruction: How a question becomes the tokens that follow the last picture.
         end_ids: Tokens that end an answer.
+        choice: How the checkpoint wants tokens chosen.
         image_size: Height and width of the pictures that the graph is laid out for, pixels.
         picture_fit: How pictures become what the graph takes.
         video: How frames are taken from a video to be its pictures; None = still pictures.
@@ -51,6 +53,7 @@ class Prompted:
     tokenizer: Path
     instruction: InstructionSpec
     end_ids: tuple[int, ...]
+    choice: TokenChoice
     image_size: tuple[int, int]
     picture_fit: PictureFit
     video: VideoSpec | None = None
@@ -122,6 +125,7 @@ def read_prompted(
         check_tokenizer(folder, model.decoder.config.vocab_size),
         _instruction(folder.tokenizer, model, template, deployment.max_text_tokens, pad),
         ends,
+        _choice(folder, model, is_video=deployment.frames > 0),
         reader.picture_size(config),
         reader.picture_fit(config),
         None if reader.video_spec is None or not deployment.frames else reader.video_spec(config),
@@ -218,14 +222,27 @@ def _parts(prompt: str, views: int) -> tuple[str, str, str]:
     return pieces[0], between.pop() if between else "", pieces[-1]
 
 
+def _choice(folder: CheckpointFolder, model: GeneratingModel, *, is_video: bool) -> TokenChoice:
+    """Return how tokens are chosen, with the prompt's own where they count."""
+    choice = read_token_choice(folder, model.decoder.config.vocab_size)
+    if not counts_prompt(choice):
+        return choice
+    picture = picture_id(folder, is_video=is_video)
+    prompt = tuple(item if item >= 0 else picture for item in model.prompt_layout.items)
+    return replace(choice, prompt=prompt if choice.no_repeat_ngram else tuple(dict.fromkeys(prompt)))
+
+
 def _special_ids(folder: CheckpointFolder, vocab_size: int) -> tuple[tuple[int, ...], int]:
     """Return the tokens that end an answer and the one that pads, from generation_config.json, else config.json."""
-    name = _GENERATION if folder.has(_GENERATION) else "config.json"
-    values = folder.read(name)
-    text = values.get("text_config") if isinstance(values.get("text_config"), dict) else {}
-    ends = values.get("eos_token_id", (text or {}).get("eos_token_id"))
+    config, name = folder.config, CONFIG_NAME
+    text = config.get("text_config")
+    values = {**(text if isinstance(text, dict) else {}), **config}
+    if folder.has(GENERATION_NAME):
+        stored = {key: value for key, value in folder.read(GENERATION_NAME).items() if value is not None}
+        values, name = {**values, **stored}, GENERATION_NAME
+    ends = values.get("eos_token_id")
     found = tuple(ends) if isinstance(ends, list) else (ends,)
     if not all(isinstance(token, int) and 0 <= token < vocab_size for token in found):
         raise CheckpointError(f"{name}: eos_token_id: expected token ids below {vocab_size}, found {ends!r}.")
-    pad = values.get("pad_token_id", (text or {}).get("pad_token_id"))
+    pad = values.get("pad_token_id")
     return found, pad if isinstance(pad, int) and 0 <= pad < vocab_size else found[0]

@@ -81,8 +81,7 @@ def stated_name(folder: CheckpointFolder) -> str | None:
     Raises:
         CheckpointError: There is no ``config.json``.
     """
-    stated = folder.config.get("model_type", folder.config.get("type"))
-    return stated if isinstance(stated, str) else None
+    return folder.stated_family
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +96,7 @@ class FamilyReader(Generic[ConfigT, ModelT]):
         usual: Deployment that an inspection assumes where neither the checkpoint nor its user says one.
         unit: Unit that costs are counted for.
         claims: Tells whether a checkpoint is of this family; None = ``config.json`` states its name.
+        classes: What ``architectures`` in ``config.json`` may name, one of them; empty = anything.
         stored_weights: Opens a checkpoint's weights; None = the folder's safetensors are opened.
         stated: Tells what a checkpoint itself says of its deployment; None = nothing.
         said_tokens: Turns a configuration into the number of tokens that the model always says; None = as many as it is
@@ -110,6 +110,7 @@ class FamilyReader(Generic[ConfigT, ModelT]):
     usual: UsualDeployment
     unit: Unit
     claims: Callable[[CheckpointFolder], bool] | None = None
+    classes: tuple[str, ...] = ()
     stored_weights: Callable[[CheckpointFolder], StoredWeights] | None = None
     stated: Callable[[CheckpointFolder], StatedDeployment] | None = None
     said_tokens: Callable[[ConfigT], int] | None = None

@@ -22,7 +22,9 @@ from saccade.export.families.base import ActingFamily
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.embedded_tokens import within_embedding
 from saccade.export.families.reader import ActingReader, AnsweringReader, FamilyReader, stated_name
-from saccade.export.loading.checkpoint_folder import CONFIG_NAME, CheckpointFolder
+from saccade.export.loading.checkpoint_folder import CheckpointFolder
+from saccade.export.loading.neighbours.other_models import other_class, unknown_family
+from saccade.export.loading.neighbours.refusal import refuse_neighbour
 from saccade.export.loading.torch_heads import check_head_step
 from saccade.export.loading.weights import hold_weights
 from saccade.proto.errors import CheckpointError
@@ -44,7 +46,7 @@ FAMILIES: Mapping[str, str] = {
     "qwen3_vl": "saccade.export.families.qwen_vl.qwen3:READER",
 }
 """Families of this package: name to ``module:reader``."""
-_ACTS, _ANSWERS = "a family that acts", "a family that answers"
+_ACTS, _ANSWERS, _KNOWN = "a family that acts", "a family that answers", "a family that is known here"
 
 
 def known_families() -> dict[str, str]:
@@ -89,14 +91,12 @@ def find_reader(folder: CheckpointFolder) -> AnyReader:
     """Return the reader of the family that a checkpoint belongs to.
 
     Raises:
-        CheckpointError: There is no ``config.json``, or no known family claims the checkpoint.
+        CheckpointError: No known family claims the checkpoint, or it is a neighbour of one: an adapter alone, quantised
+            weights, a training's folder, another model of the same ``model_type``.
     """
     reader = _claiming(folder)
     if reader is None:
-        raise CheckpointError(
-            f"{CONFIG_NAME}: expected a 'model_type' or 'type' of {', '.join(sorted(known_families()))}, found "
-            f"{stated_name(folder)!r}."
-        )
+        raise CheckpointError(unknown_family(folder, _KNOWN, sorted(known_families())))
     return reader
 
 
@@ -151,11 +151,19 @@ def load_checkpoint(
 
 
 def _claiming(folder: CheckpointFolder) -> AnyReader | None:
-    """Return the first reader that claims a checkpoint; the one whose name it states is asked first."""
+    """Return the first reader that claims a checkpoint; the one whose name it states is asked first.
+
+    Raises:
+        CheckpointError: The folder is a neighbour of what is read here.
+    """
+    refuse_neighbour(folder)
     stated = stated_name(folder)
     for name in sorted(known_families(), key=lambda name: name != stated):
         reader = family_reader(name)
         if reader.is_of(folder):
+            message = other_class(folder, name, reader.classes)
+            if message is not None:
+                raise CheckpointError(message)
             return reader
     return None
 
@@ -163,9 +171,10 @@ def _claiming(folder: CheckpointFolder) -> AnyReader | None:
 def _other(
     folder: CheckpointFolder, found: AnyReader | None, what: str, kind: type[AnyReader], command: str
 ) -> CheckpointError:
-    takes = "." if found is None else f"; `{command}` takes it."
+    if found is None:
+        return CheckpointError(unknown_family(folder, what, tuple(_names(kind))))
     return CheckpointError(
-        f"{CONFIG_NAME}: model_type: expected {what} ({', '.join(_names(kind))}), found {stated_name(folder)!r}{takes}"
+        f"expected a checkpoint of {what} ({', '.join(_names(kind))}), found {found.name!r}; `{command}` takes it."
     )
 
 

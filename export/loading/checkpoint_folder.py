@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 
 from saccade.export.loading import tokenizer_files
 from saccade.export.loading.json_fields import JsonFields, read_object
+from saccade.export.loading.lfs_pointers import refuse_pointer
 from saccade.export.loading.shards import StoredWeights
 from saccade.proto.errors import CheckpointError
 
@@ -98,6 +99,16 @@ class CheckpointFolder:
         """
         return self.read(CONFIG_NAME)
 
+    @property
+    def stated_family(self) -> str | None:
+        """What ``config.json`` calls the family: transformers writes ``model_type``, lerobot ``type``.
+
+        Raises:
+            CheckpointError: There is no ``config.json``.
+        """
+        stated = self.config.get("model_type", self.config.get("type"))
+        return stated if isinstance(stated, str) else None
+
     @cached_property
     def weights(self) -> StoredWeights:
         """The safetensors, mapped.
@@ -158,6 +169,7 @@ class CheckpointFolder:
             CheckpointError: The file is missing or broken.
         """
         path = self.tokenizer_path
+        refuse_pointer(path)
         try:
             found = Tokenizer.from_file(str(path))
         except Exception as error:

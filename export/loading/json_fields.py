@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from saccade.export.loading.lfs_pointers import refuse_pointer
 from saccade.proto.errors import CheckpointError
 
 _log = logging.getLogger(__name__)
@@ -22,6 +23,7 @@ def read_object(folder: Path, name: str) -> dict[str, Any]:
     """
     if not (folder / name).is_file():
         raise CheckpointError(f"expected {name} in {folder.name}/, found none.")
+    refuse_pointer(folder / name)
     try:
         value = json.loads((folder / name).read_text(encoding="utf-8"))
     except ValueError as error:

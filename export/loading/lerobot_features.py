@@ -14,6 +14,8 @@ from saccade.export.loading.json_fields import JsonFields
 from saccade.export.loading.lerobot_processors import PREPROCESSOR, processor_steps
 from saccade.proto.errors import CheckpointError
 
+FINE_TUNE = "fine-tune it on the robot's data (lerobot-train --policy.path=FOLDER), and take what comes out"
+"""What to do with a base model."""
 CAMERA_PREFIX = "observation.images."
 _RENAME = "rename_observations_processor"
 _ABSENT = "empty_camera_"
@@ -125,6 +127,11 @@ def _renamed(folder: CheckpointFolder) -> dict[str, str]:
 
 def _vector_dim(fields: JsonFields, group: str, name: str) -> int:
     """Return the length of a feature that is a vector."""
+    if not fields.child(group).has(name):
+        raise CheckpointError(
+            f"config.json: {group}: expected the object {name!r}, found none: a base model, which knows no robot; "
+            f"{FINE_TUNE}."
+        )
     shape = fields.child(group).child(name).items("shape", int)
     if len(shape) != 1:
         raise CheckpointError(

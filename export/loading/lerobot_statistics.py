@@ -10,6 +10,8 @@ Source:
 
 from __future__ import annotations
 
+import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +21,14 @@ from safetensors import SafetensorError, safe_open
 
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.json_fields import JsonFields
+from saccade.export.loading.lerobot_features import FINE_TUNE
 from saccade.export.loading.lerobot_processors import (
     POSTPROCESSOR,
     PREPROCESSOR,
     processor_steps,
     warn_of_unknown_steps,
 )
-from saccade.export.loading.shards import some
+from saccade.export.loading.shards import has_weights, some
 from saccade.proto.errors import CheckpointError
 from saccade.proto.scales import MeanStdScale, RangeScale, Scale
 from saccade.proto.statistics import Statistics
@@ -34,6 +37,7 @@ STATE, ACTION = "observation.state", "action"
 _NORMALISER, _UNNORMALISER = "normalizer_processor", "unnormalizer_processor"
 _RELATIVE = ("relative_actions_processor", "delta_actions_processor")
 """The step's name in lerobot 0.6.1, and in other releases."""
+_BUFFER = re.compile(r"(^|\.)(normalize_inputs|normalize_targets|unnormalize_outputs)\.")
 MEAN_STD, IDENTITY = "MEAN_STD", "IDENTITY"
 RANGES = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90")}
 """Modes that bring a range to -1..1, and the vectors they need."""
@@ -81,8 +85,7 @@ def _read(folder: CheckpointFolder, name: str, step: str, kind: str, vector: str
     """Read one vector's statistics from the step of a processor's file."""
     if not folder.has(name):
         raise CheckpointError(
-            f"expected {name} in {folder.name}/, found none; a checkpoint that keeps its statistics among its weights "
-            "is brought up to date by lerobot's migrate_policy_normalization."
+            f"expected {name} in {folder.name}/, found none; {_where_statistics_are(folder)}"
         )
     fields = _find_step(folder, name, step)
     settings = fields.child("config", {"eps": 1e-8})
@@ -119,6 +122,10 @@ def _find_step(folder: CheckpointFolder, name: str, step: str) -> JsonFields:
 
 def _state_file(folder: CheckpointFolder, step: JsonFields, where: str) -> str:
     """Return the name of the file that a step's vectors are in."""
+    if not step.has("state_file"):
+        raise CheckpointError(
+            f"{where}: expected a state_file with the statistics of a robot, found none: a base model; {FINE_TUNE}."
+        )
     found = step.take("state_file", str)
     if Path(found).name != found or not folder.has(found):
         raise CheckpointError(
@@ -135,14 +142,39 @@ def _vectors(path: Path, names: list[str], dim: int) -> list[NDArray[np.float32]
             absent = [name for name in names if name not in stored]
             if absent:
                 raise CheckpointError(
-                    f"{path.name}: expected {' and '.join(names)}, found {some('missing', absent)}; save the "
-                    "processors with the data set's statistics."
+                    f"{path.name}: expected {' and '.join(names)}, found {some('missing', absent)}; "
+                    f"{_other_statistics(stored, absent[0])}"
                 )
             return [_vector(file.get_tensor(name), f"{path.name}: {name}", dim) for name in names]
     except (SafetensorError, OSError) as error:
         raise CheckpointError(
             f"{path.name}: expected a whole safetensors file, found: {error}; copy it again."
         ) from error
+
+
+def _other_statistics(stored: Collection[str], wanted: str) -> str:
+    """Return what to do where a vector is missing: base models have those of data sets, under the data set's name."""
+    sets = sorted({name.partition(".")[0] for name in stored if name.endswith(f".{wanted}")})
+    if not sets:
+        return "save the processors with the data set's statistics."
+    return (
+        f"there are those of the data sets {', '.join(sets)}, which lerobot itself does not use: a base model; "
+        f"{FINE_TUNE}."
+    )
+
+
+def _where_statistics_are(folder: CheckpointFolder) -> str:
+    """Return what to do where a processor's file is missing: early checkpoints had buffers among the weights."""
+    weights = folder.weights if has_weights(folder.path) else None
+    buffers = [name for name in weights or () if _BUFFER.search(name)]
+    if weights is None or not buffers:
+        return "copy it, and the safetensors that it names, from the checkpoint that config.json is from."
+    if any(not bool(weights.read(name).isfinite().all()) for name in buffers):
+        return f"its statistics, among the weights, are not finite: they were never set; a base model, {FINE_TUNE}."
+    return (
+        "the statistics are among the weights, as in lerobot's early checkpoints: bring it up to date with its "
+        "migrate_policy_normalization."
+    )
 
 
 def _vector(value: NDArray[Any], where: str, dim: int) -> NDArray[np.float32]:

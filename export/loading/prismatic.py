@@ -129,8 +129,10 @@ def read_prismatic(folder: CheckpointFolder, *, causal: bool) -> Prismatic:
     config = folder.config
     fields = JsonFields(config, CONFIG_NAME, _DEFAULTS)
     fields.expect("model_type", (MODEL_TYPE,))
-    _take_one_of(fields, "llm_backbone_id", _PLAIN_LLAMAS)
-    _take_one_of(fields, "image_resize_strategy", (_RESIZE,))
+    _take_one_of(
+        fields, "llm_backbone_id", _PLAIN_LLAMAS, "others are prompted otherwise: take a model on Llama 2"
+    )
+    _take_one_of(fields, "image_resize_strategy", (_RESIZE,), "nothing here resizes otherwise")
     towers = _towers(folder, config, fields)
     _check_fusion(fields, len(towers))
     llama = fields.child("text_config", _LLAMA)
@@ -216,11 +218,13 @@ def check_template(tokenizer: Tokenizer, template: str) -> None:
         )
 
 
-def _take_one_of(fields: JsonFields, name: str, accepted: Sequence[str]) -> None:
+def _take_one_of(fields: JsonFields, name: str, accepted: Sequence[str], advice: str) -> None:
     """Refuse what is not known here, a default that a missing field stands for included."""
     value = fields.take(name, str)
     if value not in accepted:
-        raise CheckpointError(f"{CONFIG_NAME}: {name}: expected {' or '.join(accepted)}, found {value!r}.")
+        raise CheckpointError(
+            f"{CONFIG_NAME}: {name}: expected {' or '.join(accepted)}, found {value!r}; {advice}."
+        )
 
 
 def _check_fusion(fields: JsonFields, towers: int) -> None:

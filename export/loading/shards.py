@@ -5,6 +5,7 @@ Only safetensors: a pickle can run code when it is opened.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,11 +14,17 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from saccade.export.loading.json_fields import read_object
+from saccade.export.loading.lfs_pointers import refuse_pointer
 from saccade.proto.errors import CheckpointError
 
 WEIGHTS_NAME = "model.safetensors"
 INDEX_NAME = "model.safetensors.index.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+_NO_MODEL = re.compile(
+    r"(optimizer|scheduler|scaler|rng_state|random_states|training_args|trainer_state|metadata|adapter_model)\b.*"
+    r"|.*--\w+_checkpoint\.pt|.*(rng_state|random_states|optim_states)_.*"
+)
+"""Pickles that trainings leave beside the weights: nobody should convert them."""
 
 
 class StoredWeights:
@@ -68,6 +75,13 @@ class StoredWeights:
         return tensor
 
 
+def has_weights(folder: Path) -> bool:
+    """Whether a folder has weights of a model, in whichever format."""
+    if (folder / WEIGHTS_NAME).is_file() or (folder / INDEX_NAME).is_file():
+        return True
+    return any(entry.suffix in _PICKLES and not _NO_MODEL.fullmatch(entry.name) for entry in folder.iterdir())
+
+
 def some(what: str, names: Iterable[str]) -> str:
     """Return the first few of many names, and how many more there are."""
     names = list(names)
@@ -76,6 +90,7 @@ def some(what: str, names: Iterable[str]) -> str:
 
 
 def _opened(shard: Path) -> Any:
+    refuse_pointer(shard)
     try:
         return safe_open(shard, framework="pt")
     except (SafetensorError, OSError) as error:
@@ -104,11 +119,18 @@ def _whole(folder: Path) -> str:
     """Return the name of the one weight file."""
     if (folder / WEIGHTS_NAME).is_file():
         return WEIGHTS_NAME
-    pickles = sorted(entry.name for entry in folder.iterdir() if entry.suffix in _PICKLES)
+    pickles = sorted(
+        entry.name
+        for entry in folder.iterdir()
+        if entry.suffix in _PICKLES and not _NO_MODEL.fullmatch(entry.name)
+    )
     if pickles:
         raise CheckpointError(
             f"expected {WEIGHTS_NAME}, found {', '.join(pickles)}: a pickle can run code and is never opened here. "
             "Convert it where you trust it: load it with torch.load(weights_only=True) and write it with "
             "safetensors.torch.save_file."
         )
-    raise CheckpointError(f"expected {WEIGHTS_NAME} or {INDEX_NAME} in {folder.name}/, found neither.")
+    raise CheckpointError(
+        f"expected {WEIGHTS_NAME} or {INDEX_NAME} in {folder.name}/, found neither; copy the weights of the published "
+        "checkpoint, which are *.safetensors there."
+    )

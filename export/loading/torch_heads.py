@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
+from saccade.export.loading.lfs_pointers import refuse_pointer
 from saccade.export.loading.shards import StoredWeights
 from saccade.proto.errors import CheckpointError
 
@@ -56,7 +57,7 @@ def choose_step(folder: CheckpointFolder, head: str, step: str | None) -> str:
     if not steps:
         raise CheckpointError(
             f"expected {head}--<step>_checkpoint.pt in {folder.name}/, found none; copy it from the published "
-            "checkpoint."
+            "checkpoint. One that was trained without it cannot be run here."
         )
     if step is None and len(steps) > 1:
         raise CheckpointError(
@@ -78,6 +79,7 @@ def read_head(path: Path) -> dict[str, Tensor]:
     Raises:
         CheckpointError: The file is broken, holds anything but tensors under names, or a name for a second time.
     """
+    refuse_pointer(path)
     try:
         stored = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except Exception as error:

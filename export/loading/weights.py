@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.loading.mapped_weight import MAPPED_BYTES, MappedWeight
 from saccade.export.loading.shards import StoredWeights, some
+from saccade.export.loading.strange_weights import strangeness
 from saccade.proto.errors import CheckpointError
 
 _PLAIN = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
@@ -105,7 +106,7 @@ def plan_weights(
     if missing or leftover:
         raise CheckpointError(
             f"expected exactly the weights that the configuration describes, found {some('missing', missing)} and "
-            f"{some('left over', leftover)}; correct config.json or the weight files."
+            f"{some('left over', leftover)}; {strangeness(missing, leftover)}"
         )
     planned = {
         name: PlannedWeight(

@@ -37,6 +37,6 @@ def activation(name: str) -> Callable[[Tensor], Tensor]:
     """
     if name not in ACTIVATIONS:
         raise CheckpointError(
-            f"expected an activation of {', '.join(ACTIVATIONS)}, found {name!r}; correct config.json."
+            f"expected an activation of {', '.join(ACTIVATIONS)}, found {name!r}, which nothing here has."
         )
     return ACTIVATIONS[name]

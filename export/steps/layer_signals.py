@@ -8,11 +8,14 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from saccade.export.families.sequence import TEXT, VISUAL, Sequence, SequenceLayout
+from saccade.export.families.sequence import ACTION, TEXT, VISUAL, Sequence, SequenceLayout
 from saccade.export.models.attention_rows import attention_by_row, attention_received, mean_logits
 from saccade.export.models.decoder import DecoderLayer, LayerOutput, Move, Rotary
 from saccade.export.steps.signal_store import SignalStore
 from saccade.policies.signals import AttentionAhead, AttentionByRow, AttentionReceived, QueryRows, Transition
+
+_MANY = (QueryRows.ALL, QueryRows.BEFORE_ACTION)
+"""Kinds of rows that stand in front of and behind the columns that they look at."""
 
 
 def observe_layer(
@@ -36,10 +39,13 @@ def observe_layer(
         only_action_rows: ``output`` has the action rows alone.
         has_action_rows: False: actions are read elsewhere, and so is the attention that they pay.
     """
+    read: dict[QueryRows, Tensor] = {}  # two stores may want the same
     for store in stores:
         for received in store.wanted(AttentionReceived):
             if layer in received.layers and (has_action_rows or received.rows is not QueryRows.ACTION):
-                store.add(received, _received(received.rows, output, sequence, bias, only_action_rows))
+                if received.rows not in read:
+                    read[received.rows] = _received(received.rows, output, sequence, bias, only_action_rows)
+                store.add(received, read[received.rows])
         for by_row in store.wanted(AttentionByRow):
             if layer == by_row.layer:
                 query, row_bias, _ = query_rows(QueryRows.TEXT, output.attention.query, bias, sequence)
@@ -105,8 +111,8 @@ def query_rows(
     row_bias = bias if bias.shape[2] == 1 else _take_rows(rows, bias, layout, mask)
     if rows is QueryRows.TEXT:
         return chosen, row_bias, _mean_of_valid(layout.take(mask, TEXT))
-    if rows is QueryRows.ALL:
-        return chosen, row_bias, _mean_of_valid(mask)
+    if rows in _MANY:
+        return chosen, row_bias, _mean_of_valid(mask[:, : chosen.shape[2]])
     return chosen, row_bias, _plain_mean(chosen)
 
 
@@ -118,7 +124,9 @@ def _take_tokens(rows: QueryRows, sequence: Sequence, x: Tensor) -> Tensor:
 def _take_rows(rows: QueryRows, x: Tensor, layout: SequenceLayout, mask: Tensor) -> Tensor:
     if rows is QueryRows.TEXT:
         return x[:, :, layout.span(TEXT)]
-    if rows is QueryRows.ALL:
+    if rows is QueryRows.BEFORE_ACTION and ACTION in layout.segments:
+        return x[:, :, : layout.span(ACTION).start]
+    if rows in _MANY:
         return x
     if rows is QueryRows.ACTION:
         return layout.answer_states(x, mask, token_axis=2)
@@ -148,7 +156,7 @@ def _per_seeing_row(received: Tensor, rows: QueryRows, row_bias: Tensor, weights
 
 def _seen_by(rows: QueryRows, row_bias: Tensor) -> Tensor | None:
     """Float32 ``(batch, rows, keys)``, 1 where a row sees a column; None where all rows see the same ones."""
-    if rows is not QueryRows.ALL or row_bias.shape[2] == 1:
+    if rows not in _MANY or row_bias.shape[2] == 1:
         return None
     return (row_bias[:, 0] > -1.0).float()
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from saccade.export.families.base import PerceivingFamily
+from saccade.export.families.base import PerceivingFamily, StepKind
 from saccade.policies.base import Behind, Cut, Grid, ModelShape, Place, TokenPolicy, TowerShape
 from saccade.policies.signals import (
     AttentionAhead,
@@ -26,7 +26,14 @@ def model_shape(family: PerceivingFamily) -> ModelShape:
     """Return what policies may know of a model."""
     towers = tuple(TowerShape(len(tower.blocks), tower.config.class_token) for tower in family.towers)
     config, side = family.decoder.config, family.towers[0].config.patch_size
-    return ModelShape(config.layers, family.grid, towers, config.causal, patch_values=side * side * 3)
+    return ModelShape(
+        config.layers,
+        family.grid,
+        towers,
+        config.causal,
+        patch_values=side * side * 3,
+        acts_in_one_pass=family.step_kind is StepKind.SINGLE_PASS,
+    )
 
 
 def check_placement(policy: TokenPolicy, family: PerceivingFamily) -> None:

@@ -116,16 +116,18 @@ class _Bench:
         if not 0 < request.keep_ratio < 1:
             raise ExportError(f"expected a keep ratio between 0 and 1, found {request.keep_ratio}.")
         self.request, self.objective = request, OBJECTIVES[request.objective]
+        self.checkpoint: Checkpoint[ActingFamily] = _read(request)
         self.space = {
             name: tunable
-            for name, tunable in search_space(policy_class(request.policy).options).items()
+            for name, tunable in search_space(
+                policy_class(request.policy).options, self.checkpoint.model.grid.units
+            ).items()
             if name not in request.options
         }
         if not self.space:
             raise ExportError(
                 f"policy {request.policy!r}: expected options to search, found none that is not fixed already."
             )
-        self.checkpoint: Checkpoint[ActingFamily] = _read(request)
         if self.objective.reads_prompt and self.checkpoint.model.step_kind is StepKind.FLOW:
             raise ExportError(
                 f"objective {request.objective!r}: expected a family that reads actions from its prompt's pass, "
@@ -145,7 +147,7 @@ class _Bench:
 
     def evaluate(self, options: Mapping[str, object]) -> float:
         """Return the objective's value for some options."""
-        policy = self.policies.build(self.request.policy, options)
+        policy = self.policies.build(self.request.policy, options).policy
         if policy.warmup_steps >= len(self.frames):
             raise ExportError(
                 f"expected more frames than the {policy.warmup_steps} of the policy's warm-up, found "
@@ -233,7 +235,7 @@ def _result(request: TuneRequest, bench: _Bench, study: optuna.Study, default: f
     chosen: dict[str, Any] = dict(request.options)
     if improves:
         chosen |= study.best_params
-    policy = bench.policies.build(request.policy, chosen)
+    policy = bench.policies.build(request.policy, chosen).policy
     return Tuned(
         policy=request.policy,
         keep_ratio=request.keep_ratio,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor
@@ -60,6 +61,20 @@ def nested_counts(tokens: int, keep: int, dropped: Sequence[float]) -> tuple[int
         dropped: Share, of all tokens that will be dropped, that is gone behind each cut; rises to 1.
     """
     return tuple(tokens - round(share * (tokens - keep)) for share in dropped)
+
+
+def interpolated(rows: Sequence[Sequence[float]], at: float) -> tuple[float, ...]:
+    """Return the settings at a budget between published ones, linearly.
+
+    Args:
+        rows: Published settings, each a budget and what belongs to it; budgets rise.
+        at: The budget, at least that of the first row; above the last row's, the last row's settings.
+    """
+    for (low, *before), (high, *after) in pairwise(rows):
+        if at <= high:
+            place = (at - low) / (high - low)
+            return tuple(a + place * (b - a) for a, b in zip(before, after, strict=True))
+    return tuple(rows[-1][1:])
 
 
 def scaled_layers(published: Sequence[int], layers: int, of: int = 32) -> tuple[int, ...]:

@@ -11,9 +11,9 @@ Source:
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import NamedTuple
 
+from saccade.policies.blocks.budgets import interpolated
 from saccade.policies.config import require
 
 PUBLISHED = (
@@ -62,7 +62,7 @@ def resolved_ratios(
         first = min(1.0, r1 * mean)
     elif r2 is None:
         most = work / spans.first
-        first = min(max(_published(mean)[0], mean), (mean + most) / 2)
+        first = min(max(interpolated(PUBLISHED, mean)[0], mean), (mean + most) / 2)
     else:
         first = _first_for(mean, spans, r2)
     left = work - first * spans.first
@@ -77,7 +77,7 @@ def resolved_ratios(
     if taper is not None:
         return first, least + taper * (min(most, 1.0) - least)
     if r2 is None:
-        return first, min(max(_published(mean)[1], least), 1.0, (least + most) / 2)
+        return first, min(max(interpolated(PUBLISHED, mean)[1], least), 1.0, (least + most) / 2)
     require(
         least - 1e-9 <= r2 < most,
         "r2",
@@ -107,16 +107,6 @@ def counts_for(tokens: int, keep: int, spans: LayerSpans, r1: float, r2: float) 
     return first, second, third
 
 
-def _published(mean: float) -> tuple[float, float]:
-    """Interpolate R1 and R2 between the published settings."""
-    for (low, *before), (high, *after) in pairwise(PUBLISHED):
-        if mean <= high:
-            place = (mean - low) / (high - low)
-            r1, r2 = (a + place * (b - a) for a, b in zip(before, after, strict=True))
-            return r1, r2
-    return PUBLISHED[-1][1:]
-
-
 def _first_for(mean: float, spans: LayerSpans, r2: float) -> float:
     """Return the published R1, held inside what a given R2 permits."""
     work = mean * spans.total
@@ -129,4 +119,4 @@ def _first_for(mean: float, spans: LayerSpans, r2: float) -> float:
         f"at least {smallest:.4g}, or null, for a mean of {mean:.4g} of the tokens over the layers",
         r2,
     )
-    return min(max(_published(mean)[0], least), (least + most) / 2)
+    return min(max(interpolated(PUBLISHED, mean)[0], least), (least + most) / 2)

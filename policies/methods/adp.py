@@ -1,6 +1,7 @@
 """adp: rank by what the instruction looks for, give each camera its share, and keep everything while the arm is slow.
 
-Paper: "Action-aware Dynamic Pruning" (ADP, 2509.22093, ICLR 2026); code TerryPei/VLA-ADP, read at 9a86145.
+Paper: "Action-aware Dynamic Pruning" (ADP, 2509.22093, ICLR 2026); code TerryPei/VLA-ADP, read at 9a86145, and the
+selection of its first tree, chen7086/VLA-ADP at 8b8c05a.
 
 One cut at the decoder's entry. The score of visual token m is the mean over heads and over the T valid rows of the
 instruction of the first layer's scaled logits, without rotary positions and without softmax::
@@ -13,8 +14,11 @@ tokens are dropped at all in a control step is for the host to decide, from the 
 
 Deviations, and what is our reading:
 
-- The paper's shares, 0.4 for the scene camera and 0.6 for the wrist camera, are the default for two views; they go by
-  order, scene first. Any other number of views gets equal shares. What a small view cannot hold goes to the others.
+- The paper's shares are 0.4 for the scene camera and 0.6 for the wrist camera; they go by order, scene first. As in the
+  code, further cameras divide the wrist's 0.6 evenly. What a small view cannot hold goes to the others.
+- A share is rounded by largest remainder and may be 0; the code rounds each for itself, at least to 1, and settles the
+  difference at the largest share.
+- The rows of the instruction are its text tokens; the code also reads the first and the stop token.
 - The gate's two numbers are those of the released settings, and so is what it reads (net displacement, compared with
   the extremes of adjacent windows); its code is not public. What exactly is compared with what is our reading. The
   settings' initial state, 0, is read as slow: without history, keep everything.
@@ -55,8 +59,8 @@ class AdpConfig(PolicyConfig):
     """Options of adp; the defaults are the paper's.
 
     Args:
-        view_weights: Share of each view in the budget, up to a common factor. None = 0.4 and 0.6 for two views, equal
-            shares otherwise.
+        view_weights: Share of each view in the budget, up to a common factor. None = 0.4 for the first view and 0.6
+            for all others together, evenly.
         gated: Whether every token runs while the arm is slow. False = whatever the arm does.
         window: How many action chunks a displacement is added up over.
         look_back: How many earlier windows the latest one is compared with.
@@ -83,9 +87,7 @@ class Adp(TokenPolicy):
 
     def __init__(self, config: AdpConfig, shape: ModelShape) -> None:
         views = shape.grid.views
-        weights = config.view_weights
-        if weights is None:
-            weights = SCENE_AND_WRIST if views == len(SCENE_AND_WRIST) else (1.0 / views,) * views
+        weights = published_weights(views) if config.view_weights is None else config.view_weights
         require(len(weights) == views, "view_weights", f"one number for each of {views} views", weights)
         self.config: AdpConfig = replace(config, view_weights=weights)
         self.cuts = decoder_cut(0, AttentionAhead(QueryRows.TEXT, rotary=False, softmax=False))
@@ -97,6 +99,14 @@ class Adp(TokenPolicy):
         del carry
         shares = split_by_weight(keep, self._weights, inputs.grid.per_view)
         return Selection(choose_per_view(_best, inputs.signals, inputs.grid, keep, shares))
+
+
+def published_weights(views: int) -> tuple[float, ...]:
+    """Return the published share of each view: one view has all, others than the first divide the wrist's evenly."""
+    if views == 1:
+        return (1.0,)
+    scene, wrist = SCENE_AND_WRIST
+    return (scene, *(wrist / (views - 1),) * (views - 1))
 
 
 def _best(scores: Sequence[Tensor], keep: int) -> Tensor:

@@ -28,6 +28,11 @@ Deviations and readings:
 - ``resample``: ``bilinear`` (the default), ``adaptive`` average pooling, ``even`` sub-sampling at the nearest tokens,
   ``merge`` (ToMe's bipartite merging, as many tokens as the grid would have). Line-break tokens come along, that of
   the nearest row for each row. Row- and column-wise merging is not built.
+- ``even``: the code takes ``linspace(0, N - 1, n)`` along the list of tokens, across its rows; here the tokens nearest
+  to an h x w grid, so that a row stays a row and has its line break.
+- ``merge``: the code pools 2 x 2 first, then merges to n tokens, in every round as if each stood for itself alone, and
+  leaves them in the order of matching; here a view's own tokens are merged to as many as the grid has, each the mean of
+  all that went into it, in raster order.
 - Each output token lives at the position of the input token nearest to it; order in time and space stays. In ``merge``
   at the position of the token that others were merged into.
 - ``scores="attention"`` needs no host: s is the mean attention that the view's patches would receive from the

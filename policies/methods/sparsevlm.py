@@ -6,14 +6,18 @@ Paper: "SparseVLM" (2410.04417, ICML 2025); code Gumpest/SparseVLMs, read at 26a
   ``mean_i softmax_j(x_i . t_j)`` is above the mean.
 - *Score* of a visual token at each cut: the mean over heads and raters of the attention that it received in the layer
   before the cut.
-- *Cuts* before layers 2, 6 and 15 of 32. Of all tokens dropped the published share is gone behind each: 300, 200 and
-  110 of 576 survive in the setting called 192, which is about the mean over layers (``budgets.layer_mean``).
+- *Cuts* before layers 2, 6 and 15 of 32. Of 576 tokens survive behind each: 300, 200 and 110 in the setting called 192,
+  which is about the mean over layers (``budgets.layer_mean``); 303, 110 and 36 in 128; 238, 48 and 26 in 96; 66, 30
+  and 17 in 64.
 - *Recycling* (``recycle``): of the tokens that a cut drops, the best ``recycled`` share is clustered around density
   peaks, and the mean of each cluster survives.
 
 Deviations and readings:
 
-- The budget of a profile is what survives the last cut; merged tokens count in it (the code adds them on top).
+- The budget of a profile is what survives the last cut; merged tokens count in it (the code adds them on top). Between
+  published budgets the survivors of earlier cuts are interpolated, towards all tokens above the largest and towards
+  none below the smallest; the code knows its four settings alone. They are those of version 1; version 2 has 300, 200,
+  118; 238, 108, 60; 246, 54, 28; 66, 34, 20.
 - The code drops *behind* layers 2, 6 and 15, its comment counts layers as if in front; ``layers=[3, 7, 16]`` is the
   code. The paper derives how many tokens to drop from the rank of the attention matrix; its code has fixed counts.
 - Original positions are kept, as in version 2; version 1 renumbers, and appends merged tokens. A merged token lives on
@@ -43,7 +47,7 @@ from saccade.policies.base import (
     SelectionInputs,
     TokenPolicy,
 )
-from saccade.policies.blocks.budgets import nested_counts, scaled_layers
+from saccade.policies.blocks.budgets import interpolated, nested_counts, scaled_layers
 from saccade.policies.blocks.clustering import density_peaks
 from saccade.policies.blocks.merging import NOWHERE, slots_of, weighted_means
 from saccade.policies.blocks.raters import notes_of, rated, raters_in, text_raters
@@ -58,7 +62,15 @@ from saccade.policies.config import PolicyConfig, require, tunable
 from saccade.policies.signals import AttentionByRow
 
 PUBLISHED_LAYERS = (2, 6, 15)
-PUBLISHED_DROPPED = tuple((576 - count) / (576 - 110) for count in (300, 200, 110))
+PUBLISHED_SURVIVORS = (
+    (0, 0, 0),
+    (66, 30, 17),
+    (238, 48, 26),
+    (303, 110, 36),
+    (300, 200, 110),
+    (576, 576, 576),
+)
+"""Survivors of each cut, of 576 tokens: the settings called 64, 96, 128 and 192, and what they must tend to."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +80,7 @@ class SparseVlmConfig(PolicyConfig):
     Args:
         layers: Decoder layers before which tokens are dropped, rising. None = 2, 6 and 15 of 32, scaled.
         dropped: For each cut the share, of all tokens that will be dropped, that is gone behind it; rises to 1.
-            None = 276, 376 and 466 of 466.
+            None = as published, interpolated at the budget.
         recycle: Merge the best of what a cut drops into a few tokens, inside the budget.
         recycled: Share of the dropped tokens that is clustered.
         cluster_size: Clustered tokens for each merged one.
@@ -100,6 +112,8 @@ class SparseVlm(TokenPolicy):
 
     def schedule(self, keep: int) -> tuple[int, ...]:
         """Return the survivors of each cut; the last leaves ``keep``."""
+        if self._dropped is None:
+            return published_counts(self._tokens, keep, len(self.cuts))
         return nested_counts(self._tokens, keep, self._dropped)
 
     def select(self, inputs: SelectionInputs, carry: Carry, keep: int) -> Selection:
@@ -134,8 +148,17 @@ class SparseVlm(TokenPolicy):
         return kept, weighted_means(own.scatter(1, pool, joined), torch.ones_like(score), kept)
 
 
-def resolve_cuts(config: SparseVlmConfig, layers: int) -> tuple[tuple[int, ...], tuple[float, ...]]:
-    """Return the layers and the dropped shares of a decoder with ``layers`` layers.
+def published_counts(tokens: int, keep: int, cuts: int) -> tuple[int, ...]:
+    """Return the survivors of the last ``cuts`` of the three published cuts, of which the last leaves ``keep``."""
+    rows = [
+        (last / 576, *(count / 576 for count in (*others, last))) for *others, last in PUBLISHED_SURVIVORS
+    ]
+    *earlier, _ = interpolated(rows, keep / tokens)[-cuts:]
+    return (*(max(keep, round(share * tokens)) for share in earlier), keep)
+
+
+def resolve_cuts(config: SparseVlmConfig, layers: int) -> tuple[tuple[int, ...], tuple[float, ...] | None]:
+    """Return the layers of a decoder with ``layers`` layers, and the dropped shares, None = as published.
 
     Raises:
         PolicyError: They do not rise, do not match, or lie outside of the decoder.
@@ -151,11 +174,12 @@ def resolve_cuts(config: SparseVlmConfig, layers: int) -> tuple[tuple[int, ...],
         f"rising and in 1..{layers - 1} for a decoder of {layers} layers",
         list(cuts),
     )
-    if dropped is None:
-        dropped = PUBLISHED_DROPPED[-len(cuts) :]
+    if dropped is None and len(cuts) <= len(PUBLISHED_LAYERS):
+        return cuts, None
+    dropped = dropped or ()
     rises = list(dropped) == sorted(dropped) and all(0.0 <= share <= 1.0 for share in dropped)
     require(
-        len(dropped) == len(cuts) and rises and dropped[-1] == 1.0,
+        len(dropped) == len(cuts) > 0 and rises and dropped[-1] == 1.0,
         "dropped",
         f"{len(cuts)} shares, one for each cut, that rise to 1.0",
         list(dropped),

@@ -26,8 +26,9 @@ Deviations and readings:
   rule is reconstructed as the usual greedy for k centres.
 - Stage 2 is a branch in the paper, taken sample by sample. Here it is decided when the graph is built: ``"on"``,
   ``"off"``, or ``"auto"``, which is on if both shares lie below the threshold in at least 99 % of the calibration
-  frames. It is off by default: action rows may read vision late, where text rows no longer do, so for ``"auto"`` the
-  larger share of text rows and action rows counts as alpha_tv.
+  frames. Both shares are then those of the unpruned model, with every visual token in that layer; the paper measures
+  behind stage 1, where fewer tokens share the same attention. It is off by default: action rows may read vision late,
+  where text rows no longer do, so for ``"auto"`` the larger share of text rows and action rows counts as alpha_tv.
 """
 
 from __future__ import annotations

@@ -24,7 +24,8 @@ Deviations and readings:
 - R1 and R2 that are not given follow the published settings, interpolated at the budget's ratio and held inside what
   the budget permits: Rm 10 %: 0.1166, 1.0; 25 %: 0.2651, 0.9833; 50 %: 0.7233, 0.7487; and 0 %: 0, 1; 100 %: 1, 1.
 - t and a that are not given are the published ones at 25 % (34.76 and 15.58 on 27 x 27 patches), scaled to the grid:
-  t by the number of patches, so that a core token receives the same share of all attention, a by the side.
+  t by the number of patches, so that a core token receives the same share of all attention, a by the side. So is the
+  box of the search: t up to 50 / 729 of the patches, a from 3 / 27 to 24 / 27 of the side, and at least one patch.
 - Layers 9 and 18 of 28, or 10 and 20 of 32, scaled.
 - Each view is ranked by its own map and all views compete in one ranking. softmax(H) is over a view.
 - The core set is the token with the largest r where no token reaches the threshold; the code divides by 0 there.
@@ -50,7 +51,6 @@ from torch import Tensor
 from saccade.policies.base import (
     Carry,
     Cut,
-    Grid,
     ModelShape,
     Place,
     Selection,
@@ -59,7 +59,7 @@ from saccade.policies.base import (
 )
 from saccade.policies.blocks.budgets import scaled_layers
 from saccade.policies.blocks.layer_mean_budget import LayerSpans, counts_for, resolved_ratios
-from saccade.policies.blocks.line_breaks import is_line_break, patch_columns
+from saccade.policies.blocks.line_breaks import is_line_break
 from saccade.policies.blocks.patches import patch_entropy
 from saccade.policies.blocks.recycling import cells_of, keep_and_recycle
 from saccade.policies.blocks.selection import keep_top_k, top_k_mask
@@ -93,8 +93,8 @@ class VFlowOptConfig(PolicyConfig):
         layers: Decoder layers before which the second and the third cut lie. None = 10 and 20 of 32, scaled.
     """
 
-    t: float | None = tunable(None, 0, 50)
-    cell: float | None = tunable(None, 3, 24)
+    t: float | None = tunable(None, 0, 50 / _PATCHES, of="patches")
+    cell: float | None = tunable(None, 3 / _SIDE, 24 / _SIDE, of="side", least=1.0)
     r1: float | None = tunable(None, 1, 1.5)
     r2: float | None = None
     taper: float | None = tunable(None, 0, 1)
@@ -200,9 +200,7 @@ def context_relevance(
 
 def _resolved(config: VFlowOptConfig, shape: ModelShape) -> VFlowOptConfig:
     """Fill in what follows from the model; r1 and r2 follow from the budget."""
-    grid: Grid = shape.grid
-    patches = grid.rows * patch_columns(grid)
-    side = max(grid.rows, patch_columns(grid))
+    units = shape.grid.units
     towers = len(shape.towers)
     tower = towers - 1 if config.tower is None else config.tower
     require(0 <= tower < towers, "tower", f"in 0..{towers - 1} for a model of {towers} vision towers", tower)
@@ -218,8 +216,8 @@ def _resolved(config: VFlowOptConfig, shape: ModelShape) -> VFlowOptConfig:
     )
     return replace(
         config,
-        t=_T * patches / _PATCHES if config.t is None else config.t,
-        cell=max(1.0, _CELL * side / _SIDE) if config.cell is None else config.cell,
+        t=_T * units["patches"] / _PATCHES if config.t is None else config.t,
+        cell=max(1.0, _CELL * units["side"] / _SIDE) if config.cell is None else config.cell,
         block=block,
         tower=tower,
         layers=layers,

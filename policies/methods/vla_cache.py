@@ -9,8 +9,8 @@ this control step and remembered ones for the rest:
 
 1. *Static* tokens: cosine of raw pixels with those it was last computed from at least ``similarity``.
 2. *Task-relevant* tokens: the ``relevant`` share with most attention from the text rows of the last control step.
-3. Computed are: first those not static, most changed first; then task-relevant ones, most attended first; then
-   whatever is left, most attended first.
+3. Computed are: first those not static, most changed first; then task-relevant ones, most attended first; then the
+   least similar of what is left, as in the code, which reuses the most similar static tokens, so many and no more.
 
 Deviations: the number computed is fixed (the paper's varies with the picture), so a still scene computes task-relevant
 tokens and a wild one leaves the least changed behind. Those count as changed until they are computed: pixels are
@@ -104,8 +104,8 @@ class VlaCache(TokenPolicy):
         similarity = patch_similarity(patches, carry[PATCHES])
         attention = as_share(carry[RELEVANCE])
         count = round(self.config.relevant * inputs.alive)
-        # Three classes that cannot mix: changed 2..4, relevant 1..2, the rest 0..1.
-        score = attention
+        # Three classes that cannot mix: changed 2..4, relevant 1..2, the rest up to 0.5.
+        score = 0.5 * (1.0 - similarity)
         if count > 0:
             score = torch.where(top_k_mask(attention, count), 1.0 + attention, score)
         score = torch.where(similarity >= self.config.similarity, score, 3.0 - similarity)

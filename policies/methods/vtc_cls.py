@@ -14,11 +14,12 @@ Deviations and readings:
 - l0 = 16 of the 23 blocks that run in the paper's tower (24, read at the last but one), scaled to other depths.
 - A tower without class token: the mean attention that a patch receives from all patches.
 - The paper prunes one image. ``budget="per_view"`` gives every view an even share; ``joint`` ranks all views together.
+- ``exclude_sinks`` is not the paper's, see :mod:`saccade.policies.blocks.sinks`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Literal
 
@@ -34,8 +35,16 @@ from saccade.policies.base import (
 )
 from saccade.policies.blocks.budgets import choose_per_view
 from saccade.policies.blocks.selection import keep_top_k
+from saccade.policies.blocks.sinks import (
+    SinksOption,
+    check_sinks,
+    sink_signals,
+    sink_threshold,
+    without_sinks,
+)
 from saccade.policies.blocks.towers import choose_rows, choose_tower
 from saccade.policies.config import PolicyConfig, require, tunable
+from saccade.policies.measurements import Measurements
 from saccade.policies.signals import VisionAttention, VisionRows
 
 PUBLISHED_FIRST_BLOCK, PUBLISHED_BLOCKS = 16, 23
@@ -51,12 +60,18 @@ class VtcClsConfig(PolicyConfig):
         rows: Whose attention counts: the ``class`` token's, or that of all ``patches``. None = ``class`` if it exists.
         budget: Whether each view has an even share of the budget (``per_view``), or one ranking counts for all
             (``joint``).
+        exclude_sinks: Mean attention, from all patches in the blocks that count, above which a patch does not rank;
+            ``auto``: calibration finds it; ``off``: every patch ranks.
     """
 
     first_block: int | None = None
     tower: int | None = None
     rows: Literal["class", "patches"] | None = None
     budget: Literal["per_view", "joint"] = tunable("per_view")
+    exclude_sinks: SinksOption = "off"
+
+    def __post_init__(self) -> None:
+        check_sinks(self.exclude_sinks)
 
 
 class VtcCls(TokenPolicy):
@@ -79,12 +94,21 @@ class VtcCls(TokenPolicy):
             first,
         )
         self.config: VtcClsConfig = replace(config, first_block=first, tower=tower, rows=rows)
-        self.cuts = projector_cut(VisionAttention(VisionRows(rows), tuple(range(first, blocks)), tower))
+        counted = tuple(range(first, blocks))
+        self.calibration_signals = (VisionAttention(VisionRows.PATCHES, counted, tower),)
+        self.needs_calibration = config.exclude_sinks == "auto"
+        ranked = VisionAttention(VisionRows(rows), counted, tower)
+        self.cuts = projector_cut(ranked, *sink_signals(config.exclude_sinks, *self.calibration_signals))
+
+    def calibrate(self, measured: Measurements) -> Mapping[str, object]:
+        """Find the threshold of sinks."""
+        return {"exclude_sinks": sink_threshold(measured.of(*self.calibration_signals))}
 
     def select(self, inputs: SelectionInputs, carry: Carry, keep: int) -> Selection:
         """Return the ``keep`` tokens that received most attention."""
         del carry
-        (attention,) = inputs.signals
+        attention, *columns = inputs.signals
+        attention = without_sinks(attention, columns, self.config.exclude_sinks)
         if self.config.budget == "joint":
             return Selection(keep_top_k(attention, keep))
         return Selection(choose_per_view(_most_attended, [attention], inputs.grid, keep))

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from saccade.proto.answer_spec import AnswerSpec
 from saccade.proto.errors import BundleError, EngineError, ImageError, QuestionError
+from saccade.proto.fitted_picture import fit_picture
 from saccade.proto.manifest import Manifest, ViewSpec
 from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.tensor_names import LOGITS
-from saccade.runtime.answering.pictures import fit_picture
 from saccade.runtime.answering.question import Piece, Question
-from saccade.runtime.answering.sampling import Sampler
+from saccade.runtime.answering.sampling import Sampler, Sampling
+from saccade.runtime.answering.token_rules import TokenRules
 from saccade.runtime.program import ProgramExecutor
 
 _FITTED_AXES = 4
@@ -53,13 +54,15 @@ class Answerer:
             InstructionError: The question is empty, too long, no Unicode text, or has a token that the model lacks.
             ImageError: A picture is missing, unknown, of another dtype, or cannot be fitted.
             QuestionError: More tokens are asked for than there is room for, or none.
-            EngineError: The engine failed, or gave logits that are not finite.
+            EngineError: The engine failed, gave logits that are not finite, or the checkpoint's rules leave no token.
 
         The iterator raises QuestionError if another question was asked meanwhile: the caches are that one's.
         """
         limit = self._limit(question.max_new_tokens)
-        profile, text_tokens = self._put(question)
-        return self._pieces(profile, limit, text_tokens, Sampler(question.sampling))
+        profile, asked = self._put(question)
+        rules = TokenRules(self._spec.choice, self._spec.end_ids, asked, limit)
+        sampler = Sampler(question.sampling or Sampling.of(self._spec.choice))
+        return self._pieces(profile, limit, len(asked), rules, sampler)
 
     def first_logits(self, question: Question) -> NDArray[np.float32]:
         """Return the logits of an answer's first token, float32 ``(vocab_size,)``; there is no answer behind it.
@@ -74,8 +77,8 @@ class Answerer:
         logits: NDArray[np.float32] = _finite(self._program.step(profile, {})[LOGITS][0]).copy()
         return logits
 
-    def _put(self, question: Question) -> tuple[str, int]:
-        """Write a question into the host tensors; return the profile that runs, and how many tokens the text has."""
+    def _put(self, question: Question) -> tuple[str, list[int]]:
+        """Write a question into the host tensors; return the profile that runs, and the tokens of the text."""
         profile = self.manifest.profile(question.profile or self._profile).name
         tokens = self._program.tokens.encode(question.text)
         fitted = self._fit(question.images)
@@ -83,14 +86,17 @@ class Answerer:
         self._program.reset()
         self._program.set_instruction(question.text)
         self._program.set_images(fitted)
-        return profile, tokens.count
+        return profile, tokens.token_ids[0, : tokens.count].tolist()
 
-    def _pieces(self, profile: str, limit: int, text_tokens: int, sampler: Sampler) -> Iterator[Piece]:
+    def _pieces(
+        self, profile: str, limit: int, text_tokens: int, rules: TokenRules, sampler: Sampler
+    ) -> Iterator[Piece]:
         detokenizer, turn = self._program.tokens.detokenizer(), self._turn
         timings_ns: dict[str, int] = {}
         logits = self._program.step(profile, timings_ns)[LOGITS][0]
         for number in range(limit):
-            token = sampler.choose(_finite(logits))
+            token = sampler.choose(rules.apply(_finite(logits)))
+            rules.add(token)
             ends = token in self._spec.end_ids
             is_last = ends or number == limit - 1
             text = "" if ends else detokenizer.add(token)

@@ -21,18 +21,18 @@ class Question:
     Args:
         text: The question, in natural language.
         images: Pictures by the name of their view, uint8 ``(height, width, 3)`` RGB of any size, which the answerer
-            fits as its manifest says; or what :func:`saccade.runtime.answering.pictures.fit_picture` made of them.
+            fits as its manifest says; or what :func:`saccade.proto.fitted_picture.fit_picture` made of them.
             The frames of a video are views too, see :func:`saccade.runtime.answering.answerer.by_view`.
         profile: Name of the profile that runs; None = the answerer's own, which is ``full`` in a daemon.
         max_new_tokens: Most tokens of the answer; None = as many as the bundle has room for.
-        sampling: How each token is chosen; greedy by default.
+        sampling: How each token is drawn; None = as the checkpoint says, which is greedy where it says nothing.
     """
 
     text: str
     images: Mapping[str, NDArray[np.uint8]]
     profile: str | None = None
     max_new_tokens: int | None = None
-    sampling: Sampling = field(default_factory=Sampling)
+    sampling: Sampling | None = None
 
 
 @dataclass(frozen=True)

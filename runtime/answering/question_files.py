@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from saccade.proto.distribution import install_hint
 from saccade.proto.errors import VideoError
+from saccade.proto.fitted_picture import fit_picture
 from saccade.proto.manifest import Manifest
 from saccade.runtime.answering.answerer import answer_spec, by_view
-from saccade.runtime.answering.pictures import fit_picture, read_picture
+from saccade.runtime.answering.pictures import read_picture
 
 if TYPE_CHECKING:
     from saccade.runtime.answering.video import VideoFrame
@@ -31,7 +32,7 @@ def read_shown(
         videos: Video files instead of pictures; the frames that the manifest names are taken of each.
 
     Returns:
-        Views by name, each as :func:`saccade.runtime.answering.pictures.fit_picture` makes it: uint8
+        Views by name, each as :func:`saccade.proto.fitted_picture.fit_picture` makes it: uint8
         ``(pictures, height, width, 3)``.
 
     Raises:

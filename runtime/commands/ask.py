@@ -11,7 +11,7 @@ from pathlib import Path
 import click
 from click.core import ParameterSource
 
-from saccade.runtime.answering.answerer import Answerer
+from saccade.runtime.answering.answerer import Answerer, answer_spec
 from saccade.runtime.answering.question import Answers, Piece, Question
 from saccade.runtime.answering.question_files import read_shown
 from saccade.runtime.answering.sampling import Sampling
@@ -53,18 +53,18 @@ from saccade.runtime.program import ProgramExecutor
 )
 @click.option(
     "--temperature",
-    default=0.0,
-    show_default=True,
-    help="How freely tokens are drawn; 0 = always the likeliest.",
+    type=float,
+    help="How freely tokens are drawn; 0 = always the likeliest. Default: as the checkpoint says, else 0.",
 )
 @click.option(
-    "--top-k", default=0, show_default=True, help="Draw from this many of the likeliest tokens; 0 = from all."
+    "--top-k",
+    type=int,
+    help="Draw from this many of the likeliest tokens; 0 = from all. Default: as the checkpoint says.",
 )
 @click.option(
     "--top-p",
-    default=1.0,
-    show_default=True,
-    help="Draw from the likeliest tokens whose probabilities add up to this.",
+    type=float,
+    help="Draw from the likeliest tokens whose probabilities add up to this. Default: as the checkpoint says.",
 )
 @click.option(
     "--seed", default=0, show_default=True, help="Seed of the draws; the same seed gives the same answer."
@@ -92,9 +92,9 @@ def ask(
     videos: tuple[Path, ...],
     profile: str,
     max_new_tokens: int | None,
-    temperature: float,
-    top_k: int,
-    top_p: float,
+    temperature: float | None,
+    top_k: int | None,
+    top_p: float | None,
     seed: int,
     threads: int,
     deadline_s: float,
@@ -109,7 +109,6 @@ def ask(
         saccade ask --daemon 127.0.0.1:7447 "What is on the table?" --image table.jpg
     """
     bundle, text = _bundle_and_question(context, arguments, daemon)
-    sampling = Sampling(temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
     with ExitStack() as stack:
         answers: Answers
         if bundle is None:
@@ -121,6 +120,8 @@ def ask(
             backend = stack.enter_context(OrtBackend(threads=threads))
             answers = Answerer(ProgramExecutor(opened, backend))
             del opened  # and the memory of what the program has copied
+        choice = answer_spec(answers.manifest).choice
+        sampling = Sampling.of(choice, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
         question = Question(text, pictures, profile, max_new_tokens, sampling)
         started = time.monotonic_ns()
         pieces = answers.answer(question)

@@ -36,6 +36,7 @@ EXTRAS = {
     "sim": ("sim",),
     "train": ("export", "sim"),
     "tune": ("tune",),
+    "verify": ("export",),
 }
 """The extras that our installed commands come with; the built-in ones come with ``serve``."""
 

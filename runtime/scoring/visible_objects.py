@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.proto.errors import BundleError, ImageError, InstructionError
+from saccade.proto.fitted_picture import fit_picture
 from saccade.proto.manifest import Manifest
 from saccade.runtime.answering.answerer import Answerer, answer_spec
-from saccade.runtime.answering.pictures import fit_picture
 from saccade.runtime.answering.question import Question
+from saccade.runtime.answering.sampling import Sampling
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.scoring.query_objects import (
@@ -106,7 +107,8 @@ class VisibleObjects:
         return float(weights[self._yes].sum() / weights.sum())
 
     def _ask(self, question: str) -> str:
-        asked = Question(question, {self._view: self._black}, max_new_tokens=self._limit)
+        greedy = Sampling()  # so that an instruction has the same objects every time
+        asked = Question(question, {self._view: self._black}, None, self._limit, greedy)
         return "".join(piece.text for piece in self._answerer.answer(asked))
 
 

@@ -120,12 +120,7 @@ def question_to_wire(question: Question) -> wire.Question:
                 images=_images_to_wire(question.images),
                 profile=question.profile or "",
                 max_new_tokens=_wanted_tokens(question.max_new_tokens),
-                sampling=wire.Sampling(
-                    temperature=sampling.temperature,
-                    top_k=sampling.top_k,
-                    top_p=sampling.top_p,
-                    seed=sampling.seed,
-                ),
+                sampling=None if sampling is None else _sampling_to_wire(sampling),
             )
     except ValueError as error:
         raise QuestionError(
@@ -141,18 +136,27 @@ def question_from_wire(message: wire.Question) -> Question:
         MessageError: Shape and data of a tensor do not fit.
         QuestionError: Sampling is out of range.
     """
-    sampling = message.sampling
     return Question(
         text=message.text,
         images=_images_from_wire(message.images),
         profile=message.profile or None,
         max_new_tokens=message.max_new_tokens or None,
-        sampling=Sampling(
-            temperature=sampling.temperature,
-            top_k=sampling.top_k,
-            top_p=sampling.top_p if sampling.HasField("top_p") else 1.0,
-            seed=sampling.seed,
-        ),
+        sampling=_sampling_from_wire(message.sampling) if message.HasField("sampling") else None,
+    )
+
+
+def _sampling_to_wire(sampling: Sampling) -> wire.Sampling:
+    return wire.Sampling(
+        temperature=sampling.temperature, top_k=sampling.top_k, top_p=sampling.top_p, seed=sampling.seed
+    )
+
+
+def _sampling_from_wire(message: wire.Sampling) -> Sampling:
+    return Sampling(
+        temperature=message.temperature,
+        top_k=message.top_k,
+        top_p=message.top_p if message.HasField("top_p") else 1.0,
+        seed=message.seed,
     )
 
 

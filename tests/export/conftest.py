@@ -14,6 +14,8 @@ import torch
 from saccade.export.control.pipeline import ExportReport, ExportRequest, export_bundle
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.registry import load_checkpoint
+from tests.export.families.control_steps import with_embodiment
+from tests.export.families.lerobot_reference import use_sizes, write
 from tests.export.inspection.tiny_checkpoints import WRITERS, know_tiny_variants
 from tests.export.samples import write_tiny_checkpoint
 
@@ -69,6 +71,35 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def tiny_variants(monkeypatch: pytest.MonkeyPatch) -> None:
     """Names of variants mean tiny models."""
     know_tiny_variants(monkeypatch)
+
+
+@pytest.fixture(scope="session")
+def lerobot_written_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Write a policy's checkpoint when it is asked for the first time."""
+    folders: dict[str, Path] = {}
+
+    def folder(policy: str) -> Path:
+        if policy not in folders:
+            place = tmp_path_factory.mktemp("lerobot") / policy
+            folders[policy] = with_embodiment(write(f"{policy}_control", place))
+        return folders[policy]
+
+    return folder
+
+
+@pytest.fixture
+def lerobot_written(
+    lerobot_written_once: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch
+) -> Callable[[str], Path]:
+    """The same, with the sizes in our code that its file only names."""
+
+    def folder(policy: str) -> Path:
+        place = lerobot_written_once(policy)
+        if (place / "dimensions.json").is_file():
+            use_sizes(place, monkeypatch)
+        return place
+
+    return folder
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

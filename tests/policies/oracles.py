@@ -70,6 +70,31 @@ def vla_pruner(semantic: Floats, action: Floats, embeddings: Floats, keep: int) 
     return sorted(max_min_diversity(embeddings, union_of_top_k(semantic, action, keep), keep))
 
 
+def single_pass(
+    semantic: Floats,
+    now: Floats,
+    rows_before: list[Floats],
+    embeddings: Floats,
+    keep: int,
+    grid: tuple[int, int],
+    *,
+    window: int,
+    decay: float,
+) -> list[int]:
+    """One step of VLA-Pruner where action rows are in the pass: view by view, remembered rows once there are w."""
+    newest_first = rows_before[::-1][:window]
+    enough = len(newest_first) == window
+    action = smoothed_action_score(newest_first, decay).astype(np.float32) if enough else now
+    views, per_view = grid
+    kept: list[int] = []
+    for view in range(views):
+        part, share = slice(view * per_view, (view + 1) * per_view), keep // views + (view < keep % views)
+        if share:
+            local = vla_pruner(semantic[part], action[part], embeddings[part], share)
+            kept += [view * per_view + token for token in local]
+    return kept
+
+
 def rank_of(scores: Floats) -> list[int]:
     """Place of each token in descending order, ties by index."""
     order = sorted(range(len(scores)), key=lambda token: (-scores[token], token))

@@ -40,7 +40,7 @@ def test_unknown_option_names_the_nearest() -> None:
         ({"window": 3.5}, "'window' of policy 'vla_pruner' must be int, found 3.5"),
         ({"window": True}, "must be int, found True"),
         ({"decay": "high"}, "must be float, found 'high'"),
-        ({"rows": "words"}, "must be one of 'text', 'last', 'all', found 'words'"),
+        ({"rows": "words"}, "must be one of 'before_action', 'text', 'last', 'all' or null, found 'words'"),
         ({"insertion_layer": "first"}, "must be int or null, found 'first'"),
         ({"budget": ["joint"]}, "must be one of 'joint', 'per_view'"),
     ],

@@ -139,6 +139,7 @@ READER = AnsweringReader(
     read_config=read_config,
     build=build,
     key_rules=key_rules,
+    classes=("LlavaForConditionalGeneration",),
     prompt=prompt,
     picture_size=picture_size,
     picture_fit=picture_fit,

@@ -161,6 +161,7 @@ READER = AnsweringReader(
     read_config=read_config,
     build=build,
     key_rules=key_rules,
+    classes=("LlavaNextForConditionalGeneration",),
     prompt=prompt,
     picture_size=picture_size,
     picture_fit=picture_fit,

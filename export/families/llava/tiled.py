@@ -156,7 +156,7 @@ def read_tower_and_text(
     if strategy != wanted:
         raise CheckpointError(
             f"vision_feature_select_strategy: expected {wanted!r}, which gives the patches of this tower, found "
-            f"{strategy!r}; correct config.json."
+            f"{strategy!r}, with which nothing here runs it."
         )
     _check_size(processor.fields, tower.image_size)
     kind = fields.child("text_config", {"model_type": text_type}).take("model_type", str)

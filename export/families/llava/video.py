@@ -123,6 +123,7 @@ READER = AnsweringReader(
     read_config=read_config,
     build=build,
     key_rules=key_rules,
+    classes=("LlavaQwenForCausalLM",),
     prompt=prompt,
     picture_size=picture_size,
     picture_fit=picture_fit,

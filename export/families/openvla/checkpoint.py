@@ -109,6 +109,7 @@ READER = ActingReader(
     key_rules=key_rules,
     load=load,
     claims=_claims,
+    classes=("OpenVLAForActionPrediction",),
     usual=UsualDeployment(views=1, text_tokens=Deployment.max_text_tokens),
     unit=Unit.ACTION,
     said_tokens=lambda config: config.action_dim,

@@ -223,6 +223,7 @@ READER = ActingReader(
     key_rules=key_rules,
     load=load,
     claims=_claims,
+    classes=("OpenVLAForActionPrediction",),
     stored_weights=_stored_weights,
     stated=_stated,
     usual=UsualDeployment(views=2, text_tokens=Deployment.max_text_tokens),

@@ -200,6 +200,7 @@ PI0: ActingReader[PiConfig, pi0.Pi0] = ActingReader(
     key_rules=pi0.key_rules,
     load=lambda folder: load_pi(folder, PI0, PI0_PROMPT),
     claims=partial(_claims, name=pi0.MODEL_TYPE),
+    classes=("PI0ForConditionalGeneration",),
     stated=lerobot_deployment,
     usual=UsualDeployment(views=3, text_tokens=pi0.PROMPT_TOKENS),
 )

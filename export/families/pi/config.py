@@ -10,6 +10,7 @@ from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.image_processor import NAMES, read_image_processor
 from saccade.export.loading.json_fields import JsonFields
 from saccade.export.loading.key_rules import KeyRules
+from saccade.export.loading.lerobot_flags import refuse_aloha_flags
 from saccade.export.loading.text_decoder import read_text_model, text_fields
 from saccade.export.loading.vision_tower import SIGLIP, read_tower, tower_fields, tower_renames, tower_unused
 from saccade.export.models.decoder import DecoderConfig
@@ -31,6 +32,8 @@ _DEFAULTS = {
 """Defaults of lerobot's ``PI0Config`` and ``PI05Config``; transformers' ``PI0Config`` agrees where it has the field."""
 _OPENPI = {"action_horizon": "chunk_size", "action_dim": "max_action_dim"}
 """Names of fields in openpi's converted checkpoints, to lerobot's."""
+_EARLY = {"num_steps": "num_inference_steps", "resize_imgs_with_padding": "image_resolution"}
+"""Names of fields in lerobot's checkpoints before September 2025, to today's."""
 GEMMA_VARIANTS = {
     "gemma_300m": {
         "hidden_size": 1024,
@@ -154,10 +157,12 @@ def read_pi_config(folder: CheckpointFolder, deployment: Deployment, family: str
     mean, std = _pixel_scale(folder)
     vision = read_tower(tower, read_block=-1, final_norm=True, mean=mean, std=std)
     width = fields.take("max_action_dim", int)
+    expert = _gemma(fields, "dit_config", fields.take("action_expert_variant", str))
+    fields.expect("proj_width", (expert.width,))  # of lerobot's early checkpoints
     return PiConfig(
         tower=vision,
         prefix=replace(_gemma(vlm, "text_config", fields.take("paligemma_variant", str)), final_norm=False),
-        expert=_gemma(fields, "dit_config", fields.take("action_expert_variant", str)),
+        expert=expert,
         flow=FlowConfig(
             chunk=fields.take("chunk_size", int),
             action_dim=width,
@@ -197,6 +202,8 @@ def pi_key_rules(config: PiConfig) -> KeyRules:
             *tower_unused(config.tower, "vision"),
             r"^decoder\.norm\.",
             r"^expert\.(lm_head|embed_tokens)\.",
+            # Before processors had files of their own: see saccade.export.loading.lerobot_statistics.
+            r"^(normalize_inputs|normalize_targets|unnormalize_outputs)\.",
         ),
         one_plus=(r"^(?:decoder|expert)\.(?:.*_layer)?norm\.weight$",),
         ties={"decoder.embed_tokens.weight": "lm_head.weight"},
@@ -212,7 +219,9 @@ def _read_fields(folder: CheckpointFolder, family: str) -> JsonFields:
         )
     if "action_dim" in stored:
         stored.setdefault("max_state_dim", stored["action_dim"])
-    fields = JsonFields({_OPENPI.get(name, name): stored[name] for name in stored}, "config.json", _DEFAULTS)
+    old = {**_OPENPI, **{name: new for name, new in _EARLY.items() if new not in stored}}
+    fields = JsonFields({old.get(name, name): stored[name] for name in stored}, "config.json", _DEFAULTS)
+    refuse_aloha_flags(fields)
     for name in ("model_type", "type"):
         fields.expect(name, (family,))
     fields.expect("n_obs_steps", (1,))
@@ -235,7 +244,7 @@ def _gemma(parent: JsonFields, name: str, variant: str) -> DecoderConfig:
     elif variant not in GEMMA_VARIANTS:
         raise CheckpointError(
             f"config.json: expected a variant of {', '.join(GEMMA_VARIANTS)}, found {variant!r}; LoRA weights must be "
-            "merged first."
+            "merged first, where the model was trained: openpi's conversion does not do it."
         )
     else:
         parent = JsonFields({name: GEMMA_VARIANTS[variant]}, "config.json")

@@ -81,7 +81,8 @@ def _openpi_file(folder: CheckpointFolder, key: str) -> str:
         raise CheckpointError(
             f"expected one {OPENPI_PATTERN} in {folder.name}/, found {len(files)}"
             + (f" ({', '.join(files)}); say in embodiment.json, statistics_key, which" if files else "")
-            + (f", found {key!r}." if key else ".")
+            + (f", found {key!r}" if key else "")
+            + ("." if files else "; copy assets/ of the checkpoint that this was converted from.")
         )
     return files[key]
 

@@ -130,6 +130,7 @@ READER = AnsweringReader(
     read_config=read_config,
     build=build,
     key_rules=key_rules,
+    classes=("Qwen2_5_VLForConditionalGeneration",),
     prompt=prompt,
     placeholders=PLACEHOLDERS,
     picture_size=picture_size,

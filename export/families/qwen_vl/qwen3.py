@@ -159,6 +159,7 @@ READER = AnsweringReader(
     read_config=read_config,
     build=build,
     key_rules=key_rules,
+    classes=("Qwen3VLForConditionalGeneration",),
     prompt=prompt,
     placeholders=PLACEHOLDERS,
     picture_size=picture_size,

@@ -15,6 +15,7 @@ from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.json_fields import JsonFields
 from saccade.export.loading.key_rules import KeyRules, numbered
 from saccade.export.loading.lerobot_features import LerobotFeatures, read_features
+from saccade.export.loading.lerobot_flags import refuse_aloha_flags
 from saccade.export.loading.text_decoder import TextModel, read_text_model, text_fields
 from saccade.export.loading.vision_tower import SMOLVLM, read_tower, tower_fields, tower_renames, tower_unused
 from saccade.export.models.decoder import DecoderConfig
@@ -42,8 +43,6 @@ DEFAULTS = {
 """Defaults of lerobot's ``SmolVLAConfig``."""
 FIXED: dict[str, tuple[object, ...]] = {
     "n_obs_steps": (1,),
-    "adapt_to_pi_aloha": (False,),
-    "use_delta_joint_actions_aloha": (False,),
     "use_cache": (True,),
     "use_peft": (False,),
     "add_image_special_tokens": (False,),
@@ -168,6 +167,7 @@ def read_config(folder: CheckpointFolder, deployment: Deployment) -> SmolVlaConf
     fields = JsonFields(stored, "config.json", DEFAULTS)
     fields.take("type", str)
     fields.expect("type", (MODEL_TYPE,))
+    refuse_aloha_flags(fields)
     for name, accepted in FIXED.items():
         fields.expect(name, accepted)
     backbone = _backbone(folder, fields)

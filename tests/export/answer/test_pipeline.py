@@ -6,8 +6,10 @@ import itertools
 import json
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,10 +17,13 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import GenerationConfig
 
 from saccade.export.answer import parity as answering_parity
 from saccade.export.answer.pipeline import AnsweringRequest, export_answering
 from saccade.export.bundle.graph_session import GraphSession
+from saccade.export.families.deployment import Deployment
+from saccade.export.families.prompts import read_prompted
 from saccade.export.lowering.capture import GraphPorts
 from saccade.proto.errors import (
     BundleError,
@@ -30,6 +35,8 @@ from saccade.proto.errors import (
     ReceiptError,
 )
 from saccade.proto.inspection import CutPlace
+from saccade.proto.manifest import Manifest
+from saccade.proto.strict_json import from_json, to_json
 from saccade.runtime.answering.answerer import Answerer
 from saccade.runtime.answering.question import Question
 from saccade.runtime.answering.sampling import Sampling
@@ -65,6 +72,7 @@ WORDS = [
     "<image>",
 ]
 QUESTIONS = ("w3 w4 w80", "w9", "w1 w2 w3 w4 w5 w6")
+Said = list[list[int]]
 
 
 def write_tokenizer(folder: Path) -> Tokenizer:
@@ -109,10 +117,11 @@ def answerer(bundle: Bundle) -> Iterator[Answerer]:
 
 
 class Published:
-    """The published class, asked through its own tokens."""
+    """The published class with its own generation settings, asked through its own tokens."""
 
     def __init__(self, folder: Path) -> None:
         self.model = reference()
+        self.model.generation_config = GenerationConfig.from_pretrained(folder)
         self.tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
 
     def inputs(self, question: str, image: np.ndarray) -> dict[str, torch.Tensor]:
@@ -125,9 +134,7 @@ class Published:
     @torch.no_grad()
     def answer(self, question: str, image: np.ndarray) -> list[int]:
         inputs = self.inputs(question, image)
-        found = self.model.generate(
-            **inputs, max_new_tokens=6, do_sample=False, eos_token_id=2, pad_token_id=0
-        )
+        found = self.model.generate(**inputs, max_new_tokens=6)
         tokens: list[int] = found[0, inputs["input_ids"].shape[1] :].tolist()
         return tokens
 
@@ -161,14 +168,61 @@ def test_views_are_scored_as_by_the_published_class(folder: Path, bundle: Bundle
 def test_greedy_answers_are_those_of_the_published_class(folder: Path, answerer: Answerer) -> None:
     theirs = Published(folder)
     tokenizer = theirs.tokenizer
-    for seed, question in enumerate(QUESTIONS):
+    for seed, (question, expected) in enumerate(zip(QUESTIONS, answers(theirs), strict=True)):
         image = pictures(1, 20, 20, seed)
-        expected = theirs.answer(question, image[0])
         pieces = list(answerer.answer(Question(question, {"image0": image[0]})))
         assert [piece.token for piece in pieces] == expected
         assert [piece.is_last for piece in pieces] == [False] * (len(expected) - 1) + [True]
         shown = [token for token in expected if token != 2]
         assert "".join(piece.text for piece in pieces).split() == tokenizer.decode(shown).split()
+
+
+def answers(theirs: Published) -> Said:
+    """Return what the published class answers to each question about a picture of its own."""
+    return [theirs.answer(question, pictures(1, 20, 20, seed)[0]) for seed, question in enumerate(QUESTIONS)]
+
+
+SETTINGS: dict[str, Callable[[Said], dict[str, Any]]] = {
+    "a penalty": lambda _: {"repetition_penalty": 1.5},
+    "a reward, and several ends": lambda said: {"repetition_penalty": 0.2, "eos_token_id": [2, said[0][2]]},
+    "no token twice": lambda _: {"no_repeat_ngram_size": 1},
+    "no pair twice": lambda _: {"no_repeat_ngram_size": 2, "repetition_penalty": 0.1},
+    "bad words": lambda said: {"bad_words_ids": [[said[0][0]], said[1][:2], said[2][1:4], [2]]},
+    "suppressed": lambda said: {"suppress_tokens": [said[0][1], said[1][1]]},
+    "suppressed at the beginning": lambda said: {"begin_suppress_tokens": [said[0][0], said[2][0]]},
+    "at least": lambda said: {"min_new_tokens": 4, "eos_token_id": [2, *said[0][:2]]},
+    "a forced end": lambda _: {"forced_eos_token_id": 2, "forced_bos_token_id": 7, "max_length": 30},
+    "cold draws and a penalty": lambda _: {
+        "do_sample": True,
+        "temperature": 1e-6,
+        "top_k": 1,
+        "repetition_penalty": 1.5,
+    },
+}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS)
+def test_generation_settings_are_followed_as_the_published_class_follows_them(
+    folder: Path, bundle: Bundle, tmp_path: Path, settings: Callable[[Said], dict[str, Any]]
+) -> None:
+    said, copy = answers(Published(folder)), Path(shutil.copytree(folder, tmp_path / "copy"))
+    stored = {"eos_token_id": 2, "pad_token_id": 0, **settings(said)}
+    (copy / "generation_config.json").write_text(json.dumps(stored))
+    prompted, manifest = read_prompted(copy, Deployment(max_text_tokens=90)), bundle.manifest
+    assert manifest.answer is not None
+    answer = replace(manifest.answer, choice=prompted.choice, end_ids=prompted.end_ids)
+    asked = replace(bundle, manifest=from_json(Manifest, to_json(replace(manifest, answer=answer))))
+    expected = answers(Published(copy))
+    with OrtBackend(threads=1) as backend:
+        answerer = Answerer(ProgramExecutor(asked, backend))
+        assert [ask(answerer, seed, question) for seed, question in enumerate(QUESTIONS)] == expected
+    assert expected != said
+
+
+def ask(answerer: Answerer, seed: int, question: str) -> list[int]:
+    """Return the tokens of an answer about a random picture."""
+    image = pictures(1, 20, 20, seed)[0]
+    return [piece.token for piece in answerer.answer(Question(question, {"image0": image}))]
 
 
 def test_the_checkpoint_is_described_as_its_bundle_is(folder: Path, bundle: Bundle) -> None:

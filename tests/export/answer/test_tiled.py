@@ -23,9 +23,9 @@ from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.prefill_step import PrefillStep
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import ExportError, ImageError, PolicyError
+from saccade.proto.fitted_picture import fit_picture
 from saccade.proto.manifest import ViewSpec
 from saccade.runtime.answering.answerer import Answerer, by_view
-from saccade.runtime.answering.pictures import fit_picture
 from saccade.runtime.answering.question import Question
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.commands.main import main

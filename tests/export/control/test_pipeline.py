@@ -11,8 +11,11 @@ import pytest
 import torch
 
 from saccade.export.bundle.profile_plan import plan_profiles
+from saccade.export.bundle.progress import Stopwatch
+from saccade.export.bundle.receipts import plain
 from saccade.export.control.frames import Recording, host_inputs, synthetic_recording
 from saccade.export.control.pipeline import (
+    ControlRecipe,
     ExportReport,
     ExportRequest,
     export_bundle,
@@ -22,6 +25,7 @@ from saccade.export.steps.policy_checks import model_shape
 from saccade.export.steps.selecting_module import initial_state
 from saccade.export.steps.single_pass_step import SinglePassStep
 from saccade.policies.base import TokenPolicy
+from saccade.policies.blocks.sinks import sink_threshold
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import CheckpointError, ExportError, PolicyError
 from saccade.runtime.bundle import Bundle
@@ -180,6 +184,31 @@ def test_calibration_wants_recorded_frames(checkpoint_path: Path, tmp_path: Path
         ExportError, match="expected recorded frames to calibrate it on, found none; give --frames"
     ):
         export_bundle(request, lambda what: None)
+
+
+def test_what_calibration_decided_stands_in_manifest_and_receipt(
+    checkpoint_path: Path, checkpoint: Checkpoint, tmp_path: Path
+) -> None:
+    seen = synthetic_recording(checkpoint, 3)
+    frames = {"images": seen.images, "proprio": seen.proprio, "instruction": np.array(seen.instruction)}
+    np.savez(tmp_path / "frames.npz", **frames)
+    request = ExportRequest(
+        checkpoint=checkpoint_path,
+        out=tmp_path / "b",
+        policy="fastv",
+        options={"exclude_sinks": "auto"},
+        keep_ratios=(1.0, 0.5),
+        frames=tmp_path / "frames.npz",
+    )
+    recipe = ControlRecipe(request, Stopwatch(lambda what: None))
+    receipt = json.loads(json.dumps(plain(recipe.grounds())))["calibration"]
+    threshold = recipe.steps["keep50"].policy.config.as_dict()["exclude_sinks"]
+    assert receipt["decided"] == {
+        "full": {"exclude_sinks": threshold},
+        "keep50": {"exclude_sinks": threshold},
+    }
+    (columns,) = receipt["signals"].values()
+    assert np.shape(columns) == (3, 8) and sink_threshold(tuple(map(tuple, columns))) == threshold
 
 
 def test_a_failed_export_leaves_nothing(tmp_path: Path) -> None:

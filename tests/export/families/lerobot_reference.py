@@ -21,19 +21,22 @@ PYTHON = ROOT / ".venv-lerobot/bin/python"
 SCRIPT = ROOT / "tests/lerobot/write_reference.py"
 
 
-def write(policy: str, folder: Path) -> Path:
-    """Write the tiny checkpoints of a policy into a folder; where lerobot is not, the test fails.
-
-    Where it cannot be, the test is skipped.
-    """
+def interpreter(what: str) -> Path:
+    """The interpreter that has lerobot; where it is not, the test fails, where it cannot be, the test is skipped."""
     if not PYTHON.is_file():
         # A check that did not run is a failure; only where lerobot cannot be had is it none.
         (pytest.fail if sys.version_info >= (3, 11) else pytest.skip)(
-            f"NOT COMPARED WITH lerobot: no .venv-lerobot, see tests/lerobot/README.md ({policy})."
+            f"NOT COMPARED WITH lerobot: no .venv-lerobot, see tests/lerobot/README.md ({what})."
         )
+    return PYTHON
+
+
+def write(policy: str, folder: Path) -> Path:
+    """Write the tiny checkpoints of a policy into a folder."""
+    python = interpreter(policy)
     environment = {**os.environ, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1"}
     found = subprocess.run(
-        [PYTHON, SCRIPT, policy, folder], env=environment, capture_output=True, text=True, check=False
+        [python, SCRIPT, policy, folder], env=environment, capture_output=True, text=True, check=False
     )
     assert found.returncode == 0, found.stderr[-3000:]
     return folder

@@ -74,7 +74,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "one number as image size": (embodied(image_size=(48,)), r"image_size: expected height and width, found \[48\]"),
     "no statistics": (
         lambda folder: (folder / "policy_preprocessor.json").unlink(),
-        "expected policy_preprocessor.json in .*, found none; .* migrate_policy_normalization",
+        "expected policy_preprocessor.json in .*, found none; copy it, and the safetensors",
     ),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), "expected tokenizer.json in .*, found none"),
     "a tokenizer of another model": (
@@ -84,7 +84,7 @@ BROKEN: dict[str, tuple[Callable[[Path], object], str]] = {
     "quantised weights": (quantised, "state_proj.bias: expected float32, .* found int8; quantised checkpoints are not"),
     "no type": (
         lambda folder: edit(folder, "config.json", lambda stored: stored.pop("type")),
-        "expected a family that acts .*smolvla",
+        "expected a 'model_type' or 'type' of .*smolvla, found none",
     ),
     "cameras of two sizes": (
         lambda folder: edit(

@@ -61,9 +61,7 @@ def test_no_two_readers_claim_one_checkpoint(tmp_path: Path) -> None:
 def test_what_nobody_claims_is_refused_with_every_name(tmp_path: Path) -> None:
     folder = folder_of(tmp_path, model_type="gpt9")
     assert stated_name(folder) == "gpt9"
-    with pytest.raises(
-        CheckpointError, match=r"expected a 'model_type' or 'type' of llava, .*, found 'gpt9'"
-    ):
+    with pytest.raises(CheckpointError, match=r"a family that is known here \(llava, .*\), found 'gpt9'"):
         find_reader(folder)
 
 

@@ -17,8 +17,8 @@ from saccade.export.families.generating import generate
 from saccade.export.families.llava.tiled import TiledConfig, TiledLlava
 from saccade.export.lowering.capture import GraphPorts, to_graph
 from saccade.export.lowering.lint import lint
+from saccade.proto.fitted_picture import fit_picture
 from saccade.proto.manifest import ViewSpec
-from saccade.runtime.answering.pictures import fit_picture
 
 
 def prepared(

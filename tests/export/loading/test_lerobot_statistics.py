@@ -143,7 +143,7 @@ def test_what_is_missing_or_broken_is_named(
         ({"registry_name": "other"}, "expected one step 'normalizer_processor', found 0 of 2 steps"),
         ({"state_file": "../stolen.safetensors"}, "expected a file beside it, found '../stolen.safetensors'"),
         ({"state_file": "none.safetensors"}, "expected a file beside it, found 'none.safetensors'"),
-        ({"state_file": None}, "expected 'state_file', found none"),
+        ({"state_file": None}, "expected a state_file .*, found none: a base model; fine-tune it"),
         ({"config": {"norm_map": {}}}, "norm_map: expected 'STATE', found none"),
         ({"config": {}}, "expected the object 'norm_map', found none"),
         ({"config": {"norm_map": {"VISUAL": "MEAN_STD"}}}, "VISUAL: expected 'IDENTITY', found 'MEAN_STD'"),
@@ -167,5 +167,5 @@ def test_broken_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="expected the list 'steps', found dict"):
         read_statistics(CheckpointFolder(folder), state_dim=2, action_dim=3)
     (folder / "policy_preprocessor.json").unlink()
-    with pytest.raises(CheckpointError, match=r"expected policy_preprocessor.json .* migrate_policy_normali"):
+    with pytest.raises(CheckpointError, match=r"expected policy_preprocessor.json .* found none; copy it"):
         read_statistics(CheckpointFolder(folder), state_dim=2, action_dim=3)

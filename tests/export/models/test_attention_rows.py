@@ -18,8 +18,10 @@ ROWS = {
     QueryRows.TEXT: [5, 6],
     QueryRows.LAST: [6],
     QueryRows.ALL: [0, 1, 2, 3, 4, 5, 6, 8, 9, 10, 11, 12],
+    QueryRows.BEFORE_ACTION: [0, 1, 2, 3, 4, 5, 6],
     QueryRows.ACTION: [6, 8, 9, 10],
 }
+MANY = (QueryRows.ALL, QueryRows.BEFORE_ACTION)
 
 
 def _map(query: Tensor, key: Tensor, mask: Tensor, causal: bool) -> Tensor:
@@ -62,9 +64,7 @@ def test_rows_are_rows_of_the_full_map(rows: QueryRows, causal: bool) -> None:
             sequence = Sequence(hidden, mask, positions, LAYOUT)
             observe_layer([store], index, output, sequence, bias, only_action_rows=False)
             whole = _map(output.attention.query, output.attention.key, mask, causal)
-            expected.append(
-                _mean_of_rows(whole, ROWS[rows], bias_corrected=rows is QueryRows.ALL and causal)[1:5]
-            )
+            expected.append(_mean_of_rows(whole, ROWS[rows], bias_corrected=rows in MANY and causal)[1:5])
             hidden = output.hidden
     found = store.read(request)
     torch.testing.assert_close(found[0], torch.stack(expected).mean(0).float(), atol=1e-6, rtol=1e-5)

@@ -215,6 +215,7 @@ def _rows(rows: QueryRows, robot: Robot) -> list[int]:
         QueryRows.TEXT: text,
         QueryRows.LAST: text[-1:],
         QueryRows.ALL: list(range(len(robot.names))),
+        QueryRows.BEFORE_ACTION: list(range(action[0] if action else len(robot.names))),
         QueryRows.ACTION: [text[-1], *action[:-1]],
     }[rows]
 

@@ -120,9 +120,10 @@ def test_a_batch_selects_for_each_robot() -> None:
     step, inputs = SinglePassStep(model, policy, 4), observation(model, batch=3)
     generator = torch.Generator().manual_seed(5)
     history = torch.rand(3, *policy.carry_specs(CONFIG.grid)[0].shape[1:], generator=generator)
-    together = step(*inputs, history)
+    age = torch.tensor([3, 0, 3])  # the second robot was just reset
+    together = step(*inputs, history, age)
     for robot in range(3):
-        alone = step(*(x[robot : robot + 1] for x in inputs), history[robot : robot + 1])
+        alone = step(*(x[robot : robot + 1] for x in (*inputs, history, age)))
         for one, all_ in zip(alone, together, strict=True):
             torch.testing.assert_close(one, all_[robot : robot + 1], atol=1e-5, rtol=1e-5)
 

@@ -132,7 +132,7 @@ def test_the_cosine_of_the_unpruned_model_with_itself_is_one(checkpoint: Checkpo
         ({"objective": "beauty"}, "expected an objective of last_token, action_query, action_error"),
         ({"keep_ratio": 1.0}, "expected a keep ratio between 0 and 1"),
         ({"policy": "keep_all"}, "expected options to search, found none"),
-        ({"options": {"window": 7}}, "more frames than the 7 of the policy's warm-up, found 7"),
+        ({"options": {"warmup_steps": 7}}, "more frames than the 7 of the policy's warm-up, found 7"),
     ],
 )
 def test_a_search_that_cannot_be_is_refused(

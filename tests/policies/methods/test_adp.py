@@ -75,11 +75,13 @@ def test_the_published_split_of_512_tokens() -> None:
 
 def test_weights_follow_the_number_of_views() -> None:
     assert adp().config.view_weights == (0.4, 0.6)
-    three = adp(ModelShape(8, Grid(3, 4, 5)))
-    assert three.config.view_weights == pytest.approx((1 / 3,) * 3)
-    scene = draw_scene(three, 0, grid=Grid(3, 4, 5))
-    kept = play(three, scene, {}, 10, Grid(3, 4, 5)).kept[0]
-    assert (kept // 20).bincount().tolist() == [4, 3, 3]
+    assert adp(ModelShape(8, Grid(1, 4, 5))).config.view_weights == (1.0,)
+    for views in (3, 4):  # the code: [main_w] + [wrist_w / rest] * rest
+        weights = adp(ModelShape(8, Grid(views, 4, 5))).config.view_weights
+        assert weights == pytest.approx((0.4, *(0.6 / (views - 1),) * (views - 1)))
+    three, grid = adp(ModelShape(8, Grid(3, 4, 5))), Grid(3, 4, 5)
+    kept = play(three, draw_scene(three, 0, grid=grid), {}, 20, grid).kept[0]
+    assert (kept // 20).bincount().tolist() == [8, 6, 6]
 
 
 def test_one_view_is_plain_top_k() -> None:

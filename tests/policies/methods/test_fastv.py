@@ -30,6 +30,11 @@ class TestFastVLastRow(TokenPolicyConformance):
     policy_options = {"rows": "last", "insertion_layer": 7}
 
 
+class TestFastVWithoutSinks(TokenPolicyConformance):
+    policy_name = "fastv"
+    policy_options = {"exclude_sinks": 0.02}
+
+
 @given(
     values=st.lists(st.sampled_from([0.0, 0.1, 0.2, float("nan")]), min_size=80, max_size=80),
     keep=st.integers(1, GRID.tokens - 1),
@@ -46,7 +51,7 @@ def test_selection_equals_the_oracle_on_ties_and_nan(values: list[float], keep: 
 @pytest.mark.parametrize("rows", ["text", "last", "all"])
 def test_reads_the_layer_before_the_papers_cut(layers: int, cut: int, rows: str) -> None:
     policy = build_policy("fastv", {"rows": rows}, ModelShape(layers, GRID, causal=True))
-    assert policy.config.as_dict() == {"insertion_layer": cut, "rows": rows}
+    assert policy.config.as_dict() == {"insertion_layer": cut, "rows": rows, "exclude_sinks": "off"}
     (only,) = policy.cuts
     assert (only.place, only.index) == (Place.DECODER, cut)
     assert only.signals == (AttentionReceived(QueryRows(rows), (cut - 1,)),)

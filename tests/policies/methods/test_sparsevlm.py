@@ -13,7 +13,14 @@ from saccade.export.steps.policy_checks import model_shape
 from saccade.policies.base import Cut, Grid, ModelShape, Place, SelectionInputs
 from saccade.policies.blocks.budgets import layer_mean
 from saccade.policies.conformance import TokenPolicyConformance
-from saccade.policies.methods.sparsevlm import SparseVlm, SparseVlmConfig, clusters_in, pooled
+from saccade.policies.methods.sparsevlm import (
+    PUBLISHED_SURVIVORS,
+    SparseVlm,
+    SparseVlmConfig,
+    clusters_in,
+    pooled,
+    published_counts,
+)
 from saccade.policies.registry import build_policy
 from saccade.policies.signals import AttentionByRow
 from saccade.policies.testing.dry_run import GRID, SHAPE, Played, Scene, draw_scene, play
@@ -201,13 +208,31 @@ def test_merged_tokens_fit_into_budget_and_pool(
 def test_acts_at_the_papers_depths(layers: int, cuts: tuple[int, ...]) -> None:
     policy = sparse(ModelShape(layers, GRID, causal=True))
     assert policy.cuts == tuple(Cut(Place.DECODER, cut, (AttentionByRow(cut - 1),)) for cut in cuts)
-    assert len(policy.config.dropped or ()) == len(cuts)
+    assert len(policy.schedule(10)) == len(cuts)
 
 
-def test_the_published_counts_come_out() -> None:
+@pytest.mark.parametrize(
+    ("counts", "mean"),
+    [((300, 200, 110), 192), ((303, 110, 36), 128), ((238, 48, 26), 96), ((66, 30, 17), 64)],
+)
+def test_the_published_counts_come_out(counts: tuple[int, ...], mean: int) -> None:
     policy = sparse(ModelShape(32, Grid(1, 24, 24), causal=True))
-    assert policy.schedule(110) == (300, 200, 110)
-    assert layer_mean(576, (2, 6, 15), policy.schedule(110), 32) == pytest.approx(192, rel=0.03)
+    assert policy.schedule(counts[-1]) == counts
+    assert layer_mean(576, (2, 6, 15), counts, 32) == pytest.approx(mean, rel=0.1)
+
+
+@given(keep=st.integers(1, 576), cuts=st.integers(1, 3))
+def test_counts_between_published_budgets_are_interpolated(keep: int, cuts: int) -> None:
+    counts = published_counts(576, keep, cuts)
+    assert list(counts) == sorted(counts, reverse=True) and len(counts) == cuts and counts[-1] == keep
+    table = np.array(PUBLISHED_SURVIVORS)[:, 3 - cuts :]
+    expected = [np.interp(keep, table[:, -1], column) for column in table.T]
+    assert np.abs(np.array(counts) - expected).max() <= 0.5
+
+
+def test_shares_that_are_given_count_as_before() -> None:
+    given_shares = sparse(ModelShape(32, Grid(1, 24, 24)), dropped=[276 / 466, 376 / 466, 1.0])
+    assert given_shares.schedule(36) == (256, 140, 36)
 
 
 def run(
@@ -220,7 +245,7 @@ def run(
 def test_placed_in_a_model_it_sees_each_words_attention_among_survivors() -> None:
     model, inputs = deep_model(), observation(deep_model(), batch=2)
     recorded, out = run(model, sparse(model_shape(model)), 5, inputs)
-    assert [selection.kept.shape for _, selection in recorded.seen] == [(2, 16), (2, 10), (2, 5)]
+    assert [selection.kept.shape for _, selection in recorded.seen] == [(2, 17), (2, 10), (2, 5)]
     assert out.kept.shape == (2, 5)
     first = recorded.seen[0][0]
     text = model.decoder.embed_tokens(inputs[2])

@@ -232,13 +232,23 @@ def test_defaults_fit_the_grid_and_the_tower() -> None:
 
 
 def test_the_search_has_the_published_box_but_for_r2_which_follows_from_taper() -> None:
-    assert search_space(VFlowOptConfig) == {
-        "t": Tunable("float", 0.0, 50.0),
-        "cell": Tunable("float", 3.0, 24.0),
+    assert search_space(VFlowOptConfig, Grid(2, 27, 27).units) == {
+        "t": Tunable("float", 0.0, 50 / 729 * 729),
+        "cell": Tunable("float", 3 / 27 * 27, 24 / 27 * 27),
         "r1": Tunable("float", 1.0, 1.5),
         "taper": Tunable("float", 0.0, 1.0),
         "alpha_v": Tunable("float", -1.0, 1.0),
     }
+
+
+@pytest.mark.parametrize("side", [10, 12, 16])
+def test_the_box_follows_the_grid(side: int) -> None:
+    """Nowhere in it is a view one cell, and no threshold lies where it would on 27 x 27 patches alone."""
+    grid = Grid(2, side, side)
+    space = search_space(VFlowOptConfig, grid.units)
+    assert space["cell"].low >= 1.0
+    assert max(cells_of(grid, space["cell"].high)) + 1 > grid.views
+    assert space["t"].high == pytest.approx(50.0 * side**2 / 729)
 
 
 class Watching(VFlowOpt):

@@ -30,7 +30,7 @@ class TestVlaCacheWithoutRelevance(TokenPolicyConformance):
 
 
 def oracle(now: np.ndarray, before: np.ndarray, attention: np.ndarray, keep: int, relevant: int) -> list[int]:
-    """Changed tokens first, most changed first; then task-relevant ones; then the rest; ties to the lowest index."""
+    """Changed tokens first, most changed first; then task-relevant ones; then the least similar of the rest."""
     tokens = range(len(now))
     cosine = []
     for token in tokens:
@@ -38,9 +38,10 @@ def oracle(now: np.ndarray, before: np.ndarray, attention: np.ndarray, keep: int
         lengths = np.linalg.norm(a) * np.linalg.norm(b)
         cosine.append(round(float(a @ b / lengths), 6) if lengths > 0 else float(not a.any() and not b.any()))
     by_attention = sorted(tokens, key=lambda token: (-attention[token], token))
-    chosen = sorted((t for t in tokens if cosine[t] < 0.8), key=lambda token: (cosine[token], token))
+    by_change = sorted(tokens, key=lambda token: (cosine[token], token))
+    chosen = [token for token in by_change if cosine[token] < 0.8]
     chosen += [token for token in by_attention[:relevant] if token not in chosen]
-    chosen += [token for token in by_attention if token not in chosen]
+    chosen += [token for token in by_change if token not in chosen]
     return sorted(chosen[:keep])
 
 

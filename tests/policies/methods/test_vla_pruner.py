@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -25,6 +27,8 @@ from saccade.policies.testing.dry_run import (
 from saccade.proto.errors import PolicyError
 from tests.policies import oracles
 
+IN_ONE_PASS = replace(SHAPE, acts_in_one_pass=True)
+
 
 class TestVlaPruner(TokenPolicyConformance):
     policy_name = "vla_pruner"
@@ -47,18 +51,10 @@ class TestVlaPrunerFullLayers(TokenPolicyConformance):
     policy_options = {"action_layers": "full", "rows": "all", "insertion_layer": 4, "refresh_every": 9}
 
 
-@pytest.mark.parametrize("relevance", ["semantic", "action", "fused", "unfiltered"])
-class TestVlaPrunerAblations:
-    def test_selects_what_the_oracle_selects(self, relevance: str) -> None:
-        policy = pruner(relevance=relevance)
-        for seed in range(20):
-            scene, carry = draw_scene(policy, seed), lived_in_carry(policy)
-            semantic = scene.signals[0][0].numpy()
-            action = oracles.smoothed_action_score(list(carry[HISTORY][0].numpy()[::-1]), 0.8).astype(
-                np.float32
-            )
-            kept = play(policy, scene, carry, 9).kept[0].tolist()
-            assert kept == oracles.ABLATIONS[relevance](semantic, action, 9)
+class TestVlaPrunerInOnePass(TokenPolicyConformance):
+    policy_name = "vla_pruner"
+    policy_options = {"form": "single_pass", "exclude_sinks": 0.02}
+    shape = IN_ONE_PASS
 
 
 def update(policy: VlaPruner, seed: int) -> UpdateInputs:
@@ -185,6 +181,54 @@ def test_action_rows_lie_on_one_side_of_the_cut() -> None:
         assert policy.update_signals == (AttentionReceived(QueryRows.ACTION, layers),)
 
 
+@given(seed=st.integers(0, 10_000), keep=st.integers(1, GRID.tokens - 1))
+def test_in_one_pass_every_step_equals_the_oracle(seed: int, keep: int) -> None:
+    """From the first step on, through the change from this step's rows to remembered ones."""
+    policy = pruner(IN_ONE_PASS, window=2, decay=0.5)
+    carry, rows, grid = initial_carry(policy), [], (GRID.views, GRID.per_view)
+    for step in range(4):
+        scene = draw_scene(policy, seed + step)
+        semantic, now = (signal[0].numpy() for signal in scene.signals)
+        kept = play(policy, scene, carry, keep).kept[0].tolist()
+        embeddings = scene.embeddings[0].numpy()
+        assert kept == oracles.single_pass(semantic, now, rows, embeddings, keep, grid, window=2, decay=0.5)
+        carry = policy.update(UpdateInputs((scene.signals[1],), torch.ones_like(scene.present)), carry)
+        rows.append(now / now.sum())
+
+
+def test_in_one_pass_the_code_is_followed() -> None:
+    """No full step, rows of the last full layer, K + 1 = 4 full layers of 32, a budget for each view."""
+    policy = pruner(ModelShape(32, GRID, acts_in_one_pass=True))
+    action = AttentionReceived(QueryRows.ACTION, (3,))
+    assert policy.cuts[0].index == 4 and policy.warmup_steps == 0
+    assert policy.cuts[0].signals == (AttentionReceived(QueryRows.BEFORE_ACTION, (3,)), action)
+    assert policy.update_signals == (action,)
+    assert policy.config.budget == "per_view" and policy.config.form == "single_pass"
+
+
+def test_each_part_of_the_single_pass_can_be_taken_away() -> None:
+    shape = ModelShape(32, GRID, acts_in_one_pass=True)
+    behind = pruner(shape, form="single_pass", action_layers="latter_half", warmup_steps=3, absent="zero")
+    assert behind.update_signals == (AttentionReceived(QueryRows.ACTION, tuple(range(16, 32))),)
+    assert behind.cuts[0].signals[1] == AttentionReceived(QueryRows.ACTION, (3,)) and behind.warmup_steps == 3
+    assert pruner(shape, rows="text").cuts[0].signals[0].rows is QueryRows.TEXT
+    forgetful = pruner(shape, history="off")
+    assert forgetful.update_signals == () and forgetful.carry_specs(GRID) == ()
+    frozen = pruner(IN_ONE_PASS, history="frozen", window=1)
+    carry = initial_carry(frozen)
+    first, second = (frozen.update(update(frozen, step), carry) for step in range(2))
+    again = frozen.update(update(frozen, 1), first)
+    assert torch.equal(again[HISTORY], first[HISTORY]) and not torch.equal(second[HISTORY], first[HISTORY])
+
+
+def test_an_old_manifest_builds_the_policy_that_it_was_written_for() -> None:
+    """Options as bundles had them before there were forms."""
+    old = {"insertion_layer": 2, "rows": "text", "action_layers": "latter_half", "budget": "joint"}
+    policy = pruner(ModelShape(5, GRID, acts_in_one_pass=True), **old)
+    assert policy.config.form == "across_steps" and policy.warmup_steps == 3
+    assert [spec.name for spec in policy.carry_specs(GRID)] == [HISTORY]
+
+
 def test_a_frozen_history_stops_after_the_window() -> None:
     policy = pruner(history="frozen", window=2)
     carry, rows = initial_carry(policy), []
@@ -209,6 +253,16 @@ def test_warms_up_for_one_window() -> None:
         ({"decay": 1.2}, "'decay' must be above 0 and at most 1, found 1.2"),
         ({"decay": float("nan")}, "'decay' must be above 0"),
         ({"refresh_every": -1}, "'refresh_every' must be 0"),
+        (
+            {"form": "single_pass"},
+            "'form' must be 'across_steps', or null, where action rows follow the pass",
+        ),
+        ({"history": "off"}, "'history' must be 'live' or 'frozen' in form 'across_steps', found 'off'"),
+        ({"warmup_steps": 0}, "'warmup_steps' must be 1 or more in form 'across_steps', found 0"),
+        (
+            {"exclude_sinks": 0.0},
+            "'exclude_sinks' must be 'off', 'auto' or a mean attention above 0, found 0.0",
+        ),
         ({"insertion_layer": 0}, r"'insertion_layer' must be in 1\.\.7 for a decoder of 8 layers, found 0"),
         ({"insertion_layer": 8}, r"'insertion_layer' must be in 1\.\.7"),
     ],

@@ -32,6 +32,11 @@ class TestVtcClsOfAllViewsTogetherWithoutClassToken(TokenPolicyConformance):
     shape = ONE_TOWER
 
 
+class TestVtcClsWithoutSinks(TokenPolicyConformance):
+    policy_name = "vtc_cls"
+    policy_options = {"exclude_sinks": 0.02}
+
+
 def vtc(shape: ModelShape = SHAPE, **options: object) -> VtcCls:
     policy = build_policy("vtc_cls", options, shape)
     assert isinstance(policy, VtcCls)

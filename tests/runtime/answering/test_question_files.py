@@ -10,8 +10,8 @@ import pytest
 from PIL import Image
 
 from saccade.proto.errors import BundleError, ImageError, VideoError
+from saccade.proto.fitted_picture import fit_picture
 from saccade.proto.manifest import Manifest, read_manifest
-from saccade.runtime.answering.pictures import fit_picture
 from saccade.runtime.answering.question_files import read_shown
 from saccade.runtime.answering.video import read_video
 from saccade.runtime.daemon import Daemon

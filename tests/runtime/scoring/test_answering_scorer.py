@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from saccade.proto import errors
+from saccade.proto.fitted_picture import fit_picture
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.versions import WIRE_VERSION
-from saccade.runtime.answering.pictures import fit_picture
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.client import Client, RemoteSession
 from saccade.runtime.engines.ort import OrtBackend

@@ -23,10 +23,10 @@ from PIL import Image
 from tokenizers import Regex, decoders
 
 from saccade.proto import errors
+from saccade.proto.fitted_picture import fit_picture
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.v1 import control_pb2_grpc
 from saccade.runtime.answering.answerer import Answerer
-from saccade.runtime.answering.pictures import fit_picture
 from saccade.runtime.answering.question import Answers, Question
 from saccade.runtime.answering.sampling import Sampling
 from saccade.runtime.bundle import Bundle

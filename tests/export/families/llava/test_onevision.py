@@ -285,7 +285,7 @@ def test_the_video_processor_is_read_where_there_is_one(tmp_path: Path) -> None:
     ("fields", "frames", "message"),
     [
         ({"model_type": "llava_next"}, 0, "model_type: expected 'llava_onevision', found 'llava_next'"),
-        ({"vision_feature_select_strategy": "default"}, 0, "expected 'full', .* found 'default'; correct"),
+        ({"vision_feature_select_strategy": "default"}, 0, "expected 'full', .* found 'default', with which"),
         ({"vision_aspect_ratio": "pad"}, 0, "expected 'anyres_max_' and a number of tiles, found 'pad'"),
         ({"vision_aspect_ratio": "anyres_max_0"}, 0, "found 'anyres_max_0'; correct config.json"),
         ({"mm_newline_position": "frame"}, 2, "expected 'one_token' or 'grid', found 'frame'"),

@@ -1,0 +1,1 @@
+"""A checkpoint or a bundle against the class that was published with it, stage by stage."""

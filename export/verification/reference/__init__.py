@@ -1,0 +1,1 @@
+"""What runs in the interpreter that has the published classes; it imports nothing of saccade."""
