@@ -211,7 +211,7 @@ def test_no_bundle_stays_in_memory_beside_the_programs_made_of_it(
     robot: Path, scorer: Path, answerer: Callable[..., Path], *, attends: bool
 ) -> None:
     def bundles() -> set[int]:
-        return {id(each) for each in gc.get_objects() if isinstance(each, Bundle)}
+        return {id(each) for each in gc.get_objects() if type(each) is Bundle}
 
     before, answering = bundles(), answerer()
     with serving(robot, scorer if attends else answering, answerer=answering):
