@@ -30,7 +30,7 @@ from saccade.sim.evaluation import EvaluationPlan, Unwatched, cell_to_json, eval
 from saccade.sim.provenance import machine, provenance, versions
 from saccade.sim.scoring import Score
 from saccade.sim.seeds import held_out_seeds
-from saccade.sim.tabletop.tasks import TEMPLATES
+from saccade.sim.tabletop.tables import BUNDLED
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def scorer_beside(bundle: Path) -> Path | None:
 @click.command()
 @click.option("--bundle", "bundles", multiple=True, required=True, help="NAME=DIRECTORY, may be repeated.")
 @click.option("--profiles", default="full,keep50,keep25,keep12.5", show_default=True)
-@click.option("--tasks", default=",".join(TEMPLATES), show_default=True)
+@click.option("--tasks", default=",".join(BUNDLED.templates), show_default=True)
 @click.option(
     "--control", default="full,keep25", show_default=True, help="Profiles of the control; empty = none."
 )
@@ -217,11 +217,9 @@ def _named(text: str) -> tuple[str, Path]:
 def _simulator() -> str:
     """Digest of the code that decides what an episode is and whether it succeeded."""
     digest = hashlib.sha256()
-    for part in ("closed_loop.py", "tabletop"):
-        root = files("saccade.sim") / part
-        for file in [root] if root.is_file() else sorted(root.iterdir(), key=lambda entry: entry.name):
-            if file.name.endswith(".py"):
-                digest.update(file.read_bytes())
+    root = Path(str(files("saccade.sim")))
+    for file in sorted([root / "closed_loop.py", *(root / "tabletop").rglob("*.py")]):
+        digest.update(file.read_bytes())
     return digest.hexdigest()[:16]
 
 

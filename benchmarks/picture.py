@@ -17,7 +17,6 @@ from saccade.sim.evaluation import EvaluationPlan, Unwatched, evaluate
 from saccade.sim.recorder import ClipRecorder
 from saccade.sim.report.moving_picture import write_moving_picture
 from saccade.sim.seeds import held_out_seeds
-from saccade.sim.tabletop.tasks import TEMPLATES
 
 
 @click.command()
@@ -30,9 +29,10 @@ def main(bundle: Path, profile: str, seed0: int, out: Path) -> None:
     with connect(bundle) as connection:
         manifest = connection.manifest
         recorder = ClipRecorder.of_smallest(manifest, (profile,), Unwatched())
-        evaluate(connection, EvaluationPlan(TEMPLATES, (profile,), held_out_seeds(seed0, 4)), recorder)
+        templates = connection.table.templates
+        evaluate(connection, EvaluationPlan(templates, (profile,), held_out_seeds(seed0, 4)), recorder)
     out.parent.mkdir(parents=True, exist_ok=True)
-    clips = [recorder.clips[template] for template in TEMPLATES]
+    clips = [recorder.clips[template] for template in templates]
     frames = write_moving_picture(clips, manifest.grid, out)
     click.echo(f"{out}: {frames} frames, {out.stat().st_size / 1e3:.0f} kB")
 

@@ -26,13 +26,14 @@ from saccade.sim.provenance import provenance
 from saccade.sim.scoring import SuccessRate
 from saccade.sim.scripted_success import scripted_success_rate
 from saccade.sim.seeds import held_out_seeds
-from saccade.sim.tabletop.tasks import DIRECTIONS, TEMPLATES, instruction
+from saccade.sim.tabletop.table import Table
+from saccade.sim.tabletop.tables import BUNDLED, TABLES
+from saccade.sim.tabletop.tasks import DIRECTIONS, VERBS, instruction
 from saccade.sim.tabletop.world import World
 from saccade.sim.training.demonstrations import goal_points
 from saccade.sim.training.shards import Shards
 from saccade.sim.training.statistics import measure_statistics
 
-_FIRST_WORDS = ("touch", "push", "put", "stack")
 _LAST_WORDS = tuple(DIRECTIONS)
 _METRES = 10.0
 """Positions enter in units of 0.1 m."""
@@ -40,24 +41,28 @@ _METRES = 10.0
 
 @click.command()
 @click.argument("data", type=click.Path(path_type=Path, exists=True, file_okay=False))
+@click.option("--table", type=click.Choice(list(TABLES)), default=BUNDLED.name, show_default=True)
 @click.option("--steps", default=8000, show_default=True, help="Optimiser steps of 1,024 samples.")
 @click.option("--episodes", default=100, show_default=True, help="Held-out episodes for each task.")
 @click.option("--execute", "executes", default="4,8", show_default=True, help="Actions executed of a chunk.")
 @click.option("--seed", default=0, show_default=True)
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS / "privileged_state.json")
-def main(data: Path, steps: int, episodes: int, executes: str, seed: int, out: Path) -> None:
+def main(data: Path, table: str, steps: int, episodes: int, executes: str, seed: int, out: Path) -> None:
     """Clone the expert from privileged state with the demonstrations in DATA, then let both act."""
     shards = Shards(sorted(data.glob("demo_*[0-9]")))
     statistics = measure_statistics(shards)
     model = clone(shards, statistics, steps, seed)
-    seeds = held_out_seeds(0, episodes)
+    seeds, played_on = held_out_seeds(0, episodes), TABLES[table]
     rows: list[dict[str, Any]] = []
-    for template in track(TEMPLATES, "acting"):
-        rows.append(_row("expert", template, 1, scripted_success_rate(template, seeds)))
+    for template in track(played_on.templates, "acting"):
+        rows.append(_row("expert", template, 1, scripted_success_rate(template, seeds, played_on)))
         for execute in map(int, executes.split(",")):
-            rate = success_rate(model, statistics, template, seeds, execute)
+            rate = success_rate(model, statistics, played_on, template, seeds, execute)
             rows.append(_row("privileged state", template, execute, rate))
-    write_results(out, {**provenance(), "settings": {"frames": len(shards), "steps": steps}, "rows": rows})
+    write_results(
+        out,
+        {**provenance(), "settings": {"table": table, "frames": len(shards), "steps": steps}, "rows": rows},
+    )
     for row in rows:
         Console().print(
             f"{row['who']}, {row['execute']} executed, {row['task']}: {row['successes']}/{episodes}"
@@ -89,7 +94,7 @@ def clone(shards: Shards, statistics: Statistics, steps: int, seed: int) -> nn.M
 
 
 def state(proprio: np.ndarray, goals: np.ndarray, sentences: list[str]) -> np.ndarray:
-    """Return what the MLP sees: float32 ``(samples, 18)``.
+    """Return what the MLP sees: float32 ``(samples, 19)``.
 
     Args:
         proprio: Proprioception, ``(samples, 4)``, metres.
@@ -97,7 +102,7 @@ def state(proprio: np.ndarray, goals: np.ndarray, sentences: list[str]) -> np.nd
         sentences: Instructions, one for each sample.
     """
     words = [sentence.split() for sentence in sentences]
-    template = [[sentence[0] == word for word in _FIRST_WORDS] for sentence in words]
+    template = [[sentence[0] == word for word in VERBS] for sentence in words]
     direction = [[sentence[-1] == word for word in _LAST_WORDS] for sentence in words]
     numbers = [
         proprio * _METRES,
@@ -110,10 +115,10 @@ def state(proprio: np.ndarray, goals: np.ndarray, sentences: list[str]) -> np.nd
 
 @torch.no_grad()
 def success_rate(
-    model: nn.Module, statistics: Statistics, template: str, seeds: range, execute: int
+    model: nn.Module, statistics: Statistics, table: Table, template: str, seeds: range, execute: int
 ) -> SuccessRate:
     """Let the clone act, ``execute`` actions of each chunk."""
-    world, solved = World(), 0
+    world, solved = World(table), 0
     for seed in seeds:
         world.reset(np.random.default_rng(seed), template)
         sentence = [instruction(world.task, world.layout)]

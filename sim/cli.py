@@ -21,7 +21,6 @@ from saccade.sim.seeds import held_out_seeds
 # The simulator itself is imported inside the commands, after `check_graphics` had the chance to say what is missing.
 
 DEMO_EPISODES = 6
-_TASKS = "reach,push,place,stack"
 
 
 class RunByDefault(click.Group):
@@ -83,6 +82,7 @@ _OUTPUT = OutputPath()
 _NAMES = CommaSeparated(str, "a,b")
 _RATIOS = CommaSeparated(float, "1.0,0.25")
 _STDOUT = Path("-")
+_tasks_option = click.option("--tasks", type=_NAMES, help="Tasks to run; default: all that the table has.")
 _json_option = click.option(
     "--json",
     "json_path",
@@ -104,7 +104,7 @@ def sim() -> None:
 
 @sim.command()
 @click.argument("bundle", type=click.Path(path_type=Path))
-@click.option("--tasks", type=_NAMES, default=_TASKS, show_default=True, help="Tasks to run.")
+@_tasks_option
 @click.option("--episodes", default=100, show_default=True, help="Episodes of each task and profile.")
 @click.option(
     "--keep",
@@ -122,6 +122,22 @@ def sim() -> None:
 )
 @click.option(
     "--seed0", default=0, show_default=True, help="Seed of the first episode; the others count up from it."
+)
+@click.option(
+    "--table", help="Table to play on (blocks, shapes); default: the one that the bundle was trained on."
+)
+@click.option(
+    "--time",
+    "time_kind",
+    type=click.Choice(["waits", "live"]),
+    default="waits",
+    show_default=True,
+    help="Whether the simulated world waits while the model thinks, or runs on.",
+)
+@click.option(
+    "--latency-ms",
+    type=float,
+    help="With --time live: simulated time that each control step takes; default: what the client measures.",
 )
 @click.option(
     "--wrong-instruction",
@@ -156,12 +172,15 @@ def sim() -> None:
 @_json_option
 def run(
     bundle: Path,
-    tasks: tuple[str, ...],
+    tasks: tuple[str, ...] | None,
     episodes: int,
     keep: tuple[float, ...],
     profiles: tuple[str, ...] | None,
     execute: int,
     seed0: int,
+    table: str | None,
+    time_kind: str,
+    latency_ms: float | None,
     wrong_instruction: bool,
     transport: Any,
     in_process: bool,
@@ -179,22 +198,28 @@ def run(
         saccade sim run ./bundle --tasks reach,stack --episodes 20 --keep 1.0,0.25
         saccade sim run ./bundle --wrong-instruction --json control.json
         saccade sim run ./bundle --profile keep12.5 --episodes 5 --record episodes.webp
+        saccade sim run ./bundle --time live --latency-ms 150
     """
+    if latency_ms is not None and time_kind != "live":
+        raise click.UsageError("expected --time live with --latency-ms, found a world that waits.")
     check_graphics()
     from saccade.sim.connection import connect, profiles_for  # noqa: PLC0415
     from saccade.sim.display import LiveProgress, score_table  # noqa: PLC0415
     from saccade.sim.evaluation import EvaluationPlan, check_tasks, evaluate, results_to_json  # noqa: PLC0415
+    from saccade.sim.live_time import LiveTime  # noqa: PLC0415
     from saccade.sim.recorder import ClipRecorder  # noqa: PLC0415
     from saccade.sim.report.moving_picture import write_moving_picture  # noqa: PLC0415
 
-    check_tasks(tasks)
+    live = LiveTime(latency_ms) if time_kind == "live" else None
     seeds = held_out_seeds(seed0, episodes)
     console = _console(json_path)
     way: Any = "in-process" if in_process else transport
-    with connect(bundle, transport=way, threads=threads, view_scorer=view_scorer) as connection:
+    with connect(bundle, transport=way, threads=threads, view_scorer=view_scorer, table=table) as connection:
         manifest = connection.manifest
+        tasks = tasks or connection.table.templates
+        check_tasks(tasks, connection.table)
         names = tuple(manifest.profile(name).name for name in profiles or profiles_for(manifest, keep))
-        plan = EvaluationPlan(tasks, names, seeds, execute, wrong_instruction)
+        plan = EvaluationPlan(tasks, names, seeds, execute, wrong_instruction, live)
         with LiveProgress(plan, console) as progress:
             recorder = ClipRecorder.of_smallest(manifest, names, progress)
             results = evaluate(connection, plan, progress if record is None else recorder)
@@ -221,7 +246,7 @@ def run(
 @click.option(
     "--episodes", default=DEMO_EPISODES, show_default=True, help="Episodes of each task and profile."
 )
-@click.option("--tasks", type=_NAMES, default=_TASKS, show_default=True, help="Tasks to run.")
+@_tasks_option
 @click.option(
     "--keep",
     type=_RATIOS,
@@ -234,7 +259,7 @@ def demo(
     bundle: Path | None,
     out: Path,
     episodes: int,
-    tasks: tuple[str, ...],
+    tasks: tuple[str, ...] | None,
     keep: tuple[float, ...],
     json_path: Path | None,
 ) -> None:
@@ -261,13 +286,16 @@ def demo(
 
 
 @sim.command()
-@click.option("--tasks", type=_NAMES, default=_TASKS, show_default=True, help="Tasks to run.")
+@_tasks_option
+@click.option("--table", help="Table to play on (blocks, shapes); default: the bundled model's.")
 @click.option("--episodes", default=100, show_default=True, help="Episodes of each task.")
 @click.option(
     "--seed0", default=0, show_default=True, help="Seed of the first episode; the others count up from it."
 )
 @_json_option
-def expert(tasks: tuple[str, ...], episodes: int, seed0: int, json_path: Path | None) -> None:
+def expert(
+    tasks: tuple[str, ...] | None, table: str | None, episodes: int, seed0: int, json_path: Path | None
+) -> None:
     """Count how often the scripted experts succeed.
 
     They see the true state: an upper bound for every model.
@@ -279,14 +307,17 @@ def expert(tasks: tuple[str, ...], episodes: int, seed0: int, json_path: Path | 
     check_graphics()
     from saccade.sim.evaluation import check_tasks  # noqa: PLC0415
     from saccade.sim.scripted_success import scripted_success_rate  # noqa: PLC0415
+    from saccade.sim.tabletop.tables import BUNDLED, table_named  # noqa: PLC0415
 
-    check_tasks(tasks)
+    played_on = BUNDLED if table is None else table_named(table)
+    tasks = tasks or played_on.templates
+    check_tasks(tasks, played_on)
     console, results = _console(json_path), {}
     for template in tasks:
-        rate = scripted_success_rate(template, held_out_seeds(seed0, episodes))
+        rate = scripted_success_rate(template, held_out_seeds(seed0, episodes), played_on)
         low, high = rate.interval
         console.print(
-            f"{template:<6} {rate.successes}/{rate.episodes}  {rate.rate:.1%}  (95 %: {low:.1%} to {high:.1%})",
+            f"{template:<9} {rate.successes}/{rate.episodes}  {rate.rate:.1%}  (95 %: {low:.1%} to {high:.1%})",
             highlight=False,
         )
         results[template] = {**asdict(rate), "rate": rate.rate, "interval": rate.interval}

@@ -1,19 +1,23 @@
-"""The closed loop: observe, act, execute the first actions of the chunk, until success or the horizon."""
+"""The closed loop: observe, act, execute the first actions of the chunk, until success or the horizon.
+
+By default the world waits while the model thinks; with :class:`saccade.sim.live_time.LiveTime` it does not.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saccade.proto.errors import ActionRefusedError
 from saccade.runtime.observation import ActionChunk, Observation, Robot
+from saccade.sim.live_time import LiveTime, TickCount, is_late
 from saccade.sim.tabletop.env import TabletopEnv
-from saccade.sim.tabletop.tasks import Task, feasible_tasks, instruction
-from saccade.sim.tabletop.world import HOLD_STEPS
+from saccade.sim.tabletop.tasks import REACH, Task, feasible_tasks, instruction
+from saccade.sim.tabletop.world import HOLD_STEPS, SUBSTEPS, World
 
 DEFAULT_EXECUTE = 4
 """Actions of a chunk that are executed before the model looks again."""
@@ -30,6 +34,7 @@ class ControlStep:
         clamped: How many numbers the limiter changed.
         is_refused: Whether the limiter refused the chunk, and the arm was held.
         timings_ns: Durations that the session reports, nanoseconds by part.
+        is_late: Whether the chunk was dropped because it came later than it lasts; only in live time.
     """
 
     latency_ns: int
@@ -37,6 +42,7 @@ class ControlStep:
     clamped: int
     is_refused: bool
     timings_ns: dict[str, int]
+    is_late: bool = False
 
 
 @dataclass(frozen=True)
@@ -81,7 +87,51 @@ class Moment:
     env_step: int
 
 
-def run_episode(
+class _Course:
+    """An episode under way: lets time pass, and says whether it goes on."""
+
+    def __init__(self, world: World, told: Task, live: LiveTime | None) -> None:
+        self._world, self._told, self._live = world, told, live
+        self._count = TickCount()
+        self._told_ticks = 0
+
+    @property
+    def is_told_done(self) -> bool:
+        """Whether what the model was told is done and has stayed so."""
+        return self._told_ticks >= HOLD_STEPS * SUBSTEPS
+
+    def goes_on(self) -> bool:
+        """Whether neither the task nor what was told is done, and there is time left."""
+        return not (self._world.is_over() or self.is_told_done)
+
+    def think(self, step: ControlStep, chunk: ActionChunk | None) -> tuple[ControlStep, ActionChunk | None]:
+        """Let the time of ``act`` pass; return the step, and its chunk if it is to be used."""
+        if self._live is None:
+            return step, chunk
+        age_ns = self._live.latency_ns(step.latency_ns)
+        ticks = self._count.ticks(age_ns)
+        while ticks > 0 and self.goes_on():
+            passed = min(ticks, SUBSTEPS)
+            self._world.run_on(passed)
+            self._look(passed)
+            ticks -= passed
+        if chunk is not None and is_late(chunk, age_ns):
+            return replace(step, is_late=True), None
+        return step, chunk
+
+    def execute(self, actions: NDArray[np.float32]) -> None:
+        """Execute actions as long as the episode goes on."""
+        for action in actions:
+            if not self.goes_on():
+                return
+            self._world.step(action)
+            self._look(SUBSTEPS)
+
+    def _look(self, passed: int) -> None:
+        self._told_ticks = self._told_ticks + passed if self._world.goal_holds(self._told) else 0
+
+
+def run_episode(  # noqa: PLR0913 - all but two are options
     env: TabletopEnv,
     robot: Robot,
     *,
@@ -89,6 +139,7 @@ def run_episode(
     profile: str,
     execute: int = DEFAULT_EXECUTE,
     is_told_wrong: bool = False,
+    live: LiveTime | None = None,
     watch: Callable[[Moment], None] | None = None,
 ) -> Episode:
     """Run one episode from reset to success, to the end of what was told, or to the horizon.
@@ -100,6 +151,7 @@ def run_episode(
         profile: Name of the profile that is asked for in every control step.
         execute: How many actions of each chunk are executed.
         is_told_wrong: Whether to tell the model another task (control: it must do that one, and not the true one).
+        live: How much simulated time a control step takes; None = the world waits.
         watch: Called after every ``act``, outside the measured time; then telemetry is asked for.
 
     Raises:
@@ -111,8 +163,8 @@ def run_episode(
     told = instruction(task, world.layout)
     robot.reset(told)
     steps: list[ControlStep] = []
-    goes_on, told_held = True, 0
-    while goes_on:
+    course = _Course(world, task, live)
+    while course.goes_on():
         if steps:
             seen = env.observe()
         observation = Observation(
@@ -123,23 +175,21 @@ def run_episode(
             wants_telemetry=watch is not None,
         )
         step, chunk = _act(robot, observation, profile)
-        steps.append(step)
         if watch is not None:
             watch(Moment(told, observation, chunk, world.steps))
-        actions = hold_still(env)[None] if chunk is None else chunk.actions[:execute]
-        for action in actions:
-            goes_on = env.advance(action)
-            told_held = told_held + 1 if world.goal_holds(task) else 0
-            if not goes_on or told_held >= HOLD_STEPS:
-                goes_on = False
-                break
+        step, chunk = course.think(step, chunk)
+        steps.append(step)
+        if chunk is not None:
+            course.execute(chunk.actions[:execute])
+        elif step.is_refused:
+            course.execute(hold_still(env)[None])
     return Episode(
         world.task.template,
         seed,
         profile,
         told,
         world.succeeded,
-        told_held >= HOLD_STEPS,
+        course.is_told_done,
         world.steps,
         tuple(steps),
     )
@@ -153,16 +203,16 @@ def hold_still(env: TabletopEnv) -> NDArray[np.float32]:
 
 
 def other_task(env: TabletopEnv, seed: int) -> Task:
-    """Return another task of the template: another block, direction or goal, or its blocks in the other order.
+    """Return another task of the template: another thing, direction or goal, or its things in the other order.
 
-    If the layout leaves no room for one (push only), to touch another block.
+    If the layout leaves no room for one (push only), to touch another thing.
     """
     world = env.world
     true, layout = world.task, world.layout
     rng = np.random.default_rng([seed, 1])
     others = [task for task in feasible_tasks(layout, true.template) if task != true]
     if not others:
-        others = [task for task in feasible_tasks(layout, "reach") if task.block != true.block]
+        others = [task for task in feasible_tasks(layout, REACH) if task.thing != true.thing]
     return others[rng.integers(len(others))]
 
 

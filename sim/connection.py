@@ -18,8 +18,10 @@ from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.scoring.scorer_bundle import open_view_scorer
 from saccade.runtime.session import Session
 from saccade.sim.daemon_process import DaemonProcess
+from saccade.sim.tabletop.arm import ACTION_NAMES, PROPRIO_NAMES
 from saccade.sim.tabletop.cameras import VIEWS
-from saccade.sim.tabletop.world import ACTION_NAMES, PROPRIO_NAMES
+from saccade.sim.tabletop.table import Table
+from saccade.sim.tabletop.tables import TABLES, table_named
 
 TransportChoice = Literal["grpc", "zmq", "in-process"]
 
@@ -33,17 +35,24 @@ class Connection:
         manifest: Manifest of the bundle behind it.
         engine: Name of what executes its graphs.
         transport: How it is reached.
+        table: The table that it was trained on.
     """
 
     robot: Robot
     manifest: Manifest
     engine: str
     transport: TransportChoice
+    table: Table
 
 
 @contextmanager
 def connect(
-    bundle: Path, *, transport: TransportChoice = "grpc", threads: int = 0, view_scorer: Path | None = None
+    bundle: Path,
+    *,
+    transport: TransportChoice = "grpc",
+    threads: int = 0,
+    view_scorer: Path | None = None,
+    table: str | None = None,
 ) -> Iterator[Connection]:
     """Start what is needed to drive a bundle, and stop it afterwards.
 
@@ -52,9 +61,10 @@ def connect(
         transport: How the robot is reached; ``grpc`` and ``zmq`` start a daemon of its own on a free loopback port.
         threads: Threads of the engine; 0 = one for each core.
         view_scorer: Directory of a bundle to serve beside it that scores views.
+        table: Name of the table to play on; None = the one that the bundle was trained on.
 
     Raises:
-        SimulatorError: The bundle is for another robot than the tabletop's.
+        SimulatorError: The bundle is for another robot than the tabletop's, or for another table.
         SaccadeError: The daemon or the session cannot start.
     """
     if transport == "in-process":
@@ -63,19 +73,21 @@ def connect(
             program = ProgramExecutor(Bundle.open(bundle), backend)
             program.warm_up()
             check_robot(program.manifest)
+            played_on = table_of(program.manifest, table)
             scorer = None
             if view_scorer is not None:
                 scorer = stack.enter_context(open_view_scorer(view_scorer, backend, program.manifest))
             with Session(program, scorer=scorer) as session:
-                yield Connection(session, program.manifest, program.engine_name, transport)
+                yield Connection(session, program.manifest, program.engine_name, transport, played_on)
         return
     with DaemonProcess(bundle, threads=threads, is_zmq=transport == "zmq", view_scorer=view_scorer) as daemon:
         address = daemon.address if daemon.zmq_address is None else daemon.zmq_address
         with Client(address, transport=transport, name="saccade sim") as client:
             description = client.describe()
             check_robot(description.manifest)
+            played_on = table_of(description.manifest, table)
             with client.open() as robot:
-                yield Connection(robot, description.manifest, description.engine, transport)
+                yield Connection(robot, description.manifest, description.engine, transport, played_on)
 
 
 def check_robot(manifest: Manifest) -> None:
@@ -104,6 +116,35 @@ def check_robot(manifest: Manifest) -> None:
                 f"expected a bundle with the {part} {', '.join(expected)}, found {', '.join(names)}: "
                 f"{manifest.name} was made for another robot."
             )
+
+
+def table_of(manifest: Manifest, asked: str | None = None) -> Table:
+    """Return the table that a bundle plays on: its statistics say which one it was trained on.
+
+    Args:
+        manifest: Manifest of the bundle.
+        asked: Name of the table that was asked for; needed only for a bundle that was trained on none of them.
+
+    Raises:
+        SimulatorError: There is no such table, or the bundle was trained on another one, or on none that is known.
+    """
+    views = ", ".join(f"{view.name} {view.height}x{view.width}" for view in manifest.views)
+    trained_on = next((t for t in TABLES.values() if t.data_set == manifest.statistics_key), None)
+    wanted = trained_on if asked is None else table_named(asked)
+    if wanted is None:
+        known = ", ".join(f"{t.name} ({t.data_set}, {t.image_px} px)" for t in TABLES.values())
+        raise SimulatorError(
+            f"expected a bundle that was trained on one of the tables {known}, found {manifest.name} with the "
+            f"statistics {manifest.statistics_key} and the views {views}: name the "
+            "table with --table, or train on one of them."
+        )
+    if trained_on not in (None, wanted):
+        raise SimulatorError(
+            f"expected a bundle for the table {wanted.name}, with views of {wanted.image_px}x{wanted.image_px} pixels, "
+            f"found {manifest.name}, which was trained on the table {trained_on.name} with the views {views}: leave "
+            f"--table out, or export a checkpoint that was trained on {wanted.name}."
+        )
+    return wanted
 
 
 def image_px(manifest: Manifest) -> int:

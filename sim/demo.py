@@ -10,7 +10,7 @@ from rich.console import Console
 
 from saccade.sim.connection import Connection, connect, profiles_for
 from saccade.sim.display import LiveProgress, score_table
-from saccade.sim.evaluation import EvaluationPlan, evaluate, results_to_json
+from saccade.sim.evaluation import EvaluationPlan, check_tasks, evaluate, results_to_json
 from saccade.sim.recorder import ClipRecorder
 from saccade.sim.report.html_report import Report, render_report
 
@@ -29,13 +29,13 @@ class Shown:
 
 
 def run_demo(
-    bundle: Path, *, tasks: tuple[str, ...], keep: tuple[float, ...], seeds: range, console: Console
+    bundle: Path, *, tasks: tuple[str, ...] | None, keep: tuple[float, ...], seeds: range, console: Console
 ) -> Shown:
     """Run the demonstration.
 
     Args:
         bundle: Directory of the bundle.
-        tasks: Task templates.
+        tasks: Task templates; None = all that the table has.
         keep: Keep ratios; the smallest one is recorded.
         seeds: Seeds of the episodes, held out of training.
         console: Gets the progress and the table.
@@ -48,6 +48,8 @@ def run_demo(
     """
     console.print("starting the daemon ...", style="dim")
     with connect(bundle) as connection:
+        tasks = tasks or connection.table.templates
+        check_tasks(tasks, connection.table)
         return _run(connection, tasks, profiles_for(connection.manifest, keep), seeds, console)
 
 

@@ -26,7 +26,7 @@ class LiveProgress:
 
     def __init__(self, plan: EvaluationPlan, console: Console) -> None:
         self._progress = Progress(
-            TextColumn("  {task.fields[template]:<6}[dim]{task.fields[profile]:<9}[/]"),
+            TextColumn("  {task.fields[template]:<10}[dim]{task.fields[profile]:<9}[/]"),
             BarColumn(28, complete_style="cyan", finished_style="green"),
             MofNCompleteColumn(),
             TextColumn("{task.fields[successes]} solved", style="green"),
@@ -90,9 +90,9 @@ def score_table(scores: list[Score]) -> Table:
     table.add_column("profile", no_wrap=True)
     for name in ("success", "", "95 %", "p50 ms", "p99 ms", "tokens", "clamped"):
         table.add_column(name, justify="right", no_wrap=True, style="dim" if name == "95 %" else None)
-    has_refusals = any(row.refused for row in scores)
-    if has_refusals:
-        table.add_column("refused", justify="right", no_wrap=True, style="red")
+    dropped = [name for name in ("refused", "late") if any(getattr(row, name) for row in scores)]
+    for name in dropped:
+        table.add_column(name, justify="right", no_wrap=True, style="red")
     previous = ""
     for row in scores:
         low, high = row.success.interval
@@ -109,8 +109,7 @@ def score_table(scores: list[Score]) -> Table:
             f"{row.visual_tokens:.0f}",
             str(row.clamped),
         ]
-        if has_refusals:
-            cells.append(str(row.refused))
+        cells += [str(getattr(row, name)) for name in dropped]
         table.add_row(*cells, style="bold" if row.template == ALL_TASKS else None)
         previous = row.template
     return table

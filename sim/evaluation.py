@@ -10,10 +10,11 @@ from typing import Any, Protocol
 from saccade.proto.errors import SimulatorError, UnknownTaskError
 from saccade.sim.closed_loop import DEFAULT_EXECUTE, Episode, Moment, run_episode
 from saccade.sim.connection import Connection, image_px
+from saccade.sim.live_time import LiveTime
 from saccade.sim.provenance import provenance
 from saccade.sim.scoring import Score, profile_latencies_ns, score
 from saccade.sim.tabletop.env import TabletopEnv
-from saccade.sim.tabletop.tasks import TEMPLATES
+from saccade.sim.tabletop.table import Table
 
 ALL_TASKS = "all"
 
@@ -28,9 +29,9 @@ class EvaluationPlan:
         seeds: Seeds of the episodes, held out of training; every template and profile runs them all.
         execute: How many actions of each chunk are executed.
         is_told_wrong: Whether to tell the model another task (control).
+        live: How much simulated time a control step takes; None = the world waits.
 
     Raises:
-        UnknownTaskError: A template is none of the tabletop's.
         SimulatorError: ``execute`` is below 1, or a template or profile is missing or named twice.
     """
 
@@ -39,9 +40,9 @@ class EvaluationPlan:
     seeds: range
     execute: int = DEFAULT_EXECUTE
     is_told_wrong: bool = False
+    live: LiveTime | None = None
 
     def __post_init__(self) -> None:
-        check_tasks(self.templates)
         if self.execute < 1:
             raise SimulatorError(f"expected to execute at least 1 action of a chunk, found {self.execute}.")
         for what, names in (("tasks", self.templates), ("profiles", self.profiles)):
@@ -109,16 +110,16 @@ class Results:
         return score(ALL_TASKS, profile, self.of(profile), self.keeps)
 
 
-def check_tasks(templates: tuple[str, ...]) -> None:
-    """Refuse names that are not task templates.
+def check_tasks(templates: tuple[str, ...], table: Table) -> None:
+    """Refuse names that are not task templates of a table.
 
     Raises:
         UnknownTaskError: A name is no task template, or there is none.
     """
-    unknown = [template for template in templates if template not in TEMPLATES]
+    unknown = [template for template in templates if template not in table.templates]
     if unknown or not templates:
         raise UnknownTaskError(
-            f"expected tasks out of {', '.join(TEMPLATES)}, found {', '.join(map(repr, unknown)) or 'none'}: "
+            f"expected tasks out of {', '.join(table.templates)}, found {', '.join(map(repr, unknown)) or 'none'}: "
             f"name them as in --tasks reach,push."
         )
 
@@ -127,17 +128,21 @@ def evaluate(connection: Connection, plan: EvaluationPlan, watcher: Watcher) -> 
     """Run a plan; profiles alternate from episode to episode, so that a slow minute slows all of them.
 
     Raises:
+        UnknownTaskError: A template is none of the table's.
         SimulatorError: More actions are to be executed than a chunk has.
         SaccadeError: Whatever the robot raises.
     """
+    table = connection.table
+    check_tasks(plan.templates, table)
     chunk = connection.manifest.action.chunk
     if plan.execute > chunk:
         raise SimulatorError(
             f"expected to execute at most the {chunk} actions of a chunk, found {plan.execute}."
         )
     episodes: list[Episode] = []
+    px = image_px(connection.manifest)
     for template in plan.templates:
-        with closing(TabletopEnv(template, image_px=image_px(connection.manifest))) as env:
+        with closing(TabletopEnv(template, table=table, image_px=px)) as env:
             for seed in plan.seeds:
                 for profile in plan.profiles:
                     watch = watcher.begin(template, profile, seed)
@@ -148,6 +153,7 @@ def evaluate(connection: Connection, plan: EvaluationPlan, watcher: Watcher) -> 
                         profile=profile,
                         execute=plan.execute,
                         is_told_wrong=plan.is_told_wrong,
+                        live=plan.live,
                         watch=watch,
                     )
                     episodes.append(episode)
@@ -167,6 +173,8 @@ def results_to_json(results: Results, connection: Connection) -> dict[str, Any]:
         "seeds": [plan.seeds.start, plan.seeds.stop],
         "execute": plan.execute,
         "is_told_wrong": plan.is_told_wrong,
+        "table": connection.table.name,
+        "time": time_to_json(plan.live),
         "scores": [score_to_json(row) for row in results.scores()],
         "cells": [
             cell_to_json(results.of(profile, template))
@@ -174,6 +182,11 @@ def results_to_json(results: Results, connection: Connection) -> dict[str, Any]:
             for profile in plan.profiles
         ],
     }
+
+
+def time_to_json(live: LiveTime | None) -> dict[str, Any]:
+    """Return what time does while the model thinks, as plain JSON values: it waits, or it is live."""
+    return {"is_live": live is not None, "latency_ms": None if live is None else live.latency_ms}
 
 
 def score_to_json(row: Score) -> dict[str, Any]:
@@ -194,6 +207,7 @@ def score_to_json(row: Score) -> dict[str, Any]:
         "full_steps": row.full_steps,
         "clamped": row.clamped,
         "refused": row.refused,
+        "late": row.late,
     }
 
 

@@ -61,6 +61,7 @@ class Score:
         full_steps: How many control steps ran ``full`` although less was asked for.
         clamped: How many numbers the limiter changed.
         refused: How many chunks the limiter refused.
+        late: How many chunks were dropped because they came later than they last; only in live time.
     """
 
     template: str
@@ -74,6 +75,7 @@ class Score:
     full_steps: int
     clamped: int
     refused: int
+    late: int
 
 
 def score(template: str, profile: str, episodes: Sequence[Episode], keeps: Mapping[str, int]) -> Score:
@@ -101,6 +103,7 @@ def score(template: str, profile: str, episodes: Sequence[Episode], keeps: Mappi
         full_steps=sum(_is_promoted(step, profile) for step in answered),
         clamped=sum(step.clamped for step in steps),
         refused=len(steps) - len(answered),
+        late=sum(step.is_late for step in steps),
     )
 
 

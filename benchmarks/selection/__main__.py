@@ -26,7 +26,7 @@ from benchmarks.selection.pareto import pareto_chart
 from benchmarks.selection.phases import record, replay
 from benchmarks.selection.table import markdown, rows, summary
 from saccade.sim.provenance import provenance
-from saccade.sim.tabletop.tasks import TEMPLATES
+from saccade.sim.tabletop.tables import BUNDLED
 
 HERE = Path(__file__).parents[1]
 STAGES = ("bundles", "phases", "latency", "loop", "report")
@@ -80,7 +80,7 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
             jobs=jobs,
             out=RESULTS / f"{name}.json",
         )
-        cells = plan_cells(list(bundles), list(TEMPLATES), profiles.split(","), [])
+        cells = plan_cells(list(bundles), list(BUNDLED.templates), profiles.split(","), [])
         run_campaign(campaign, cells, console)
     if "report" in wanted:
         _report(name, contenders, bundles, console)

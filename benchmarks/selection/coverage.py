@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.sim.tabletop.cameras import SLOTS, VIEWS
+from saccade.sim.tabletop.cameras import VIEWS
 from saccade.sim.tabletop.env import TabletopEnv
+from saccade.sim.tabletop.tasks import PLACE, STACK
 
 _LEAST = 0.1
 """A patch shows what at least this share of its pixels show."""
@@ -21,7 +22,7 @@ class Shown(NamedTuple):
     """What the visual tokens of one observation show; bool ``(tokens,)`` each.
 
     Args:
-        told: Tokens that show the block and the goal that the instruction names.
+        told: Tokens that show the thing and the goal that the instruction names.
         things: Tokens that show anything but table and background, the arm included.
     """
 
@@ -37,17 +38,18 @@ def shown(env: TabletopEnv, patches: int) -> Shown:
         patches: Number of patches along one side of an image.
     """
     task = env.world.task
-    told = [f"block_{task.block}"]
-    if task.template == "stack":
-        told.append(f"block_{task.target}")
-    if task.template == "place":
+    told = [f"thing_{task.thing}"]
+    if task.template == STACK:
+        told.append(f"thing_{task.target}")
+    if task.template == PLACE:
         told.append(f"zone_{task.target}")
+    known = env.world.table.slots
     slots = np.stack([env.cameras.render_slots(view) for view in VIEWS])
     size = slots.shape[1] // patches
     tiles = slots.reshape(len(VIEWS), patches, size, patches, size).transpose(0, 1, 3, 2, 4)
     pixels = tiles.reshape(-1, size * size)
-    is_told = np.isin(pixels, [SLOTS.index(name) for name in told])
-    is_thing = pixels != SLOTS.index("background")
+    is_told = np.isin(pixels, [known.index(name) for name in told])
+    is_thing = pixels != known.index("background")
     return Shown(is_told.mean(axis=1) >= _LEAST, is_thing.mean(axis=1) >= _LEAST)
 
 

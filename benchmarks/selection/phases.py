@@ -21,9 +21,9 @@ from saccade.runtime.observation import Observation
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.scoring.scorer_bundle import open_view_scorer
 from saccade.runtime.session import Session
+from saccade.sim.connection import image_px, table_of
 from saccade.sim.tabletop.env import TabletopEnv
 from saccade.sim.tabletop.phases import phase_of
-from saccade.sim.tabletop.tasks import TEMPLATES
 
 _EXECUTE = 4
 
@@ -50,11 +50,12 @@ class Recorded:
 def record(bundle: Path, seeds: range, *, threads: int) -> list[Recorded]:
     """Let the unpruned model act in every task; keep what it saw and did."""
     opened = Bundle.open(bundle)
+    table = table_of(opened.manifest)
     episodes = []
     with OrtBackend(threads=threads) as backend:
         session = Session(ProgramExecutor(opened, backend))
-        for template in TEMPLATES:
-            with closing(TabletopEnv(template, image_px=opened.manifest.views[0].height)) as env:
+        for template in table.templates:
+            with closing(TabletopEnv(template, table=table, image_px=image_px(opened.manifest))) as env:
                 patches = opened.manifest.grid.columns
                 episodes += [_record_episode(env, session, seed, patches) for seed in seeds]
     return episodes

@@ -9,20 +9,10 @@ import numpy as np
 
 from saccade.proto.errors import GraphicsError
 from saccade.sim.tabletop import scene
+from saccade.sim.tabletop.arm import ARM_GEOMS
 from saccade.sim.tabletop.world import World
 
 VIEWS = (scene.SCENE_CAMERA, scene.WRIST_CAMERA)
-
-SLOTS = (
-    "background",
-    "arm",
-    *(f"block_{i}" for i in range(scene.NUM_BLOCKS)),
-    *(f"zone_{i}" for i in range(scene.NUM_ZONES)),
-    *(f"distractor_{i}" for i in range(scene.NUM_DISTRACTORS)),
-)
-"""Every kind of thing a pixel can show."""
-
-_ARM_GEOMS = ("palm", "flange", "column", "finger_left", "finger_right")
 
 
 class Cameras:
@@ -61,7 +51,7 @@ class Cameras:
         return {view: self.render(view) for view in VIEWS}
 
     def render_slots(self, view: str) -> np.ndarray:
-        """Return the index into ``SLOTS`` of what each pixel shows: uint8 ``(size_px, size_px)``. A training label."""
+        """Return what each pixel shows, for training: index into the table's slots, uint8 ``(size_px, size_px)``."""
         self._renderer.enable_segmentation_rendering()
         try:
             self._renderer.update_scene(self._world.data, camera=view)
@@ -83,11 +73,9 @@ class Cameras:
         self.close()
 
     def _geom_slots(self) -> np.ndarray:
-        model = self._world.model
+        model, known = self._world.model, self._world.table.slots
         slots = np.zeros(model.ngeom + 1, np.uint8)
         for geom in range(model.ngeom):
             name = model.geom(geom).name
-            slots[geom] = SLOTS.index(
-                "arm" if name in _ARM_GEOMS else name if name in SLOTS else "background"
-            )
+            slots[geom] = known.index("arm" if name in ARM_GEOMS else name if name in known else "background")
         return slots

@@ -9,12 +9,13 @@ import gymnasium
 import numpy as np
 
 from saccade.proto.errors import UnknownTaskError
+from saccade.sim.tabletop.arm import FINGER_OPEN_M, MAX_STEP_M, REACH_M, TCP_MAX_Z_M
 from saccade.sim.tabletop.cameras import VIEWS, Cameras
-from saccade.sim.tabletop.scene import FINGER_OPEN_M, REACH_M, TCP_MAX_Z_M
-from saccade.sim.tabletop.tasks import TEMPLATES, instruction
-from saccade.sim.tabletop.world import CONTROL_HZ, MAX_STEP_M, World
+from saccade.sim.tabletop.table import Table
+from saccade.sim.tabletop.tables import BUNDLED
+from saccade.sim.tabletop.tasks import instruction
+from saccade.sim.tabletop.world import CONTROL_HZ, World
 
-IMAGE_PX = 120
 MAX_INSTRUCTION_CHARACTERS = 64
 
 Observation = dict[str, Any]
@@ -29,8 +30,9 @@ class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
     Reward: 1 in the step that succeeds, else 0. ``terminated`` on success, ``truncated`` at the horizon.
 
     Args:
-        task: Task template, one of ``TEMPLATES``; None = a random one in each episode.
-        image_px: Height and width of the images, in pixels.
+        task: Task template, one of the table's; None = a random one in each episode.
+        table: The table to play on.
+        image_px: Height and width of the images, in pixels; None = the table's own.
 
     Raises:
         UnknownTaskError: ``task`` is not a template.
@@ -40,11 +42,16 @@ class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
     metadata = {"render_modes": ["rgb_array"], "render_fps": int(CONTROL_HZ)}  # noqa: RUF012 - gymnasium's contract
     render_mode = "rgb_array"
 
-    def __init__(self, task: str | None = None, *, image_px: int = IMAGE_PX) -> None:
-        if task is not None and task not in TEMPLATES:
-            raise UnknownTaskError(f"unknown task: expected one of {', '.join(TEMPLATES)}, found {task!r}")
+    def __init__(
+        self, task: str | None = None, *, table: Table = BUNDLED, image_px: int | None = None
+    ) -> None:
+        if task is not None and task not in table.templates:
+            raise UnknownTaskError(
+                f"unknown task: expected one of {', '.join(table.templates)}, found {task!r}"
+            )
         self.task = task
-        self.world = World()
+        self.world = World(table)
+        image_px = image_px or table.image_px
         self.cameras = Cameras(self.world, image_px)
         image = gymnasium.spaces.Box(0, 255, (image_px, image_px, 3), np.uint8)
         reach = np.array([*REACH_M, TCP_MAX_Z_M, 2 * FINGER_OPEN_M], np.float32) * 1.5
@@ -75,7 +82,7 @@ class TabletopEnv(gymnasium.Env[Observation, np.ndarray]):
     def advance(self, action: np.ndarray) -> bool:
         """Advance one control step without rendering; return whether the episode goes on."""
         self.world.step(action)
-        return not (self.world.succeeded or self.world.out_of_time)
+        return not self.world.is_over()
 
     def observe(self) -> Observation:
         """Render the observation of this moment."""

@@ -1,50 +1,47 @@
-"""``saccade train``: how saccade-mini is made, from nothing to a checkpoint, one resumable command."""
+"""``saccade train``: how saccade's own models are made, from nothing to a checkpoint, one resumable command."""
 
 from __future__ import annotations
 
 import json
-from itertools import islice
+from functools import partial
 from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import track
 
-from saccade.export.families.openvla_oft import checkpoint as openvla_oft
-from saccade.export.families.openvla_oft.model import OpenVlaOft
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.proto.errors import CheckpointError
-from saccade.sim.seeds import FIRST_DEVELOPMENT_SEED, FIRST_TRAINING_SEED
-from saccade.sim.tabletop.tasks import TEMPLATES
-from saccade.sim.training.cloning import Cloning
-from saccade.sim.training.demonstrations import record_frames, save_frames
+from saccade.sim.seeds import FIRST_DEVELOPMENT_SEED
 from saccade.sim.training.finish import begin_cloning, read_receipt, write_checkpoint
-from saccade.sim.training.loop import STATE, LoopConfig, load_weights
+from saccade.sim.training.loop import STATE, LoopConfig
 from saccade.sim.training.loop import train as run_loop
-from saccade.sim.training.mini import build_tokenizer
+from saccade.sim.training.mini import MINIS, begin_run, build_tokenizer, mini_of
 from saccade.sim.training.recording import write_recording
-from saccade.sim.training.rollout import Driver, correct, success_rate
-from saccade.sim.training.stages import HELD_OUT, CloningFactory, PerceptionFactory, build_model
+from saccade.sim.training.rollout import success_rate
+from saccade.sim.training.shard_jobs import (
+    FRAMES_PER_SHARD,
+    HELD_OUT_SHARD,
+    correct_shard,
+    driver_of,
+    record_shard,
+    spread,
+    trained,
+)
+from saccade.sim.training.stages import CloningFactory, PerceptionFactory
 from saccade.sim.training.statistics import read_statistics
 
-FRAMES_PER_SHARD = 2000
 _RECORDING_SEED = 900_000
 _DEMONSTRATIONS = "data/demo_*"
-_HELD_OUT = 90_000
-_CORRECTIONS = 100_000
-"""Offset of the seeds of corrections from ``FIRST_TRAINING_SEED``: demonstration shard n is made from seed n, the
-held-out shard from ``_HELD_OUT``, correction shard n from ``_CORRECTIONS + n``."""
 
 
 @click.group()
 def train() -> None:
-    """Train saccade-mini in the simulated tabletop, from nothing to a checkpoint.
+    """Train a model in the simulated tabletop, from nothing to a checkpoint.
 
-    Every command goes on where it was cut off.
+    Every command goes on where it was cut off; a run trains one model, which its first command names.
 
     \b
     Example, in this order:
-      saccade train record  --run runs/mini --shards 52
+      saccade train record  --run runs/mini --shards 52 --model mini-2 --processes 2
       saccade train see     --run runs/mini --steps 1700
       saccade train act     --run runs/mini --steps 6000
       saccade train correct --run runs/mini --shards 10     # then `act` again, with more steps
@@ -72,6 +69,14 @@ _first_option = click.option(
     show_default=True,
     help="Number of the first shard, so that several processes can share the work.",
 )
+_model_option = click.option(
+    "--model",
+    type=click.Choice(sorted(MINIS)),
+    help="Model that the run trains; default: the one that it was begun with, else mini-2.",
+)
+_workers_option = click.option(
+    "--processes", default=1, show_default=True, help="Processes that record side by side."
+)
 _start_option = click.option(
     "--start",
     type=click.Path(path_type=Path, exists=True, file_okay=False),
@@ -81,21 +86,20 @@ _start_option = click.option(
 
 @train.command()
 @_run_option
+@_model_option
 @click.option(
     "--shards", default=52, show_default=True, help=f"Shards to record, {FRAMES_PER_SHARD} frames each."
 )
 @_first_option
-def record(run: Path, shards: int, first: int) -> None:
+@_workers_option
+def record(run: Path, model: str | None, shards: int, first: int, processes: int) -> None:
     """Record the scripted expert's demonstrations.
 
     They come with labels for every patch; one shard more is held out.
     """
-    data = run / "data"
-    wanted = [(data / f"demo_{i:04d}", i) for i in range(first, first + shards)] + [
-        (data / HELD_OUT, _HELD_OUT)
-    ]
-    for path, index in track([item for item in wanted if not item[0].exists()], "recording"):
-        save_frames(path, list(islice(record_frames(FIRST_TRAINING_SEED + index), FRAMES_PER_SHARD)))
+    mini = begin_run(run, model)
+    numbers = [HELD_OUT_SHARD, *range(first, first + shards)]
+    spread(partial(record_shard, run / "data", mini.name), numbers, processes, "recording")
 
 
 @train.command()
@@ -115,7 +119,7 @@ def see(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
     config = LoopConfig(
         steps=steps, decay_steps=decay, learning_rate=rate, processes=processes, validate_every=100
     )
-    run_loop(PerceptionFactory(run / "data"), config, run / "perception")
+    run_loop(PerceptionFactory(run / "data", mini_of(run).name), config, run / "perception")
 
 
 @train.command()
@@ -138,11 +142,12 @@ def act(run: Path, steps: int, decay: int, rate: float, start: Path | None, proc
     _require(run, _DEMONSTRATIONS, "record")
     if start is None:
         _require(run, f"perception/{STATE}", "see")
-    begin_cloning(run, start)
+    mini = mini_of(run)
+    begin_cloning(run, mini.table, start)
     config = LoopConfig(
         steps=steps, decay_steps=decay, learning_rate=rate, processes=processes, validate_every=250
     )
-    run_loop(CloningFactory(run, start), config, run / "cloning")
+    run_loop(CloningFactory(run, mini.name, start), config, run / "cloning")
 
 
 @train.command("correct")
@@ -151,18 +156,22 @@ def act(run: Path, steps: int, decay: int, rate: float, start: Path | None, proc
     "--shards", default=10, show_default=True, help=f"Shards to record, {FRAMES_PER_SHARD} frames each."
 )
 @_first_option
+@_model_option
 @_start_option
-def correct_command(run: Path, shards: int, first: int, start: Path | None) -> None:
+@_workers_option
+def correct_command(
+    run: Path, shards: int, first: int, model: str | None, start: Path | None, processes: int
+) -> None:
     """Record what the model does (DAgger).
 
     The model moves the arm and the scripted expert says what it should have done; `act` then trains on that too.
     """
-    driver = _driver_of(start) if start else _driver(run)
-    for index in track(range(first, first + shards), "correcting"):
-        path = run / "data" / f"demo_dagger_{index:04d}"
-        if not path.exists():
-            seed = FIRST_TRAINING_SEED + _CORRECTIONS + index
-            save_frames(path, list(islice(correct(driver, seed), FRAMES_PER_SHARD)))
+    if start is None:
+        _require(run, f"cloning/{STATE}", "act")
+    mini = begin_run(run, model)
+    spread(
+        partial(correct_shard, run, mini.name, start), range(first, first + shards), processes, "correcting"
+    )
 
 
 @train.command()
@@ -176,11 +185,13 @@ def check(run: Path, episodes: int, as_json: bool) -> None:
 
     It runs in this process with PyTorch; the real measurement is `saccade sim`.
     """
-    driver = _driver(run)
+    _require(run, f"cloning/{STATE}", "act")
+    mini = mini_of(run)
+    driver = driver_of(run, mini)
     seeds = range(FIRST_DEVELOPMENT_SEED, FIRST_DEVELOPMENT_SEED + episodes)
     console, rates = Console(stderr=as_json), {}
-    for template in TEMPLATES:
-        rates[template] = success_rate(driver, template, seeds)
+    for template in mini.table.templates:
+        rates[template] = success_rate(driver, mini.table, template, seeds)
         console.print(f"{template}: {rates[template]:.0%} of {episodes}")
     if as_json:
         click.echo(json.dumps({"episodes": episodes, "success": rates}))
@@ -197,13 +208,16 @@ def finish(run: Path, out: Path) -> None:
     It holds weights, statistics, tokenizer and how it was trained; beside it comes frames.npz, for `saccade export
     --frames`.
     """
-    model = _trained(run)
+    _require(run, f"cloning/{STATE}", "act")
+    mini = mini_of(run)
+    model = trained(run, mini)
     out.parent.mkdir(parents=True, exist_ok=True)
-    write_recording(out.parent / "frames.npz", seed=_RECORDING_SEED)
+    write_recording(out.parent / "frames.npz", _RECORDING_SEED, mini.table)
     write_checkpoint(
+        mini,
         model,
-        build_tokenizer(),
-        read_statistics(run / "cloning"),
+        build_tokenizer(mini),
+        read_statistics(run / "cloning", mini.table),
         read_receipt(run),
         out,
     )
@@ -219,19 +233,3 @@ def _require(run: Path, made: str, command: str) -> None:
         raise CheckpointError(
             f"expected {made} in the run {run}, found none: type `saccade train {command} --run {run}` first."
         )
-
-
-def _trained(run: Path) -> OpenVlaOft:
-    _require(run, f"cloning/{STATE}", "act")
-    model = build_model(0)
-    load_weights(Cloning(model), run / "cloning" / STATE)
-    return model
-
-
-def _driver(run: Path) -> Driver:
-    return Driver(_trained(run), build_tokenizer(), read_statistics(run / "cloning"))
-
-
-def _driver_of(checkpoint: Path) -> Driver:
-    model = openvla_oft.load(CheckpointFolder(checkpoint)).model.float()
-    return Driver(model, build_tokenizer(), read_statistics(checkpoint))

@@ -1,7 +1,7 @@
 """Phase 2: behaviour cloning of the scripted expert on top of the frozen tower.
 
 Loss: L1 on normalised action chunks (OpenVLA-OFT, 2502.19645), plus two auxiliary grounding losses from simulator
-state: the last prompt token must know where the named block is and where it must go (L1), and after two decoder
+state: the last prompt token must know where the named thing is and where it must go (L1), and after two decoder
 layers every visual token must know whether it shows one of them (cross-entropy). Their read-outs are thrown away
 afterwards. Every visual token is present in training: no token is ever dropped.
 """
@@ -18,8 +18,6 @@ from torch.nn import functional
 
 from saccade.export.families.openvla_oft.model import OpenVlaOft
 from saccade.proto.statistics import Statistics
-from saccade.sim.tabletop.cameras import SLOTS
-from saccade.sim.training.mini import MAX_TEXT_TOKENS
 from saccade.sim.training.shards import Shards, in_batches
 
 _GOAL_UNIT_M = 0.1
@@ -27,6 +25,8 @@ _MARK_LAYER = 1
 """Decoder layer after which visual tokens must know whether the instruction is about them."""
 _MARK_WEIGHT = 5.0
 _MIN_MARK_SHARE = 0.08
+_BACKGROUND = 0
+"""The first slot of every table."""
 _GRIPPER_WEIGHT = 2.0
 """Weight of the gripper in the loss: its target spans 0..1, the other numbers span -1..1."""
 
@@ -61,8 +61,8 @@ class Cloning(nn.Module):
             token_ids: Padded instruction of each sample, int64 ``(samples, max_text_tokens)``.
             lengths: How many text tokens are valid, int64 ``(samples,)``.
             actions: Normalised actions to imitate, float32 ``(samples, chunk, 4)``.
-            goals: Where the named block is and where it must go, float32 ``(samples, 6)``, units of 0.1 m.
-            marks: Whether a token shows the named block, or the goal: float32 ``(samples, visual tokens, 2)``, 1 or 0.
+            goals: Where the named thing is and where it must go, float32 ``(samples, 6)``, units of 0.1 m.
+            marks: Whether a token shows the named thing, or the goal: float32 ``(samples, visual tokens, 2)``, 1 or 0.
         """
         with torch.no_grad():
             tokens = self.model.visual_tokens(images)
@@ -151,7 +151,7 @@ class CloningStage:
         )
 
     def _encode(self, instructions: list[str]) -> tuple[Tensor, Tensor]:
-        ids = torch.zeros(len(instructions), MAX_TEXT_TOKENS, dtype=torch.int64)
+        ids = torch.zeros(len(instructions), self.module.model.config.max_text_tokens, dtype=torch.int64)
         lengths = torch.zeros(len(instructions), dtype=torch.int64)
         for row, encoding in enumerate(self._tokenizer.encode_batch(instructions)):
             lengths[row] = len(encoding.ids)
@@ -160,7 +160,7 @@ class CloningStage:
 
 
 def _marks(shards: Shards, frames: np.ndarray, goals: np.ndarray) -> np.ndarray:
-    """Which visual tokens show the named block, or the goal: float32 ``(samples, visual tokens, 2)``.
+    """Which visual tokens show the named thing, or the goal: float32 ``(samples, visual tokens, 2)``.
 
     A goal that is a place on the table (push) or the block itself (reach) marks no second thing.
     """
@@ -168,5 +168,5 @@ def _marks(shards: Shards, frames: np.ndarray, goals: np.ndarray) -> np.ndarray:
     counts = shards.gather("slot_counts", frames).reshape(len(frames), -1, positions.shape[1])
     shown = counts >= _MIN_MARK_SHARE * counts.sum(-1, keepdims=True)
     is_it = np.abs(goals[:, :, None] - positions[:, None]).max(-1) < 1e-4  # (samples, 2, slots)
-    is_it[:, :, SLOTS.index("background")] = False
+    is_it[:, :, _BACKGROUND] = False
     return (shown[:, :, None] & is_it[:, None]).any(-1).astype(np.float32)

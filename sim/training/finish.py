@@ -23,11 +23,14 @@ from saccade.export.families.openvla_oft.model import OpenVlaOft
 from saccade.proto.errors import CheckpointError
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec
 from saccade.proto.statistics import STATISTICS_NAME, Statistics
+from saccade.sim.tabletop.arm import ACTION_NAMES, MAX_STEP_M, PROPRIO_NAMES
 from saccade.sim.tabletop.cameras import VIEWS
-from saccade.sim.tabletop.world import ACTION_NAMES, CONTROL_HZ, MAX_STEP_M, PROPRIO_NAMES
+from saccade.sim.tabletop.table import Table
+from saccade.sim.tabletop.world import CONTROL_HZ
 from saccade.sim.training.demonstrations import CHUNK
+from saccade.sim.training.mini import Mini
 from saccade.sim.training.stages import open_shards
-from saccade.sim.training.statistics import DATASET, measure_statistics, write_statistics
+from saccade.sim.training.statistics import measure_statistics, write_statistics
 
 RECEIPT = "training.json"
 _BEFORE = "before.json"
@@ -35,11 +38,12 @@ _SHARDS = "shards.json"
 _MARGIN = 1.1
 
 
-def begin_cloning(run: Path, start: Path | None) -> None:
+def begin_cloning(run: Path, table: Table, start: Path | None) -> None:
     """Settle what a cloning phase begins from; asked again on every resume, when it must be the same.
 
     Args:
         run: Working directory. ``cloning/statistics.json`` is the checkpoint's, or measured on the demonstrations.
+        table: The table that the demonstrations were recorded on.
         start: A finished checkpoint to begin from; None = phase 1.
 
     Raises:
@@ -52,7 +56,7 @@ def begin_cloning(run: Path, start: Path | None) -> None:
         if start is not None:
             shutil.copyfile(start / STATISTICS_NAME, cloning / STATISTICS_NAME)
         else:
-            write_statistics(measure_statistics(open_shards(run / "data")[0]), cloning)
+            write_statistics(measure_statistics(open_shards(run / "data")[0]), cloning, table)
         if receipt is not None:
             (cloning / _BEFORE).write_text(receipt)
     before = (cloning / _BEFORE).read_text() if (cloning / _BEFORE).exists() else None
@@ -82,11 +86,17 @@ def read_receipt(run: Path) -> dict[str, Any]:
 
 
 def write_checkpoint(
-    model: OpenVlaOft, tokenizer: Tokenizer, statistics: Statistics, receipt: dict[str, Any], out: Path
+    mini: Mini,
+    model: OpenVlaOft,
+    tokenizer: Tokenizer,
+    statistics: Statistics,
+    receipt: dict[str, Any],
+    out: Path,
 ) -> None:
     """Write weights, config, tokenizer, statistics and ``training.json`` to ``out``.
 
     Args:
+        mini: What was trained.
         model: The trained model; auxiliary read-outs are not part of it.
         tokenizer: Tokenizer of the model.
         statistics: Scales that actions and proprioception were normalised with.
@@ -99,8 +109,8 @@ def write_checkpoint(
     save_checkpoint(
         model,
         out,
-        embodiment=embodiment(),
-        statistics=statistics.to_json(DATASET),
+        embodiment=embodiment(mini),
+        statistics=statistics.to_json(mini.table.data_set),
         tokenizer=tokenizer_path,
         dtype=torch.float16,  # half the size in the repository; actions move by far less than a clamp
     )
@@ -118,15 +128,15 @@ def write_checkpoint(
     )
 
 
-def embodiment() -> Embodiment:
-    """Return what saccade-mini's numbers mean on its robot, as ``embodiment.json`` says it.
+def embodiment(mini: Mini) -> Embodiment:
+    """Return what a model's numbers mean on its robot, as ``embodiment.json`` says it.
 
     The limiter's range lies 10 % beyond where the arm saturates by itself: a regressed full-speed step overshoots by
     a hair all the time, and a clamp in the counters should mean something.
     """
     step = (_MARGIN * MAX_STEP_M,) * 3
     return Embodiment(
-        name="saccade-mini",
+        name=mini.title,
         license="Apache-2.0",
         views=VIEWS,
         proprio=VectorSpec(PROPRIO_NAMES, ("m",) * len(PROPRIO_NAMES)),
@@ -143,7 +153,7 @@ def embodiment() -> Embodiment:
             max_change=(*(2 * limit for limit in step), _MARGIN),
         ),
         template="{instruction}",
-        statistics_key=DATASET,
+        statistics_key=mini.table.data_set,
     )
 
 

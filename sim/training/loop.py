@@ -47,7 +47,8 @@ class LoopConfig:
         batch: How many samples each step takes, in each process.
         processes: How many data-parallel processes run.
         seed: Seed that weights and samples follow from.
-        validate_every: How many steps lie between validations, and between checkpoints.
+        validate_every: How many steps lie between validations.
+        save_every_s: How many seconds lie between checkpoints at most.
         is_compiled: Whether ``torch.compile`` fuses the step: minutes at the start, a third faster afterwards.
     """
 
@@ -60,6 +61,7 @@ class LoopConfig:
     processes: int = 2
     seed: int = 0
     validate_every: int = 200
+    save_every_s: float = 180.0
     is_compiled: bool = True
 
 
@@ -98,11 +100,11 @@ def train(build: StageFactory, config: LoopConfig, run: Path) -> None:
         return
     run.mkdir(parents=True, exist_ok=True)
     (run / "config.json").write_text(json.dumps(asdict(config), indent=2) + "\n")
-    if config.processes == 1:
-        _work(0, build, config, run, "")
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        spawn(_work, (build, config, run, f"file://{folder}/rendezvous"), nprocs=config.processes)
+    with tempfile.TemporaryDirectory() as scratch:
+        if config.processes == 1:
+            _work(0, build, config, run, Path(scratch))
+        else:
+            spawn(_work, (build, config, run, Path(scratch)), nprocs=config.processes)
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:
@@ -119,22 +121,28 @@ def load_weights(module: nn.Module, state: Path) -> None:
         module.load_state_dict({name.removeprefix(_MODULE): file.get_tensor(name) for name in names})
 
 
-def _work(rank: int, build: StageFactory, config: LoopConfig, run: Path, rendezvous: str) -> None:
-    """One process of a run."""
+def _work(rank: int, build: StageFactory, config: LoopConfig, run: Path, scratch: Path) -> None:
+    """One process of a run.
+
+    What ``torch.compile`` makes lies in ``scratch``: a compiler that is killed leaves half a library behind, and a run
+    that found it again could never go on.
+    """
+    if config.is_compiled:
+        os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(scratch / "compiled")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
         torch.set_num_threads(1 if config.processes > 1 else usable_cores())
-    if rendezvous:
+    if config.processes > 1:
         backend = "nccl" if device.type == "cuda" else "gloo"
         distributed.init_process_group(
-            backend, init_method=rendezvous, rank=rank, world_size=config.processes
+            backend, init_method=f"file://{scratch}/rendezvous", rank=rank, world_size=config.processes
         )
     torch.manual_seed(config.seed)
     stage = build(config.seed)
     stage.module.to(device)
     with _fast_attention(device):
         _Trainer(stage, config, run, rank, device).train()
-    if rendezvous:
+    if config.processes > 1:
         distributed.destroy_process_group()
 
 
@@ -160,19 +168,23 @@ class _Trainer:
         """Step until ``config.steps``."""
         config = self._config
         smooth: dict[str, float] = {}
-        started = time.monotonic() - self._seconds
+        started, saved = time.monotonic() - self._seconds, self._seconds
         with _progress(self._rank) as progress:
             bar = progress.add_task("training", total=config.steps, completed=self._step, note="")
             while self._step < config.steps:
                 for name, value in self._one_step().items():
                     smooth[name] = 0.98 * smooth.get(name, float(value)) + 0.02 * float(value)
                 progress.update(bar, completed=self._step, note=_format(smooth))
-                if self._step % config.validate_every == 0 or self._step == config.steps:
-                    self._seconds = time.monotonic() - started
-                    if self._rank == 0:
-                        self._validate_and_save(smooth)
-                    if distributed.is_initialized():
-                        distributed.barrier()
+                self._seconds = time.monotonic() - started
+                is_due = self._step % config.validate_every == 0 or self._step == config.steps
+                if self._rank == 0:
+                    if is_due:
+                        self._validate(smooth)
+                    if is_due or self._seconds > saved + config.save_every_s:
+                        self._save()
+                        saved = self._seconds
+                if is_due and distributed.is_initialized():
+                    distributed.barrier()
 
     def _one_step(self) -> dict[str, Tensor]:
         config = self._config
@@ -189,7 +201,7 @@ class _Trainer:
         self._step += 1
         return metrics
 
-    def _validate_and_save(self, smooth: dict[str, float]) -> None:
+    def _validate(self, smooth: dict[str, float]) -> None:
         module = self._stage.module
         module.eval()
         with torch.no_grad(), torch.autocast(self._device.type, dtype=torch.bfloat16):
@@ -204,6 +216,9 @@ class _Trainer:
         }
         with (self._run / "log.jsonl").open("a") as log:
             log.write(json.dumps(record) + "\n")
+
+    def _save(self) -> None:
+        module = self._stage.module
         tensors = {f"{_MODULE}{name}": value for name, value in module.state_dict().items()}
         for index, state in self._optimiser.state_dict()["state"].items():
             tensors |= {f"{_OPTIMISER}{index}.{name}": value for name, value in state.items()}

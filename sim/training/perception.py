@@ -13,22 +13,21 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from saccade.export.models.vision_backbone import VisionBackbone
-from saccade.sim.tabletop.cameras import SLOTS
-from saccade.sim.training.demonstrations import CLASSES
 from saccade.sim.training.shards import Shards, in_batches
 
 _MIN_SHARE = 0.08
 """A slot must fill this share of a patch to be worth locating from there."""
 _POSITION_UNIT_M = 0.1
-_BACKGROUND, _ARM = SLOTS.index("background"), SLOTS.index("arm")
+_BACKGROUND, _ARM = 0, 1
+"""The first slots of every table."""
 
 
 class PatchReadout(nn.Module):
     """Linear read-outs of tower tokens: ``(..., width)`` to class logits and a position in units of 0.1 m."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, num_classes: int) -> None:
         super().__init__()
-        self.classes = nn.Linear(width, len(CLASSES))
+        self.classes = nn.Linear(width, num_classes)
         self.position = nn.Linear(width, 3)
 
     def forward(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
@@ -36,7 +35,7 @@ class PatchReadout(nn.Module):
         return self.classes(tokens), self.position(tokens)
 
 
-def patch_targets(shards: Shards, frames: np.ndarray) -> tuple[Tensor, Tensor, Tensor]:
+def patch_targets(shards: Shards, frames: np.ndarray, num_classes: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return dense labels of some frames.
 
     Returns:
@@ -46,7 +45,7 @@ def patch_targets(shards: Shards, frames: np.ndarray) -> tuple[Tensor, Tensor, T
     counts = torch.from_numpy(shards.gather("slot_counts", frames)).float()
     shares = counts / counts.sum(-1, keepdim=True)
     classes = torch.from_numpy(shards.gather("slot_classes", frames)).long()
-    one_hot = functional.one_hot(classes, len(CLASSES)).float()
+    one_hot = functional.one_hot(classes, num_classes).float()
     class_shares = torch.einsum("fvps,fsc->fvpc", shares, one_hot)
 
     things = shares.clone()
@@ -76,10 +75,11 @@ def perception_loss(
 class Perception(nn.Module):
     """The vision tower and its read-outs, under the dense loss."""
 
-    def __init__(self, backbone: VisionBackbone, width: int) -> None:
+    def __init__(self, backbone: VisionBackbone, width: int, num_classes: int) -> None:
         super().__init__()
         self.backbone = backbone
-        self.readout = PatchReadout(width)
+        self.num_classes = num_classes
+        self.readout = PatchReadout(width, num_classes)
 
     def forward(
         self, images: Tensor, class_shares: Tensor, where: Tensor, has_position: Tensor
@@ -101,13 +101,13 @@ class PerceptionStage:
 
     def batch(self, rng: np.random.Generator, size: int) -> tuple[Tensor, ...]:
         """Draw random frames with their dense labels."""
-        return _labelled(self._shards, rng.integers(len(self._shards), size=size))
+        return self._labelled(self._shards, rng.integers(len(self._shards), size=size))
 
     def validate(self, device: torch.device) -> dict[str, float]:
         """Return position error by view (cm) and share of patches whose main class is right, held out."""
         totals: list[tuple[float, float, float]] = []
         for frames in in_batches(np.arange(0, len(self._held_out), 8)):
-            images, classes, where, has = (item.to(device) for item in _labelled(self._held_out, frames))
+            images, classes, where, has = (item.to(device) for item in self._labelled(self._held_out, frames))
             tokens = self.module.backbone(images.flatten(0, 1).float()).unflatten(0, images.shape[:2])
             logits, position = self.module.readout(tokens)
             error = (position.float() - where).abs().mean(-1) * _POSITION_UNIT_M * 100
@@ -118,6 +118,6 @@ class PerceptionStage:
         scene, wrist, right = np.mean(totals, axis=0)
         return {"scene_cm": float(scene), "wrist_cm": float(wrist), "class_accuracy": float(right)}
 
-
-def _labelled(shards: Shards, frames: np.ndarray) -> tuple[Tensor, ...]:
-    return torch.from_numpy(shards.gather("images", frames)), *patch_targets(shards, frames)
+    def _labelled(self, shards: Shards, frames: np.ndarray) -> tuple[Tensor, ...]:
+        images = torch.from_numpy(shards.gather("images", frames))
+        return images, *patch_targets(shards, frames, self.module.num_classes)

@@ -8,23 +8,24 @@ import numpy as np
 
 from saccade.sim.tabletop.cameras import VIEWS, Cameras
 from saccade.sim.tabletop.scripted_expert import scripted_action
-from saccade.sim.tabletop.tasks import TEMPLATES, instruction
+from saccade.sim.tabletop.table import Table
+from saccade.sim.tabletop.tasks import instruction
 from saccade.sim.tabletop.world import World
-from saccade.sim.training.demonstrations import IMAGE_PX
 from saccade.sim.training.rollout import EXECUTE
 
 
-def write_recording(path: Path, seed: int) -> None:
+def write_recording(path: Path, seed: int, table: Table) -> None:
     """Record the scripted expert at every task template, one frame per control step, for ``saccade export --frames``.
 
     Args:
         path: File to write, ``.npz``: ``images``, ``proprio``, ``instruction``.
         seed: Seed of the episodes, held out of training.
+        table: The table to record on.
     """
     images, proprio, text = [], [], []
-    world = World()
-    with Cameras(world, IMAGE_PX) as cameras:
-        for template in TEMPLATES:
+    world = World(table)
+    with Cameras(world, table.image_px) as cameras:
+        for template in table.templates:
             world.reset(np.random.default_rng(seed), template)
             while not world.is_over():
                 images.append(np.stack([cameras.render(view) for view in VIEWS]))

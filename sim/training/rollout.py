@@ -1,7 +1,7 @@
 """The model in training drives the arm: quick success rates, and corrections from the scripted expert (DAgger).
 
 Corrections: the model acts, the scripted expert labels every frame the model saw. Source: DAgger (1011.0686), with the
-model acting alone (beta = 0); episodes end at success or after ``LONGEST_STEPS``.
+model acting alone (beta = 0); episodes end at success or when they are lost.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from tokenizers import Tokenizer
 from saccade.export.families.openvla_oft.model import OpenVlaOft
 from saccade.proto.statistics import Statistics
 from saccade.sim.tabletop.cameras import VIEWS, Cameras
+from saccade.sim.tabletop.table import Table
 from saccade.sim.tabletop.tasks import instruction
 from saccade.sim.tabletop.world import World
-from saccade.sim.training.demonstrations import IMAGE_PX, LONGEST_STEPS, Frame, label_frame
-from saccade.sim.training.mini import MAX_TEXT_TOKENS
+from saccade.sim.training.demonstrations import Frame, is_lost, label_frame
 
 EXECUTE = 4
 """Actions of a chunk that are executed before the model looks again."""
@@ -35,7 +35,7 @@ class Driver:
     def chunk(self, images: np.ndarray, proprio: np.ndarray, text: str) -> np.ndarray:
         """Return actions float32 ``(chunk, 4)`` for uint8 images ``(views, height, width, 3)``."""
         ids = self._tokenizer.encode(text).ids
-        token_ids = torch.zeros(1, MAX_TEXT_TOKENS, dtype=torch.int64)
+        token_ids = torch.zeros(1, self._model.config.max_text_tokens, dtype=torch.int64)
         token_ids[0, : len(ids)] = torch.tensor(ids)
         mask, positions = self._model.sequence_inputs(torch.tensor([len(ids)]))
         state = self._statistics.proprio.normalise(proprio)
@@ -45,11 +45,11 @@ class Driver:
         return self._statistics.action.unnormalise(actions[0].numpy())
 
 
-def success_rate(driver: Driver, template: str, seeds: range) -> float:
+def success_rate(driver: Driver, table: Table, template: str, seeds: range) -> float:
     """Return the share of episodes that the model solves."""
     solved = 0
-    world = World()
-    with Cameras(world, IMAGE_PX) as cameras:
+    world = World(table)
+    with Cameras(world, table.image_px) as cameras:
         for seed in seeds:
             world.reset(np.random.default_rng(seed), template)
             for _ in _episode(world, cameras, driver):
@@ -58,15 +58,15 @@ def success_rate(driver: Driver, template: str, seeds: range) -> float:
     return solved / len(seeds)
 
 
-def correct(driver: Driver, seed: int) -> Iterator[Frame]:
+def correct(driver: Driver, table: Table, seed: int) -> Iterator[Frame]:
     """Yield frames that the model came to see, labelled by the scripted expert, without end."""
     rng = np.random.default_rng(seed)
-    world = World()
-    with Cameras(world, IMAGE_PX) as cameras:
+    world = World(table)
+    with Cameras(world, table.image_px) as cameras:
         while True:
             world.reset(rng)
             for frame in _episode(world, cameras, driver, rng):
-                if frame is None or world.steps >= LONGEST_STEPS:
+                if frame is None or is_lost(world):
                     break
                 yield frame
 

@@ -9,10 +9,9 @@ import numpy as np
 
 from saccade.proto.scales import RangeScale
 from saccade.proto.statistics import STATISTICS_NAME, Statistics
-from saccade.sim.tabletop.world import ACTION_NAMES, PROPRIO_NAMES
+from saccade.sim.tabletop.arm import ACTION_NAMES, PROPRIO_NAMES
+from saccade.sim.tabletop.table import Table
 from saccade.sim.training.shards import Shards
-
-DATASET = "saccade_tabletop"
 
 
 def measure_statistics(shards: Shards) -> Statistics:
@@ -24,19 +23,19 @@ def measure_statistics(shards: Shards) -> Statistics:
     )
 
 
-def write_statistics(statistics: Statistics, folder: Path) -> None:
-    """Write ``statistics.json`` of a run."""
-    (folder / STATISTICS_NAME).write_text(json.dumps(statistics.to_json(DATASET), indent=2) + "\n")
+def write_statistics(statistics: Statistics, folder: Path, table: Table) -> None:
+    """Write ``statistics.json`` of a run on a table."""
+    (folder / STATISTICS_NAME).write_text(json.dumps(statistics.to_json(table.data_set), indent=2) + "\n")
 
 
-def read_statistics(folder: Path) -> Statistics:
-    """Read ``statistics.json`` of a run or a checkpoint of this project.
+def read_statistics(folder: Path, table: Table) -> Statistics:
+    """Read ``statistics.json`` of a run on a table, or of a checkpoint that was trained there.
 
     Raises:
         StatisticsError: The file lacks this data set, or is broken.
     """
     return Statistics.read(
-        folder / STATISTICS_NAME, DATASET, action_dim=len(ACTION_NAMES), proprio_dim=len(PROPRIO_NAMES)
+        folder / STATISTICS_NAME, table.data_set, action_dim=len(ACTION_NAMES), proprio_dim=len(PROPRIO_NAMES)
     )
 
 

@@ -54,7 +54,9 @@ def write_tabletop_bundle(root: Path, *, side: int = 120) -> Path:
     tokenizer.save(str(root / "tokenizer.json"))
     action = {"q01": [-0.02] * 3 + [0.0], "q99": [0.02] * 3 + [1.0], "mask": [True] * 3 + [False]}
     proprio = {"q01": [-0.2] * 4, "q99": [0.2] * 4}
-    (root / "statistics.json").write_text(json.dumps({"tabletop": {"action": action, "proprio": proprio}}))
+    (root / "statistics.json").write_text(
+        json.dumps({"saccade_tabletop": {"action": action, "proprio": proprio}})
+    )
     write_manifest(_manifest(root, side), root)
     return root
 
@@ -86,7 +88,7 @@ def _manifest(root: Path, side: int) -> Manifest:
         sequence=(SegmentSpec("visual", GRID.tokens), SegmentSpec("text", TEXT)),
         action=ActionSpec(("dx", "dy", "dz", "gripper"), ("m", "m", "m", "1"), CHUNK, 20.0, "delta_ee"),
         statistics="statistics.json",
-        statistics_key="tabletop",
+        statistics_key="saccade_tabletop",
         tensors=_tensors(side),
         carry=(CarrySpec("carry.h", 0.0),),
         profiles=tuple(

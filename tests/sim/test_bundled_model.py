@@ -11,7 +11,7 @@ from saccade.runtime.bundle import Bundle
 from saccade.sim.connection import connect
 from saccade.sim.evaluation import EvaluationPlan, Unwatched, evaluate
 from saccade.sim.seeds import held_out_seeds
-from saccade.sim.tabletop.tasks import TEMPLATES
+from saccade.sim.tabletop.tables import BUNDLED
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def bundle_path() -> Path:
 
 
 def solved(connection, profile, *, is_told_wrong=False):
-    plan = EvaluationPlan(TEMPLATES, (profile,), held_out_seeds(500, 4), is_told_wrong=is_told_wrong)
+    plan = EvaluationPlan(BUNDLED.templates, (profile,), held_out_seeds(500, 4), is_told_wrong=is_told_wrong)
     episodes = evaluate(connection, plan, Unwatched()).episodes
     return sum(episode.is_success for episode in episodes), sum(episode.is_told_done for episode in episodes)
 

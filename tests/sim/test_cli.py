@@ -62,13 +62,14 @@ def test_a_recorded_episode_shows_what_was_dropped(bundle: Path, tmp_path: Path)
 def test_json_on_stdout_is_only_json(bundle: Path, tmp_path: Path) -> None:
     found = saccade(
         "sim", "run", bundle, "--tasks", "reach", "--episodes", 1, "--profile", "keep25", "--in-process",
-        "--wrong-instruction", "--execute", 8, "--json", "-",
+        "--wrong-instruction", "--execute", 8, "--time", "live", "--latency-ms", 100, "--json", "-",
         cwd=tmp_path,
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
     results = json.loads(found.stdout)
     assert results["is_told_wrong"] and results["execute"] == 8 and results["transport"] == "in-process"
-    assert results["cells"][0]["control_steps"] == [20]
+    assert results["time"] == {"is_live": True, "latency_ms": 100.0}
+    assert results["cells"][0]["control_steps"] == [16], "10 control steps each: 2 to think, 8 to act"
 
 
 def test_a_place_that_cannot_be_written_is_found_before_the_work(bundle: Path, tmp_path: Path) -> None:
@@ -107,6 +108,9 @@ def test_the_demo_writes_its_report(bundle: Path, tmp_path: Path) -> None:
         (["run", "BUNDLE", "--seed0", "999999", "--episodes", "2"], r"training starts at 1000000"),
         (["run", "BUNDLE", "--episodes", "0"], r"at least 1 episode"),
         (["run", "BUNDLE", "--execute", "0"], r"at least 1 action"),
+        (["run", "BUNDLE", "--time", "live", "--latency-ms", "-1"], r"0 ms or more, found -1 ms"),
+        (["run", "BUNDLE", "--table", "shapes"], r"which was trained on the table blocks"),
+        (["expert", "--table", "kitchen"], r"out of blocks, shapes, found 'kitchen'"),
         (["no-such-bundle"], r"found none at no-such-bundle"),
         (["demo", "--bundle", "no-such-bundle"], r"found none at no-such-bundle"),
     ],
@@ -122,6 +126,8 @@ def test_says_why_it_refuses(bundle: Path, arguments: list[str], message: str) -
 def test_bad_numbers_are_wrong_usage(bundle: Path) -> None:
     found = CliRunner().invoke(sim, ["run", str(bundle), "--keep", "half"])
     assert found.exit_code == 2 and "1.0,0.25" in found.output
+    found = CliRunner().invoke(sim, ["run", str(bundle), "--latency-ms", "5"])
+    assert found.exit_code == 2 and "expected --time live" in found.output
 
 
 @pytest.mark.parametrize("backend", ["no-such-backend", "glfw"])
@@ -152,7 +158,7 @@ def test_missing_gl_libraries_are_named(bundle: Path, tmp_path: Path) -> None:
 def test_the_experts_are_rated(tmp_path: Path) -> None:
     found = CliRunner().invoke(main, ["sim", "expert", "--episodes", "5", "--tasks", "reach,stack"])
     assert found.exit_code == 0
-    assert "reach  5/5  100.0%" in found.output and "stack  5/5" in found.output
+    assert "reach     5/5  100.0%" in found.output and "stack     5/5" in found.output
     found = CliRunner().invoke(main, ["sim", "expert", "--episodes", "5", "--tasks", "reach", "--json"])
     rate = json.loads(found.stdout)["reach"]
     assert (rate["successes"], rate["episodes"], rate["rate"]) == (5, 5, 1.0)

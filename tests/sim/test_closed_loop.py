@@ -13,7 +13,8 @@ from saccade.sim.closed_loop import Moment, hold_still, other_task, run_episode
 from saccade.sim.connection import Connection
 from saccade.sim.tabletop.env import TabletopEnv
 from saccade.sim.tabletop.scripted_expert import scripted_action
-from saccade.sim.tabletop.tasks import TEMPLATES, feasible_tasks, instruction
+from saccade.sim.tabletop.tables import BUNDLED
+from saccade.sim.tabletop.tasks import feasible_tasks, instruction
 from saccade.sim.tabletop.world import HORIZON
 from tests.sim.tabletop_bundle import CHUNK, LOWER_M, WARMUP_STEPS
 
@@ -45,7 +46,7 @@ class ExpertRobot:
             raise ActionRefusedError("not a number")
         world = self._env.world
         layout, now, actions = world.layout, world.snapshot(), []
-        tasks = [task for name in TEMPLATES for task in feasible_tasks(layout, name)]
+        tasks = [task for name in BUNDLED.templates for task in feasible_tasks(layout, name)]
         (task,) = [task for task in tasks if instruction(task, layout) == self.told]
         for _ in range(CHUNK):
             actions.append(scripted_action(world, task))
@@ -61,7 +62,7 @@ def test_success_is_what_the_true_task_says(env: TabletopEnv) -> None:
     assert episode.instruction == env.observe()["instruction"]
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("template", BUNDLED.templates)
 def test_who_is_told_another_task_does_that_one_and_not_the_true_one(template: str) -> None:
     env = TabletopEnv(template)
     for seed in range(6):
@@ -76,7 +77,7 @@ def test_who_does_nothing_does_neither_task(env: TabletopEnv, in_process: Connec
     assert not episode.is_success and not episode.is_told_done and episode.env_steps == HORIZON
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
+@pytest.mark.parametrize("template", BUNDLED.templates)
 def test_the_other_task_differs_in_any_word_but_the_verb(template: str) -> None:
     env = TabletopEnv(template, image_px=16)
     same_block = 0
@@ -86,7 +87,7 @@ def test_the_other_task_differs_in_any_word_but_the_verb(template: str) -> None:
         assert wrong != true and wrong in feasible_tasks(env.world.layout, wrong.template)
         assert wrong.template == true.template or len(feasible_tasks(env.world.layout, "push")) == 1
         assert wrong == other_task(env, seed)
-        same_block += wrong.block == true.block
+        same_block += wrong.thing == true.thing
     assert (same_block > 0) == (template != "reach")
     env.close()
 

@@ -12,8 +12,25 @@ import pytest
 from saccade.proto.errors import SimulatorError, UnknownProfileError
 from saccade.proto.manifest import Manifest, VectorSpec, ViewSpec
 from saccade.sim.closed_loop import Moment, run_episode
-from saccade.sim.connection import Connection, TransportChoice, check_robot, connect, image_px, profiles_for
+from saccade.sim.connection import (
+    Connection,
+    TransportChoice,
+    check_robot,
+    connect,
+    image_px,
+    profiles_for,
+    table_of,
+)
 from saccade.sim.tabletop.env import TabletopEnv
+from saccade.sim.tabletop.tables import TABLES
+
+
+def changed(manifest: Manifest, change: dict[str, Any]) -> Manifest:
+    """A manifest with other values; the rules between its parts are tested elsewhere."""
+    other = object.__new__(Manifest)
+    for field in dataclasses.fields(Manifest):
+        object.__setattr__(other, field.name, change.get(field.name, getattr(manifest, field.name)))
+    return other
 
 
 def moments_of(connection: Connection) -> list[Moment]:
@@ -55,13 +72,24 @@ def test_the_daemon_answers_as_the_session_in_process(
 def test_a_bundle_for_another_robot_is_refused(
     in_process: Connection, change: dict[str, Any], message: str
 ) -> None:
-    manifest = object.__new__(Manifest)  # the rules between a manifest's parts are tested elsewhere
-    for field in dataclasses.fields(Manifest):
-        object.__setattr__(
-            manifest, field.name, change.get(field.name, getattr(in_process.manifest, field.name))
-        )
     with pytest.raises(SimulatorError, match=message):
-        check_robot(manifest)
+        check_robot(changed(in_process.manifest, change))
+
+
+def test_a_bundle_says_which_table_it_belongs_to(in_process: Connection) -> None:
+    assert in_process.table is table_of(in_process.manifest, "blocks") is TABLES["blocks"]
+
+
+def test_a_bundle_of_the_first_table_is_refused_on_the_second(in_process: Connection) -> None:
+    with pytest.raises(SimulatorError, match=r"views of 144x144 .* on the table blocks .* scene 120x120"):
+        table_of(in_process.manifest, "shapes")
+
+
+def test_a_bundle_of_no_table_needs_to_be_told(in_process: Connection) -> None:
+    manifest = changed(in_process.manifest, {"statistics_key": "kitchen"})
+    with pytest.raises(SimulatorError, match=r"shapes \(saccade_shapes, 144 px\), found .* kitchen"):
+        table_of(manifest)
+    assert table_of(manifest, "shapes") is TABLES["shapes"]
 
 
 def test_profiles_by_keep_ratio(in_process: Connection) -> None:

@@ -66,6 +66,7 @@ def test_results_are_json_that_names_machine_and_versions(results: Results, in_p
     found = json.loads(json.dumps(results_to_json(results, in_process)))
     assert found["machine"]["cores"] >= 1 and found["versions"]["onnxruntime"]
     assert found["transport"] == "in-process" and found["seeds"] == [3, 5]
+    assert found["table"] == "blocks" and found["time"] == {"is_live": False, "latency_ms": None}
     assert len(found["scores"]) == 6 and len(found["cells"]) == 4
     cell = found["cells"][1]
     assert (cell["task"], cell["profile"], cell["first_seed"], cell["outcomes"]) == (
@@ -82,10 +83,14 @@ def test_a_chunk_has_only_so_many_actions(in_process: Connection) -> None:
         evaluate(in_process, EvaluationPlan(("reach",), ("full",), range(1), execute=9), Unwatched())
 
 
+def test_only_what_the_table_has_can_be_asked_for(in_process: Connection) -> None:
+    for name in ("fly", "intercept"):
+        with pytest.raises(UnknownTaskError, match=f"reach, push, place, stack, found '{name}'"):
+            evaluate(in_process, EvaluationPlan(("reach", name), ("full",), range(1)), Unwatched())
+
+
 def test_a_plan_is_checked() -> None:
-    with pytest.raises(UnknownTaskError, match="'fly'"):
-        EvaluationPlan(("reach", "fly"), ("full",), range(1))
-    with pytest.raises(UnknownTaskError, match="none"):
+    with pytest.raises(SimulatorError, match="tasks, each named once, found none"):
         EvaluationPlan((), ("full",), range(1))
     with pytest.raises(SimulatorError, match="tasks, each named once, found reach, reach"):
         EvaluationPlan(("reach", "reach"), ("full",), range(1))

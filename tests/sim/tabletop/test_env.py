@@ -10,7 +10,8 @@ import pytest
 from saccade.proto.errors import UnknownTaskError
 from saccade.sim.tabletop.env import TabletopEnv
 from saccade.sim.tabletop.scripted_expert import scripted_action
-from saccade.sim.tabletop.tasks import TEMPLATES, feasible_tasks, instruction
+from saccade.sim.tabletop.tables import BUNDLED
+from saccade.sim.tabletop.tasks import feasible_tasks, instruction
 from saccade.sim.tabletop.world import HOLD_STEPS, HORIZON, World
 from tests.contracts.environment import EnvironmentContract
 
@@ -63,11 +64,11 @@ def test_advancing_is_stepping_without_eyes(env: TabletopEnv) -> None:
 def test_one_first_observation_allows_every_instruction() -> None:
     """The same seed shows the same scene whatever the template: pixels alone never reveal the task."""
     first = {}
-    for template in TEMPLATES:
+    for template in BUNDLED.templates:
         env = TabletopEnv(template)
         first[template], _ = env.reset(seed=7)
         env.close()
-    assert len({observation["instruction"] for observation in first.values()}) == len(TEMPLATES)
+    assert len({observation["instruction"] for observation in first.values()}) == len(BUNDLED.templates)
     for observation in first.values():
         np.testing.assert_array_equal(observation["proprio"], first["reach"]["proprio"])
         for view in ("scene", "wrist"):
@@ -78,7 +79,9 @@ def test_a_scene_allows_many_tasks(env: TabletopEnv) -> None:
     for seed in range(10):
         env.reset(seed=seed)
         layout = env.world.layout
-        worded = [instruction(task, layout) for name in TEMPLATES for task in feasible_tasks(layout, name)]
+        worded = [
+            instruction(task, layout) for name in BUNDLED.templates for task in feasible_tasks(layout, name)
+        ]
         assert len(set(worded)) == len(worded) >= 16
 
 
@@ -88,7 +91,7 @@ def test_no_other_verb_touches(verb: str) -> None:
     world = World()
     for seed in range(10):
         world.reset(np.random.default_rng(seed), "reach")
-        others = [task for task in feasible_tasks(world.layout, verb) if task.block == world.task.block]
+        others = [task for task in feasible_tasks(world.layout, verb) if task.thing == world.task.thing]
         while others and not world.is_over():
             world.step(scripted_action(world, others[0]))
         assert not world.succeeded
@@ -100,7 +103,7 @@ def test_the_expert_of_another_instruction_does_not_succeed(env: TabletopEnv) ->
         env.reset(seed=seed)
         task = env.world.task
         (wrong, *_) = [
-            other for other in feasible_tasks(env.world.layout, "place") if other.block != task.block
+            other for other in feasible_tasks(env.world.layout, "place") if other.thing != task.thing
         ]
         while env.advance(scripted_action(env.world, wrong)):
             pass

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from saccade.sim.tabletop.scripted_expert import scripted_action
-from saccade.sim.tabletop.tasks import TEMPLATES
+from saccade.sim.tabletop.table import Table
+from saccade.sim.tabletop.tables import BUNDLED, TABLES
 from saccade.sim.tabletop.world import World
 
 
@@ -15,13 +16,17 @@ def drive(world: World, steps: int) -> np.ndarray:
     trace = []
     for _ in range(steps):
         world.step(scripted_action(world))
-        trace.append(np.concatenate([world.tcp(), world.block(0), world.block(1), [world.gripper_opening()]]))
+        trace.append(np.concatenate([world.tcp(), world.thing(0), world.thing(1), [world.gripper_opening()]]))
     return np.array(trace)
 
 
-@pytest.mark.parametrize("template", TEMPLATES)
-def test_a_restored_world_goes_the_same_way(template: str) -> None:
-    world = World()
+@pytest.mark.parametrize(
+    ("table", "template"),
+    [*((BUNDLED, template) for template in BUNDLED.templates), (TABLES["shapes"], "intercept")],
+    ids=lambda value: value if isinstance(value, str) else value.name,
+)
+def test_a_restored_world_goes_the_same_way(table: Table, template: str) -> None:
+    world = World(table)
     world.reset(np.random.default_rng(11), template)
     drive(world, 15)
     moment = world.snapshot()
@@ -33,9 +38,8 @@ def test_a_restored_world_goes_the_same_way(template: str) -> None:
         restored.append(drive(world, 12))
         assert (world.succeeded, world.steps) == outcome
     np.testing.assert_array_equal(*restored)
-    np.testing.assert_allclose(
-        restored[0], unbroken, atol=1e-9
-    )  # the solver's warm start is a rounding apart
+    # The solver's warm start is a rounding apart; where things ride by, they are seen one physics step later.
+    np.testing.assert_allclose(restored[0], unbroken, atol=1e-3 if world.layout.riders else 1e-9)
 
 
 def test_the_same_seed_is_the_same_world() -> None:
@@ -45,11 +49,3 @@ def test_the_same_seed_is_the_same_world() -> None:
         world.reset(np.random.default_rng(3))
         traces.append(drive(world, 20))
     np.testing.assert_array_equal(*traces)
-
-
-def test_actions_beyond_the_arm_are_clipped() -> None:
-    world = World()
-    world.reset(np.random.default_rng(0), "reach")
-    before = world.commanded()
-    world.step(np.array([9, -9, 0, 1], np.float32))
-    np.testing.assert_allclose(world.commanded() - before, [0.02, -0.02, 0], atol=1e-9)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from saccade.sim.tabletop import palette
-from saccade.sim.tabletop.scene import NUM_BLOCKS, NUM_DISTRACTORS, NUM_ZONES
+from saccade.sim.tabletop.blocks.look import BLOCK_COLOURS, ZONE_COLOURS
+from saccade.sim.tabletop.blocks.scene import NUM_ZONES, SHAPES
+from saccade.sim.tabletop.placement import place
+from saccade.sim.tabletop.scene import NUM_DISTRACTORS
 from saccade.sim.tabletop.tasks import Layout, feasible_tasks
 
 _AREA_M = np.array([0.15, 0.17])
@@ -23,11 +25,12 @@ def sample_layout(rng: np.random.Generator) -> Layout:
             continue
         zone_xy, block_xy, distractor_xy = points
         layout = Layout(
-            block_xy=block_xy,
-            block_yaw=rng.uniform(-0.25, 0.25, NUM_BLOCKS),
-            block_colours=tuple(rng.permutation(list(palette.BLOCK_COLOURS))[:NUM_BLOCKS].tolist()),
+            shapes=SHAPES,
+            thing_xy=block_xy,
+            thing_yaw=rng.uniform(-0.25, 0.25, len(SHAPES)),
+            thing_colours=tuple(rng.permutation(list(BLOCK_COLOURS))[: len(SHAPES)].tolist()),
             zone_xy=zone_xy,
-            zone_colours=tuple(rng.permutation(list(palette.ZONE_COLOURS))[:NUM_ZONES].tolist()),
+            zone_colours=tuple(rng.permutation(list(ZONE_COLOURS))[:NUM_ZONES].tolist()),
             distractor_xy=distractor_xy,
         )
         if feasible_tasks(layout, "push"):
@@ -40,27 +43,14 @@ def _sample_points(rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np
     blocks: list[np.ndarray] = []
     distractors: list[np.ndarray] = []
     for _ in range(NUM_ZONES):
-        if not _place(rng, zones, [(zones, _ZONE_GAP_M)], _AREA_M - 0.02):
+        if not place(rng, zones, [(zones, _ZONE_GAP_M)], -(_AREA_M - 0.02), _AREA_M - 0.02):
             return None
-    for _ in range(NUM_BLOCKS):
-        if not _place(rng, blocks, [(blocks, _BLOCK_GAP_M), (zones, _BLOCK_ZONE_GAP_M)], _AREA_M):
+    for _ in SHAPES:
+        gaps = [(blocks, _BLOCK_GAP_M), (zones, _BLOCK_ZONE_GAP_M)]
+        if not place(rng, blocks, gaps, -_AREA_M, _AREA_M):
             return None
     for _ in range(NUM_DISTRACTORS):
         gaps = [(blocks, _DISTRACTOR_GAP_M), (zones, _BLOCK_ZONE_GAP_M), (distractors, 0.06)]
-        if rng.random() < 0.5 or not _place(rng, distractors, gaps, _AREA_M + 0.03):
+        if rng.random() < 0.5 or not place(rng, distractors, gaps, -(_AREA_M + 0.03), _AREA_M + 0.03):
             distractors.append(np.full(2, np.nan))
     return np.array(zones), np.array(blocks), np.array(distractors)
-
-
-def _place(
-    rng: np.random.Generator,
-    into: list[np.ndarray],
-    gaps: list[tuple[list[np.ndarray], float]],
-    area: np.ndarray,
-) -> bool:
-    for _ in range(40):
-        point = rng.uniform(-area, area)
-        if all(not (np.linalg.norm(point - other) < gap) for others, gap in gaps for other in others):
-            into.append(point)
-            return True
-    return False
