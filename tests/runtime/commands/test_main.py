@@ -74,7 +74,7 @@ def test_help_shows_a_line_of_every_command_and_loads_none() -> None:
         "export Export CHECKPOINT, a model that moves a robot",
         "serve Run the daemon",
         "sim Let a bundle drive the arm",
-        "train Train saccade-mini",
+        "train Train a model in the simulated tabletop",
         "tune Search a policy's options",
         "Exit codes: 0 = done",
     ):
