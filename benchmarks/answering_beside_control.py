@@ -27,6 +27,7 @@ from benchmarks.results_file import RESULTS, latency_summary, write_results
 from saccade.proto.profile_names import FULL_PROFILE
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.client import Client
+from saccade.runtime.clock import monotonic_ns
 from saccade.runtime.observation import Observation, Robot
 from saccade.sim.daemon_process import DaemonProcess
 from saccade.sim.provenance import provenance
@@ -108,7 +109,7 @@ def _steps(robot: Robot, frames: list[Observation], done: int, steps: int, rate_
     due_s = time.monotonic()
     for number in range(done, done + steps):
         observation = dataclasses.replace(
-            frames[number % len(frames)], captured_ns=time.monotonic_ns(), sequence=number + 1
+            frames[number % len(frames)], captured_ns=monotonic_ns(), sequence=number + 1
         )
         started = time.monotonic_ns()
         robot.act(observation, FULL_PROFILE)

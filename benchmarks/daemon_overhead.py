@@ -28,6 +28,7 @@ from benchmarks.results_file import RESULTS, latency_summary, write_results
 from saccade.proto.profile_names import FULL_PROFILE
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.client import Client
+from saccade.runtime.clock import monotonic_ns
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.observation import Observation, Robot
 from saccade.runtime.program import ProgramExecutor
@@ -110,7 +111,7 @@ def _robots(stack: ExitStack, bundle: Path, threads: int) -> dict[str, Robot]:
 
 
 def _act(robot: Robot, observation: Observation, *, sequence: int) -> int:
-    stamped = dataclasses.replace(observation, captured_ns=time.monotonic_ns(), sequence=sequence)
+    stamped = dataclasses.replace(observation, captured_ns=monotonic_ns(), sequence=sequence)
     started = time.monotonic_ns()
     robot.act(stamped, FULL_PROFILE)
     return time.monotonic_ns() - started

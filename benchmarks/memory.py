@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +23,7 @@ from benchmarks.frames import recorded_observations
 from benchmarks.results_file import RESULTS, write_results
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.client import Client
+from saccade.runtime.clock import monotonic_ns
 from saccade.runtime.observation import Observation
 from saccade.sim.daemon_process import DaemonProcess
 from saccade.sim.provenance import provenance
@@ -80,7 +80,7 @@ def _measure(
             if step % _EPISODE == 0:
                 session.reset(told)
             observation = dataclasses.replace(
-                frames[step % len(frames)], captured_ns=time.monotonic_ns(), sequence=step % _EPISODE + 1
+                frames[step % len(frames)], captured_ns=monotonic_ns(), sequence=step % _EPISODE + 1
             )
             session.act(observation, profiles[step % len(profiles)])
             if (step + 1) % (steps // _SAMPLES) == 0:

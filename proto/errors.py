@@ -13,11 +13,11 @@
     │   ├── TensorError                 wrong name, dtype, shape or value of a tensor
     │   ├── ObservationError            the observation as a whole is incomplete or malformed
     │   │   ├── ImageError              an image is missing, unknown, of wrong size or dtype
-    │   │   ├── ProprioError            proprioception has the wrong width or is not finite
+    │   │   ├── ProprioError            proprioception has the wrong width or dtype, is not finite or far off
     │   │   ├── StaleObservationError   the observation is too old to act upon
     │   │   ├── FrozenCameraError       a camera delivers the same image again and again
     │   │   └── SupersededError         a newer observation arrived before this one was used
-    │   ├── InstructionError            the instruction is empty, too long or no Unicode text
+    │   ├── InstructionError            the instruction is empty, too long, no Unicode text or unknown
     │   ├── ViewScoresError             the view scores are not what the bundle can use
     │   ├── VideoError                  a video cannot be read, or the bundle takes none
     │   └── QuestionError               a question cannot be answered as it was asked
@@ -165,7 +165,7 @@ class SupersededError(ObservationError):
 
 
 class InstructionError(InputError):
-    """The instruction is empty, too long, no Unicode text, or has a token that the model lacks."""
+    """The instruction is empty, too long, no Unicode text, of unknown words, or has a token that the model lacks."""
 
     code = "instruction"
 

@@ -8,16 +8,35 @@ Everything else, where two parts meet included, is as the tokenizer does it.
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from typing import NamedTuple
 
 from tokenizers import Encoding, NormalizedString, PreTokenizedString, Tokenizer
+from tokenizers.models import Unigram
 from tokenizers.pre_tokenizers import PreTokenizer, Sequence
 
 from saccade.proto.errors import InstructionError, SaccadeError
 from saccade.proto.instruction_spec import InstructionSpec
 
+_WORD = re.compile(r"[^\W_]+")
 _PRIVATE_USE = range(0xF0000, 0xFFFFE)
+
+
+class PromptTokens(NamedTuple):
+    """The tokens of one prompt.
+
+    Args:
+        ids: Token ids, those before the text included, without padding.
+        unknown: Parts of the instruction that became the tokenizer's one token for whatever it does not know.
+        has_known: Whether any word of the instruction has a token of its own; marks and spaces are no words.
+    """
+
+    ids: list[int]
+    unknown: tuple[str, ...]
+    has_known: bool
 
 
 class PromptTokenizer:
@@ -33,6 +52,7 @@ class PromptTokenizer:
         tokenizer.no_truncation()
         self._tokenizer = tokenizer
         self._spec = spec
+        self._unknown = _unknown_id(tokenizer)
         framing = {*spec.before, spec.pad_id, tokenizer.token_to_id(spec.after)}
         self._control = {
             index: self._normalised(token.content)
@@ -41,7 +61,11 @@ class PromptTokenizer:
         }
 
     def ids(self, instruction: str, state: str = "") -> list[int]:
-        """Return the tokens of a prompt, those before the text included, without padding.
+        """Return the ids of :meth:`encode`; arguments and errors are the same."""
+        return self.encode(instruction, state).ids
+
+    def encode(self, instruction: str, state: str = "") -> PromptTokens:
+        """Return the tokens of a prompt.
 
         Args:
             instruction: What to do, or a question; special tokens in it are text.
@@ -54,12 +78,29 @@ class PromptTokenizer:
         spec = self._spec
         head, text, tail = spec.parts(instruction, state)
         start = len(spec.after + head)
-        ids = self._with_typed_as_text(spec.after + head + text + tail, range(start, start + len(text)))
-        found = [*spec.before, *ids[bool(spec.after) :]]
+        prompt, typed = spec.after + head + text + tail, range(start, start + len(text))
+        encoding = self._with_typed_as_text(prompt, typed)
+        found = [*spec.before, *encoding.ids[bool(spec.after) :]]
         spec.check_ids(found, self._tokenizer.id_to_token, head + text + tail)
-        return found
+        return PromptTokens(found, *self._told_apart(encoding, prompt, typed))
 
-    def _with_typed_as_text(self, prompt: str, typed: range) -> list[int]:
+    def _told_apart(self, encoding: Encoding, prompt: str, typed: range) -> tuple[tuple[str, ...], bool]:
+        """Return the typed parts that the tokenizer does not know, and whether it knows a word beside them."""
+        unknown, has_known = [], False
+        left = list(
+            prompt[: typed.stop]
+        )  # what no token stands for: some tokenizers leave out what they do not know
+        left[: typed.start] = " " * typed.start
+        for token, (start, end) in zip(encoding.ids, encoding.offsets, strict=True):
+            part = prompt[max(start, typed.start) : min(end, typed.stop)].strip()
+            if token == self._unknown and part:
+                unknown.append(part)
+            elif token != self._unknown:
+                has_known |= any(character.isalnum() for character in part)
+            left[start : min(end, typed.stop)] = " " * (min(end, typed.stop) - start)
+        return (*unknown, *_WORD.findall("".join(left))), has_known
+
+    def _with_typed_as_text(self, prompt: str, typed: range) -> Encoding:
         """Return the tokens of a prompt, no control token among those of its ``typed`` characters."""
         hidden: dict[int, bool] = {}  # places of characters, and whether each is a word of its own
         while True:
@@ -69,7 +110,7 @@ class PromptTokenizer:
                 place for place in self._control_places(encoding, prompt, typed) if not hidden.get(place)
             ]
             if not places:
-                return encoding.ids
+                return encoding
             for place in places:
                 hidden[place] = place in hidden
 
@@ -133,6 +174,16 @@ class _Restore:
             if is_alone:
                 text.split(split)
             text.normalize(replace)
+
+
+def _unknown_id(tokenizer: Tokenizer) -> int | None:
+    """Return the id of the token for whatever a tokenizer does not know; None = it knows everything."""
+    model = tokenizer.model
+    if isinstance(model, Unigram):  # it alone does not tell
+        index: int | None = json.loads(tokenizer.to_str())["model"].get("unk_id")
+        return index
+    word: str | None = model.unk_token
+    return None if word is None else tokenizer.token_to_id(word)
 
 
 @contextmanager

@@ -28,6 +28,11 @@ class Scale(Protocol):
         """Physical size of one normalised unit, float32 ``(dim,)``."""
         ...
 
+    @property
+    def constant(self) -> NDArray[np.bool_]:
+        """Dimensions that never varied in the data set, bool ``(dim,)``: nothing is known of other values."""
+        ...
+
     def normalise(self, physical: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map physical numbers ``(..., dim)`` to the model's."""
         ...
@@ -49,7 +54,8 @@ class RangeScale:
         low: float32 ``(dim,)``: the physical value that becomes -1, e.g. the 1st percentile.
         high: float32 ``(dim,)``: the physical value that becomes 1.
         mask: bool ``(dim,)``, True = scaled, False = passed as it is.
-        clips: Whether what lies outside is clipped on the way in; then ``eps`` widens every dimension (OpenVLA). False:
+        clips: Whether what lies outside -1..1 is clipped on the way in, what the mask passes included, as OpenVLA-OFT's
+            ``normalize_proprio`` does; then ``eps`` widens every dimension (OpenVLA). False:
             nothing is clipped, and ``eps`` is the width of a dimension that never varied (lerobot).
         eps: Small number that keeps a dimension that never varied finite, see ``clips``.
     """
@@ -66,15 +72,20 @@ class RangeScale:
         return self.low, self.high
 
     @property
+    def constant(self) -> NDArray[np.bool_]:
+        """Dimensions that never varied, bool ``(dim,)``: low and high are one number."""
+        never: NDArray[np.bool_] = np.isfinite(self.low) & (self.low == self.high)
+        return never
+
+    @property
     def physical_per_unit(self) -> NDArray[np.float32]:
         """Physical size of one normalised unit, float32 ``(dim,)``: half the range; 1 where the mask passes."""
         return np.where(self.mask, 0.5 * self._width, 1.0).astype(np.float32)
 
     def normalise(self, physical: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map physical numbers ``(..., dim)`` to -1..1."""
-        scaled = 2 * (physical - self.low) / self._width - 1
-        inside = np.clip(scaled, -1, 1) if self.clips else scaled
-        return np.where(self.mask, inside, physical).astype(np.float32, copy=False)
+        scaled = np.where(self.mask, 2 * (physical - self.low) / self._width - 1, physical)
+        return (np.clip(scaled, -1, 1) if self.clips else scaled).astype(np.float32, copy=False)
 
     def unnormalise(self, normalised: NDArray[np.float32]) -> NDArray[np.float32]:
         """Map the model's numbers ``(..., dim)`` back to physical units."""
@@ -116,6 +127,12 @@ class MeanStdScale:
     def bounds(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Least and greatest of the usual physical values, float32 ``(dim,)``: two deviations around the mean."""
         return self.mean - 2 * self.std, self.mean + 2 * self.std
+
+    @property
+    def constant(self) -> NDArray[np.bool_]:
+        """Dimensions that never varied, bool ``(dim,)``: the deviation is 0."""
+        never: NDArray[np.bool_] = self.std == 0
+        return never
 
     @property
     def physical_per_unit(self) -> NDArray[np.float32]:

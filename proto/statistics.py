@@ -7,6 +7,7 @@ of each dimension map to -1 and 1. Where a vector says another ``scheme``, it is
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,9 +77,30 @@ class Statistics:
         scale = RangeScale(none, none, none.astype(bool))
         return cls(scale, scale)
 
+    def never_varied(
+        self, *, proprio: tuple[str, ...], action: tuple[str, ...]
+    ) -> dict[str, tuple[str, ...]]:
+        """Name the dimensions that were the same in all of the data set, under ``proprio`` and ``action``.
+
+        Whatever a robot has there instead, the model was never shown it.
+
+        Args:
+            proprio: Names of the numbers of proprioception.
+            action: Names of an action's numbers.
+        """
+        return {
+            part: tuple(name for name, is_constant in zip(names, scale.constant, strict=True) if is_constant)
+            for part, names, scale in (("proprio", proprio, self.proprio), ("action", action, self.action))
+        }
+
     def to_json(self, key: str) -> dict[str, Any]:
         """Return the content of the file, as data set ``key``."""
         return {key: {"action": self.action.to_json(), "proprio": self.proprio.to_json()}}
+
+
+def tell_never_varied(found: Mapping[str, tuple[str, ...]]) -> str:
+    """Return what :meth:`Statistics.never_varied` found in words, ``proprio gripper; action dz``; empty if nothing."""
+    return "; ".join(f"{part} {', '.join(names)}" for part, names in found.items() if names)
 
 
 def _scale(value: Any, dim: int, where: str) -> Scale:

@@ -20,14 +20,14 @@ from types import TracebackType
 from google.protobuf.message import Message
 
 from saccade.proto.codec import error_from_wire
-from saccade.proto.errors import ImageError, LateChunkError, SaccadeError, TensorError, TransportError
+from saccade.proto.errors import DeadlineError, LateChunkError, SaccadeError, TransportError
 from saccade.proto.instruction_spec import check_unicode
 from saccade.proto.manifest import Manifest, manifest_from_json
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.versions import WIRE_VERSION, check_wire_version
 from saccade.runtime.answering.question import Piece, Question, nobody_answers
 from saccade.runtime.clock import clock_id, monotonic_ns
-from saccade.runtime.guards.staleness import check_age, check_in_time
+from saccade.runtime.guards.staleness import check_age, check_in_time, no_chunk_in_time
 from saccade.runtime.observation import ActionChunk, Observation
 from saccade.runtime.transports.base import Reply, Transport
 from saccade.runtime.transports.registry import TransportName, connect
@@ -200,7 +200,7 @@ class RemoteSession:
         *,
         release_stop: bool = False,
         view_scores: Mapping[str, float] | None = None,
-    ) -> None:
+    ) -> tuple[str, ...]:
         """Start an episode.
 
         Args:
@@ -209,8 +209,11 @@ class RemoteSession:
             view_scores: How much each view matters in this task, by name: all views or none, each finite and not
                 negative. Only for a bundle whose policy reads them.
 
+        Returns:
+            Parts of the instruction that the bundle's tokenizer has no token for.
+
         Raises:
-            InstructionError: The instruction is empty, too long or no Unicode text.
+            InstructionError: The instruction is empty, too long, no Unicode text, or of unknown words only.
             ViewScoresError: The scores are not for all views, one is negative or not finite, or the policy reads none.
             StoppedError: The stop latch is set and ``release_stop`` is not.
         """
@@ -222,23 +225,35 @@ class RemoteSession:
                 release_stop=release_stop,
                 view_scores=view_scores or {},
             )
-        self._call("Reset", request, wire.ResetReply)
+        return tuple(self._call("Reset", request, wire.ResetReply).unknown_words)
 
     def act(self, observation: Observation, profile: str | None = None) -> ActionChunk:
         """Run one control step.
 
+        Waits for no longer than a chunk would be acted upon, whatever the client's deadline is.
+
         Args:
-            observation: Images of all views, proprioception, and when they were captured on this machine's monotonic
-                clock.
+            observation: Images of all views, proprioception, and when they were captured by
+                :func:`saccade.runtime.clock.monotonic_ns` on this machine.
             profile: Name of the profile that runs in this step; None = the session's.
 
         Raises:
             StaleObservationError: The observation is too old, or its capture time is of another clock.
-            LateChunkError: The chunk arrived too late to act upon.
+            LateChunkError: The chunk arrived too late to act upon, or not before it would be.
             SaccadeError: What the daemon raised, or a :class:`TransportError`.
         """
-        check_age(monotonic_ns() - observation.captured_ns, self.max_age_ns or None)
-        reply = self._call("Act", self._pack(observation, profile), wire.ActionChunk)
+        age_ns = monotonic_ns() - observation.captured_ns
+        check_age(age_ns, self.max_age_ns or None)
+        left_s = (self.max_age_ns - age_ns) / 1e9 if self.max_age_ns else self._deadline_s
+        request = self._pack(observation, profile)
+        try:
+            reply = self._transport.call(
+                "Act", request, wire.ActionChunk, deadline_s=min(left_s, self._deadline_s)
+            )
+        except DeadlineError as error:
+            if left_s < self._deadline_s:
+                raise no_chunk_in_time(self.max_age_ns) from error
+            raise
         return self._in_time(chunk_from_wire(reply))
 
     def stream(
@@ -293,10 +308,7 @@ class RemoteSession:
         return chunk
 
     def _pack(self, observation: Observation, profile: str | None) -> wire.Observation:
-        try:
-            return observation_to_wire(observation, token=self._token, profile=profile or "")
-        except TensorError as error:
-            raise ImageError(f"expected uint8 images and float32 proprioception: {error}") from error
+        return observation_to_wire(observation, token=self._token, profile=profile or "")
 
     def _call(self, method: str, request: Message, reply: type[Reply]) -> Reply:
         return self._transport.call(method, request, reply, deadline_s=self._deadline_s)
@@ -329,10 +341,7 @@ class RemoteAnswerer:
             TransportError: The answer ended without its last piece: what came is incomplete.
             SaccadeError: What else the daemon raised.
         """
-        try:
-            request = question_to_wire(question)
-        except TensorError as error:
-            raise ImageError(f"expected uint8 pictures: {error}") from error
+        request = question_to_wire(question)
         count, is_whole = 0, False
         for message in self._transport.generate(request, deadline_s=self._deadline_s):
             piece = piece_from_wire(message)

@@ -6,6 +6,7 @@ import ipaddress
 import logging
 import signal
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -43,6 +44,7 @@ class DaemonConfig:
         max_age_ns: Oldest observation that is used, and latest chunk that is sent, nanoseconds after capture; None = as
             long as one chunk lasts, 0 = any age.
         max_frozen_frames: Refuse a view that repeated itself in this many frames in a row; 0 = never.
+        refuses_far_proprio: Refuse proprioception far outside the statistics; False = named, counted and logged.
         noise_seed: Seed of the noise, for a bundle that draws actions out of noise.
         view_scorer: Directory of a bundle that scores the views once per task, one that answers or one of kind
             ``scorer``; None leaves them at 1 unless a client tells scores.
@@ -60,6 +62,7 @@ class DaemonConfig:
     lease_ns: int = DEFAULT_LEASE_NS
     max_age_ns: int | None = None
     max_frozen_frames: int = DEFAULT_FROZEN_FRAMES
+    refuses_far_proprio: bool = False
     noise_seed: int = 0
     view_scorer: Path | None = None
     answerer: Path | None = None
@@ -135,6 +138,7 @@ class Daemon:
             lease_ns=config.lease_ns,
             max_age_ns=config.max_age_ns,
             max_frozen_frames=config.max_frozen_frames,
+            refuses_far_proprio=config.refuses_far_proprio,
             noise_seed=config.noise_seed,
             scorer=scorer,
             answers=self._answers(stack),
@@ -162,7 +166,9 @@ class Daemon:
 
 
 def run(config: DaemonConfig, *, on_ready: Callable[[Daemon], None]) -> None:
-    """Serve until SIGTERM or SIGINT, then drain; a second signal ends the process at once.
+    """Serve until SIGTERM, SIGINT or SIGHUP, then drain; a second signal ends the process at once.
+
+    A SIGHUP that whoever started the process has it ignore (``nohup``) stays ignored.
 
     Args:
         config: How to serve.
@@ -173,16 +179,24 @@ def run(config: DaemonConfig, *, on_ready: Callable[[Daemon], None]) -> None:
     def stop(number: int, _stack: FrameType | None) -> None:
         received.append(number)
         _LOG.info("%s: draining", signal.Signals(number).name)
-        for each in (signal.SIGTERM, signal.SIGINT):
+        for each in ending:
             signal.signal(each, signal.SIG_DFL)
 
+    ending = _ending_signals()
     with _signal_bell() as bell:
-        for each in (signal.SIGTERM, signal.SIGINT):
+        for each in ending:
             signal.signal(each, stop)
         with Daemon(config) as daemon:
             on_ready(daemon)
             while not received:
                 bell.recv(1)
+
+
+def _ending_signals() -> tuple[signal.Signals, ...]:
+    ending = [signal.SIGTERM, signal.SIGINT]
+    if sys.platform != "win32" and signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:
+        ending.append(signal.SIGHUP)  # the terminal or the connection that started it is gone
+    return tuple(ending)
 
 
 @contextmanager

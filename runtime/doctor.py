@@ -6,7 +6,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
 from saccade.proto.distribution import VERSION, install_hint
@@ -58,7 +58,10 @@ def _package(name: str) -> Finding:
     try:
         return Finding(name, True, version(name))
     except PackageNotFoundError:
-        return Finding(name, False, f"not installed: {install_hint('serve')}")
+        pass
+    for other in packages_distributions().get(name, ()):  # the same module, built for another machine
+        return Finding(name, True, f"{version(other)}, as {other}")
+    return Finding(name, False, f"not installed: {install_hint('serve')}")
 
 
 def _attempt(subject: str, check: Callable[[], str]) -> Finding:

@@ -16,7 +16,7 @@ class Observation:
     Args:
         images: View name to uint8 RGB ``(height, width, 3)``.
         proprio: float32 ``(dim,)`` in the physical units that the manifest names.
-        captured_ns: Monotonic time at which the images were taken, nanoseconds.
+        captured_ns: When the images were taken, nanoseconds by :func:`saccade.runtime.clock.monotonic_ns`.
         sequence: Number of the observation, strictly increasing within an episode, from 1.
         wants_telemetry: Whether the chunk shall tell what became of the visual tokens.
         noise: float32 ``(chunk, noise_dim)``, standard normal, for a bundle that draws actions out of noise; in process
@@ -57,6 +57,7 @@ class ActionChunk:
         sequence: Number of the observation that the chunk answers.
         captured_ns: Monotonic time at which that observation was captured, nanoseconds.
         timings_ns: Duration of each stage and of the parts around them, nanoseconds by name.
+        far_proprio: Numbers of proprioception that were far outside the statistics, by name: wrong units, most often.
         telemetry: What became of the visual tokens; None unless the observation asked for it, and where the bundle
             tells nothing of its tokens.
     """
@@ -67,6 +68,7 @@ class ActionChunk:
     sequence: int
     captured_ns: int
     timings_ns: dict[str, int] = field(default_factory=dict)
+    far_proprio: tuple[str, ...] = ()
     telemetry: Telemetry | None = None
 
 

@@ -90,7 +90,7 @@ class ProgramExecutor:
         self.tokens = InstructionTokens(
             bundle.read(manifest.instruction.tokenizer), manifest.instruction, manifest.sequence
         )
-        self.statistics = _statistics(bundle)
+        self.statistics = read_statistics(bundle)
         self._backend = backend
         self._side = self._cache_side = 0
         self._ran: _LoadedProfile | None = None
@@ -127,20 +127,26 @@ class ProgramExecutor:
         buffer.host[...] = values
         buffer.to_device()
 
-    def set_instruction(self, instruction: str, state: str = "") -> None:
+    def set_instruction(self, instruction: str, state: str = "") -> tuple[str, ...]:
         """Write what the graphs need to know of an instruction into the host tensors.
 
         Args:
             instruction: What to do, or a question.
             state: The robot's state as text, where the prompt tells it; else empty.
 
+        Returns:
+            Parts of the instruction that the tokenizer has no token for.
+
         Raises:
-            InstructionError: The instruction is empty, too long, no Unicode text, or has a token that the model lacks.
+            InstructionError: The instruction is empty, too long, no Unicode text, of unknown words only, or has a token
+                that the model lacks.
         """
         tokens = self.tokens.encode(instruction, state)
+        tokens.check_known(instruction)
         for name in (TOKEN_IDS, ATTENTION_MASK, POSITION_IDS):
             if name in self.inputs:
                 self.inputs[name][...] = getattr(tokens, name)
+        return tokens.unknown
 
     def set_images(self, images: Mapping[str, NDArray[np.uint8]]) -> None:
         """Write images into the host tensor, if the graphs look at any.
@@ -280,7 +286,15 @@ def _graphs(manifest: Manifest) -> list[str]:
     return list(dict.fromkeys(stage.graph for stage in stages))
 
 
-def _statistics(bundle: Bundle) -> Statistics:
+def read_statistics(bundle: Bundle) -> Statistics:
+    """Return the scales of a bundle; one that moves nothing has empty ones.
+
+    Args:
+        bundle: A verified bundle.
+
+    Raises:
+        StatisticsError: The statistics cannot be read.
+    """
     manifest = bundle.manifest
     if not manifest.statistics:
         return Statistics.empty()

@@ -18,6 +18,7 @@ from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.state_text import state_text
 from saccade.proto.tensor_names import ACTIONS, FATE, KEPT, NOISE, PROPRIO, VIEW_SCORES
 from saccade.runtime.clock import Clock, monotonic_ns
+from saccade.runtime.guards.far_proprio import FarProprio
 from saccade.runtime.guards.frozen_camera import FrozenCameraDetector
 from saccade.runtime.guards.limiter import Limiter
 from saccade.runtime.guards.motion_gate import MotionGate
@@ -41,6 +42,8 @@ class Session:
         max_age_ns: Oldest observation that is used, and latest chunk that is returned, nanoseconds after capture; None
             = any age.
         max_frozen_frames: Refuse a view that repeated itself in this many frames in a row; 0 = never.
+        refuses_far_proprio: Whether to refuse proprioception far outside the statistics; False = only name it in the
+            chunk.
         clock: Returns monotonic nanoseconds.
         scorer: Scores the views once per task, where reset gives no scores; None leaves them at 1.
         noise_seed: Seed of the noise, for a bundle that draws actions out of noise; the noise of an episode follows
@@ -51,13 +54,14 @@ class Session:
         UnknownProfileError: The bundle has no such profile.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913
         self,
         program: ProgramExecutor,
         *,
         profile: str = FULL_PROFILE,
         max_age_ns: int | None = None,
         max_frozen_frames: int = 0,
+        refuses_far_proprio: bool = False,
         clock: Clock = monotonic_ns,
         scorer: ViewScorer | None = None,
         noise_seed: int = 0,
@@ -70,6 +74,9 @@ class Session:
         self._max_age_ns = max_age_ns
         self._clock = clock
         self._frozen = FrozenCameraDetector(max_frozen_frames)
+        self._far = FarProprio(
+            program.statistics.proprio, manifest.proprio.names, is_refused=refuses_far_proprio
+        )
         self._limiter = Limiter(manifest.limits, manifest.action.names)
         self._relative = np.flatnonzero(manifest.action.relative)
         gate = manifest.policy.gate
@@ -82,22 +89,26 @@ class Session:
         self._noise_seed = noise_seed
         self._episode = -1
 
-    def reset(self, instruction: str, *, view_scores: Mapping[str, float] | None = None) -> None:
+    def reset(self, instruction: str, *, view_scores: Mapping[str, float] | None = None) -> tuple[str, ...]:
         """Start an episode: set the instruction, restore the carry, count control steps from 0.
 
         Args:
             instruction: What the arm shall do.
             view_scores: How much each view matters, by name; given ones win over the scorer. None or empty = not told.
 
+        Returns:
+            Parts of the instruction that the tokenizer has no token for; the model cannot tell them from one another.
+
         Raises:
-            InstructionError: The instruction is empty, too long, no Unicode text, or has a token that the model lacks.
+            InstructionError: The instruction is empty, too long, no Unicode text, of unknown words only, or has a token
+                that the model lacks.
             ViewScoresError: The scores are not for all views, one is negative or not finite, or the policy reads none.
         """
         scores = ordered_view_scores(view_scores, self._manifest) if view_scores else None
         scorer = self._scorer if scores is None else None
         if scorer is not None:
             scorer.check(instruction)
-        self._set_instruction(instruction, np.zeros(self._manifest.proprio.dim, np.float32))
+        unknown = self._set_instruction(instruction, np.zeros(self._manifest.proprio.dim, np.float32))
         self._program.reset()
         if scores is not None:
             self._program.set_task(VIEW_SCORES, scores)
@@ -109,6 +120,7 @@ class Session:
         self._steps = 0
         self._sequence = 0
         self._episode += 1
+        return unknown
 
     def act(self, observation: Observation, profile: str | None = None) -> ActionChunk:
         """Run one control step; in the first one of a task wait for the view scorer, as long as the observation lasts.
@@ -156,6 +168,7 @@ class Session:
         check_order(observation.sequence, self._sequence)
         check_age(self._clock() - observation.captured_ns, self._max_age_ns)
         check_observation(observation, self._manifest)
+        far_proprio = self._far.find(observation.proprio)
         self._score_views(observation, timings_ns)
         preparing = time.monotonic_ns()
         self._frozen.check(observation.images)
@@ -173,6 +186,7 @@ class Session:
             actions=actions,
             profile=chosen,
             clamped=clamped,
+            far_proprio=far_proprio,
             sequence=observation.sequence,
             captured_ns=observation.captured_ns,
             timings_ns=timings_ns,
@@ -264,10 +278,10 @@ class Session:
     def _draw_noise(self, shape: tuple[int, ...]) -> NDArray[np.float32]:
         return draw_noise(self._noise_seed, self._episode, self._steps, shape)
 
-    def _set_instruction(self, instruction: str, state: NDArray[np.float32]) -> None:
+    def _set_instruction(self, instruction: str, state: NDArray[np.float32]) -> tuple[str, ...]:
         """Write the prompt; where it tells the state, every control step writes another."""
         bins = self._manifest.instruction.state_bins
-        self._program.set_instruction(instruction, state_text(state, bins) if bins else "")
+        return self._program.set_instruction(instruction, state_text(state, bins) if bins else "")
 
     def _physical(self, normalised: NDArray[np.float32], observation: Observation) -> NDArray[np.float32]:
         """Bring actions to physical units, and relative ones to absolute."""

@@ -31,12 +31,31 @@ class TokenizedInstruction:
         attention_mask: bool ``(1, positions)`` over the whole sequence, True = valid.
         position_ids: int64 ``(1, positions)``: running count of valid positions, 0 at padding.
         count: How many tokens are no padding.
+        unknown: Parts of the instruction that the tokenizer has no token for.
+        has_known: Whether any of its words has a token of its own.
     """
 
     token_ids: NDArray[np.int64]
     attention_mask: NDArray[np.bool_]
     position_ids: NDArray[np.int64]
     count: int
+    unknown: tuple[str, ...]
+    has_known: bool
+
+    def check_known(self, instruction: str) -> None:
+        """Refuse an instruction that says nothing to the model.
+
+        Args:
+            instruction: The instruction, for the message.
+
+        Raises:
+            InstructionError: Words are in it, and the tokenizer knows none of them.
+        """
+        if self.unknown and not self.has_known:
+            raise InstructionError(
+                f"expected an instruction with words that the model's tokenizer knows, found {instruction!r}, of "
+                "which it knows none: say it in the language and the words that the model was trained on."
+            )
 
 
 class InstructionTokens:
@@ -119,7 +138,8 @@ class InstructionTokens:
         return self._cache[text]
 
     def _encode(self, instruction: str, state: str = "") -> TokenizedInstruction:
-        ids = self._prompts.ids(instruction, state)
+        prompt = self._prompts.encode(instruction, state)
+        ids = prompt.ids
         room = self._spec.max_tokens
         if not 1 <= len(ids) <= room:
             raise InstructionError(
@@ -130,7 +150,7 @@ class InstructionTokens:
         token_ids[0, : len(ids)] = ids
         mask = np.concatenate([_valid(segment, len(ids)) for segment in self._sequence])[None]
         position_ids = np.where(mask, np.cumsum(mask, axis=1) - 1, 0).astype(np.int64)
-        return TokenizedInstruction(token_ids, mask, position_ids, len(ids))
+        return TokenizedInstruction(token_ids, mask, position_ids, len(ids), prompt.unknown, prompt.has_known)
 
 
 class Detokenizer:

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.proto.errors import ActionRefusedError
+from saccade.runtime.clock import monotonic_ns
 from saccade.runtime.observation import ActionChunk, Observation, Robot
 from saccade.sim.live_time import LiveTime, TickCount, is_late
 from saccade.sim.tabletop.env import TabletopEnv
@@ -170,7 +171,7 @@ def run_episode(  # noqa: PLR0913 - all but two are options
         observation = Observation(
             seen["images"],
             seen["proprio"],
-            time.monotonic_ns(),
+            monotonic_ns(),
             len(steps) + 1,
             wants_telemetry=watch is not None,
         )

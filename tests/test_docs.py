@@ -39,6 +39,7 @@ EVENTS = {
     "observation.image": errors.ImageError,
     "input.video": errors.VideoError,
     "transport.message": errors.MessageError,
+    "observation.proprio": errors.ProprioError,
     "instruction": errors.InstructionError,
     "bundle.integrity": errors.BundleIntegrityError,
 }

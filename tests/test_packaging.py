@@ -124,10 +124,11 @@ def run(base: list[str], script: str, cwd: Path) -> subprocess.CompletedProcess[
 
 
 CLIENT = """
-import sys, time
+import sys
 import numpy as np
 from saccade.proto.errors import SaccadeError
 from saccade.runtime.client import Client
+from saccade.runtime.clock import monotonic_ns
 from saccade.runtime.observation import Observation
 
 grpc, zmq = sys.argv[1:]
@@ -136,7 +137,7 @@ with Client(grpc) as client, client.open() as session:
     session.reset("push the red cube")
     images = {view.name: np.zeros((view.height, view.width, 3), np.uint8) for view in manifest.views}
     proprio = np.zeros(len(manifest.proprio.names), np.float32)
-    chunk = session.act(Observation(images, proprio, time.monotonic_ns(), 1))
+    chunk = session.act(Observation(images, proprio, monotonic_ns(), 1))
     assert np.isfinite(chunk.actions).all()
     print(*chunk.actions.shape)
     try:

@@ -23,7 +23,7 @@ class Progress(Protocol):
 @contextmanager
 def shown() -> Iterator[Progress]:
     """Show progress on standard error while the body runs; nothing of it stays on the screen."""
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    columns = (SpinnerColumn("line"), TextColumn("{task.description}"), TimeElapsedColumn())
     with Display(*columns, console=Console(stderr=True), transient=True) as display:
         task = display.add_task("export", total=None)
         yield lambda what: display.update(task, description=what)

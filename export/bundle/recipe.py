@@ -140,6 +140,10 @@ class Recipe(ABC, Generic[ParityT]):
         """Return what the policy's options rest on, receipt name to content: calibration, searches."""
         return {}
 
+    def never_varied(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the dimensions of the data set that never varied, by name, under ``proprio`` and ``action``."""
+        return {}
+
 
 @dataclass(frozen=True)
 class BundleReport(Generic[ParityT]):
@@ -152,6 +156,7 @@ class BundleReport(Generic[ParityT]):
         accounting: Content of the accounting receipt.
         engines: What TensorRT-RTX made of each graph, by name; empty if it was not asked.
         seconds: Wall time of each part of the work, seconds.
+        never_varied: Dimensions of the data set that never varied, by name, under ``proprio`` and ``action``.
     """
 
     manifest: Manifest
@@ -160,6 +165,7 @@ class BundleReport(Generic[ParityT]):
     accounting: Mapping[str, Mapping[str, Any]]
     engines: Mapping[str, TensorRtRtxReceipt]
     seconds: Mapping[str, float]
+    never_varied: Mapping[str, tuple[str, ...]]
 
 
 def write_bundle(
@@ -207,6 +213,7 @@ def write_bundle(
                 "seconds": watch.seconds,
                 "bytes": sizes,
                 "parameters": dict(recipe.parameters()),
+                "never_varied": recipe.never_varied(),
                 "versions": producers(),
             },
             ACCOUNTING: accounts,
@@ -217,7 +224,7 @@ def write_bundle(
             write_receipt(bundle, name, content)
         manifest = writer.commit(recipe.manifest)
     watch.stop()
-    return BundleReport(manifest, linted, compared, accounts, engines, watch.seconds)
+    return BundleReport(manifest, linted, compared, accounts, engines, watch.seconds, recipe.never_varied())
 
 
 def _capture(

@@ -28,6 +28,7 @@ from saccade.export.commands.options import (
 )
 from saccade.export.commands.report import as_json as report_as_json
 from saccade.export.control.pipeline import ExportReport, ExportRequest, export_bundle
+from saccade.proto.statistics import tell_never_varied
 
 _EXAMPLE = """\b
 Example:
@@ -98,7 +99,16 @@ def export(
     if as_json:
         click.echo(json.dumps(report_as_json(report, out), indent=2))
     else:
-        Console().print(_table(report, out))
+        console = Console()
+        console.print(_table(report, out))
+        if constant := tell_never_varied(report.never_varied):
+            console.print(
+                f"Never varied in the data set: {constant}. Whatever the robot has there instead, the model was never "
+                "shown it.",
+                markup=False,
+                highlight=False,
+                soft_wrap=True,
+            )
 
 
 def _table(report: ExportReport, out: Path) -> Table:

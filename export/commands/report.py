@@ -31,4 +31,5 @@ def as_json(report: BundleReport[Any], out: Path) -> dict[str, Any]:
         "tensorrt_rtx": plain(report.engines),
         "bytes": sum(file.bytes for file in manifest.files.values()),
         "seconds": dict(report.seconds),
+        "never_varied": plain(report.never_varied),
     }

@@ -165,6 +165,11 @@ class ControlRecipe(Recipe[ParityReceipt]):
         """Return calibration and searches, where there were any."""
         return _grounds(self._planned)
 
+    def never_varied(self) -> Mapping[str, tuple[str, ...]]:
+        """Return the dimensions of the checkpoint's statistics that never varied."""
+        robot = self.checkpoint.embodiment
+        return self.checkpoint.statistics.never_varied(proprio=robot.proprio.names, action=robot.action.names)
+
 
 def _recording(request: ExportRequest, checkpoint: Checkpoint[ActingFamily]) -> Recording:
     if request.frames is not None:

@@ -135,8 +135,10 @@ class ResetRequest(_message.Message):
     def __init__(self, session_token: _Optional[str] = ..., instruction: _Optional[str] = ..., release_stop: bool = ..., view_scores: _Optional[_Mapping[str, float]] = ...) -> None: ...
 
 class ResetReply(_message.Message):
-    __slots__ = ()
-    def __init__(self) -> None: ...
+    __slots__ = ("unknown_words",)
+    UNKNOWN_WORDS_FIELD_NUMBER: _ClassVar[int]
+    unknown_words: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, unknown_words: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Observation(_message.Message):
     __slots__ = ("session_token", "sequence", "captured_monotonic_ns", "images", "proprio", "profile", "wants_telemetry")
@@ -165,7 +167,7 @@ class Telemetry(_message.Message):
     def __init__(self, kept: _Optional[_Union[Tensor, _Mapping]] = ..., fate: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class ActionChunk(_message.Message):
-    __slots__ = ("sequence", "actions", "profile", "clamped", "timings_ns", "captured_monotonic_ns", "telemetry")
+    __slots__ = ("sequence", "actions", "profile", "clamped", "timings_ns", "captured_monotonic_ns", "telemetry", "far_proprio")
     class TimingsNsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -180,6 +182,7 @@ class ActionChunk(_message.Message):
     TIMINGS_NS_FIELD_NUMBER: _ClassVar[int]
     CAPTURED_MONOTONIC_NS_FIELD_NUMBER: _ClassVar[int]
     TELEMETRY_FIELD_NUMBER: _ClassVar[int]
+    FAR_PROPRIO_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     actions: Tensor
     profile: str
@@ -187,7 +190,8 @@ class ActionChunk(_message.Message):
     timings_ns: _containers.ScalarMap[str, int]
     captured_monotonic_ns: int
     telemetry: Telemetry
-    def __init__(self, sequence: _Optional[int] = ..., actions: _Optional[_Union[Tensor, _Mapping]] = ..., profile: _Optional[str] = ..., clamped: _Optional[int] = ..., timings_ns: _Optional[_Mapping[str, int]] = ..., captured_monotonic_ns: _Optional[int] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ...) -> None: ...
+    far_proprio: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, sequence: _Optional[int] = ..., actions: _Optional[_Union[Tensor, _Mapping]] = ..., profile: _Optional[str] = ..., clamped: _Optional[int] = ..., timings_ns: _Optional[_Mapping[str, int]] = ..., captured_monotonic_ns: _Optional[int] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., far_proprio: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class StreamReply(_message.Message):
     __slots__ = ("chunk", "error")

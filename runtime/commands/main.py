@@ -9,8 +9,10 @@ Exit codes: 0 = done, 1 = refused or failed, with one message that says why, 2 =
 from __future__ import annotations
 
 import logging
+import sys
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, NoReturn
+from io import TextIOWrapper
+from typing import Any, NoReturn, TextIO
 
 import click
 from click.shell_completion import CompletionItem
@@ -43,6 +45,12 @@ EXTRAS = {
 
 class SaccadeGroup(click.Group):
     """Knows the built-in and the installed commands by name, and prints our errors without a traceback."""
+
+    def main(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program on whatever terminal there is."""
+        for stream in (sys.stdout, sys.stderr):
+            _never_refuse(stream)
+        return super().main(*args, **kwargs)
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Return built-in and installed commands."""
@@ -88,6 +96,18 @@ class SaccadeGroup(click.Group):
         except OSError as error:  # a full disk, a file that may not be written
             _LOG.info("the operating system refused", exc_info=True)
             _fail(f"{error}.")
+
+
+def _never_refuse(stream: TextIO) -> None:
+    """Have a terminal print ``?`` for a character that it lacks, instead of ending the program.
+
+    That is any beyond ASCII or latin-1 where the locale says so, and on every terminal half of a surrogate pair, as
+    file names that are no Unicode have. Tables draw themselves in ASCII where the encoding is none of Unicode.
+    """
+    if isinstance(stream, TextIOWrapper) and stream.errors != "backslashreplace":
+        is_unicode = stream.encoding.lower().startswith("utf")
+        if not is_unicode or stream.errors == "strict":
+            stream.reconfigure(errors="replace")
 
 
 def _installed() -> dict[str, EntryPoint]:

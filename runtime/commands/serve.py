@@ -74,6 +74,12 @@ class _Duration(click.FloatRange):
     help="Refuse a camera that sends the same pixels this many times in a row; 0 = never.",
 )
 @click.option(
+    "--refuse-far-proprio",
+    is_flag=True,
+    help="Refuse observations whose proprioception is far outside the data set's statistics, as degrees are where the "
+    "model has radians; without it they are named in the chunk, counted and logged.",
+)
+@click.option(
     "--noise-seed",
     type=click.IntRange(0),
     default=0,
@@ -111,6 +117,7 @@ def serve(
     lease_s: float,
     max_age_ms: float | None,
     max_frozen_frames: int,
+    refuse_far_proprio: bool,
     noise_seed: int,
     view_scorer: Path | None,
     answerer: Path | None,
@@ -119,7 +126,7 @@ def serve(
 ) -> None:
     """Run the daemon: load BUNDLE and answer one robot's observations with actions.
 
-    It runs until SIGTERM or Ctrl-C and finishes the step in progress; a second signal ends it at once.
+    It runs until SIGTERM, SIGHUP or Ctrl-C and finishes the step in progress; a second signal ends it at once.
 
     \b
     Example:
@@ -136,6 +143,7 @@ def serve(
         lease_ns=round(lease_s * 1e9),
         max_age_ns=None if max_age_ms is None else round(max_age_ms * 1e6),
         max_frozen_frames=max_frozen_frames,
+        refuses_far_proprio=refuse_far_proprio,
         noise_seed=noise_seed,
         view_scorer=view_scorer,
         answerer=answerer,

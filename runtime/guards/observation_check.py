@@ -6,12 +6,17 @@ pixels again and again in ``frozen_camera``.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
 from saccade.proto.errors import ImageError, ObservationError, ProprioError
 from saccade.proto.manifest import Manifest, VectorSpec, ViewSpec
 from saccade.runtime.observation import Observation
+
+_FLOATS = (np.float32, np.float64)
+"""Dtypes of numbers that the wire has too: in process nothing else is taken."""
 
 
 def check_observation(observation: Observation, manifest: Manifest) -> None:
@@ -38,18 +43,16 @@ def check_observation(observation: Observation, manifest: Manifest) -> None:
 
 def _check_image(pixels: NDArray[np.uint8], view: ViewSpec) -> None:
     shape = (view.height, view.width, 3)
-    if pixels.dtype != np.uint8 or pixels.shape != shape:
+    if not _is_array(pixels, shape, (np.uint8,)):
         raise ImageError(
             f"view {view.name!r}: expected uint8{list(shape)} (height, width, RGB), "
-            f"found {pixels.dtype}{list(pixels.shape)}: resize or convert it first."
+            f"found {_described(pixels)}: resize or convert it first."
         )
 
 
 def _check_proprio(proprio: NDArray[np.float32], spec: VectorSpec) -> None:
-    if proprio.shape != (spec.dim,) or proprio.dtype.kind != "f":
-        raise ProprioError(
-            f"expected float32[{spec.dim}] {spec.names}, found {proprio.dtype}{list(proprio.shape)}."
-        )
+    if not _is_array(proprio, (spec.dim,), _FLOATS):
+        raise ProprioError(f"expected float32[{spec.dim}] {spec.names}, found {_described(proprio)}.")
     finite = np.isfinite(proprio)
     if not finite.all():
         name = spec.names[int(np.argmin(finite))]
@@ -59,7 +62,13 @@ def _check_proprio(proprio: NDArray[np.float32], spec: VectorSpec) -> None:
 
 
 def _check_noise(noise: NDArray[np.float32], shape: tuple[int, int]) -> None:
-    if noise.shape != shape or noise.dtype.kind != "f" or not np.isfinite(noise).all():
-        raise ObservationError(
-            f"noise: expected finite float32{list(shape)}, found {noise.dtype}{list(noise.shape)}."
-        )
+    if not _is_array(noise, shape, _FLOATS) or not np.isfinite(noise).all():
+        raise ObservationError(f"noise: expected finite float32{list(shape)}, found {_described(noise)}.")
+
+
+def _is_array(value: Any, shape: tuple[int, ...], dtypes: tuple[type, ...]) -> bool:
+    return isinstance(value, np.ndarray) and value.shape == shape and value.dtype in dtypes
+
+
+def _described(value: Any) -> str:
+    return f"{value.dtype}{list(value.shape)}" if isinstance(value, np.ndarray) else type(value).__name__

@@ -45,8 +45,8 @@ def check_age(age_ns: int, max_age_ns: int | None) -> None:
     if max_age_ns is not None and not 0 <= age_ns <= max_age_ns:
         raise StaleObservationError(
             f"expected an observation captured 0 to {max_age_ns / _NS_PER_MS:.1f} ms ago, "
-            f"found {age_ns / _NS_PER_MS:.1f} ms: send a newer one, and take its time from time.monotonic_ns() on "
-            f"this machine."
+            f"found {age_ns / _NS_PER_MS:.1f} ms: send a newer one, and take its time from monotonic_ns() of "
+            f"saccade.runtime.clock on this machine."
         )
 
 
@@ -66,3 +66,15 @@ def check_in_time(age_ns: int, max_age_ns: int | None, came: Literal["ready", "a
             f"expected the chunk within {max_age_ns / _NS_PER_MS:.1f} ms of its observation, found it {came} after "
             f"{age_ns / _NS_PER_MS:.1f} ms: it is dropped, hold the arm; {_REMEDIES[came]}"
         )
+
+
+def no_chunk_in_time(max_age_ns: int) -> LateChunkError:
+    """Return the error of a client that stopped waiting, because no chunk that comes now would be acted upon.
+
+    Args:
+        max_age_ns: Age of the latest chunk that is acted upon, nanoseconds.
+    """
+    return LateChunkError(
+        f"expected the chunk within {max_age_ns / _NS_PER_MS:.1f} ms of its observation, found none until then: "
+        f"hold the arm; {_REMEDIES['arrived']}"
+    )

@@ -12,8 +12,10 @@ from saccade.proto.inspection import Budget, CutPlace, Inspection, PolicyFit
 from saccade.proto.manifest import Manifest, ProfileSpec
 from saccade.proto.manifest_rules import is_scorer
 from saccade.proto.roofline import PROJECTOR, VISION
+from saccade.proto.statistics import tell_never_varied
 from saccade.proto.tensor_spec import TensorRole
 from saccade.runtime.bundle import Bundle
+from saccade.runtime.program import read_statistics
 
 
 def inspect_bundle(bundle: Bundle, keep_ratios: tuple[float, ...] | None = None) -> Inspection:
@@ -26,6 +28,7 @@ def inspect_bundle(bundle: Bundle, keep_ratios: tuple[float, ...] | None = None)
     Raises:
         UnknownProfileError: The bundle has no profile of such a ratio.
         BundleIntegrityError: The accounting receipt cannot be read, or lacks a part.
+        StatisticsError: The statistics cannot be read.
     """
     manifest = bundle.manifest
     accounts = _accounts(bundle)
@@ -37,7 +40,7 @@ def inspect_bundle(bundle: Bundle, keep_ratios: tuple[float, ...] | None = None)
         kind="bundle",
         name=manifest.name,
         family=manifest.family,
-        facts=_facts(manifest),
+        facts={**_facts(manifest), **_usual(bundle)},
         dimensions={"sequence": {segment.name: segment.tokens for segment in manifest.sequence}},
         visual_tokens=manifest.grid.tokens,
         unit="control step"
@@ -170,6 +173,20 @@ def _control_facts(manifest: Manifest) -> dict[str, str]:
         "task": ", ".join(spec.name for spec in manifest.tensors if spec.role is TensorRole.TASK) or "none",
         "carry": ", ".join(carry.name for carry in manifest.carry) or "none",
     }
+
+
+def _usual(bundle: Bundle) -> dict[str, str]:
+    """Return the range that the data set has of each number of proprioception, and what never varied in it."""
+    manifest, statistics = bundle.manifest, read_statistics(bundle)
+    spec, bounds = manifest.proprio, zip(*statistics.proprio.bounds, strict=True)
+    ranges = (f"{name} {low:.3g} to {high:.3g}" for name, (low, high) in zip(spec.names, bounds, strict=True))
+    usual = ", ".join(ranges)
+    constant = tell_never_varied(
+        statistics.never_varied(proprio=spec.names, action=manifest.action.names)
+        if manifest.statistics
+        else {}
+    )
+    return {**({"usual": usual} if usual else {}), **({"constant": constant} if constant else {})}
 
 
 def _quantities(names: tuple[str, ...], units: tuple[str, ...]) -> str:

@@ -45,7 +45,7 @@ class AttentionScorer:
 
     def check(self, instruction: str) -> None:
         """See :meth:`saccade.runtime.scoring.view_scores.ViewScorer.check`."""
-        self._program.tokens.encode(instruction)
+        self._program.tokens.encode(instruction).check_known(instruction)
 
     def begin(self, instruction: str) -> AttentionScoring:
         """See :meth:`saccade.runtime.scoring.view_scores.ViewScorer.begin`."""

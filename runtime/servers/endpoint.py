@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from google.protobuf.message import Message
@@ -88,6 +88,7 @@ class Endpoint:
         max_age_ns: Oldest observation that is used, and latest chunk that is sent, nanoseconds after capture; None = as
             long as one chunk lasts, 0 = any age. A client may ask for less, not for more.
         max_frozen_frames: Refuse a view that repeated itself in this many frames in a row; 0 = never.
+        refuses_far_proprio: Refuse proprioception far outside the statistics; False = named, counted and logged.
         noise_seed: Seed of the noise, for a bundle that draws actions out of noise.
         clock: Returns monotonic nanoseconds.
         scorer: Scores the views once per task, where the client tells no scores; None leaves them at 1.
@@ -108,6 +109,7 @@ class Endpoint:
         lease_ns: int = DEFAULT_LEASE_NS,
         max_age_ns: int | None = None,
         max_frozen_frames: int = DEFAULT_FROZEN_FRAMES,
+        refuses_far_proprio: bool = False,
         noise_seed: int = 0,
         clock: Clock = monotonic_ns,
         scorer: ViewScorer | None = None,
@@ -120,6 +122,7 @@ class Endpoint:
         self._manifest_json = manifest_to_json(program.manifest)
         self._max_age_ns = chunk_ns(program.manifest) if max_age_ns is None else max_age_ns
         self._max_frozen_frames = max_frozen_frames
+        self._refuses_far_proprio = refuses_far_proprio
         self._noise_seed = noise_seed
         self._clock = clock
         self._scorer = scorer
@@ -184,6 +187,7 @@ class Endpoint:
             profile=request.profile or FULL_PROFILE,
             max_age_ns=max_age_ns or None,
             max_frozen_frames=self._max_frozen_frames,
+            refuses_far_proprio=self._refuses_far_proprio,
             noise_seed=self._noise_seed,
             clock=self._clock,
             scorer=self._scorer,
@@ -203,7 +207,7 @@ class Endpoint:
         Raises:
             NoSessionError: The token is not the owner's.
             StoppedError: The stop latch is set and the request does not release it, or somebody stopped meanwhile.
-            InstructionError: The instruction is empty, too long or no Unicode text.
+            InstructionError: The instruction is empty, too long, no Unicode text, or of unknown words only.
             ViewScoresError: The scores are not for all views, one is negative or not finite, or the policy reads none.
             DrainingError: The daemon is shutting down.
         """
@@ -213,11 +217,12 @@ class Endpoint:
             owner = self._lease.renew(request.session_token, self._clock())
             if not request.release_stop:
                 self._latch.check()
-            owner.session.reset(request.instruction, view_scores=request.view_scores)
+            unknown = owner.session.reset(request.instruction, view_scores=request.view_scores)
             owner.reset_ns = self._clock()
             if request.release_stop:
                 self._latch.release(mark)
-        return wire.ResetReply()
+        self._say("instruction.unknown", unknown, "words that the model's tokenizer does not know")
+        return wire.ResetReply(unknown_words=unknown)
 
     def act(
         self, request: wire.Observation, *, arrived_ns: int | None = None, is_wanted: IsWanted = lambda: True
@@ -248,6 +253,9 @@ class Endpoint:
         chunk.timings_ns["total"] = self._clock() - arrived_ns
         self.counters.count("chunks")
         self.counters.count("clamped", chunk.clamped)
+        self._say(
+            "proprio.far", chunk.far_proprio, "proprioception far outside the statistics: check the units of"
+        )
         self.counters.time(f"total.{chunk.profile}", chunk.timings_ns["total"])
         return chunk_to_wire(chunk)
 
@@ -379,6 +387,12 @@ class Endpoint:
             )
         self.counters.count(f"errors.{error.code}")
         return error
+
+    def _say(self, counter: str, names: Sequence[str], what: str) -> None:
+        """Count and log what is strange, but used."""
+        self.counters.count(counter, len(names))
+        if names:
+            self._log.write(logging.WARNING, counter, f"found {what}: {', '.join(map(repr, names))}")
 
     def _run_stream(self) -> None:
         while (pending := self._slot.take()) is not None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.proto.codec import tensor_from_wire, tensor_to_wire
-from saccade.proto.errors import ImageError, InputError, QuestionError
+from saccade.proto.errors import ImageError, InputError, ProprioError, QuestionError, TensorError
 from saccade.proto.instruction_spec import check_unicode
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.answering.question import Piece, Question
@@ -27,7 +27,8 @@ def observation_to_wire(observation: Observation, *, token: str, profile: str) -
         profile: Name of the profile that runs; empty = the session's.
 
     Raises:
-        TensorError: An array has a dtype that the wire does not have.
+        ImageError: An image has a dtype that the wire does not have, or is no array.
+        ProprioError: Proprioception has such a dtype, or is no array.
         InputError: A name is no Unicode text.
     """
     with unicode_only("names of views and profile"):
@@ -36,7 +37,7 @@ def observation_to_wire(observation: Observation, *, token: str, profile: str) -
             sequence=observation.sequence,
             captured_monotonic_ns=observation.captured_ns,
             images=_images_to_wire(observation.images),
-            proprio=tensor_to_wire(np.asarray(observation.proprio)),
+            proprio=_tensor_to_wire(observation.proprio, ProprioError, "expected float32 proprioception"),
             profile=profile,
             wants_telemetry=observation.wants_telemetry,
         )
@@ -67,6 +68,7 @@ def chunk_to_wire(chunk: ActionChunk) -> wire.ActionChunk:
         clamped=chunk.clamped,
         timings_ns=chunk.timings_ns,
         captured_monotonic_ns=chunk.captured_ns,
+        far_proprio=chunk.far_proprio,
         telemetry=None if chunk.telemetry is None else telemetry_to_wire(chunk.telemetry),
     )
 
@@ -98,6 +100,7 @@ def chunk_from_wire(message: wire.ActionChunk) -> ActionChunk:
         sequence=message.sequence,
         captured_ns=message.captured_monotonic_ns,
         timings_ns=dict(message.timings_ns),
+        far_proprio=tuple(message.far_proprio),
         telemetry=telemetry_from_wire(message.telemetry) if message.HasField("telemetry") else None,
     )
 
@@ -106,7 +109,7 @@ def question_to_wire(question: Question) -> wire.Question:
     """Pack a question; images travel as raw bytes.
 
     Raises:
-        TensorError: An array has a dtype that the wire does not have.
+        ImageError: A picture has a dtype that the wire does not have, or is no array.
         InstructionError: The question is no Unicode text.
         InputError: A name is no Unicode text.
         QuestionError: A number is larger than the wire can carry, or no new token is asked for.
@@ -202,8 +205,19 @@ def _wanted_tokens(wanted: int | None) -> int:
 
 def _images_to_wire(images: Mapping[str, NDArray[np.uint8]]) -> list[wire.Image]:
     return [
-        wire.Image(view=view, pixels=tensor_to_wire(np.asarray(pixels))) for view, pixels in images.items()
+        wire.Image(
+            view=view, pixels=_tensor_to_wire(pixels, ImageError, f"view {view!r}: expected uint8 pixels")
+        )
+        for view, pixels in images.items()
     ]
+
+
+def _tensor_to_wire(values: Any, kind: type[InputError], what: str) -> wire.Tensor:
+    """Pack what a caller gave; whatever is no array that the wire has is an error of ``kind``, which names it."""
+    try:
+        return tensor_to_wire(np.asarray(values))
+    except (TensorError, ValueError, TypeError) as error:  # numpy raises the latter two of ragged lists
+        raise kind(f"{what}: {error}") from error
 
 
 def _images_from_wire(messages: Sequence[wire.Image]) -> dict[str, NDArray[Any]]:

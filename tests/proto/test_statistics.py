@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from saccade.proto.errors import StatisticsError
-from saccade.proto.statistics import Statistics
+from saccade.proto.statistics import Statistics, tell_never_varied
 
 GOOD = {
     "action": {"q01": [-2, 0], "q99": [2.0, 1.0], "mask": [True, False]},
@@ -26,7 +26,7 @@ def test_percentiles_map_to_one_and_masked_dimensions_pass(tmp_path: Path) -> No
     normalised = np.array([[-1, 0.3], [0, 7], [1, -7]], np.float32)
     physical = np.array([[-2, 0.3], [0, 7], [2, -7]], np.float32)
     np.testing.assert_allclose(scale.unnormalise(normalised), physical, atol=1e-6)
-    np.testing.assert_allclose(scale.normalise(physical), normalised, atol=1e-6)
+    np.testing.assert_allclose(scale.normalise(physical), np.clip(normalised, -1, 1), atol=1e-6)
     assert scale.unnormalise(normalised).dtype == np.float32
 
 
@@ -47,14 +47,31 @@ def test_a_unit_is_half_the_span(tmp_path: Path) -> None:
     np.testing.assert_allclose(read(tmp_path, {"tiny": GOOD}).action.physical_per_unit, [2, 1])
 
 
-def test_values_beyond_the_percentiles_are_clipped_on_the_way_in(tmp_path: Path) -> None:
+def test_values_beyond_one_are_clipped_on_the_way_in_masked_ones_too(tmp_path: Path) -> None:
     scale = read(tmp_path, {"tiny": GOOD}).action
-    np.testing.assert_allclose(scale.normalise(np.array([9, 9], np.float32)), [1, 9])
+    np.testing.assert_allclose(scale.normalise(np.array([9, 9], np.float32)), [1, 1])
 
 
 def test_a_dimension_that_never_varied_stays_finite(tmp_path: Path) -> None:
     scale = read(tmp_path, {"tiny": GOOD}).proprio
     assert np.isfinite(scale.normalise(np.array([0.5], np.float32))).all()
+
+
+def test_dimensions_that_never_varied_are_named(tmp_path: Path) -> None:
+    names: dict[str, Any] = {"proprio": ("x",), "action": ("dx", "gripper")}
+    statistics = read(tmp_path, {"tiny": GOOD})
+    assert statistics.never_varied(**names) == {"proprio": ("x",), "action": ()}
+    vector = {"scheme": "mean_std", "mean": [1, -2.0], "std": [0.5, 0.0]}
+    found = read(tmp_path, {"tiny": {**GOOD, "action": vector}}).never_varied(**names)
+    assert tell_never_varied(found) == "proprio x; action gripper"
+    vector = {"scheme": "range", "low": [0, 0], "high": [1, 1]}
+    still = {"q01": [0.0], "q99": [1.0]}
+    assert (
+        tell_never_varied(
+            read(tmp_path, {"tiny": {"action": vector, "proprio": still}}).never_varied(**names)
+        )
+        == ""
+    )
 
 
 def test_mean_and_deviation_are_not_clipped(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ import pytest
 from saccade.proto import errors
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.client import Client, RemoteSession
+from saccade.runtime.clock import monotonic_ns
 from saccade.runtime.daemon import Daemon, DaemonConfig
 from saccade.runtime.observation import ActionChunk, Observation
 from saccade.runtime.servers.endpoint import Endpoint
@@ -39,7 +40,7 @@ INSTRUCTION = "push the red cube"
 def observations(count: int, *, wants_telemetry: bool = False) -> Iterator[Observation]:
     for index in range(count):
         yield tiny_observation(
-            index, sequence=index + 1, captured_ns=time.monotonic_ns(), wants_telemetry=wants_telemetry
+            index, sequence=index + 1, captured_ns=monotonic_ns(), wants_telemetry=wants_telemetry
         )
 
 
@@ -90,7 +91,7 @@ def test_telemetry_comes_to_those_who_ask(client: Client) -> None:
         assert [chunk.telemetry is not None for chunk in chunks] == [False, True] * 3
         session.reset(INSTRUCTION)
         answers = list(session.stream(observations(1, wants_telemetry=True)))
-        silent = list(session.stream([tiny_observation(sequence=2, captured_ns=time.monotonic_ns())]))
+        silent = list(session.stream([tiny_observation(sequence=2, captured_ns=monotonic_ns())]))
     for answer, has_telemetry in zip(answers + silent, (True, False), strict=True):
         assert isinstance(answer, ActionChunk)
         assert (answer.telemetry is not None) == has_telemetry
@@ -163,16 +164,86 @@ def test_errors_arrive_as_what_they_are(client: Client) -> None:
             session.act(with_images(4, np.uint8))
         with pytest.raises(errors.ImageError, match=r"found float32\[8, 8, 3\]"):
             session.act(with_images(8, np.float32))
-        with pytest.raises(errors.ImageError, match="expected uint8 images"):
+        with pytest.raises(errors.ImageError, match=r"view .*: expected uint8 pixels"):
             session.act(with_images(8, object, None))
         assert isinstance(session.act(tiny_observation()), ActionChunk)
+
+
+@pytest.mark.parametrize(
+    "proprio", [np.zeros(2, np.float16), np.array([None, 0]), np.zeros(2, np.int64), [[0.0], []]]
+)
+def test_proprioception_of_another_dtype_is_its_own_error(client: Client, proprio: Any) -> None:
+    with client.open() as session:
+        session.reset(INSTRUCTION)
+        with pytest.raises(errors.ProprioError, match="expected float32"):
+            session.act(dataclasses.replace(tiny_observation(), proprio=proprio))
+
+
+def test_proprioception_of_other_units_is_named_counted_and_logged(
+    client: Client, caplog: pytest.LogCaptureFixture
+) -> None:
+    with client.open() as session:
+        assert session.reset("push the rad cube") == ("rad",)
+        radians = tiny_observation()
+        assert session.act(radians).far_proprio == ()
+        degrees = dataclasses.replace(radians, proprio=np.float32([45.8, 0.5]), sequence=2)
+        assert session.act(degrees).far_proprio == ("x",)
+        with pytest.raises(errors.InstructionError, match="of which it knows none"):
+            session.reset("xyzzy")
+    counters = client.describe().counters
+    assert (counters["proprio.far"], counters["instruction.unknown"]) == (1, 1)
+    assert "far outside the statistics: check the units of: 'x'" in caplog.text
+    assert "the model's tokenizer does not know: 'rad'" in caplog.text
+
+
+def test_a_daemon_can_be_told_to_refuse_them(tiny: Path) -> None:
+    config = DaemonConfig(tiny, bind="127.0.0.1:0", threads=1, refuses_far_proprio=True)
+    with Daemon(config) as daemon, Client(daemon.address) as client, client.open() as session:
+        session.reset(INSTRUCTION)
+        with pytest.raises(errors.ProprioError, match=r"'x' = 45\.8 where -1 to 1 is usual"):
+            session.act(
+                dataclasses.replace(
+                    tiny_observation(), proprio=np.float32([45.8, 0.5]), captured_ns=monotonic_ns()
+                )
+            )
+
+
+def test_a_frame_from_before_a_night_in_suspension_is_old(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While a machine is suspended ``CLOCK_BOOTTIME`` goes on and ``CLOCK_MONOTONIC`` stands still."""
+    night_ns = 8 * 3600 * 1_000_000_000
+    with client.open(max_age_ns=1_000_000_000) as session:
+        session.reset(INSTRUCTION)
+        frame = tiny_observation(captured_ns=monotonic_ns())
+        read = time.clock_gettime_ns
+        slept = {time.CLOCK_BOOTTIME: night_ns}
+        monkeypatch.setattr(time, "clock_gettime_ns", lambda clock: read(clock) + slept.get(clock, 0))
+        with pytest.raises(errors.StaleObservationError, match=r"found 288\d\d\d\d\d\.\d ms"):
+            session.act(frame)
+        (answer,) = session.stream([frame])
+        assert isinstance(answer, errors.StaleObservationError), "the daemon's clock goes on too"
+
+
+def test_nobody_waits_for_longer_than_a_chunk_would_be_acted_upon(
+    daemon: Daemon, client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon that hangs: its engine is busy until the call is over."""
+    with client.open(max_age_ns=200_000_000) as session:
+        session.reset(INSTRUCTION)
+        monkeypatch.setattr(session, "_deadline_s", 1e4)  # the age is what ends the waiting, or nothing
+        with (
+            daemon.endpoint._engine_lock,
+            pytest.raises(errors.LateChunkError, match=r"within 200\.0 ms .* none until then: hold the arm"),
+        ):
+            session.act(tiny_observation(captured_ns=monotonic_ns()))
 
 
 def test_a_stale_observation_is_refused_by_capture_time(client: Client) -> None:
     with client.open(max_age_ns=1_000_000_000) as session:
         session.reset(INSTRUCTION)
-        assert session.act(tiny_observation(captured_ns=time.monotonic_ns())).sequence == 1
-        old = tiny_observation(captured_ns=time.monotonic_ns() - 2_000_000_000, sequence=2)
+        assert session.act(tiny_observation(captured_ns=monotonic_ns())).sequence == 1
+        old = tiny_observation(captured_ns=monotonic_ns() - 2_000_000_000, sequence=2)
         with pytest.raises(errors.StaleObservationError, match=r"0 to 1000\.0 ms ago, found 20\d\d\.\d ms"):
             session.act(old)
 
@@ -185,19 +256,22 @@ def test_a_chunk_that_arrives_too_late_is_never_returned(
         clock = iter(
             [0, 2_000_000_000, 2_000_000_000]
         )  # when it is sent, when it arrives; when the stream's arrives
-        monkeypatch.setattr("saccade.runtime.client.monotonic_ns", lambda: time.monotonic_ns() + next(clock))
+        monkeypatch.setattr("saccade.runtime.client.monotonic_ns", lambda: monotonic_ns() + next(clock))
         with pytest.raises(
             errors.LateChunkError, match=r"within 1000\.0 ms .* found it arrived after 20\d\d\.\d ms"
         ):
-            session.act(tiny_observation(captured_ns=time.monotonic_ns()))
-        answers = list(session.stream([tiny_observation(captured_ns=time.monotonic_ns(), sequence=2)]))
+            session.act(tiny_observation(captured_ns=monotonic_ns()))
+        answers = list(session.stream([tiny_observation(captured_ns=monotonic_ns(), sequence=2)]))
         assert [type(answer) for answer in answers] == [errors.LateChunkError]
 
 
 def test_a_capture_time_of_another_clock_is_refused(client: Client) -> None:
     with client.open(max_age_ns=1_000_000_000) as session:
         session.reset(INSTRUCTION)
-        with pytest.raises(errors.StaleObservationError, match=r"take its time from time\.monotonic_ns"):
+        with pytest.raises(
+            errors.StaleObservationError,
+            match=r"from monotonic_ns\(\) of saccade\.runtime\.clock",
+        ):
             session.act(tiny_observation(captured_ns=time.time_ns()))
         (answer,) = session.stream([tiny_observation(captured_ns=time.time_ns())])
         assert isinstance(answer, errors.StaleObservationError)
@@ -217,7 +291,7 @@ def test_what_the_observations_raise_ends_the_stream_and_is_raised(client: Clien
 def test_leaving_a_stream_early_keeps_the_robot(client: Client) -> None:
     def endless() -> Iterator[Observation]:
         for sequence in itertools.count(1):
-            yield tiny_observation(sequence=sequence, captured_ns=time.monotonic_ns())
+            yield tiny_observation(sequence=sequence, captured_ns=monotonic_ns())
             time.sleep(0.005)
 
     with client.open() as session:
@@ -367,11 +441,12 @@ def test_nobody_at_the_address_is_said_so(transport: TransportName) -> None:
 VANISHING_CLIENT = """
 import itertools, sys, time
 from saccade.runtime.client import Client, RemoteSession
+from saccade.runtime.clock import monotonic_ns
 from tests.tiny_bundle import tiny_observation
 
 def endless():
     for sequence in itertools.count(1):
-        yield tiny_observation(sequence=sequence, captured_ns=time.monotonic_ns())
+        yield tiny_observation(sequence=sequence, captured_ns=monotonic_ns())
         time.sleep(0.01)
 
 session = Client(sys.argv[1], transport=sys.argv[2], name="vanishing client").open()

@@ -15,7 +15,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from saccade.proto import errors
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.client import Client
-from saccade.runtime.daemon import Daemon, DaemonConfig, check_bind
+from saccade.runtime.daemon import Daemon, DaemonConfig, _ending_signals, check_bind
 from saccade.runtime.servers.grpc_server import GrpcServer
 
 
@@ -118,7 +118,7 @@ def test_numbers_that_make_no_sense_are_refused(tiny: Path) -> None:
             DaemonConfig(tiny, **{field: 9999})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_drains_and_ends_with_0(tiny: Path, number: signal.Signals) -> None:
     with serve(tiny, "--zmq-bind", "127.0.0.1:0") as process:
         assert process.stdout is not None
@@ -130,6 +130,15 @@ def test_a_signal_drains_and_ends_with_0(tiny: Path, number: signal.Signals) -> 
             assert process.wait(timeout=30) == 0
             with pytest.raises(errors.UnavailableError):
                 client.describe()
+
+
+def test_nohup_keeps_the_daemon_from_the_end_of_its_terminal() -> None:
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert signal.SIGHUP not in _ending_signals()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert signal.SIGHUP in _ending_signals()
 
 
 SIGNALLED_ELSEWHERE = """

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tokenizers import Tokenizer, decoders, models
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 
 from saccade.proto.errors import BundleError, EngineError, InstructionError
 from saccade.proto.instruction_spec import InstructionSpec
@@ -48,13 +48,59 @@ def test_braces_in_an_instruction_are_text(tiny: Path) -> None:
         InstructionSpec("t", "{instruction}", 9, 0),
         (SEQUENCE[0], SegmentSpec("text", 9)),
     )
-    assert tokens.encode("{instruction} {0}").token_ids.any()
+    assert tokens.encode("red {instruction} {0}").token_ids.any()
 
 
 def test_the_template_counts_too(tiny: Path) -> None:
     tokens = InstructionTokens((tiny / "tokenizer.json").read_bytes(), SPEC, SEQUENCE)
     with pytest.raises(InstructionError, match="1 to 4 tokens, its template included, found 5"):
         tokens.encode("push the red cube")
+
+
+def _speaking(model: models.Model, folder: Path, spec: InstructionSpec) -> InstructionTokens:
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return InstructionTokens(folder / "tokenizer.json", spec, (SegmentSpec("text", spec.max_tokens),))
+
+
+_KNOWN = ("in", ":", "push", "the", "cube", "out", "!")
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        models.WordLevel({"<unk>": 0, **{word: 1 + index for index, word in enumerate(_KNOWN)}}, "<unk>"),
+        models.WordPiece(
+            {"<unk>": 0, **{word: 1 + index for index, word in enumerate(_KNOWN)}},
+            unk_token="<unk>",  # noqa: S106
+        ),
+        models.Unigram([("<unk>", 0.0), *((word, -1.0) for word in _KNOWN)], unk_id=0),
+        models.BPE(
+            {letter: index for index, letter in enumerate("in:pushtecbo!")}, []
+        ),  # leaves out what it lacks
+    ],
+    ids=["words", "pieces", "unigram", "silent"],
+)
+def test_unknown_words_are_told_and_nothing_else_is_refused(model: models.Model, tmp_path: Path) -> None:
+    """The template's words are known, and save no instruction of none."""
+    tokens = _speaking(model, tmp_path, InstructionSpec("t", "in: {instruction} out:", 24, 0))
+    assert tokens.encode("push the cube").unknown == ()
+    some = tokens.encode("push kwyj !")
+    some.check_known("push kwyj !")
+    assert some.unknown == ("kwyj",)
+    for unknown in ("kwyj", "kwyj ! zzrk", "\N{CJK UNIFIED IDEOGRAPH-63A8}"):
+        with pytest.raises(InstructionError, match=f"found {unknown!r}, of which it knows none"):
+            tokens.encode(unknown).check_known(unknown)
+
+
+@pytest.mark.parametrize("kind", PUBLISHED)
+def test_published_tokenizers_know_plain_words(kind: str, tmp_path: Path) -> None:
+    PUBLISHED[kind].save(str(tmp_path / "tokenizer.json"))
+    spec = InstructionSpec("t", "In: What should the robot do to {instruction}?\nOut:", 200, 0)
+    tokens = InstructionTokens(tmp_path / "tokenizer.json", spec, (SegmentSpec("text", 200),))
+    for text in ("push the red cube", "Lege den W\u00fcrfel ab!", "</s> then 3 \u65e5", "\U0001f916"):
+        assert tokens.encode(text).unknown == (), text
 
 
 def test_a_token_that_the_model_has_no_row_for_is_named(tiny: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from saccade.export.bundle.tensorrt_rtx import TARGETS
+from saccade.proto.manifest import read_manifest
 from saccade.runtime.commands.main import main
 
 
@@ -25,13 +26,22 @@ def test_exports_and_reports_as_json(checkpoint_path: Path, tmp_path: Path) -> N
     assert result.exit_code == 0, result.output
     report = json.loads(result.stdout)
     assert report["profiles"]["full"]["keep"] == 8
+    assert report["never_varied"] == {"proprio": [], "action": []}
     assert (out / "manifest.json").is_file()
     again = export(*arguments)
     assert again.exit_code == 1
     assert "use --force to replace it" in again.output and again.output.endswith("[export]\n")
     graphs = {path.name: path.read_bytes() for path in (out / "graphs").iterdir()}
-    forced = export(*arguments, "--force", "--name", "my arm")
+    still = shutil.copytree(checkpoint_path, tmp_path / "still")
+    statistics = json.loads((still / "statistics.json").read_text())
+    statistics["table"]["proprio"]["q99"][1] = statistics["table"]["proprio"]["q01"][1]
+    (still / "statistics.json").write_text(json.dumps(statistics))
+    forced = export(str(still), *arguments[1:], "--force", "--name", "my arm")
     assert forced.exit_code == 0, forced.output
+    constant = read_manifest(out).proprio.names[1]
+    assert f"Never varied in the data set: proprio {constant}." in forced.output
+    receipt = json.loads((out / "receipts/export.json").read_text())
+    assert receipt["never_varied"] == {"proprio": [constant], "action": []}
     assert json.loads((out / "manifest.json").read_text())["name"] == "my arm"
     assert {path.name: path.read_bytes() for path in (out / "graphs").iterdir()} == graphs
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from saccade.export.control.pipeline import ExportReport, ExportRequest, export_
 from saccade.proto.errors import ObservationError
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.client import Client
+from saccade.runtime.clock import monotonic_ns
 from saccade.runtime.daemon import Daemon, DaemonConfig
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.program import ProgramExecutor
@@ -39,7 +39,7 @@ def assert_daemon_acts(bundle: Path, steps: ControlSteps) -> None:
         for episode, task in enumerate(steps.tasks):
             session.reset(task)
             for step in range(steps.images.shape[1]):
-                seen = steps.observation(episode, step, captured_ns=time.monotonic_ns())
+                seen = steps.observation(episode, step, captured_ns=monotonic_ns())
                 chunk = session.act(seen)
                 assert (chunk.profile, chunk.clamped) == ("full", 0)
                 expected = steps.actions[episode, step]

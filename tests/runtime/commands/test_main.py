@@ -1,4 +1,5 @@
 import importlib.metadata
+import json
 import os
 import subprocess
 import sys
@@ -158,3 +159,15 @@ def test_a_reader_that_leaves_is_no_error(tiny: Path) -> None:
 def test_wrong_usage_is_exit_code_2() -> None:
     assert saccade("serve").exit_code == 2
     assert saccade("dance").exit_code == 2
+
+
+@pytest.mark.parametrize("charset", ["ascii", "latin-1"])
+def test_a_terminal_that_lacks_characters_gets_tables(charset: str, tiny: Path) -> None:
+    manifest = json.loads((tiny / "manifest.json").read_text())
+    (tiny / "manifest.json").write_text(json.dumps({**manifest, "name": "π → \ud800"}))
+    terminal = CliRunner(charset=charset)
+    result = terminal.invoke(cli.main, ["inspect", str(tiny)])
+    assert result.exit_code == 0, result.output
+    assert "? ? ? - bundle" in result.output
+    assert "| policy     | before " in result.output
+    assert terminal.invoke(cli.main, ["serve", "--help"]).exit_code == 0, "it names π0"

@@ -42,6 +42,9 @@ UNUSABLE = {
     "infinity": (changed(proprio=np.array([-np.inf, 0], F32)), errors.ProprioError, "sensor of 'x'"),
     "width": (changed(proprio=np.zeros(3, F32)), errors.ProprioError, r"expected float32\[2\] .* found float32\[3\]"),
     "kind": (changed(proprio=np.zeros(2, np.int64)), errors.ProprioError, "found int64"),
+    "half": (changed(proprio=np.zeros(2, np.float16)), errors.ProprioError, r"expected float32\[2\] .* found float16\[2\]"),
+    "a list": (changed(proprio=[0.0, 0.0]), errors.ProprioError, r"expected float32\[2\] .* found list"),
+    "no array": (with_image([[0]]), errors.ImageError, "view 'wrist': .* found list"),
 }  # fmt: skip
 """Of the tiny bundle: observation, error, what its message says."""
 

@@ -213,3 +213,13 @@ def test_a_bundle_is_inspected_without_torch() -> None:
 def test_the_manifest_is_whole(tiny: Path) -> None:
     found = json.loads(inspected(tiny, "--json").output)
     assert dump_json(manifest_from_json(json.dumps(found["manifest"]))) == dump_json(read_manifest(tiny))
+
+
+def test_usual_proprioception_is_shown_and_what_never_varied(tiny: Path) -> None:
+    facts = inspect_bundle(Bundle.open(tiny)).facts
+    assert facts["usual"] == "x -1 to 1, y -1 to 1" and "constant" not in facts
+    statistics = json.loads((tiny / "statistics.json").read_text())
+    statistics["tiny"]["proprio"]["q01"][1] = 1.0
+    (tiny / "statistics.json").write_text(json.dumps(statistics))
+    write_manifest(replace(read_manifest(tiny), files=file_specs(tiny)), tiny)
+    assert inspect_bundle(Bundle.open(tiny)).facts["constant"] == "proprio y"

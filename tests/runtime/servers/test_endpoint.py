@@ -196,9 +196,10 @@ def test_a_stop_during_a_plain_reset_is_not_erased(
     token = open_session(endpoint)
     reset = Session.reset
 
-    def stopped_meanwhile(session: Session, instruction: str, **more: Any) -> None:
-        reset(session, instruction, **more)
+    def stopped_meanwhile(session: Session, instruction: str, **more: Any) -> tuple[str, ...]:
+        unknown = reset(session, instruction, **more)
         endpoint.stop(wire.StopRequest(reason="now"))
+        return unknown
 
     monkeypatch.setattr(Session, "reset", stopped_meanwhile)
     endpoint.reset(wire.ResetRequest(session_token=token, instruction="push"))

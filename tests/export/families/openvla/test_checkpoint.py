@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -28,6 +27,7 @@ from saccade.policies.registry import build_policy
 from saccade.proto.errors import CheckpointError, ReceiptError, SaccadeError
 from saccade.proto.manifest import ActionSpec, LimitsSpec, VectorSpec, read_manifest
 from saccade.runtime.client import Client
+from saccade.runtime.clock import monotonic_ns
 from saccade.runtime.commands.main import main
 from saccade.runtime.daemon import Daemon, DaemonConfig
 from saccade.runtime.observation import ActionChunk, Observation
@@ -136,7 +136,7 @@ def acted(bundle: Path, profile: str) -> list[ActionChunk]:
             for step in range(1 + read_manifest(bundle).policy.warmup_steps):
                 image = {VIEW: pictures(1, *CAMERA, seed)[0]}
                 nothing = np.zeros(0, np.float32)
-                now = time.monotonic_ns()
+                now = monotonic_ns()
                 chunk = session.act(Observation(image, nothing, now, step + 1, wants_telemetry=True))
             chunks.append(chunk)
         return chunks
