@@ -61,7 +61,8 @@ def _speaking(model: models.Model, folder: Path, spec: InstructionSpec) -> Instr
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(folder / "tokenizer.json"))
-    return InstructionTokens(folder / "tokenizer.json", spec, (SegmentSpec("text", spec.max_tokens),))
+    content = (folder / "tokenizer.json").read_bytes()
+    return InstructionTokens(content, spec, (SegmentSpec("text", spec.max_tokens),))
 
 
 _KNOWN = ("in", ":", "push", "the", "cube", "out", "!")
@@ -95,10 +96,9 @@ def test_unknown_words_are_told_and_nothing_else_is_refused(model: models.Model,
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)
-def test_published_tokenizers_know_plain_words(kind: str, tmp_path: Path) -> None:
-    PUBLISHED[kind].save(str(tmp_path / "tokenizer.json"))
+def test_published_tokenizers_know_plain_words(kind: str) -> None:
     spec = InstructionSpec("t", "In: What should the robot do to {instruction}?\nOut:", 200, 0)
-    tokens = InstructionTokens(tmp_path / "tokenizer.json", spec, (SegmentSpec("text", 200),))
+    tokens = InstructionTokens(PUBLISHED[kind].to_str().encode(), spec, (SegmentSpec("text", 200),))
     for text in ("push the red cube", "Lege den W\u00fcrfel ab!", "</s> then 3 \u65e5", "\U0001f916"):
         assert tokens.encode(text).unknown == (), text
 
