@@ -7,13 +7,13 @@
 export SACCADE_TORCH_GPU
 TEST := .venv-test/bin
 
-.PHONY: demo test docs lint types contracts generated pytest environment clean
+.PHONY: demo test docs lint types contracts generated pytest lowest environment clean
 
 demo:
 	@PYTHON="$(PYTHON)" .ci/setup demo
 	.venv-demo/bin/saccade sim demo
 
-test: lint types contracts generated pytest
+test: lint types contracts generated pytest lowest
 
 # A notice of mkdocs-material about versions that pyproject.toml rules out.
 docs: export NO_MKDOCS_2_WARNING = 1
@@ -37,10 +37,17 @@ generated: environment
 pytest: environment
 	$(TEST)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 
+# The robot side with the lowest versions that pyproject.toml allows; those have neither torch nor transformers.
+lowest:
+	@PYTHON="$(PYTHON)" .ci/setup lowest
+	.venv-lowest/bin/python -m pytest -n auto --dist worksteal -o addopts="--import-mode=importlib -ra" \
+		-m "not reference" --ignore tests/proto/test_tiling.py --ignore tests/proto/test_video_spec.py \
+		tests/proto tests/runtime tests/sim/tabletop tests/sim/test_connection.py
+
 # Asked every time, answered at once when the environment already fits this checkout.
 environment:
 	@PYTHON="$(PYTHON)" .ci/setup test
 	@PYTHON="$(PYTHON)" .ci/setup lerobot
 
 clean:
-	rm -rf .venv-demo .venv-test .venv-lerobot build site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv-demo .venv-test .venv-lowest .venv-lerobot build site *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

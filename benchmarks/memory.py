@@ -2,8 +2,9 @@
 
     python -m benchmarks.memory BUNDLE
 
-Profiles alternate and an episode begins anew every 50 steps, so that everything that could leak is used. Besides BUNDLE
-it runs a bundle that does next to nothing, in which far more steps fit. Linux only: it reads ``/proc``.
+Profiles alternate and an episode begins anew every 50 steps, so that everything that could leak is used. BUNDLE is
+served with ``--lean`` too. Then comes a bundle that does next to nothing, in which far more steps fit. Linux only: it
+reads ``/proc``.
 """
 
 from __future__ import annotations
@@ -41,10 +42,13 @@ _SAMPLES = 20
 @click.option("--threads", default=0, show_default=True, help="Threads of the engine; 0 = one for each core.")
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS / "memory.json")
 def main(bundle: Path, steps: int, no_op_steps: int, threads: int, out: Path) -> None:
-    """Measure BUNDLE and a bundle that does nothing."""
+    """Measure BUNDLE, prepacked and lean, and a bundle that does nothing."""
     manifest = Bundle.open(bundle).manifest
     told, frames = recorded_observations(16, image_px=manifest.views[0].height)
-    rows = [_measure(manifest.name, bundle, told, frames, steps, threads)]
+    rows = [
+        _measure(manifest.name, bundle, told, frames, steps, threads),
+        _measure(f"{manifest.name}, lean", bundle, told, frames, steps, threads, is_lean=True),
+    ]
     with tempfile.TemporaryDirectory() as folder:
         no_op = write_tiny_bundle(Path(folder) / "no-op")
         frames = [tiny_observation(seed) for seed in range(16)]
@@ -54,17 +58,24 @@ def main(bundle: Path, steps: int, no_op_steps: int, threads: int, out: Path) ->
 
 
 def _measure(
-    name: str, bundle: Path, told: str, frames: list[Observation], steps: int, threads: int
+    name: str,
+    bundle: Path,
+    told: str,
+    frames: list[Observation],
+    steps: int,
+    threads: int,
+    *,
+    is_lean: bool = False,
 ) -> dict[str, Any]:
     manifest = Bundle.open(bundle).manifest
     profiles = [profile.name for profile in manifest.profiles]
     resident_kib: list[int] = []
     with (
-        DaemonProcess(bundle, threads=threads) as daemon,
+        DaemonProcess(bundle, threads=threads, is_lean=is_lean) as daemon,
         Client(daemon.address, name="memory") as client,
         client.open() as session,
     ):
-        started_kib = resident(daemon.pid)
+        ready = memory(daemon.pid)
         for step in track(range(steps), name):
             if step % _EPISODE == 0:
                 session.reset(told)
@@ -73,29 +84,38 @@ def _measure(
             )
             session.act(observation, profiles[step % len(profiles)])
             if (step + 1) % (steps // _SAMPLES) == 0:
-                resident_kib.append(resident(daemon.pid))
+                resident_kib.append(memory(daemon.pid)["resident"])
     return {
         "bundle": name,
         "files_kib": sum(spec.bytes for spec in manifest.files.values()) // 1024,
         "steps": steps,
-        "ready_kib": started_kib,
+        "ready_kib": ready,
         "resident_kib": resident_kib,
         "growth_kib": resident_kib[-1] - resident_kib[_SAMPLES // 4],
     }
 
 
-def resident(pid: int) -> int:
-    """Return the resident memory of a process, KiB."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS:"))
+def memory(pid: int) -> dict[str, int]:
+    """Return the memory of a process by kind, KiB: what is resident now, what was at most, and where it comes from."""
+    lines = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    kinds = {
+        "resident": "VmRSS",
+        "peak": "VmHWM",
+        "anonymous": "RssAnon",
+        "files": "RssFile",
+        "shared": "RssShmem",
+    }
+    return {kind: int(lines[name].split()[0]) for kind, name in kinds.items()}
 
 
 def _show(rows: list[dict[str, Any]]) -> None:
-    table = Table("bundle", "files MB", "steps", "ready MB", "end MB", "growth over the last 3/4, KiB")
+    table = Table(
+        "bundle", "files MB", "steps", "ready MB", "peak MB", "end MB", "growth over the last 3/4, KiB"
+    )
     for row in rows:
-        megabytes = [
-            f"{kib / 1024:.1f}" for kib in (row["files_kib"], row["ready_kib"], row["resident_kib"][-1])
-        ]
+        ready = row["ready_kib"]
+        kibs = (row["files_kib"], ready["resident"], ready["peak"], row["resident_kib"][-1])
+        megabytes = [f"{kib * 1024 / 1e6:.1f}" for kib in kibs]
         table.add_row(
             row["bundle"], megabytes[0], f"{row['steps']:,}", *megabytes[1:], f"{row['growth_kib']:,}"
         )

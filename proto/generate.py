@@ -25,14 +25,17 @@ VERSION_FOLDER = "v1"
 
 def generate(destination: Path) -> list[Path]:
     """Write the generated files below ``destination`` and return their paths relative to it."""
-    sources = sorted((HERE / VERSION_FOLDER).glob("*.proto"))
-    # The virtual path gives the generated modules their absolute import, saccade.proto.v1.
-    command = [
-        *(sys.executable, "-m", "grpc_tools.protoc", f"-Isaccade/proto={HERE}"),
-        *(f"--{kind}_out={destination}" for kind in ("python", "pyi", "grpc_python")),
-        *(f"saccade/proto/{VERSION_FOLDER}/{source.name}" for source in sources),
-    ]
-    subprocess.run(command, check=True)  # noqa: S603 - our own arguments only
+    for source in sorted((HERE / VERSION_FOLDER).glob("*.proto")):
+        kinds = ["python", "pyi"]
+        if "\nservice " in source.read_text():
+            kinds.append("grpc_python")
+        # The virtual path gives the generated modules their absolute import, saccade.proto.v1.
+        command = [
+            *(sys.executable, "-m", "grpc_tools.protoc", f"-Isaccade/proto={HERE}"),
+            *(f"--{kind}_out={destination}" for kind in kinds),
+            f"saccade/proto/{VERSION_FOLDER}/{source.name}",
+        ]
+        subprocess.run(command, check=True)  # noqa: S603 - our own arguments only
     root = destination / "saccade" / "proto"
     return sorted(path.relative_to(root) for path in root.rglob("*.py*"))
 

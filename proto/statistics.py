@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.proto.errors import ManifestError, StatisticsError
-from saccade.proto.file_errors import read_text
+from saccade.proto.file_errors import naming
 from saccade.proto.scales import EPSILON, MEAN_STD, RANGE, SCHEME, MeanStdScale, RangeScale, Scale
 from saccade.proto.strict_json import parse_json
 
@@ -50,11 +50,18 @@ class Statistics:
                 finite.
             FileError: The operating system refuses to read it.
         """
+        with naming(path):
+            content = path.read_bytes()
+        return cls.parse(content, key, path.name, action_dim=action_dim, proprio_dim=proprio_dim)
+
+    @classmethod
+    def parse(cls, content: bytes, key: str, where: str, *, action_dim: int, proprio_dim: int) -> Statistics:
+        """Read the bytes of the file, which errors call ``where``; arguments and errors as :meth:`read`."""
         try:
-            value = parse_json(read_text(path))
+            value = parse_json(content.decode("utf-8"))
         except (ManifestError, UnicodeDecodeError) as error:
-            raise StatisticsError(f"{path.name}: {error}") from error
-        return cls.from_json(value, key, path.name, action_dim=action_dim, proprio_dim=proprio_dim)
+            raise StatisticsError(f"{where}: {error}") from error
+        return cls.from_json(value, key, where, action_dim=action_dim, proprio_dim=proprio_dim)
 
     @classmethod
     def from_json(cls, value: Any, key: str, where: str, *, action_dim: int, proprio_dim: int) -> Statistics:

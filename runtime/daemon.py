@@ -16,6 +16,7 @@ from saccade.proto.errors import ServeError
 from saccade.runtime.answering.answer_thread import AnswerThread
 from saccade.runtime.binding import check_bind
 from saccade.runtime.bundle import Bundle
+from saccade.runtime.cores import checked_threads
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.scoring.scorer_bundle import open_view_scorer
@@ -68,16 +69,11 @@ class DaemonConfig:
     answerer_threads: int = 1
 
     def __post_init__(self) -> None:
-        for name in (
-            "threads",
-            "lease_ns",
-            "max_age_ns",
-            "max_frozen_frames",
-            "noise_seed",
-            "answerer_threads",
-        ):
+        for name in ("lease_ns", "max_age_ns", "max_frozen_frames", "noise_seed"):
             if (getattr(self, name) or 0) < 0:
                 raise ServeError(f"{name}: expected 0 or more, found {getattr(self, name)}.")
+        for name in ("threads", "answerer_threads"):
+            checked_threads(getattr(self, name), name)
 
 
 class Daemon:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -15,6 +14,7 @@ from saccade.proto.errors import SaccadeError
 from saccade.proto.file_errors import file_error
 from saccade.runtime.binding import check_bind
 from saccade.runtime.bundle import Bundle
+from saccade.runtime.cores import usable_cores
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.program import ProgramExecutor
 
@@ -44,7 +44,7 @@ def examine(bundle: Path | None, bind: str) -> list[Finding]:
         bind: ``host:port`` that a daemon is to listen on.
     """
     findings = [
-        Finding("machine", True, f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}"),
+        Finding("machine", True, f"{platform.machine()}, {usable_cores()} usable cores, {platform.system()}"),
         Finding("python", True, platform.python_version()),
         Finding("saccade", True, VERSION),
         *(_package(name) for name in _PACKAGES),

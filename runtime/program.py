@@ -70,13 +70,12 @@ class ProgramExecutor:
     """Everything one session needs to run any profile of a bundle. Not safe to share between threads.
 
     Args:
-        bundle: A verified bundle.
+        bundle: A verified bundle; it is not kept.
         backend: What executes its graphs; the caller closes it.
 
     Attributes:
         tokens: Tokeniser of the bundle's instructions.
-        statistics: Scales of proprioception and actions; a scorer's are empty. Like everything, read once: a bundle
-            that is replaced on disk changes nothing.
+        statistics: Scales of proprioception and actions; a scorer's are empty.
 
     Raises:
         EngineError: A graph cannot be loaded.
@@ -86,18 +85,18 @@ class ProgramExecutor:
 
     def __init__(self, bundle: Bundle, backend: Backend) -> None:
         self.manifest: Manifest = bundle.manifest
-        self.bundle = bundle
         self.engine_name = backend.name
         manifest = bundle.manifest
         self.tokens = InstructionTokens(
-            bundle.file(manifest.instruction.tokenizer), manifest.instruction, manifest.sequence
+            bundle.read(manifest.instruction.tokenizer), manifest.instruction, manifest.sequence
         )
         self.statistics = read_statistics(bundle)
         self._backend = backend
         self._side = self._cache_side = 0
         self._ran: _LoadedProfile | None = None
         self._buffers: dict[tuple[str, tuple[int, ...], int], Buffer] = {}
-        self._programs = {profile.name: self._load(profile) for profile in self.manifest.profiles}
+        engines = backend.load(_graphs(manifest), bundle.files)
+        self._programs = {profile.name: self._bound(profile, engines) for profile in manifest.profiles}
         self.inputs: dict[str, NDArray[Any]] = {
             spec.name: self._buffer(spec).host
             for spec in self.manifest.tensors
@@ -233,12 +232,7 @@ class ProgramExecutor:
                 if self._programs[name].token_runs[0]:
                     self.next_token(name, 0, 0, {})
 
-    def _load(self, profile: ProfileSpec) -> _LoadedProfile:
-        engines = {
-            stage.graph: self._backend.load(self.bundle.file(stage.graph))
-            for stage in (*profile.stages, *profile.token_stages)
-        }
-
+    def _bound(self, profile: ProfileSpec, engines: Mapping[str, Engine]) -> _LoadedProfile:
         def bound(stages: tuple[StageSpec, ...], sides: _Sides) -> tuple[tuple[str, Run], ...]:
             return tuple(
                 (stage.name, self._bind(engines[stage.graph], stage, profile.keep, sides)) for stage in stages
@@ -286,6 +280,12 @@ def _run_all(runs: tuple[tuple[str, Run], ...], timings_ns: dict[str, int]) -> N
         timings_ns[f"stage.{name}"] = time.monotonic_ns() - started
 
 
+def _graphs(manifest: Manifest) -> list[str]:
+    """Return the names of all graphs, each once."""
+    stages = (stage for profile in manifest.profiles for stage in (*profile.stages, *profile.token_stages))
+    return list(dict.fromkeys(stage.graph for stage in stages))
+
+
 def read_statistics(bundle: Bundle) -> Statistics:
     """Return the scales of a bundle; one that moves nothing has empty ones.
 
@@ -298,9 +298,10 @@ def read_statistics(bundle: Bundle) -> Statistics:
     manifest = bundle.manifest
     if not manifest.statistics:
         return Statistics.empty()
-    return Statistics.read(
-        bundle.file(manifest.statistics),
+    return Statistics.parse(
+        bundle.read(manifest.statistics),
         manifest.statistics_key,
+        manifest.statistics,
         action_dim=manifest.action.dim,
         proprio_dim=manifest.proprio.dim,
     )

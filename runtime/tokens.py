@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections import OrderedDict
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -63,7 +62,7 @@ class InstructionTokens:
     """Tokenises instructions and remembers the recent ones.
 
     Args:
-        tokenizer: Path of a ``tokenizer.json``.
+        tokenizer: Content of the tokenizer file, a ``tokenizer.json``.
         spec: Template of the prompt, room for its tokens, and padding.
         sequence: Segments of the decoder's sequence, in order.
         capacity: How many instructions are remembered.
@@ -73,13 +72,18 @@ class InstructionTokens:
     """
 
     def __init__(
-        self, tokenizer: Path, spec: InstructionSpec, sequence: tuple[SegmentSpec, ...], *, capacity: int = 64
+        self,
+        tokenizer: bytes,
+        spec: InstructionSpec,
+        sequence: tuple[SegmentSpec, ...],
+        *,
+        capacity: int = 64,
     ) -> None:
         try:
             with tokenizers_errors_as(BundleError, "a tokenizer file"):
-                self._tokenizer = Tokenizer.from_file(str(tokenizer))
+                self._tokenizer = Tokenizer.from_str(tokenizer.decode())
         except BundleError as error:
-            raise BundleError(f"{tokenizer.name}: {error.message}") from error
+            raise BundleError(f"{spec.tokenizer}: {error.message}") from error
         self._prompts = PromptTokenizer(self._tokenizer, spec)
         self._spec = spec
         self._sequence = sequence

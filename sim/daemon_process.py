@@ -34,6 +34,7 @@ class DaemonProcess:
         view_scorer: Directory of a bundle that scores views; None = none.
         answerer: Directory of a bundle that answers questions; None = none.
         answerer_threads: Threads of the answerer's engine; 0 = one for each core.
+        is_lean: Whether all profiles share one copy of the weights.
 
     Attributes:
         address: ``host:port`` that gRPC listens on.
@@ -58,6 +59,7 @@ class DaemonProcess:
         view_scorer: Path | None = None,
         answerer: Path | None = None,
         answerer_threads: int = 1,
+        is_lean: bool = False,
     ) -> None:
         self._command = [
             sys.executable,
@@ -68,6 +70,8 @@ class DaemonProcess:
         self._command += [str(bundle), "--bind", "127.0.0.1:0", "--threads", str(threads), "--json"]
         # A simulated world stands still while it waits, and its cameras have no noise.
         self._command += ["--max-age-ms", "0", "--max-frozen-frames", "0"]
+        if is_lean:
+            self._command += ["--lean"]
         if is_zmq:
             self._command += ["--zmq-bind", "127.0.0.1:0"]
         if view_scorer is not None:

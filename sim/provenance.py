@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import sys
 from datetime import datetime, timezone
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from saccade.proto.distribution import VERSION
+from saccade.runtime.cores import usable_cores
 
 _PACKAGES = ("mujoco", "numpy", "onnxruntime", "grpcio", "pyzmq", "torch")
 _CPU_INFO = Path("/proc/cpuinfo")
@@ -30,7 +30,7 @@ def machine() -> dict[str, Any]:
     """Return processor, cores and system."""
     return {
         "cpu": _cpu_model(),
-        "cores": _cores(),
+        "cores": usable_cores(),
         "architecture": platform.machine(),
         "system": platform.system(),
     }
@@ -55,12 +55,6 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return ""
-
-
-def _cores() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _cpu_model() -> str:

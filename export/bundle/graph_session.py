@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import onnxruntime as ort
+import torch
 from torch import nn
 
 from saccade.export.loading.mapped_weight import MappedWeight
@@ -29,7 +30,8 @@ def open_graph(graph: Path, model: bytes | None = None) -> ort.InferenceSession:
     """Load a graph with ONNX Runtime on the CPU; it says errors only.
 
     ONNX Runtime maps the weights file, and then copies what it multiplies into an order of its own; of a large file it
-    is told not to, nor to keep what a run has used. Its threads do not spin: PyTorch's want the same cores.
+    is told not to, nor to keep what a run has used. It has as many threads as PyTorch, and they do not spin: both want
+    the same cores.
 
     Args:
         graph: Path of the ONNX file, its weights beside it.
@@ -37,6 +39,7 @@ def open_graph(graph: Path, model: bytes | None = None) -> ort.InferenceSession:
     """
     options = ort.SessionOptions()
     options.log_severity_level = _ERRORS_ONLY
+    options.intra_op_num_threads = torch.get_num_threads()
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if stays_mapped(graph):
         options.add_session_config_entry("session.disable_prepacking", "1")

@@ -175,6 +175,7 @@ class AnswerThread:
         try:
             give_way()
             program = ProgramExecutor(self._bundle, self._backend)
+            del self._bundle  # and the memory of what the program has copied
             answerer = Answerer(program)
             program.warm_up()
         except BaseException as error:  # noqa: BLE001 - raised again where the thread was started

@@ -119,6 +119,7 @@ def ask(
             pictures = read_shown(opened.manifest, images, videos)  # before what takes longer
             backend = stack.enter_context(OrtBackend(threads=threads))
             answers = Answerer(ProgramExecutor(opened, backend))
+            del opened  # and the memory of what the program has copied
         choice = answer_spec(answers.manifest).choice
         sampling = Sampling.of(choice, temperature=temperature, top_k=top_k, top_p=top_p, seed=seed)
         question = Question(text, pictures, profile, max_new_tokens, sampling)

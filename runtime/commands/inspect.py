@@ -139,7 +139,7 @@ def inspect(
     extra: dict[str, Any] = {}
     if (path / MANIFEST_NAME).is_file():
         _refuse_open_points({**open_points, "config_only": config_only})
-        bundle = Bundle.open(path)
+        bundle = Bundle.open(path, with_graphs=False)
         inspection = inspect_bundle(bundle, keep_ratios)
         extra["manifest"] = to_json(bundle.manifest)
     elif (path / _CHECKPOINT).is_file():

@@ -58,6 +58,7 @@ def score_views(
     pictures = [read_picture(path) for path in images]  # before what takes longer
     with OrtBackend(threads=threads) as backend:
         asked = VisibleObjects(ProgramExecutor(bundle, backend), profile=profile)
+        del bundle  # and the memory of what the program has copied
         started = time.monotonic_ns()
         objects = asked.objects(instruction)
         known = time.monotonic_ns()

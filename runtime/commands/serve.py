@@ -44,7 +44,6 @@ class _Duration(click.FloatRange):
 )
 @click.option(
     "--threads",
-    type=click.IntRange(0),
     default=0,
     show_default=True,
     help="Threads that run the model; 0 = one for each core.",
@@ -52,7 +51,7 @@ class _Duration(click.FloatRange):
 @click.option(
     "--lean",
     is_flag=True,
-    help="Share one memory-mapped copy of the weights between all profiles: less memory, slower steps.",
+    help="Share one copy of the weights between all profiles: less memory, slower steps.",
 )
 @click.option(
     "--lease-s",
@@ -103,7 +102,6 @@ class _Duration(click.FloatRange):
 )
 @click.option(
     "--answerer-threads",
-    type=click.IntRange(0),
     default=1,
     show_default=True,
     help="Threads that run the answerer, and a view scorer that answers; 0 = one for each core.",

@@ -7,12 +7,12 @@ conformance suite is ``tests/contracts/engine.py``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol
 
+import numpy as np
 from numpy.typing import NDArray
 
 from saccade.proto.errors import EngineError
@@ -90,14 +90,19 @@ class Backend(Protocol):
         """
         ...
 
-    def load(self, graph: Path) -> Engine:
-        """Load a graph.
+    def load(self, graphs: Iterable[str], files: Mapping[str, NDArray[np.uint8]]) -> dict[str, Engine]:
+        """Load the graphs of one bundle, all at once: they may share weights.
 
         Args:
-            graph: Path of the ONNX file.
+            graphs: Names of the ONNX files.
+            files: Content of all files by name, uint8 ``(bytes,)``: the graphs, and the weights that they point to.
+                Nothing else is read.
+
+        Returns:
+            Engines by the name of the graph.
 
         Raises:
-            EngineError: The file cannot be loaded, or its shapes are not static.
+            EngineError: A graph cannot be loaded, or its shapes are not static.
         """
         ...
 

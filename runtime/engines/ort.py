@@ -3,16 +3,19 @@
 Buffers are numpy arrays that ONNX Runtime reads and writes in place, so nothing is copied on the way in or out.
 Threads do not spin between steps: a robot's other programs need the cores.
 
-Weights. By default each graph keeps its own copy, re-ordered for speed ("prepacked"). With ``prepack=False`` all
-graphs read the one memory-mapped weights file: memory of one copy, slower matrix products. Measured with four
-profiles over 96 MB of weights on 2 x86 cores: 418 MB private against 34 MB private + 96 MB shared; 155 / 113 / 77
-/ 61 ms a step against 220 / 165 / 114 / 88.
+Weights. ONNX Runtime is given them in memory, and reads no file. By default each graph keeps its own copy, re-ordered
+for speed ("prepacked"), and what it was given is free to go; only tables that rows are looked up in are shared. With
+``prepack=False`` all graphs read the one copy that they are given: less memory, slower matrix products. While a graph
+is loaded, ONNX Runtime holds its weights once more.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from pathlib import Path
+import ctypes
+import os
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from types import TracebackType
 from typing import Any
 
@@ -21,7 +24,9 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from saccade.proto.errors import EngineError
-from saccade.runtime.engines.base import Buffer, PortSpec, Run, check_ports
+from saccade.runtime.cores import checked_threads, usable_cores
+from saccade.runtime.engines.base import Buffer, Engine, PortSpec, Run, check_ports
+from saccade.runtime.engines.external_weights import external_weights
 
 _DTYPES = {
     "tensor(bool)": "bool",
@@ -34,6 +39,8 @@ _DTYPES = {
 }
 _QUIET = 3  # errors only; warnings about constant folding are of no use to an operator
 _SILENT = 4  # what goes wrong in a run is raised
+_WEIGHTS_FOLDER = "session.model_external_initializers_file_folder_path"
+"""Where ONNX Runtime looks for weights that it was not given, or else in the working directory."""
 
 
 class OrtBuffer:
@@ -59,19 +66,29 @@ class OrtEngine:
     """One graph loaded by ONNX Runtime.
 
     Args:
-        graph: Path of the ONNX file.
-        options: How sessions run: threads, memory.
+        name: Name of the ONNX file.
+        model: Content of the ONNX file.
+        options: How the session runs, and the weights that it is given.
         run_options: Shared by all runs of one backend, so that one flag interrupts them.
+        shared: Weights that stay where they are, and so have to stay.
     """
 
-    def __init__(self, graph: Path, options: ort.SessionOptions, run_options: ort.RunOptions) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: bytes,
+        options: ort.SessionOptions,
+        run_options: ort.RunOptions,
+        shared: Sequence[ort.OrtValue],
+    ) -> None:
         self._run_options = run_options
+        self._shared = shared
         try:
-            self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:
-            raise EngineError(f"expected {graph.name} to load in ONNX Runtime, found: {error}") from error
-        self.inputs = tuple(_port(node, graph) for node in self._session.get_inputs())
-        self.outputs = tuple(_port(node, graph) for node in self._session.get_outputs())
+            raise EngineError(f"expected {name} to load in ONNX Runtime, found: {error}") from error
+        self.inputs = tuple(_port(node, name) for node in self._session.get_inputs())
+        self.outputs = tuple(_port(node, name) for node in self._session.get_outputs())
 
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Run:
         """See :meth:`saccade.runtime.engines.base.Engine.bind`."""
@@ -80,25 +97,31 @@ class OrtEngine:
             binding.bind_ortvalue_input(port.name, _value(buffer))
         for port, buffer in check_ports(self.outputs, outputs):
             binding.bind_ortvalue_output(port.name, _value(buffer))
-        return _bound_run(self._session, binding, self._run_options)
+        return partial(self._run, binding)
+
+    def _run(self, binding: ort.IOBinding) -> None:
+        try:
+            self._session.run_with_iobinding(binding, self._run_options)
+        except Exception as error:
+            raise EngineError(f"expected ONNX Runtime to run the graph, found: {error}") from error
 
 
 class OrtBackend:
     """The ``ort-cpu`` backend.
 
     Args:
-        threads: Threads of one graph; 0 lets ONNX Runtime take one for each core.
+        threads: Threads of one graph; 0 = one for each core that this process may use.
         prepack: Whether each graph keeps a re-ordered copy of its weights: memory for speed, see the module docstring.
+
+    Raises:
+        InputError: More threads than are of any use.
     """
 
     name = "ort-cpu"
 
     def __init__(self, *, threads: int = 0, prepack: bool = True) -> None:
-        self._options = ort.SessionOptions()
-        self._options.intra_op_num_threads = threads
-        self._options.log_severity_level = _QUIET
-        self._options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        self._options.add_session_config_entry("session.disable_prepacking", "0" if prepack else "1")
+        self._threads = checked_threads(threads) or usable_cores()
+        self._prepack = prepack
         self._run_options = ort.RunOptions()
         self._run_options.log_severity_level = _SILENT
 
@@ -106,9 +129,41 @@ class OrtBackend:
         """See :meth:`saccade.runtime.engines.base.Backend.allocate`."""
         return OrtBuffer(dtype, shape)
 
-    def load(self, graph: Path) -> OrtEngine:
+    def load(self, graphs: Iterable[str], files: Mapping[str, NDArray[np.uint8]]) -> dict[str, Engine]:
         """See :meth:`saccade.runtime.engines.base.Backend.load`."""
-        return OrtEngine(graph, self._options, self._run_options)
+        tables: dict[int, NDArray[Any]] = {}
+        engines: dict[str, Engine] = {}
+        for name in graphs:
+            engines[name] = self._load(name, files, tables)
+            _give_back_freed_memory()
+        return engines
+
+    def _load(
+        self, name: str, files: Mapping[str, NDArray[np.uint8]], tables: dict[int, NDArray[Any]]
+    ) -> OrtEngine:
+        """Load a graph; ``tables`` are those that graphs share, by their place in the weights file."""
+        options = self._session_options()
+        given: dict[str, ort.OrtValue] = {}
+        shared: list[ort.OrtValue] = []
+        for weight in external_weights(name, files):
+            values = weight.values
+            if self._prepack and weight.is_table:  # alone in its memory: that of the whole file is free to go
+                values = tables.setdefault(values.ctypes.data, values.copy())
+            given[weight.name] = ort.OrtValue.ortvalue_from_numpy(values)
+            if weight.is_table or not self._prepack:
+                options.add_initializer(weight.name, given[weight.name])
+                shared.append(given[weight.name])
+        options.add_external_initializers(list(given), list(given.values()))
+        return OrtEngine(name, files[name].tobytes(), options, self._run_options, shared)
+
+    def _session_options(self) -> ort.SessionOptions:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.log_severity_level = _QUIET
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.add_session_config_entry("session.disable_prepacking", "0" if self._prepack else "1")
+        options.add_session_config_entry(_WEIGHTS_FOLDER, os.devnull)
+        return options
 
     def interrupt(self) -> None:
         """End the runs of every graph of this backend at their next node, from another thread.
@@ -130,29 +185,23 @@ class OrtBackend:
         """Nothing to free by hand: sessions and buffers go with their last reference."""
 
 
-def _bound_run(
-    session: ort.InferenceSession, binding: ort.IOBinding, run_options: ort.RunOptions
-) -> Callable[[], None]:
-    def run() -> None:
-        try:
-            session.run_with_iobinding(binding, run_options)
-        except Exception as error:
-            raise EngineError(f"expected ONNX Runtime to run the graph, found: {error}") from error
-
-    return run
-
-
 def _value(buffer: Buffer) -> ort.OrtValue:
     if not isinstance(buffer, OrtBuffer):
         raise EngineError(f"expected a buffer that ort-cpu allocated, found {type(buffer).__name__}.")
     return buffer.value
 
 
-def _port(node: Any, graph: Path) -> PortSpec:
+def _give_back_freed_memory() -> None:
+    """Return to the system what loading a graph has freed, which glibc keeps for itself."""
+    if sys.platform == "linux" and (trim := getattr(ctypes.CDLL(None), "malloc_trim", None)):
+        trim(0)
+
+
+def _port(node: Any, graph: str) -> PortSpec:
     dtype = _DTYPES.get(node.type)
     if dtype is None or not all(isinstance(length, int) for length in node.shape):
         raise EngineError(
-            f"{graph.name}: expected port {node.name!r} to have a known dtype and a static shape, "
+            f"{graph}: expected port {node.name!r} to have a known dtype and a static shape, "
             f"found {node.type} {node.shape}: export with static shapes."
         )
     return PortSpec(node.name, dtype, tuple(node.shape))

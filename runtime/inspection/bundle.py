@@ -8,7 +8,6 @@ from typing import Any
 
 from saccade.proto.accounting import ACCOUNTING_RECEIPT, EXPORT_RECEIPT, Account, accounts_from_json
 from saccade.proto.errors import BundleIntegrityError, UnknownProfileError
-from saccade.proto.file_errors import read_text
 from saccade.proto.inspection import Budget, CutPlace, Inspection, PolicyFit
 from saccade.proto.manifest import Manifest, ProfileSpec
 from saccade.proto.manifest_rules import is_scorer
@@ -69,7 +68,7 @@ def _read(bundle: Bundle, name: str) -> Any:
     if name not in bundle.manifest.files:
         return None
     try:
-        return json.loads(read_text(bundle.file(name)))
+        return json.loads(bundle.read(name))
     except ValueError as error:
         raise BundleIntegrityError(
             f"{name}: expected JSON, found: {error}; export the bundle again."

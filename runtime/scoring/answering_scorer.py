@@ -49,6 +49,7 @@ class AnsweringScorer:
     """
 
     def __init__(self, bundle: Bundle, robot: Manifest, *, threads: int = 1, prepack: bool = True) -> None:
+        self._manifest = bundle.manifest
         self._bundle = bundle
         self._robot = robot
         self._backend = OrtBackend(threads=threads, prepack=prepack)
@@ -58,8 +59,8 @@ class AnsweringScorer:
         self._thread = threading.Thread(target=self._run, name="saccade-scores", daemon=True)
 
     def __enter__(self) -> AnsweringScorer:
-        check_sees_one_picture(self._bundle.manifest)
-        check_fits(self._bundle.manifest, self._robot)
+        check_sees_one_picture(self._manifest)
+        check_fits(self._manifest, self._robot)
         self._questions = ScoringQuestions(self._bundle)
         self._thread.start()
         if (error := self._loaded.get()) is not None:
@@ -81,9 +82,7 @@ class AnsweringScorer:
     def begin(self, instruction: str) -> AnsweringScoring:
         """See :meth:`saccade.runtime.scoring.view_scores.ViewScorer.begin`."""
         self._give_up()
-        self._task = task = AnsweringScoring(
-            instruction, self._bundle.manifest.name, self._robot, self._backend
-        )
+        self._task = task = AnsweringScoring(instruction, self._manifest.name, self._robot, self._backend)
         self._tasks.put(task)
         return task
 
@@ -95,6 +94,7 @@ class AnsweringScorer:
         try:
             give_way()
             program = ProgramExecutor(self._bundle, self._backend)
+            del self._bundle  # and the memory of what the program has copied
             asked = VisibleObjects(program)
             program.warm_up()
         except BaseException as error:  # noqa: BLE001 - raised again where the thread was started

@@ -48,7 +48,11 @@ def open_view_scorer(
             f"serve it without a view scorer."
         )
     if is_scorer(manifest):
-        yield AttentionScorer(bundle, backend, robot)
+        attending = AttentionScorer(bundle, backend, robot)
+        del bundle  # and the memory of what the program has copied
+        yield attending
         return
-    with AnsweringScorer(bundle, robot, threads=threads, prepack=prepack) as scorer:
-        yield scorer
+    answering = AnsweringScorer(bundle, robot, threads=threads, prepack=prepack)
+    del bundle
+    with answering:
+        yield answering

@@ -126,7 +126,7 @@ class ScoringQuestions:
         manifest = bundle.manifest
         answer_spec(manifest)
         self._tokens = InstructionTokens(
-            bundle.file(manifest.instruction.tokenizer), manifest.instruction, manifest.sequence
+            bundle.read(manifest.instruction.tokenizer), manifest.instruction, manifest.sequence
         )
         try:
             self.check(_USUAL)

@@ -28,6 +28,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 
 from saccade.export.loading.weight_file import write_weights
+from saccade.runtime.cores import usable_cores
 
 STATE = "state.safetensors"
 _MODULE, _OPTIMISER = "module.", "optimiser."
@@ -130,7 +131,7 @@ def _work(rank: int, build: StageFactory, config: LoopConfig, run: Path, scratch
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(scratch / "compiled")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if device.type == "cpu":
-        torch.set_num_threads(1 if config.processes > 1 else os.cpu_count() or 1)
+        torch.set_num_threads(1 if config.processes > 1 else usable_cores())
     if config.processes > 1:
         backend = "nccl" if device.type == "cuda" else "gloo"
         distributed.init_process_group(

@@ -15,7 +15,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from saccade.proto.errors import EngineError
-from saccade.runtime.engines.base import Backend, Buffer, PortSpec
+from saccade.runtime.engines.base import Backend, Buffer, Engine, PortSpec
 
 SHAPE = (2, 3)
 
@@ -29,7 +29,7 @@ class EngineContract(ABC):
 
     def test_ports_are_known_before_the_first_run(self, tmp_path: Path) -> None:
         with self.make_backend() as backend:
-            engine = backend.load(write_graph(tmp_path))
+            engine = load(backend, write_graph(tmp_path))
             assert set(engine.inputs) == {
                 PortSpec("left", "float32", SHAPE),
                 PortSpec("right", "float32", SHAPE),
@@ -42,7 +42,7 @@ class EngineContract(ABC):
     def test_runs_on_what_lies_in_the_buffers(self, tmp_path: Path) -> None:
         with self.make_backend() as backend:
             inputs, outputs = buffers(backend)
-            run = backend.load(write_graph(tmp_path)).bind(inputs, outputs)
+            run = load(backend, write_graph(tmp_path)).bind(inputs, outputs)
             for seed in range(3):
                 left, right = fill(inputs, seed)
                 run()
@@ -54,7 +54,7 @@ class EngineContract(ABC):
     def test_host_memory_stays_where_it_is(self, tmp_path: Path) -> None:
         with self.make_backend() as backend:
             inputs, outputs = buffers(backend)
-            run = backend.load(write_graph(tmp_path)).bind(inputs, outputs)
+            run = load(backend, write_graph(tmp_path)).bind(inputs, outputs)
             before = [buffer.host.ctypes.data for buffer in (*inputs.values(), *outputs.values())]
             for seed in range(3):
                 fill(inputs, seed)
@@ -65,7 +65,7 @@ class EngineContract(ABC):
     def test_the_output_of_one_run_is_the_input_of_the_next(self, tmp_path: Path) -> None:
         """Run as the carry does: two bindings over two buffers, nothing passes through the host."""
         with self.make_backend() as backend:
-            engine = backend.load(write_graph(tmp_path))
+            engine = load(backend, write_graph(tmp_path))
             inputs, outputs = buffers(backend)
             there = engine.bind(inputs, outputs)
             back = engine.bind({**inputs, "left": outputs["sum"]}, {**outputs, "sum": inputs["left"]})
@@ -84,7 +84,7 @@ class EngineContract(ABC):
 
     def test_refuses_a_port_without_a_buffer(self, tmp_path: Path) -> None:
         with self.make_backend() as backend:
-            engine = backend.load(write_graph(tmp_path))
+            engine = load(backend, write_graph(tmp_path))
             inputs, outputs = buffers(backend)
             del inputs["right"]
             with pytest.raises(
@@ -97,7 +97,7 @@ class EngineContract(ABC):
         self, tmp_path: Path, dtype: str, shape: tuple[int, ...]
     ) -> None:
         with self.make_backend() as backend:
-            engine = backend.load(write_graph(tmp_path))
+            engine = load(backend, write_graph(tmp_path))
             inputs, outputs = buffers(backend)
             inputs["left"] = backend.allocate(dtype, shape)
             with pytest.raises(EngineError, match=r"left: expected float32\[2, 3\], found a buffer of"):
@@ -107,12 +107,71 @@ class EngineContract(ABC):
         path = tmp_path / "broken.onnx"
         path.write_bytes(b"not a graph")
         with self.make_backend() as backend, pytest.raises(EngineError, match=r"broken\.onnx"):
-            backend.load(path)
+            load(backend, path)
 
     def test_refuses_shapes_that_are_not_static(self, tmp_path: Path) -> None:
         path = write_graph(tmp_path, shape=("batch", 3))
         with self.make_backend() as backend, pytest.raises(EngineError, match="static"):
-            backend.load(path)
+            load(backend, path)
+
+    @pytest.mark.parametrize("op_type", ["MatMul", "Gather"])
+    def test_weights_are_those_in_memory(self, op_type: str) -> None:
+        """There is no file; the weights lie behind something else, and the engine outlives what it was given."""
+        weights = np.random.default_rng(0).standard_normal((64, 16)).astype(np.float32)
+        with self.make_backend() as backend:
+            engines = backend.load(["graphs/a.onnx", "graphs/b.onnx"], weights_files(op_type, weights))
+            (port,) = engines["graphs/a.onnx"].inputs
+            asked, answer = backend.allocate(port.dtype, port.shape), backend.allocate("float32", (2, 16))
+            runs = [engine.bind({"asked": asked}, {"answer": answer}) for engine in engines.values()]
+            del engines
+            asked.host[...] = np.arange(asked.host.size).reshape(asked.host.shape)
+            asked.to_device()
+            expected = asked.host @ weights if op_type == "MatMul" else weights[asked.host]
+            for run in runs:
+                answer.host[...] = 0
+                run()
+                answer.to_host()
+                np.testing.assert_allclose(answer.host, expected, rtol=1e-5)
+
+    def test_refuses_weights_that_are_not_there(self) -> None:
+        files = weights_files("MatMul", np.zeros((64, 16), np.float32))
+        with self.make_backend() as backend:
+            for damaged in (None, files["graphs/w.bin"][:-1]):
+                kept = {name: content for name, content in files.items() if name != "graphs/w.bin"}
+                with pytest.raises(EngineError, match=r"'weights'.* at byte 64 of graphs/w\.bin, found none"):
+                    backend.load(
+                        ["graphs/a.onnx"], kept | ({} if damaged is None else {"graphs/w.bin": damaged})
+                    )
+
+
+def load(backend: Backend, graph: Path) -> Engine:
+    """Load one graph."""
+    return backend.load([graph.name], {graph.name: np.fromfile(graph, np.uint8)})[graph.name]
+
+
+def weights_files(op_type: str, weights: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
+    """Return two graphs alike, ``answer = asked @ weights`` or ``weights[asked]``, and the file with the weights."""
+    tensor = TensorProto(name="weights", data_type=TensorProto.FLOAT, dims=weights.shape, data_location=1)
+    for key, value in {"location": "w.bin", "offset": "64", "length": str(weights.nbytes)}.items():
+        tensor.external_data.add(key=key, value=value)
+    if op_type == "MatMul":
+        inputs, asked = (
+            ["asked", "weights"],
+            helper.make_tensor_value_info("asked", TensorProto.FLOAT, (2, 64)),
+        )
+    else:
+        inputs, asked = ["weights", "asked"], helper.make_tensor_value_info("asked", TensorProto.INT64, (2,))
+    graph = helper.make_graph(
+        [helper.make_node(op_type, inputs, ["answer"])],
+        "weights",
+        [asked],
+        [helper.make_tensor_value_info("answer", TensorProto.FLOAT, (2, 16))],
+        [tensor],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+    content = np.frombuffer(model.SerializeToString(), np.uint8)
+    behind = np.concatenate([np.zeros(64, np.uint8), weights.reshape(-1).view(np.uint8)])
+    return {"graphs/a.onnx": content, "graphs/b.onnx": content, "graphs/w.bin": behind}
 
 
 def write_graph(folder: Path, *, shape: tuple[Any, ...] = SHAPE) -> Path:

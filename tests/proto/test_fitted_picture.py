@@ -25,6 +25,7 @@ def picture(height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("size", [(28, 28), (40, 61), (61, 40), (29, 57), (9, 9), (200, 31), (333, 334)])
+@pytest.mark.reference
 def test_cropping_is_that_of_clip(size: tuple[int, int]) -> None:
     """Pixel for pixel, against transformers' own processor."""
     from transformers.models.clip.image_processing_pil_clip import CLIPImageProcessorPil
@@ -66,6 +67,7 @@ def test_a_picture_of_another_aspect_is_refused_where_it_counts(size: tuple[int,
 
 
 @pytest.mark.parametrize("size", [(40, 61), (28, 28), (200, 90), (13, 17), (57, 57), (90, 31), (5, 9)])
+@pytest.mark.reference
 def test_tiles_are_those_of_llava_next(size: tuple[int, int]) -> None:
     from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
 
@@ -85,6 +87,7 @@ def test_tiles_are_those_of_llava_next(size: tuple[int, int]) -> None:
 
 
 @pytest.mark.parametrize("size", [(40, 61), (61, 40), (33, 33), (7, 100)])
+@pytest.mark.reference
 def test_squares_are_those_of_llava_onevision(size: tuple[int, int]) -> None:
     from transformers.models.llava_onevision.image_processing_pil_llava_onevision import (
         LlavaOnevisionImageProcessorPil,

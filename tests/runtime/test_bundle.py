@@ -25,7 +25,7 @@ def test_opens_what_was_written(tiny: Path) -> None:
     bundle = Bundle.open(tiny)
     assert bundle.manifest.name == "tiny"
     assert sorted(bundle.manifest.files) == sorted(FILES)
-    assert bundle.file("tokenizer.json").is_file()
+    assert bundle.read("tokenizer.json") == (tiny / "tokenizer.json").read_bytes()
 
 
 @pytest.mark.parametrize("name", FILES)
@@ -107,3 +107,17 @@ def test_a_manifest_that_is_not_utf8_is_refused(tiny: Path) -> None:
 def test_a_second_bundle_may_lie_anywhere(tmp_path: Path) -> None:
     root = write_tiny_bundle(tmp_path / "a b" / "ü")
     assert Bundle.open(str(root)).root == root.resolve()
+
+
+def test_what_is_only_looked_at_is_verified_without_its_graphs(tiny: Path) -> None:
+    bundle = Bundle.open(tiny, with_graphs=False)
+    assert sorted(bundle.files) == ["statistics.json", "tokenizer.json"]
+    with pytest.raises(BundleIntegrityError, match=r"found 'graphs/weights\.bin'"):
+        bundle.read("graphs/weights.bin")
+    (tiny / "graphs" / "weights.bin").write_bytes(bytes(8))
+    with pytest.raises(BundleIntegrityError, match=r"graphs/weights\.bin: expected sha256"):
+        Bundle.open(tiny, with_graphs=False)
+
+
+def test_what_was_read_cannot_be_written(tiny: Path) -> None:
+    assert not any(content.flags.writeable for content in Bundle.open(tiny).files.values())

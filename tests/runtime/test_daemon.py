@@ -110,9 +110,12 @@ def test_an_instruction_that_the_model_has_no_row_for_is_refused_over_the_wire(t
 
 
 def test_numbers_that_make_no_sense_are_refused(tiny: Path) -> None:
-    for field in ("lease_ns", "max_age_ns", "max_frozen_frames", "threads"):
+    for field in ("lease_ns", "max_age_ns", "max_frozen_frames"):
         with pytest.raises(errors.ServeError, match=f"{field}: expected 0 or more, found -1"):
             DaemonConfig(tiny, **{field: -1})  # type: ignore[arg-type]
+    for field in ("threads", "answerer_threads"):
+        with pytest.raises(errors.InputError, match=rf"^{field}: expected 0 to \d+.*, found 9999"):
+            DaemonConfig(tiny, **{field: 9999})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

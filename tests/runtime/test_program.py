@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from saccade.runtime.program import ProgramExecutor
 from tests.tiny_bundle import GRID, VIEWS, TinyOptions, tiny_observation, tiny_step, write_tiny_bundle
 
 VALID_TEXT = 3
+MINI = Path(__file__).parents[2] / "sim" / "saccade_mini" / "bundle"
 
 
 def load(program: ProgramExecutor, seed: int) -> None:
@@ -50,6 +52,33 @@ def test_a_step_that_is_not_committed_leaves_no_trace(program: ProgramExecutor) 
         program.step("keep50", {})
     load(program, 1)
     assert program.step("keep50", {})["kept"][0].tolist() == expected_kept([0, 1], [4, 4])[1]
+
+
+def damage_in_place(root: Path) -> None:
+    """Do to each file what ``cp`` of another bundle does, or a full disk: it stays the same file."""
+    for index, path in enumerate(sorted(path for path in root.rglob("*") if path.is_file())):
+        with path.open("r+b") as file:
+            file.write(bytes(path.stat().st_size)) if index % 2 else file.truncate(0)
+
+
+@pytest.mark.parametrize("prepack", [True, False])
+def test_nothing_on_disk_reaches_what_was_opened(tmp_path: Path, *, prepack: bool) -> None:
+    """Files change between verification and loading, and vanish before a step: the model runs as it was verified."""
+    shutil.copytree(MINI, tmp_path / "mini")
+    rows = []
+    for root in (MINI, tmp_path / "mini"):
+        bundle = Bundle.open(root)
+        if root != MINI:
+            damage_in_place(root)
+        with OrtBackend(threads=1, prepack=prepack) as backend:
+            program = ProgramExecutor(bundle, backend)
+            if root != MINI:
+                shutil.rmtree(root)
+            program.set_instruction("push the red block")
+            program.inputs["images"][...] = 100
+            program.inputs["proprio"][...] = 0.1
+            rows.append([program.step(name.name, {})["actions"].copy() for name in program.manifest.profiles])
+    np.testing.assert_array_equal(*rows)
 
 
 def test_reset_restores_the_carry(program: ProgramExecutor) -> None:

@@ -26,7 +26,7 @@ SPEC = InstructionSpec("tokenizer.json", "the {instruction}", 4, 0)
 
 
 def test_padding_is_masked_and_positions_run_over_the_valid(tiny: Path) -> None:
-    encoded = InstructionTokens(tiny / "tokenizer.json", SPEC, SEQUENCE).encode("Red cube")
+    encoded = InstructionTokens((tiny / "tokenizer.json").read_bytes(), SPEC, SEQUENCE).encode("Red cube")
     assert encoded.token_ids.tolist() == [[3, 4, 6, 0]]
     assert encoded.attention_mask.tolist() == [[True] * 6 + [False] + [True] * 2]
     assert encoded.position_ids.tolist() == [[0, 1, 2, 3, 4, 5, 0, 6, 7]]
@@ -34,7 +34,7 @@ def test_padding_is_masked_and_positions_run_over_the_valid(tiny: Path) -> None:
 
 
 def test_an_instruction_is_encoded_once_and_the_oldest_forgotten(tiny: Path) -> None:
-    tokens = InstructionTokens(tiny / "tokenizer.json", SPEC, SEQUENCE, capacity=2)
+    tokens = InstructionTokens((tiny / "tokenizer.json").read_bytes(), SPEC, SEQUENCE, capacity=2)
     red, blue = tokens.encode("red"), tokens.encode("blue")
     assert tokens.encode(" red ") is red
     tokens.encode("cube")
@@ -44,7 +44,7 @@ def test_an_instruction_is_encoded_once_and_the_oldest_forgotten(tiny: Path) -> 
 
 def test_braces_in_an_instruction_are_text(tiny: Path) -> None:
     tokens = InstructionTokens(
-        tiny / "tokenizer.json",
+        (tiny / "tokenizer.json").read_bytes(),
         InstructionSpec("t", "{instruction}", 9, 0),
         (SEQUENCE[0], SegmentSpec("text", 9)),
     )
@@ -52,7 +52,7 @@ def test_braces_in_an_instruction_are_text(tiny: Path) -> None:
 
 
 def test_the_template_counts_too(tiny: Path) -> None:
-    tokens = InstructionTokens(tiny / "tokenizer.json", SPEC, SEQUENCE)
+    tokens = InstructionTokens((tiny / "tokenizer.json").read_bytes(), SPEC, SEQUENCE)
     with pytest.raises(InstructionError, match="1 to 4 tokens, its template included, found 5"):
         tokens.encode("push the red cube")
 
@@ -61,7 +61,8 @@ def _speaking(model: models.Model, folder: Path, spec: InstructionSpec) -> Instr
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.save(str(folder / "tokenizer.json"))
-    return InstructionTokens(folder / "tokenizer.json", spec, (SegmentSpec("text", spec.max_tokens),))
+    content = (folder / "tokenizer.json").read_bytes()
+    return InstructionTokens(content, spec, (SegmentSpec("text", spec.max_tokens),))
 
 
 _KNOWN = ("in", ":", "push", "the", "cube", "out", "!")
@@ -95,30 +96,31 @@ def test_unknown_words_are_told_and_nothing_else_is_refused(model: models.Model,
 
 
 @pytest.mark.parametrize("kind", PUBLISHED)
-def test_published_tokenizers_know_plain_words(kind: str, tmp_path: Path) -> None:
-    PUBLISHED[kind].save(str(tmp_path / "tokenizer.json"))
+def test_published_tokenizers_know_plain_words(kind: str) -> None:
     spec = InstructionSpec("t", "In: What should the robot do to {instruction}?\nOut:", 200, 0)
-    tokens = InstructionTokens(tmp_path / "tokenizer.json", spec, (SegmentSpec("text", 200),))
+    tokens = InstructionTokens(PUBLISHED[kind].to_str().encode(), spec, (SegmentSpec("text", 200),))
     for text in ("push the red cube", "Lege den W\u00fcrfel ab!", "</s> then 3 \u65e5", "\U0001f916"):
         assert tokens.encode(text).unknown == (), text
 
 
 def test_a_token_that_the_model_has_no_row_for_is_named(tiny: Path) -> None:
-    few = InstructionTokens(tiny / "tokenizer.json", replace(SPEC, embedding_rows=6), SEQUENCE)
+    few = InstructionTokens((tiny / "tokenizer.json").read_bytes(), replace(SPEC, embedding_rows=6), SEQUENCE)
     assert few.encode("red").token_ids.tolist() == [[3, 4, 0, 0]]
     for state in ("", "7"):
         with pytest.raises(
             InstructionError, match=r"ids below 6\), found 'cube', token 6, in 'the red cube'; leave it out"
         ):
             few.encode("red cube", state)
-    every = InstructionTokens(tiny / "tokenizer.json", replace(SPEC, embedding_rows=7), SEQUENCE)
+    every = InstructionTokens(
+        (tiny / "tokenizer.json").read_bytes(), replace(SPEC, embedding_rows=7), SEQUENCE
+    )
     assert every.encode("red cube").count == 3
 
 
-def test_a_file_that_is_no_tokenizer_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "tokenizer.json").write_text("{}")
+@pytest.mark.parametrize("content", [b"{}", b"\xff{}", b""])
+def test_a_file_that_is_no_tokenizer_is_refused(content: bytes) -> None:
     with pytest.raises(BundleError, match=r"tokenizer\.json: expected a tokenizer file"):
-        InstructionTokens(tmp_path / "tokenizer.json", SPEC, SEQUENCE)
+        InstructionTokens(content, SPEC, SEQUENCE)
 
 
 def check_pieces(tokenizer: Tokenizer, ids: list[int]) -> None:
@@ -191,17 +193,16 @@ def test_what_the_library_throws_is_an_error_of_ours() -> None:
 
 
 def test_no_unicode_text_is_refused(tiny: Path) -> None:
-    tokens = InstructionTokens(tiny / "tokenizer.json", SPEC, SEQUENCE)
+    tokens = InstructionTokens((tiny / "tokenizer.json").read_bytes(), SPEC, SEQUENCE)
     for text in ("red \udcff", "\ud83d\ude00", "red\0"):
         with pytest.raises(InstructionError, match=r"in Unicode text, found (half of a surrogate|a NUL)"):
             tokens.encode(text)
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHED))
-def test_all_tokens_that_are_one_word_are_found(name: str, tmp_path: Path) -> None:
+def test_all_tokens_that_are_one_word_are_found(name: str) -> None:
     tokenizer = PUBLISHED[name]
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
-    tokens = InstructionTokens(tmp_path / "tokenizer.json", SPEC, SEQUENCE)
+    tokens = InstructionTokens(tokenizer.to_str().encode(), SPEC, SEQUENCE)
     space = "Ġ" if name == "byte_level" else "▁"
     assert {tokenizer.id_to_token(token) for token in tokens.spelling("red")} == {"red", f"{space}red"}
     assert {tokenizer.id_to_token(token) for token in tokens.spelling("user")} == {"USER", f"{space}USER"}

@@ -109,7 +109,7 @@ def test_prompts_are_those_of_the_robot_special_tokens_included(
     _, _, ids, _, _ = next(host_inputs(recording, spoken))
     assert ids[0].tolist().count(end) == 1
     sequence = tuple(SegmentSpec(*segment) for segment in model.segments.items())
-    robot = InstructionTokens(spoken.tokenizer, prompt, sequence).encode(text)
+    robot = InstructionTokens(spoken.tokenizer.read_bytes(), prompt, sequence).encode(text)
     assert ids.tolist() == robot.token_ids.tolist()
 
 

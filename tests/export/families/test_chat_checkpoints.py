@@ -39,7 +39,7 @@ def ids_of(prompted: Prompted, folder: Path, placeholder: int) -> list[int]:
     """The whole prompt: what the graph fixes, then the question as the runtime tokenises it."""
     spec = prompted.instruction
     segments = (SegmentSpec("text", spec.max_tokens),)
-    tokens = InstructionTokens(folder / spec.tokenizer, spec, segments).encode(QUESTION)
+    tokens = InstructionTokens((folder / spec.tokenizer).read_bytes(), spec, segments).encode(QUESTION)
     fixed = [item if item >= 0 else placeholder for item in prompted.model.prompt_layout.items]
     return [*fixed, *tokens.token_ids[0, : tokens.count].tolist()]
 

@@ -60,7 +60,7 @@ def test_paligemmas_picture_does_not_stand_in_the_way(
     check_vocabulary(tokenizer, PALIGEMMA_ROWS, "tokenizer.json")
     spec = within_embedding(spec_of(prompt), tokenizer, PALIGEMMA_ROWS)
     assert spec == replace(spec_of(prompt), embedding_rows=PALIGEMMA_ROWS)
-    tokens = InstructionTokens(paligemma, spec, (SegmentSpec("text", 80),))
+    tokens = InstructionTokens(paligemma.read_bytes(), spec, (SegmentSpec("text", 80),))
     found = tokens.encode("pick up <image>", "7 9" if prompt.state_bins else "").token_ids
     assert found.max() < PALIGEMMA_ROWS and tokenizer.token_to_id(">") in found
 
@@ -72,7 +72,7 @@ def test_a_token_that_is_not_special_is_refused_in_an_instruction(
     changed = shutil.copyfile(paligemma, tmp_path / "tokenizer.json")
     add_tokens(changed, {"gripper": PALIGEMMA_ROWS + 1})
     spec = within_embedding(spec_of(prompt), Tokenizer.from_file(str(changed)), PALIGEMMA_ROWS)
-    tokens = InstructionTokens(changed, spec, (SegmentSpec("text", 80),))
+    tokens = InstructionTokens(changed.read_bytes(), spec, (SegmentSpec("text", 80),))
     state = "7 9" if prompt.state_bins else ""
     for _ in range(2):
         with pytest.raises(
@@ -192,7 +192,9 @@ def test_a_question_may_not_have_it_either(talking: Path) -> None:
     spec = read_prompted(talking, DEPLOYMENT).instruction
     rows = json.loads((talking / "config.json").read_text())["text_config"]["vocab_size"]
     assert spec.embedding_rows == rows
-    tokens = InstructionTokens(talking / "tokenizer.json", spec, (SegmentSpec("text", spec.max_tokens),))
+    tokens = InstructionTokens(
+        (talking / "tokenizer.json").read_bytes(), spec, (SegmentSpec("text", spec.max_tokens),)
+    )
     assert np.all(tokens.encode("What?").token_ids < rows)
     with pytest.raises(InstructionError, match=rf"found '<tool>', token {rows}, in '.*Use <tool>!"):
         tokens.encode("Use <tool>!")

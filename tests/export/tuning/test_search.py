@@ -199,7 +199,7 @@ def test_the_result_ends_in_the_bundle(checkpoint_path: Path, frames: Path, tmp_
     full, keep50 = manifest.profiles
     assert full.policy_config == {}
     assert keep50.policy_config == ({} if tuned.options == manifest.policy.config else tuned.options)
-    receipt = json.loads(Bundle.open(request.out).file("receipts/tune.json").read_text())
+    receipt = json.loads(Bundle.open(request.out).read("receipts/tune.json"))
     assert receipt["keep50"]["options"] == tuned.options
     assert receipt["keep50"]["frames_sha256"] == tuned.frames_sha256
     with pytest.raises(ExportError, match="expected the one search of policy 'fastv'"):

@@ -119,6 +119,7 @@ def test_an_orientation_that_is_none_turns_nothing(tmp_path: Path) -> None:
         ("CMYK", "JPEG"),
     ],
 )
+@pytest.mark.reference
 def test_8_bits_become_what_the_reference_makes_of_them(tmp_path: Path, mode: str, kind: str) -> None:
     """Pixel for pixel, against transformers' own loader."""
     from transformers.image_utils import load_image

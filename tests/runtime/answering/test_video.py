@@ -83,6 +83,7 @@ def cut(path: Path, share: float) -> Path:
 
 
 @pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.reference
 def test_frames_are_those_of_the_reference(tmp_path: Path, name: str) -> None:
     """Pixel for pixel, against transformers' own reader."""
     from transformers.video_utils import load_video

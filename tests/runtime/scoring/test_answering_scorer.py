@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -203,3 +204,16 @@ def test_a_new_task_ends_the_one_before(robot: Path, answerer: Callable[..., Pat
         with pytest.raises(errors.ViewsUnscoredError):
             tasks[2].scores({})
     assert tasks[2].wait(10), "leaving ends the last one"
+
+
+@pytest.mark.parametrize("attends", [True, False])
+def test_no_bundle_stays_in_memory_beside_the_programs_made_of_it(
+    robot: Path, scorer: Path, answerer: Callable[..., Path], *, attends: bool
+) -> None:
+    def bundles() -> set[int]:
+        return {id(each) for each in gc.get_objects() if type(each) is Bundle}
+
+    before, answering = bundles(), answerer()
+    with serving(robot, scorer if attends else answering, answerer=answering):
+        gc.collect()
+        assert bundles() <= before

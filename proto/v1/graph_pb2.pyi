@@ -1,0 +1,58 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class OnnxModel(_message.Message):
+    __slots__ = ("graph",)
+    GRAPH_FIELD_NUMBER: _ClassVar[int]
+    graph: OnnxGraph
+    def __init__(self, graph: _Optional[_Union[OnnxGraph, _Mapping]] = ...) -> None: ...
+
+class OnnxGraph(_message.Message):
+    __slots__ = ("node", "initializer")
+    NODE_FIELD_NUMBER: _ClassVar[int]
+    INITIALIZER_FIELD_NUMBER: _ClassVar[int]
+    node: _containers.RepeatedCompositeFieldContainer[OnnxNode]
+    initializer: _containers.RepeatedCompositeFieldContainer[OnnxTensor]
+    def __init__(self, node: _Optional[_Iterable[_Union[OnnxNode, _Mapping]]] = ..., initializer: _Optional[_Iterable[_Union[OnnxTensor, _Mapping]]] = ...) -> None: ...
+
+class OnnxNode(_message.Message):
+    __slots__ = ("input", "op_type")
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    OP_TYPE_FIELD_NUMBER: _ClassVar[int]
+    input: _containers.RepeatedScalarFieldContainer[str]
+    op_type: str
+    def __init__(self, input: _Optional[_Iterable[str]] = ..., op_type: _Optional[str] = ...) -> None: ...
+
+class OnnxTensor(_message.Message):
+    __slots__ = ("dims", "data_type", "name", "external_data", "data_location")
+    class Place(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        IN_THE_GRAPH: _ClassVar[OnnxTensor.Place]
+        IN_ANOTHER_FILE: _ClassVar[OnnxTensor.Place]
+    IN_THE_GRAPH: OnnxTensor.Place
+    IN_ANOTHER_FILE: OnnxTensor.Place
+    DIMS_FIELD_NUMBER: _ClassVar[int]
+    DATA_TYPE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    EXTERNAL_DATA_FIELD_NUMBER: _ClassVar[int]
+    DATA_LOCATION_FIELD_NUMBER: _ClassVar[int]
+    dims: _containers.RepeatedScalarFieldContainer[int]
+    data_type: int
+    name: str
+    external_data: _containers.RepeatedCompositeFieldContainer[OnnxEntry]
+    data_location: OnnxTensor.Place
+    def __init__(self, dims: _Optional[_Iterable[int]] = ..., data_type: _Optional[int] = ..., name: _Optional[str] = ..., external_data: _Optional[_Iterable[_Union[OnnxEntry, _Mapping]]] = ..., data_location: _Optional[_Union[OnnxTensor.Place, str]] = ...) -> None: ...
+
+class OnnxEntry(_message.Message):
+    __slots__ = ("key", "value")
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    value: str
+    def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...

@@ -1,0 +1,96 @@
+"""The weights that an ONNX file points to, found in memory: no library for ONNX, and nothing is read from disk."""
+
+from __future__ import annotations
+
+import math
+import posixpath
+from collections.abc import Iterator, Mapping
+from typing import NamedTuple
+
+import numpy as np
+from google.protobuf.message import DecodeError
+from numpy.typing import NDArray
+
+from saccade.proto.errors import EngineError
+from saccade.proto.v1.graph_pb2 import OnnxGraph, OnnxModel, OnnxTensor
+
+_DTYPES = {
+    1: "float32",
+    2: "uint8",
+    3: "int8",
+    4: "uint16",
+    5: "int16",
+    6: "int32",
+    7: "int64",
+    9: "bool",
+    10: "float16",
+    11: "float64",
+    12: "uint32",
+    13: "uint64",
+}
+"""numpy's name of each ``TensorProto.DataType``."""
+_LOOK_UP = "Gather"
+
+
+class Weight(NamedTuple):
+    """One weight of a graph.
+
+    Args:
+        name: What the graph calls it.
+        values: Its numbers, where they lie in the weights file.
+        is_table: Whether rows of it are looked up, and nothing else is done with it.
+    """
+
+    name: str
+    values: NDArray[np.generic]
+    is_table: bool
+
+
+def external_weights(graph: str, files: Mapping[str, NDArray[np.uint8]]) -> Iterator[Weight]:
+    """Find the weights of a graph that lie in other files.
+
+    Args:
+        graph: Name of the ONNX file.
+        files: Content of all files by name.
+
+    Raises:
+        EngineError: The file is no graph, or points to what is not there.
+    """
+    try:
+        model = OnnxModel.FromString(files[graph].tobytes())
+    except DecodeError as error:
+        raise EngineError(
+            f"expected {graph} to be an ONNX graph, found: {error}: export it again."
+        ) from error
+    tables = _tables(model.graph)
+    for tensor in model.graph.initializer:
+        if tensor.data_location == OnnxTensor.IN_ANOTHER_FILE:
+            values = _values(tensor, posixpath.dirname(graph), files)
+            yield Weight(tensor.name, values, tensor.name in tables)
+
+
+def _tables(graph: OnnxGraph) -> set[str]:
+    """Return the names of what only look-ups read, and those as what they look into."""
+    first: set[str] = set()
+    other: set[str] = set()
+    for node in graph.node:
+        looked_up = node.input[:1] if node.op_type == _LOOK_UP else []
+        first.update(looked_up)
+        other.update(node.input[len(looked_up) :])
+    return first - other
+
+
+def _values(tensor: OnnxTensor, folder: str, files: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.generic]:
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    name = posixpath.normpath(posixpath.join(folder, place.get("location", "")))
+    dtype = np.dtype(_DTYPES.get(tensor.data_type, "V"))
+    offset, count = place.get("offset", "0"), math.prod(tensor.dims) * dtype.itemsize
+    start = int(offset) if offset.isdecimal() else -1
+    content = files.get(name)
+    if content is None or not dtype.itemsize or not 0 <= start <= start + count <= len(content):
+        raise EngineError(
+            f"expected the weight {tensor.name!r}, type {tensor.data_type} and shape {list(tensor.dims)}, at byte "
+            f"{offset} of {name}, found none there: export the bundle again."
+        )
+    values: NDArray[np.generic] = content[start : start + count].view(dtype).reshape(tuple(tensor.dims))
+    return np.require(values, requirements=["C", "A"])
