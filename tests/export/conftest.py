@@ -6,6 +6,7 @@ import importlib.util
 import platform
 import sys
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,19 +38,29 @@ def checkpoint(checkpoint_path: Path) -> Checkpoint:
     return load_checkpoint(checkpoint_path)
 
 
+@pytest.fixture(scope="session")
+def exported_once(
+    checkpoint_path: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], tuple[Path, ExportReport]]:
+    """Give the bundle of a policy; it is made when it is asked for the first time."""
+
+    @cache
+    def give(policy: str) -> tuple[Path, ExportReport]:
+        out = tmp_path_factory.mktemp("bundles") / policy
+        request = ExportRequest(
+            checkpoint=checkpoint_path, out=out, policy=policy, keep_ratios=RATIOS[policy]
+        )
+        return out, export_bundle(request, lambda what: None)
+
+    return give
+
+
 @pytest.fixture(scope="session", params=sorted(RATIOS))
 def exported(
-    request: pytest.FixtureRequest, checkpoint_path: Path, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, exported_once: Callable[[str], tuple[Path, ExportReport]]
 ) -> tuple[Path, ExportReport]:
     """A bundle of each policy and the report of its export."""
-    out = tmp_path_factory.mktemp("bundles") / request.param
-    report = export_bundle(
-        ExportRequest(
-            checkpoint=checkpoint_path, out=out, policy=request.param, keep_ratios=RATIOS[request.param]
-        ),
-        lambda what: None,
-    )
-    return out, report
+    return exported_once(request.param)
 
 
 @pytest.fixture(scope="session")

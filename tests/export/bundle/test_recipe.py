@@ -61,7 +61,7 @@ def test_every_kind_has_the_same_receipts(export: Export, tmp_path: Path, kind: 
     report = export(kind, tmp_path / "bundle")
     receipts = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "bundle/receipts").iterdir()}
     assert set(receipts) == {"accounting", "export", "lint", "parity"}
-    assert set(receipts["export"]) == {"seconds", "bytes", "parameters", "versions"}
+    assert set(receipts["export"]) == {"seconds", "bytes", "parameters", "never_varied", "versions"}
     assert sum(receipts["export"]["parameters"].values()) > 0
     assert {"load checkpoint", "accounting", "full: capture"} <= set(receipts["export"]["seconds"])
     assert set(receipts["parity"]) == {"tolerance", "weights", "profiles"}

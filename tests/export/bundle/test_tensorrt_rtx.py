@@ -39,7 +39,7 @@ def test_every_policy_builds(name: str, card: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.tensorrt_rtx
-@pytest.mark.parametrize("name", ["divprune", "vla_pruner"])
+@pytest.mark.parametrize("name", ["divprune", "todre"])
 def test_rolled_up_greedy_loops_build_too(name: str, tmp_path: Path) -> None:
     unrolled, graph = tmp_path / "unrolled.onnx", tmp_path / "rolled.onnx"
     ir.save(policy_graph(name), unrolled)
