@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 from saccade.export.families.base import StepKind
 from saccade.export.families.generating import GeneratingModel
@@ -34,10 +33,6 @@ class AutoregressiveModel(GeneratingModel):
     @abstractmethod
     def token_values(self) -> NDArray[np.float32]:
         """What each token of the vocabulary stands for, normalised, float32 ``(vocab_size,)``."""
-
-    @abstractmethod
-    def visual_tokens(self, images: Tensor) -> Tensor:
-        """uint8 ``(batch, views, height, width, 3)`` -> tower features ``(batch, visual, vision_width)``."""
 
     @property
     def host_inputs(self) -> tuple[str, ...]:

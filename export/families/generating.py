@@ -35,6 +35,10 @@ class SequenceInputs(NamedTuple):
     order: Tensor
 
 
+RunDecoder = Callable[[Tensor, SequenceInputs], Tensor]
+"""Runs a decoder as :meth:`GeneratingModel.run` does: ``(batch, tokens, width)`` to final states, same shape."""
+
+
 class GeneratingModel(PlainVision, nn.Module, ABC):
     """Decoder, head and the layout of the prompt; a family adds towers and what makes visual tokens of their features.
 
@@ -74,6 +78,10 @@ class GeneratingModel(PlainVision, nn.Module, ABC):
     def projectors(self) -> tuple[nn.Module, ...]:
         """What brings one visual token from the towers to the decoder's width."""
         return (self.projector,)
+
+    @abstractmethod
+    def visual_tokens(self, images: Tensor) -> Tensor:
+        """uint8 ``(batch, pictures, height, width, 3)`` -> tower features ``(batch, visual, vision_width)``."""
 
     @abstractmethod
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
@@ -127,6 +135,27 @@ class GeneratingModel(PlainVision, nn.Module, ABC):
         """Run the whole decoder: ``(batch, tokens, width)`` to final states of the same shape."""
         return self.decoder(embeddings, inputs.mask, inputs.positions, inputs.order)
 
+    def look(self, images: Tensor) -> tuple[Tensor, RunDecoder]:
+        """Run the towers on uint8 ``(batch, pictures, height, width, 3)``.
+
+        Returns:
+            Visual tokens ``(batch, visual, width)``, and what runs the decoder on a sequence that has all of them.
+        """
+        return self.embed_visual(self.visual_tokens(images)), self.run
+
+    def on_the_way(self, images: Tensor) -> dict[str, Tensor]:
+        """Return what published classes have too on the way to the visual tokens, by name.
+
+        Args:
+            images: uint8 ``(pictures, height, width, 3)``, RGB.
+
+        Returns:
+            ``pictures``, normalised pixels of the same shape, and ``vision features``, ``(patches, vision_width)``;
+            nothing where patches are merged in an order of the family's own.
+        """
+        del images
+        return {}
+
     def logits(self, states: Tensor) -> Tensor:
         """Final states ``(..., width)`` to float32 logits ``(..., vocab_size)``."""
         scores: Tensor = self.lm_head(states)
@@ -139,10 +168,6 @@ class GeneratingModel(PlainVision, nn.Module, ABC):
         if NEWLINE in self.prompt_layout.fixed:
             embedded = torch.where((ids == NEWLINE).unsqueeze(1), self.image_newline, embedded)
         return embedded.unsqueeze(0)
-
-
-RunDecoder = Callable[[Tensor, SequenceInputs], Tensor]
-"""Runs a decoder as :meth:`GeneratingModel.run` does: ``(batch, tokens, width)`` to final states, same shape."""
 
 
 def generate(

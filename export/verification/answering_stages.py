@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
@@ -14,9 +13,8 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from saccade.export.families.generating import RunDecoder, generate
+from saccade.export.families.generating import generate
 from saccade.export.families.prompts import Prompted
-from saccade.export.families.qwen_vl.model import QwenVl
 from saccade.proto.errors import ExportError
 from saccade.proto.fitted_picture import fit_picture
 from saccade.proto.manifest import ViewSpec
@@ -118,7 +116,7 @@ def answering_stages(
 
 def _stages(prompted: Prompted, images: Tensor, ids: list[int], new_tokens: int) -> Arrays:
     model = prompted.model
-    visual, run = _look(prompted, images)
+    visual, run = model.look(images)
     padded = torch.full((1, prompted.deployment.max_text_tokens), prompted.instruction.pad_id)
     padded[0, : len(ids)] = torch.tensor(ids)
     lengths = torch.tensor([len(ids)])
@@ -129,31 +127,10 @@ def _stages(prompted: Prompted, images: Tensor, ids: list[int], new_tokens: int)
     prompt = torch.tensor([*(max(item, PICTURE) for item in model.prompt_layout.items), *ids])
     return {
         "prompt tokens": prompt.numpy(),
-        **_seen(prompted, images),
+        **{name: value.numpy() for name, value in model.on_the_way(images[0]).items()},
         "projected tokens": entering[prompt == PICTURE].numpy(),
         "decoder input": entering.numpy(),
         "decoder states": states.numpy(),
         "logits": model.logits(states[-1]).numpy(),
         "next tokens": generate(model, visual, padded, lengths, new_tokens, run=run)[0].numpy(),
-    }
-
-
-def _look(prompted: Prompted, images: Tensor) -> tuple[Tensor, RunDecoder]:
-    """Return the visual tokens, and what runs the decoder: with the deep stack of the tower, where there is one."""
-    model: Any = prompted.model
-    if isinstance(model, QwenVl):
-        features = model.features(images)
-        return model.embed_visual(features.last), partial(model.run, deep=model.embed_deep(features.deep))
-    return model.embed_visual(model.visual_tokens(images)), model.run
-
-
-def _seen(prompted: Prompted, images: Tensor) -> Arrays:
-    """Return pixels and features of every patch; where patches are merged in an order of their own, nothing."""
-    if isinstance(prompted.model, QwenVl):
-        return {}
-    (tower,) = cast(Any, prompted.model).towers
-    mean, std = torch.tensor(tower.config.pixel_mean), torch.tensor(tower.config.pixel_std)
-    return {
-        "pictures": ((images[0] / 255.0 - mean) / std).numpy(),
-        "vision features": tower.encode_pixels(images[0].float()).flatten(0, 1).numpy(),
     }

@@ -88,6 +88,13 @@ class TiledLlava(GeneratingModel):
         features = self.vision.encode_pixels(images.float().flatten(0, 1))
         return self.arrange(features.reshape(images.shape[0], -1, features.shape[-1]))
 
+    def on_the_way(self, images: Tensor) -> dict[str, Tensor]:
+        """Return normalised pixels and the features of every patch, for uint8 ``(tiles, height, width, 3)``."""
+        scale = self.vision.config
+        pixels = (images / 255.0 - torch.tensor(scale.pixel_mean)) / torch.tensor(scale.pixel_std)
+        features = self.vision.encode_pixels(images.float()).flatten(0, 1)
+        return {"pictures": pixels, "vision features": features}
+
     @property
     def keeps_patches(self) -> bool:
         """Whether visual tokens are the tower's patches: no, those are reordered, and some are dropped or pooled."""

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from saccade.export.families.generating import GeneratingModel, SequenceInputs
+from saccade.export.families.generating import GeneratingModel, RunDecoder, SequenceInputs
 from saccade.export.families.prompt_layout import IMAGE, VISUAL_TOKEN, PromptLayout
 from saccade.export.loading.key_rules import KeyRules, Renames
 from saccade.export.loading.text_decoder import TextModel
@@ -196,6 +197,19 @@ class QwenVl(GeneratingModel):
         last, deep = self.vision(images.float().flatten(0, 1))
         shape = (images.shape[0], -1, self.config.tower.token_width)
         return TowerFeatures(last.reshape(shape), tuple(x.reshape(shape) for x in deep))
+
+    def visual_tokens(self, images: Tensor) -> Tensor:
+        """uint8 ``(batch, pictures, height, width, 3)`` -> last features ``(batch, visual, token_width)``."""
+        return self.features(images).last
+
+    def look(self, images: Tensor) -> tuple[Tensor, RunDecoder]:
+        """Run the tower on uint8 ``(batch, pictures, height, width, 3)``.
+
+        Returns:
+            Visual tokens ``(batch, visual, width)``, and what runs the decoder with the deep features of the tower.
+        """
+        last, deep = self.features(images)
+        return self.embed_visual(last), partial(self.run, deep=self.embed_deep(deep))
 
     def embed_visual(self, tower_tokens: Tensor) -> Tensor:
         """Merge tower features ``(batch, alive, token_width)`` to ``(batch, alive, width)``."""
