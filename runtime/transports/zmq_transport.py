@@ -34,6 +34,7 @@ except ModuleNotFoundError as error:
     ) from error
 
 _OK = b"ok"
+_ERROR = b"error"
 _REPLY_PARTS = 3
 _STREAM_SILENCE_S = 10.0
 _DIAGNOSIS_S = 0.5
@@ -228,9 +229,14 @@ class _Closed(Exception):  # noqa: N818 - no error: nobody reads any more
 
 
 def _result(status: bytes, payload: bytes, reply: type[Reply]) -> Reply:
-    if status != _OK:
+    if status == _OK:
+        return decode(reply, payload)
+    if status == _ERROR:
         raise error_from_wire(decode(wire.Error, payload))
-    return decode(reply, payload)
+    raise MessageError(
+        f"expected a reply of a saccade daemon, 'ok' or 'error', found {status!r:.40}: give the address that "
+        "`saccade serve --zmq-bind` names."
+    )
 
 
 def _milliseconds(seconds: float) -> int:

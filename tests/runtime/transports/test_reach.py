@@ -113,6 +113,17 @@ def test_a_zeromq_socket_that_answers_nobody() -> None:
         assert "found a server that takes no calls" in failure("zmq", f"127.0.0.1:{port}").message
 
 
+def test_a_zeromq_socket_that_echoes_is_no_daemon() -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as echo:
+        port = echo.bind_to_random_port("tcp://127.0.0.1")
+        thread = threading.Thread(target=lambda: echo.send_multipart(echo.recv_multipart()))
+        thread.start()
+        error = failure("zmq", f"127.0.0.1:{port}")
+        thread.join()
+    assert type(error) is errors.MessageError, repr(error)
+    assert "expected a reply of a saccade daemon, 'ok' or 'error', found b'Describe'" in error.message
+
+
 @pytest.mark.parametrize("host", ["[::1]", "localhost"])
 def test_a_daemon_is_reached_by_name_and_over_ipv6(tiny: Path, host: str) -> None:
     if not _has_ipv6() and host == "[::1]":
