@@ -37,6 +37,8 @@ _OK = b"ok"
 _ERROR = b"error"
 _REPLY_PARTS = 3
 _STREAM_SILENCE_S = 10.0
+_STREAM_SEND_S = 1.0
+"""How long an observation of a stream may wait for a daemon that has gone, seconds: in that time one is found again."""
 _DIAGNOSIS_S = 0.5
 """How long a connection may take before it is asked who is there, and how long the answer may take, seconds."""
 
@@ -122,7 +124,7 @@ class ZmqTransport:
             if inbox.bell.fileno() in ready:
                 for payload in inbox.take():
                     sent += 1
-                    self._send(dealer, [str(sent).encode(), b"Stream", payload], _STREAM_SILENCE_S)
+                    self._send(dealer, [str(sent).encode(), b"Stream", payload], _STREAM_SEND_S)
             if dealer in ready:
                 _, status, payload = self._receive(dealer, 0, 0)
                 answered += 1

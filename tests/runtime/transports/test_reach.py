@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -122,6 +123,27 @@ def test_a_zeromq_socket_that_echoes_is_no_daemon() -> None:
         thread.join()
     assert type(error) is errors.MessageError, repr(error)
     assert "expected a reply of a saccade daemon, 'ok' or 'error', found b'Describe'" in error.message
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_stream_hears_soon_that_its_daemon_has_gone(tiny: Path, transport: TransportName) -> None:
+    with Daemon(DaemonConfig(tiny, bind="127.0.0.1:0", zmq_bind="127.0.0.1:0", threads=1)) as daemon:
+        peer = connect(transport, str(daemon.address if transport == "grpc" else daemon.zmq_address))
+        has_gone = threading.Event()
+
+        def observations() -> Iterator[wire.Observation]:
+            yield wire.Observation(sequence=1)
+            assert has_gone.wait(30)
+            yield wire.Observation(sequence=2)
+
+        answers = peer.stream(observations())
+        assert next(answers).error.code == errors.NoSessionError.code
+    has_gone.set()
+    begun = time.monotonic()
+    with pytest.raises(errors.UnavailableError, match="connection refused"):
+        next(answers)
+    assert time.monotonic() - begun < 5
+    peer.close()
 
 
 @pytest.mark.parametrize("host", ["[::1]", "localhost"])
