@@ -13,6 +13,8 @@ from threading import Lock
 import zmq
 from zmq.utils.monitor import recv_monitor_message
 
+from saccade.proto.errors import MessageError
+
 
 class Connection:
     """One client's connection. Safe between threads.
@@ -79,8 +81,16 @@ class Connections:
 
         Args:
             identity: First part of the message.
+
+        Raises:
+            MessageError: It came in ZeroMQ's oldest protocols, or in what looks like them, which tell no descriptor.
         """
-        descriptor = int(identity.get(zmq.SRCFD))
+        try:
+            descriptor = int(identity.get(zmq.SRCFD))
+        except zmq.ZMQError as error:
+            raise MessageError(
+                "expected a client of ZeroMQ 4 or newer, whose end can be seen, found an older one: renew its library."
+            ) from error
         connection = self._known.get(identity.bytes)
         if connection is None or connection.descriptor != descriptor:
             connection = self._known[identity.bytes] = Connection(descriptor, self._abandon)

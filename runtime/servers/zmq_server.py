@@ -112,19 +112,30 @@ class ZmqServer:
             if self._connections.monitor in ready:
                 self._connections.take()
             if self._router in ready:
-                self._receive(self._router.recv_multipart(copy=False))
+                self._hear(self._router.recv_multipart(copy=False))
             elif self._connections.has_events:
                 self._connections.settle()
+
+    def _hear(self, frames: list[zmq.Frame]) -> None:
+        """Receive a message; whatever one of them does, the others are heard, Stop above all."""
+        try:
+            self._receive(frames)
+        except Exception as error:  # noqa: BLE001 - counted and logged
+            self._endpoint.failure(error)
 
     def _receive(self, frames: list[zmq.Frame]) -> None:
         if len(frames) != _PARTS or not 1 <= len(frames[1]) <= _MAX_REQUEST_ID_BYTES:
             return  # without a request id there is nothing to answer to
-        connection = self._connections.of(frames[0])
         identity, request_id, method, payload = (frame.bytes for frame in frames)
 
         def send(status: bytes, message: Message) -> None:
             self._post([identity, request_id, status, message.SerializeToString()])
 
+        try:
+            connection = self._connections.of(frames[0])
+        except MessageError as error:
+            send(ERROR, error_to_wire(self._endpoint.failure(error)))
+            return
         known = self._methods.get(method)
         if known is None or not known.waits:
             self._answer(method, payload, send, connection)

@@ -34,8 +34,11 @@ except ModuleNotFoundError as error:
     ) from error
 
 _OK = b"ok"
+_ERROR = b"error"
 _REPLY_PARTS = 3
 _STREAM_SILENCE_S = 10.0
+_STREAM_SEND_S = 1.0
+"""How long an observation of a stream may wait for a daemon that has gone, seconds: in that time one is found again."""
 _DIAGNOSIS_S = 0.5
 """How long a connection may take before it is asked who is there, and how long the answer may take, seconds."""
 
@@ -121,7 +124,7 @@ class ZmqTransport:
             if inbox.bell.fileno() in ready:
                 for payload in inbox.take():
                     sent += 1
-                    self._send(dealer, [str(sent).encode(), b"Stream", payload], _STREAM_SILENCE_S)
+                    self._send(dealer, [str(sent).encode(), b"Stream", payload], _STREAM_SEND_S)
             if dealer in ready:
                 _, status, payload = self._receive(dealer, 0, 0)
                 answered += 1
@@ -228,9 +231,14 @@ class _Closed(Exception):  # noqa: N818 - no error: nobody reads any more
 
 
 def _result(status: bytes, payload: bytes, reply: type[Reply]) -> Reply:
-    if status != _OK:
+    if status == _OK:
+        return decode(reply, payload)
+    if status == _ERROR:
         raise error_from_wire(decode(wire.Error, payload))
-    return decode(reply, payload)
+    raise MessageError(
+        f"expected a reply of a saccade daemon, 'ok' or 'error', found {status!r:.40}: give the address that "
+        "`saccade serve --zmq-bind` names."
+    )
 
 
 def _milliseconds(seconds: float) -> int:

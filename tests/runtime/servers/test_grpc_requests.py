@@ -1,6 +1,7 @@
 """Bytes that are no request are answered with the wire error, over both transports, and fill no log."""
 
 import logging
+import socket
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +16,7 @@ from saccade.runtime.client import Client
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.servers.endpoint import Endpoint
 from saccade.runtime.servers.grpc_server import GrpcServer
+from saccade.runtime.servers.zmq_connections import Connections
 from saccade.runtime.servers.zmq_server import ZmqServer
 from saccade.runtime.session import Session
 from saccade.runtime.transports.registry import TransportName
@@ -127,6 +129,38 @@ def over_zmq(address: str, method: str, payload: bytes, times: int = 1) -> wire.
             _, status, reply = dealer.recv_multipart()
             assert status == b"error"
     return wire.Error.FromString(reply)
+
+
+def zmtp1(*parts: bytes) -> bytes:
+    """A message as ZeroMQ 2 frames it, which needs no greeting: so may whatever else comes to the port be read."""
+    return b"".join(bytes((1 + len(part), index < len(parts) - 1)) + part for index, part in enumerate(parts))
+
+
+def test_a_message_in_an_old_protocol_of_zeromq_is_refused(served: Addresses, endpoint: Endpoint) -> None:
+    host, _, port = served["zmq"].rpartition(":")
+    with socket.create_connection((host, int(port)), TIMEOUT_S) as peer:
+        peer.sendall(zmtp1(b"") + zmtp1(b"1", b"Describe", b"x"))
+        heard = b""
+        while b"older one" not in heard:
+            block = peer.recv(1 << 10)
+            assert block, heard
+            heard += block
+    assert b"error" in heard and endpoint.counters.snapshot()["errors.transport.message"] == 1
+    drive(served)
+
+
+def test_what_nobody_thought_of_costs_one_message_not_the_transport(
+    served: Addresses, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with zmq.Context() as context, context.socket(zmq.DEALER) as dealer:
+        dealer.setsockopt(zmq.LINGER, 0)
+        dealer.connect(f"tcp://{served['zmq']}")
+        with monkeypatch.context() as broken:
+            broken.setattr(Connections, "of", lambda *_: 1 / 0)
+            dealer.send_multipart([b"1", b"Describe", b""])
+            assert not dealer.poll(500)
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+    drive(served)
 
 
 @pytest.mark.parametrize("method", ["Open", "Stream", "Generate"])

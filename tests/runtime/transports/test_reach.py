@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -111,6 +112,38 @@ def test_a_zeromq_socket_that_answers_nobody() -> None:
     with zmq.Context() as context, context.socket(zmq.PUB) as socket_of_another_kind:
         port = socket_of_another_kind.bind_to_random_port("tcp://127.0.0.1")
         assert "found a server that takes no calls" in failure("zmq", f"127.0.0.1:{port}").message
+
+
+def test_a_zeromq_socket_that_echoes_is_no_daemon() -> None:
+    with zmq.Context() as context, context.socket(zmq.ROUTER) as echo:
+        port = echo.bind_to_random_port("tcp://127.0.0.1")
+        thread = threading.Thread(target=lambda: echo.send_multipart(echo.recv_multipart()))
+        thread.start()
+        error = failure("zmq", f"127.0.0.1:{port}")
+        thread.join()
+    assert type(error) is errors.MessageError, repr(error)
+    assert "expected a reply of a saccade daemon, 'ok' or 'error', found b'Describe'" in error.message
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_a_stream_hears_soon_that_its_daemon_has_gone(tiny: Path, transport: TransportName) -> None:
+    with Daemon(DaemonConfig(tiny, bind="127.0.0.1:0", zmq_bind="127.0.0.1:0", threads=1)) as daemon:
+        peer = connect(transport, str(daemon.address if transport == "grpc" else daemon.zmq_address))
+        has_gone = threading.Event()
+
+        def observations() -> Iterator[wire.Observation]:
+            yield wire.Observation(sequence=1)
+            assert has_gone.wait(30)
+            yield wire.Observation(sequence=2)
+
+        answers = peer.stream(observations())
+        assert next(answers).error.code == errors.NoSessionError.code
+    has_gone.set()
+    begun = time.monotonic()
+    with pytest.raises(errors.UnavailableError, match="connection refused"):
+        next(answers)
+    assert time.monotonic() - begun < 5
+    peer.close()
 
 
 @pytest.mark.parametrize("host", ["[::1]", "localhost"])
