@@ -19,12 +19,13 @@ from saccade.proto.manifest import ActionSpec, VectorSpec
 from saccade.proto.statistics import STATISTICS_NAME
 
 
-def write_random_openvla(folder: Path, shape: Shape, *, seed: int = 0) -> Path:
+def write_random_openvla(folder: Path, shape: Shape, *, depth: int = 32, seed: int = 0) -> Path:
     """Write the checkpoint, bfloat16: a camera, no proprioception, seven tokens an action.
 
     Args:
         folder: Folder of the checkpoint, made here.
         shape: Sizes that differ from the published model's.
+        depth: Layers over which activations keep their size.
         seed: Seed of the weights.
     """
     folder.mkdir(parents=True)
@@ -39,5 +40,6 @@ def write_random_openvla(folder: Path, shape: Shape, *, seed: int = 0) -> Path:
     deployment = Deployment(views=1, statistics_key=robot.statistics_key)
     model = build(read_config(CheckpointFolder(folder), deployment))
     shapes = ((name, tuple(weight.shape)) for name, weight in model.state_dict().items())
-    write_shards(folder, shapes, shape.shard_bytes, np.random.Generator(np.random.SFC64(seed)))
+    rng = np.random.Generator(np.random.SFC64(seed))
+    write_shards(folder, shapes, shape.shard_bytes, rng, depth=depth)
     return folder

@@ -34,7 +34,12 @@ def draw(name: str, shape: tuple[int, ...], rng: np.random.Generator, *, depth: 
 
 
 def write_shards(
-    folder: Path, weights: Iterable[tuple[str, tuple[int, ...]]], shard_bytes: int, rng: np.random.Generator
+    folder: Path,
+    weights: Iterable[tuple[str, tuple[int, ...]]],
+    shard_bytes: int,
+    rng: np.random.Generator,
+    *,
+    depth: int = 32,
 ) -> None:
     """Write safetensors and their index.
 
@@ -43,11 +48,12 @@ def write_shards(
         weights: Names and shapes of the weights.
         shard_bytes: Size from which on a shard is closed, bytes.
         rng: Generator that the weights are drawn from.
+        depth: Layers over which activations keep their size; fewer make each layer's part larger.
     """
     files: dict[str, str] = {}
     shard: dict[str, Tensor] = {}
     for name, shape in weights:
-        shard[name] = draw(name, shape, rng, depth=32)
+        shard[name] = draw(name, shape, rng, depth=depth)
         if sum(weight.nbytes for weight in shard.values()) >= shard_bytes:
             _close(folder, shard, files)
     if shard:
