@@ -138,6 +138,10 @@ def _check_pictures(found: Embodiment) -> None:
         raise CheckpointError(
             f"{EMBODIMENT_NAME}: crop: expected a share of the area above 0, at most 1, found {found.crop}."
         )
+    if len(set(found.views)) < len(found.views):
+        raise CheckpointError(
+            f"{EMBODIMENT_NAME}: views: expected each name once, found {', '.join(found.views)}."
+        )
     stray = set(found.cameras) - set(found.views)
     if stray or len(set(found.cameras.values())) < len(found.cameras):
         raise CheckpointError(

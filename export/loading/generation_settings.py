@@ -37,6 +37,8 @@ _REFUSED: Mapping[str, tuple[object, ...]] = {
     "forced_decoder_ids": (),
     "stop_strings": (),
     "min_length": (0,),
+    "encoder_repetition_penalty": (1,),  # of the prompt's tokens, where there is no encoder
+    "encoder_no_repeat_ngram_size": (0,),
     "exponential_decay_length_penalty": (),
     "watermarking_config": (),
     "token_healing": (False,),
@@ -69,7 +71,7 @@ def read_token_choice(folder: CheckpointFolder, vocab_size: int) -> TokenChoice:
         CheckpointError: A setting asks for what nothing here does, or is out of range.
     """
     name = NAME if folder.has(NAME) else CONFIG_NAME
-    stored = folder.read(name)
+    stored = folder.read(name) if name == NAME else _of_config(folder.config)
     fields = JsonFields(stored, name, _DEFAULTS)
     draws = fields.take("do_sample", bool)
     for setting, accepted in {**_REFUSED, **(_REFUSED_DRAWS if draws else {})}.items():
@@ -93,6 +95,13 @@ def read_token_choice(folder: CheckpointFolder, vocab_size: int) -> TokenChoice:
     if outside:
         raise CheckpointError(f"{name}: expected token ids below {vocab_size}, found {outside}.")
     return choice
+
+
+def _of_config(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings of a configuration: those of its language model count where it has none of its own."""
+    text = config.get("text_config")
+    own = {name: value for name, value in config.items() if value is not None}
+    return {**(text if isinstance(text, Mapping) else {}), **own}
 
 
 def counts_prompt(choice: TokenChoice) -> bool:

@@ -61,6 +61,8 @@ def square_fit(processor: ImageProcessor, default: Resample) -> PictureFit:
         return PictureFit(FitMethod.PAD, resample, background=background)
     size = fields.child("size")
     if not size.has("shortest_edge"):
+        for name in ("height", "width"):
+            size.take(name, int)  # a longest_edge, say, makes no square
         return PictureFit(FitMethod.STRETCH, resample)
     if fields.has("do_center_crop") and not fields.take("do_center_crop", bool):
         raise CheckpointError(

@@ -28,7 +28,7 @@ def read_object(folder: Path, name: str) -> dict[str, Any]:
     refuse_pointer(folder / name)
     try:
         value = json.loads(read_text(folder / name))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise CheckpointError(f"{name}: expected JSON, found: {error}.") from error
     if not isinstance(value, dict):
         raise CheckpointError(f"{name}: expected a JSON object, found {type(value).__name__}.")
@@ -118,6 +118,6 @@ class JsonFields:
     def expect(self, name: str, accepted: Collection[object]) -> None:
         """Refuse a switch that changes the model and that is not known here; a missing field is accepted."""
         value = self._values.get(name)
-        if value is not None and value not in accepted:
+        if value is not None and value not in tuple(accepted):  # of a list or object there is no hash
             wanted = " or ".join(repr(item) for item in accepted)
             raise CheckpointError(f"{self._where}: {name}: expected {wanted}, found {value!r}.")

@@ -18,6 +18,7 @@ FINE_TUNE = "fine-tune it on the robot's data (lerobot-train --policy.path=FOLDE
 """What to do with a base model."""
 CAMERA_PREFIX = "observation.images."
 _RENAME = "rename_observations_processor"
+_CHANNELS = 3
 _ABSENT = "empty_camera_"
 """Part of the name of a camera that was never there."""
 
@@ -99,10 +100,10 @@ def read_features(folder: CheckpointFolder) -> LerobotFeatures:
         feature = inputs.child(name)
         if feature.take("type", str) == "VISUAL" and _ABSENT not in name:
             shape = feature.items("shape", int)
-            if len(shape) != 3 or min(shape) < 1:
+            if len(shape) != 3 or min(shape) < 1 or shape[0] != _CHANNELS:
                 raise CheckpointError(
-                    f"config.json: input_features: {name}: expected a shape of 3 numbers (channels, height, width), "
-                    f"found {list(shape)}."
+                    f"config.json: input_features: {name}: expected a shape of 3 numbers (channels, height, width), of "
+                    f"{_CHANNELS} channels, found {list(shape)}; lerobot's models take no other pictures."
                 )
             cameras[name.removeprefix(CAMERA_PREFIX)] = (shape[1], shape[2])
     return LerobotFeatures(

@@ -62,8 +62,8 @@ def warn_of_unknown_steps(folder: CheckpointFolder) -> None:
     """
     for file in (PREPROCESSOR, POSTPROCESSOR):
         steps = folder.read(file).get("steps")
-        names = [entry.get(_NAME) for entry in steps or () if isinstance(entry, Mapping)]
-        unknown = [str(name) for name in names if name not in KNOWN]
+        names = [str(entry.get(_NAME)) for entry in steps or () if isinstance(entry, Mapping)]
+        unknown = [name for name in names if name not in KNOWN]
         if unknown:
             _log.warning(
                 "%s: steps that nothing here does, do them on the robot: %s", file, ", ".join(unknown)

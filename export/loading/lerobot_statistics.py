@@ -28,6 +28,7 @@ from saccade.export.loading.lerobot_processors import (
     processor_steps,
     warn_of_unknown_steps,
 )
+from saccade.export.loading.lfs_pointers import refuse_pointer
 from saccade.export.loading.shards import has_weights, some
 from saccade.proto.errors import CheckpointError
 from saccade.proto.scales import MeanStdScale, RangeScale, Scale
@@ -38,6 +39,7 @@ _NORMALISER, _UNNORMALISER = "normalizer_processor", "unnormalizer_processor"
 _RELATIVE = ("relative_actions_processor", "delta_actions_processor")
 """The step's name in lerobot 0.6.1, and in other releases."""
 _BUFFER = re.compile(r"(^|\.)(normalize_inputs|normalize_targets|unnormalize_outputs)\.")
+_ONLY = "normalize_observation_keys"
 MEAN_STD, IDENTITY = "MEAN_STD", "IDENTITY"
 RANGES = {"MIN_MAX": ("min", "max"), "QUANTILES": ("q01", "q99"), "QUANTILE10": ("q10", "q90")}
 """Modes that bring a range to -1..1, and the vectors they need."""
@@ -91,6 +93,11 @@ def _read(folder: CheckpointFolder, name: str, step: str, kind: str, vector: str
     settings = fields.child("config", {"eps": 1e-8})
     modes = settings.child("norm_map")
     modes.expect("VISUAL", (IDENTITY,))  # the graphs normalise pictures as the model's class does
+    if settings.has(_ONLY) and vector == STATE and STATE not in settings.items(_ONLY, str):
+        raise CheckpointError(
+            f"{name}: {step}: {_ONLY}: expected {STATE} among them, or none, found a list without it; lerobot then "
+            "passes the state on as it is: write IDENTITY for STATE into a copy of the file."
+        )
     mode = modes.take(kind, str)
     if mode == IDENTITY:
         return MeanStdScale(np.zeros(dim, np.float32), np.ones(dim, np.float32), 0.0)
@@ -136,6 +143,7 @@ def _state_file(folder: CheckpointFolder, step: JsonFields, where: str) -> str:
 
 def _vectors(path: Path, names: list[str], dim: int) -> list[NDArray[np.float32]]:
     """Read vectors by name, float32 ``(dim,)`` each."""
+    refuse_pointer(path)
     try:
         with safe_open(path, framework="np") as file:
             stored = set(file.keys())

@@ -22,6 +22,7 @@ INDEX_NAME = "model.safetensors.index.json"
 _PICKLES = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 _NO_MODEL = re.compile(
     r"(optimizer|scheduler|scaler|rng_state|random_states|training_args|trainer_state|metadata|adapter_model)\b.*"
+    r"|non_lora_.*"
     r"|.*--\w+_checkpoint\.pt|.*(rng_state|random_states|optim_states)_.*"
 )
 """Pickles that trainings leave beside the weights: nobody should convert them."""

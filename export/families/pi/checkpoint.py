@@ -129,12 +129,14 @@ def _deployment(
 
 def _check_cameras(embodiment: Embodiment) -> None:
     """Check names of cameras, where there are any, against those that openpi has in code."""
-    named = [embodiment.cameras[view] for view in embodiment.views if view in embodiment.cameras]
-    known = [camera for camera in OPENPI_CAMERAS if camera in named]
-    if named != known or (named and len(named) < len(embodiment.views)):
+    names = [embodiment.cameras.get(view, view) for view in embodiment.views]
+    named = [name for view, name in zip(embodiment.views, names, strict=True) if view in embodiment.cameras]
+    known = [name for name in names if name in OPENPI_CAMERAS]  # a view may be called as openpi calls it
+    in_order = [camera for camera in OPENPI_CAMERAS if camera in known]
+    if known != in_order or (named and len(known) < len(names)):
         raise CheckpointError(
             f"embodiment.json: cameras: expected for each view one of {', '.join(OPENPI_CAMERAS)}, in this order, "
-            f"found {', '.join(named)} for {', '.join(embodiment.views)}."
+            f"found {', '.join(names)} for {', '.join(embodiment.views)}."
         )
 
 

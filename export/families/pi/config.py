@@ -64,6 +64,7 @@ TOWER = {
     "patch_size": 14,
 }
 """SigLIP-so400m, which lerobot and openpi fix in code."""
+_MOST = 255
 _HALF = (0.5, 0.5, 0.5)
 """Mean, and std, where no image processor is stored: pixels go to -1..1."""
 
@@ -154,7 +155,7 @@ def read_pi_config(folder: CheckpointFolder, deployment: Deployment, family: str
     vlm = fields.child("vlm_config", {})
     vlm.expect("model_type", ("paligemma",))
     tower = tower_fields(vlm, "vision_config", {**TOWER, "image_size": _image_size(fields)})
-    mean, std = _pixel_scale(folder)
+    mean, std = _pixel_scale(folder, tower.take("image_size", int))
     vision = read_tower(tower, read_block=-1, final_norm=True, mean=mean, std=std)
     width = fields.take("max_action_dim", int)
     expert = _gemma(fields, "dit_config", fields.take("action_expert_variant", str))
@@ -229,12 +230,12 @@ def _read_fields(folder: CheckpointFolder, family: str) -> JsonFields:
 
 
 def _image_size(fields: JsonFields) -> int:
-    height, *width = fields.items("image_resolution", int)
-    if width != [height]:
+    size = fields.items("image_resolution", int)
+    if len(size) != 2 or size[0] != size[1]:
         raise CheckpointError(
-            f"config.json: image_resolution: expected height and width alike, found {[height, *width]}."
+            f"config.json: image_resolution: expected height and width alike, found {list(size)}."
         )
-    return height
+    return size[0]
 
 
 def _gemma(parent: JsonFields, name: str, variant: str) -> DecoderConfig:
@@ -253,8 +254,16 @@ def _gemma(parent: JsonFields, name: str, variant: str) -> DecoderConfig:
     return read_text_model(fields, "gemma", causal=False).decoder
 
 
-def _pixel_scale(folder: CheckpointFolder) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _pixel_scale(folder: CheckpointFolder, side: int) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return mean and std of the pixels; a processor that makes something else than the tower's square is refused."""
     if not any(folder.has(name) for name in NAMES):
         return _HALF, _HALF
     processor = read_image_processor(folder)
+    for name, accepted in (("rescale_factor", 1 / _MOST), ("do_center_crop", False), ("do_pad", False)):
+        processor.fields.expect(name, (accepted,))
+    if processor.fields.has("size"):
+        size = processor.fields.child("size")
+        for name in ("height", "width"):
+            size.take(name, int)
+            size.expect(name, (side,))
     return processor.mean, processor.std

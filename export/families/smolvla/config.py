@@ -44,7 +44,6 @@ DEFAULTS = {
 FIXED: dict[str, tuple[object, ...]] = {
     "n_obs_steps": (1,),
     "use_cache": (True,),
-    "use_peft": (False,),
     "add_image_special_tokens": (False,),
     "attention_mode": ("cross_attn",),
 }

@@ -8,6 +8,8 @@ from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.loading.shards import has_weights
 
 _SETTINGS, _WEIGHTS = "adapter_config.json", ("adapter_model.safetensors", "adapter_model.bin")
+_MORE = "non_lora_"
+"""Beginning of a file with what was trained beside the adapter, such as LLaVA's projector; peft does not read it."""
 OFT_ADAPTER = "lora_adapter"
 """Folder in which OpenVLA-OFT's fine-tuning keeps its adapter; beside merged weights it is a record, nothing more."""
 
@@ -35,11 +37,13 @@ def _of_peft(folder: CheckpointFolder) -> str:
             "it to the weights when it loads them, and nothing says whether they have it already; merge it (peft: "
             "merge_and_unload), or, if that was done, take the adapter's files out of the folder."
         )
+    beside = next((entry.name for entry in folder if entry.name.startswith(_MORE)), "")
+    more = f"; its code has to put the weights in {beside} into the model too" if beside else ""
     return (
         f"expected a whole checkpoint, found an adapter alone ({_SETTINGS}): it holds what fine-tuning added to "
         f"{base or 'a model that it does not name'}, and no model; merge both where peft is installed "
-        "(PeftModel.from_pretrained(model, folder).merge_and_unload().save_pretrained(out)) and take what comes out, "
-        "with the tokenizer and the other files of this folder beside it."
+        f"(PeftModel.from_pretrained(model, folder).merge_and_unload().save_pretrained(out)){more} and take what comes "
+        "out, with the tokenizer and the other files of this folder beside it."
     )
 
 

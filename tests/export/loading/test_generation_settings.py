@@ -58,6 +58,8 @@ def test_tokens_are_drawn_with_the_odds_of_transformers(tmp_path: Path, settings
         ("guidance_scale", 1.5),
         ("stop_strings", ["###"]),
         ("min_length", 10),
+        ("encoder_repetition_penalty", 1.3),
+        ("encoder_no_repeat_ngram_size", 3),
         ("sequence_bias", [[[1], 2.0]]),
         ("forced_decoder_ids", [[1, 2]]),
         ("exponential_decay_length_penalty", [3, 1.1]),
