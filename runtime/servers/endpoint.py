@@ -40,6 +40,7 @@ from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.scoring.view_scores import ViewScorer
 from saccade.runtime.servers.answers import AnswerEndpoint, WhenGone
 from saccade.runtime.servers.counters import Counters
+from saccade.runtime.servers.drain import Drain
 from saccade.runtime.servers.lease import Lease, Owner
 from saccade.runtime.servers.limited_log import LimitedLog
 from saccade.runtime.servers.message_size import message_bytes, observation_bytes
@@ -101,7 +102,6 @@ class Endpoint:
 
     Attributes:
         counters: What was counted since the daemon started.
-        is_ready: Whether calls are accepted; False from :meth:`drain` on.
     """
 
     def __init__(  # noqa: PLR0913
@@ -118,7 +118,7 @@ class Endpoint:
         answers: AnswerThread | None = None,
     ) -> None:
         self.counters = Counters()
-        self.is_ready = True
+        self._drain = Drain()
         self._log = LimitedLog(_LOG, clock)
         self._program = program
         self._manifest_json = manifest_to_json(program.manifest)
@@ -138,6 +138,11 @@ class Endpoint:
         self._slot: NewestSlot[_Pending] = NewestSlot()
         self._streamer = threading.Thread(target=self._run_stream, name="saccade-stream", daemon=True)
         self._streamer.start()
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether calls are accepted; False from :meth:`drain` on."""
+        return not self._drain.has_begun
 
     def methods(self) -> dict[str, Method]:
         """Return what a transport must offer besides Stream and Generate, by name."""
@@ -318,7 +323,7 @@ class Endpoint:
             return
         replaced = self._slot.put(pending)
         if replaced is pending:
-            reply(_stream_error(_draining(), request.sequence))
+            reply(_stream_error(draining(), request.sequence))
         elif replaced is not None:
             self.counters.count("superseded")
             replaced.reply(_stream_error(_superseded(), replaced.request.sequence))
@@ -379,10 +384,14 @@ class Endpoint:
 
     def drain(self) -> None:
         """Finish the control step that runs and begin no other, and break off an answer; whoever asks is told so."""
-        self.is_ready = False
+        self._drain.begin()
         self._lease.drain()
         if self._answers is not None:
             self._answers.drain()
+
+    def when_draining(self, tell: Callable[[], None]) -> Callable[[], None]:
+        """Have something called once no more is served, at once if that is so; return what takes that back."""
+        return self._drain.when_begun(tell)
 
     def shut_down(self) -> None:
         """Drain, and end the stream's thread."""
@@ -421,7 +430,7 @@ class Endpoint:
 
     def _check_ready(self) -> None:
         if not self.is_ready:
-            raise _draining()
+            raise draining()
 
     def _check_wanted(self, is_wanted: IsWanted) -> None:
         """Ask once the engine is free: the caller may have gone while the call waited for it."""
@@ -436,7 +445,8 @@ class Endpoint:
         )
 
 
-def _draining() -> DrainingError:
+def draining() -> DrainingError:
+    """Return what everybody is told who asks for more while the daemon shuts down."""
     return DrainingError("expected a daemon that serves, found it shutting down: hold the arm.")
 
 

@@ -19,7 +19,7 @@ from grpc_reflection.v1alpha import reflection
 from saccade.proto import errors
 from saccade.proto.codec import GRPC_ERROR_METADATA, GRPC_HTTP2_FRAMES, GRPC_KEEPALIVE, decode, error_to_wire
 from saccade.proto.v1 import control_pb2 as wire
-from saccade.runtime.servers.endpoint import Endpoint, Method
+from saccade.runtime.servers.endpoint import Endpoint, Method, draining
 from saccade.runtime.servers.grpc_requests import ParsedRequests
 from saccade.runtime.transports.validity import claim_grpc
 
@@ -55,11 +55,18 @@ class _End:
 
     Args:
         observations: How many there were, each of which is answered.
-        error: What is wrong with the bytes that came next, if that ended the stream.
+        error: What ended the stream, if its client did not: bytes that are no observation, or a daemon that drains.
     """
 
     observations: int
-    error: errors.MessageError | None
+    error: errors.SaccadeError | None
+
+
+@dataclass
+class _Count:
+    """Observations of a stream so far."""
+
+    observations: int = 0
 
 
 class GrpcServer:
@@ -187,28 +194,33 @@ def _stream(
 ) -> Iterator[wire.StreamReply]:
     """Answer each observation once: another thread reads them, this one waits for the replies.
 
-    Raises:
-        MessageError: Bytes came that are no observation; what came before is answered first.
+    What came before the end is answered first, whatever ended the stream.
     """
     replies: queue.SimpleQueue[wire.StreamReply | _End] = queue.SimpleQueue()
-    threading.Thread(target=_read, args=(endpoint, observations, replies, context), daemon=True).start()
+    came = _Count()
+    forget = endpoint.when_draining(lambda: replies.put(_End(came.observations, draining())))
+    threading.Thread(target=_read, args=(endpoint, observations, replies, came, context), daemon=True).start()
     end: _End | None = None
     answered = 0
-    while end is None or answered < end.observations:
-        reply = replies.get()
-        if isinstance(reply, _End):
-            end = reply
-        else:
-            answered += 1
-            yield reply
+    try:
+        while end is None or answered < end.observations:
+            reply = replies.get()
+            if isinstance(reply, _End):
+                end = reply
+            else:
+                answered += 1
+                yield reply
+    finally:
+        forget()
     if end.error is not None:
-        raise end.error
+        _refuse(endpoint, context, end.error)
 
 
 def _read(
     endpoint: Endpoint,
     observations: Iterator[wire.Observation],
     replies: queue.SimpleQueue[wire.StreamReply | _End],
+    came: _Count,
     context: grpc.ServicerContext,
 ) -> None:
     """Submit what arrives; afterwards say how many replies there must be, and what came that does not parse.
@@ -219,12 +231,11 @@ def _read(
     has_ended = threading.Event()
     if not context.add_callback(has_ended.set):
         has_ended.set()
-    count = 0
     token = ""
     malformed = None
     try:
         for observation in observations:
-            count += 1
+            came.observations += 1
             token = observation.session_token
             endpoint.submit(observation, replies.put)
         has_vanished = has_ended.wait(_VANISH_S)
@@ -234,7 +245,7 @@ def _read(
         has_vanished = True
     if has_vanished:
         endpoint.abandon(token)
-    replies.put(_End(count, malformed))
+    replies.put(_End(came.observations, malformed))
 
 
 def _refuse(endpoint: Endpoint, context: grpc.ServicerContext, raised: Exception) -> NoReturn:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -125,8 +124,17 @@ def test_a_zeromq_socket_that_echoes_is_no_daemon() -> None:
     assert "expected a reply of a saccade daemon, 'ok' or 'error', found b'Describe'" in error.message
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_a_stream_hears_soon_that_its_daemon_has_gone(tiny: Path, transport: TransportName) -> None:
+@pytest.mark.parametrize(
+    ("transport", "ended"),
+    [
+        ("grpc", errors.DrainingError),
+        ("zmq", errors.UnavailableError),
+    ],
+)
+def test_a_stream_hears_that_its_daemon_ends(
+    tiny: Path, transport: TransportName, ended: type[errors.SaccadeError]
+) -> None:
+    """Over gRPC it is told; over ZeroMQ, which has no streams, the next observation finds nobody."""
     with Daemon(DaemonConfig(tiny, bind="127.0.0.1:0", zmq_bind="127.0.0.1:0", threads=1)) as daemon:
         peer = connect(transport, str(daemon.address if transport == "grpc" else daemon.zmq_address))
         has_gone = threading.Event()
@@ -139,10 +147,8 @@ def test_a_stream_hears_soon_that_its_daemon_has_gone(tiny: Path, transport: Tra
         answers = peer.stream(observations())
         assert next(answers).error.code == errors.NoSessionError.code
     has_gone.set()
-    begun = time.monotonic()
-    with pytest.raises(errors.UnavailableError, match="connection refused"):
+    with pytest.raises(ended):
         next(answers)
-    assert time.monotonic() - begun < 5
     peer.close()
 
 
