@@ -51,7 +51,7 @@ def _openvla(folder: Path, layers: int) -> list[str]:
         image_px=56,
         shard_bytes=SHARD_BYTES,
     )
-    write_random_openvla(folder, shape, depth=1)  # so that what was dropped shows in the words
+    write_random_openvla(folder, shape)
     return ["export"]
 
 

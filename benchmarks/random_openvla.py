@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from benchmarks.random_oft import Shape, write_configuration, write_tokenizer
 from benchmarks.random_weights import write_shards
@@ -18,14 +19,15 @@ from saccade.export.loading.data_sets import DATA_SETS_NAME
 from saccade.proto.manifest import ActionSpec, VectorSpec
 from saccade.proto.statistics import STATISTICS_NAME
 
+_VOCABULARY, _BINS = 32000, 255
 
-def write_random_openvla(folder: Path, shape: Shape, *, depth: int = 32, seed: int = 0) -> Path:
+
+def write_random_openvla(folder: Path, shape: Shape, *, seed: int = 0) -> Path:
     """Write the checkpoint, bfloat16: a camera, no proprioception, seven tokens an action.
 
     Args:
         folder: Folder of the checkpoint, made here.
         shape: Sizes that differ from the published model's.
-        depth: Layers over which activations keep their size.
         seed: Seed of the weights.
     """
     folder.mkdir(parents=True)
@@ -41,5 +43,11 @@ def write_random_openvla(folder: Path, shape: Shape, *, depth: int = 32, seed: i
     model = build(read_config(CheckpointFolder(folder), deployment))
     shapes = ((name, tuple(weight.shape)) for name, weight in model.state_dict().items())
     rng = np.random.Generator(np.random.SFC64(seed))
-    write_shards(folder, shapes, shape.shard_bytes, rng, depth=depth)
+    write_shards(folder, shapes, shape.shard_bytes, rng, change=_say_actions)
     return folder
+
+
+def _say_actions(name: str, weight: Tensor) -> None:
+    """Leave no other token a score, or every answer would be the words nearest to the first action token."""
+    if name.endswith("lm_head.weight"):
+        weight[: _VOCABULARY - _BINS] = 0

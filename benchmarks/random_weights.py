@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -39,7 +39,7 @@ def write_shards(
     shard_bytes: int,
     rng: np.random.Generator,
     *,
-    depth: int = 32,
+    change: Callable[[str, Tensor], None] = lambda name, weight: None,
 ) -> None:
     """Write safetensors and their index.
 
@@ -48,12 +48,13 @@ def write_shards(
         weights: Names and shapes of the weights.
         shard_bytes: Size from which on a shard is closed, bytes.
         rng: Generator that the weights are drawn from.
-        depth: Layers over which activations keep their size; fewer make each layer's part larger.
+        change: Changes a weight, given by name, in place.
     """
     files: dict[str, str] = {}
     shard: dict[str, Tensor] = {}
     for name, shape in weights:
-        shard[name] = draw(name, shape, rng, depth=depth)
+        shard[name] = draw(name, shape, rng, depth=32)
+        change(name, shard[name])
         if sum(weight.nbytes for weight in shard.values()) >= shard_bytes:
             _close(folder, shard, files)
     if shard:

@@ -126,8 +126,11 @@ def check_unicode(text: str) -> None:
         text: What a person or a program gave.
 
     Raises:
-        InstructionError: Half of a surrogate pair is in it, as bytes leave that were not UTF-8, or a NUL.
+        InstructionError: It is no text; or half of a surrogate pair is in it, as bytes leave that were not UTF-8, or a
+            NUL.
     """
+    if not isinstance(text, str):
+        raise InstructionError(f"expected an instruction or a question in text, found {type(text).__name__}.")
     if (found := _no_unicode(text)) is not None:
         raise InstructionError(
             f"expected an instruction or a question in Unicode text, found {found}: decode it as what it is encoded "

@@ -73,10 +73,10 @@ def _bind_refusal(bind: str, error: OSError) -> ServeError:
     if error.errno == errno.EADDRINUSE:
         return AddressInUseError(
             f"expected to bind {bind}, found: {error.strerror}. Is another daemon running? "
-            f"Stop it or choose another port with --bind."
+            f"Stop it or choose another port."
         )
     remedy = {
         errno.EADDRNOTAVAIL: "it must be an address of this machine, see `ip address`",
-        errno.EACCES: "choose a port from 1024 up with --bind",
-    }.get(error.errno or 0, "choose another address with --bind")
+        errno.EACCES: "choose a port from 1024 up",
+    }.get(error.errno or 0, "choose another address")
     return ServeError(f"expected to bind {bind}, found: {error.strerror}; {remedy}.")

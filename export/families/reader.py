@@ -11,10 +11,11 @@ from torch import nn
 
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.deployment import Deployment
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
+from saccade.export.loading.checkpoint_folder import CONFIG_NAME, CheckpointFolder
 from saccade.export.loading.key_rules import KeyRules
 from saccade.export.loading.shards import StoredWeights
 from saccade.export.loading.weights import load_weights
+from saccade.proto.errors import CheckpointError
 from saccade.proto.picture_fit import PictureFit
 from saccade.proto.video_spec import VideoSpec
 
@@ -131,13 +132,26 @@ class FamilyReader(Generic[ConfigT, ModelT]):
         """
         return folder.weights if self.stored_weights is None else self.stored_weights(folder)
 
+    def construct(self, config: ConfigT) -> ModelT:
+        """Return the model without its weights, on the meta device.
+
+        Raises:
+            CheckpointError: No model has such sizes.
+        """
+        try:
+            return self.build(config)
+        except (TypeError, ValueError, ArithmeticError, IndexError, RuntimeError) as error:
+            raise CheckpointError(
+                f"{CONFIG_NAME}: expected sizes that a model can have, found: {error}."
+            ) from error
+
     def load_model(self, folder: CheckpointFolder, config: ConfigT) -> ModelT:
         """Return the model with its weights, float32, in eval mode; large weights stay in their files.
 
         Raises:
             CheckpointError: A weight is missing, left over, misshapen or not finite.
         """
-        model = self.build(config)
+        model = self.construct(config)
         load_weights(model, self.open_weights(folder), self.key_rules(config), mapped=True)
         return model.eval().requires_grad_(False)
 

@@ -72,7 +72,7 @@ def open_checkpoint(path: Path, request: InspectionRequest) -> Opened:
         deployment, bare = _prompted(folder, reader, deployment)
         assumed += bare
     config = reader.read_config(folder, deployment)
-    model = reader.build(config)
+    model = reader.construct(config)
     stored = None
     if request.reads_weights:
         stored = reader.open_weights(folder)

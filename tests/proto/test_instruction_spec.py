@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
 from saccade.proto.errors import InstructionError, ManifestError
-from saccade.proto.instruction_spec import InstructionSpec, TextStep
+from saccade.proto.instruction_spec import InstructionSpec, TextStep, check_unicode
 from saccade.proto.strict_json import dump_json, from_json
 
 
@@ -55,6 +56,12 @@ def test_what_is_no_unicode_text_is_refused(text: str, message: str) -> None:
         spec("{instruction}").prompt(text)
     with pytest.raises(ManifestError, match=f"template: expected Unicode text, found {message}"):
         spec(f"{text}{{instruction}}")
+
+
+@pytest.mark.parametrize("given", [b"push", None, 5])
+def test_what_is_no_text_is_refused(given: Any) -> None:
+    with pytest.raises(InstructionError, match=f"in text, found {type(given).__name__}"):
+        check_unicode(given)
 
 
 def test_an_instruction_keeps_its_place_between_the_parts_of_the_template() -> None:

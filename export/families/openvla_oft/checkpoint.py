@@ -116,7 +116,7 @@ def _checkpoint(
     statistics: Statistics,
 ) -> Checkpoint[OpenVlaOft]:
     tokenizer = check_tokenizer(folder, config.decoder.vocab_size)
-    model = build(config)
+    model = READER.construct(config)
     load_weights(model, weights, key_rules(config), mapped=True)
     return Checkpoint(
         path=folder.path,

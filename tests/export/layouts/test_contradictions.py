@@ -198,3 +198,12 @@ def test_the_language_models_settings_count_where_nothing_else_says_them(
     assert read_prompted(folder, Deployment()).choice.repetition_penalty == 1.3
     edit(folder, repetition_penalty=1.1)
     assert read_prompted(folder, Deployment()).choice.repetition_penalty == 1.1
+
+
+@pytest.mark.parametrize("sizes", [{"vocab_size": -1}, {"head_dim": 10**30}, {"intermediate_size": -4}])
+def test_sizes_that_no_model_has_are_an_error(bases: Bases, tmp_path: Path, sizes: dict[str, int]) -> None:
+    folder = bases.copy("llava", tmp_path / "FOLDER")
+    text = json.loads((folder / "config.json").read_text())["text_config"]
+    edit(folder, text_config={**text, **sizes})
+    with pytest.raises(CheckpointError, match="expected"):
+        read_prompted(folder, Deployment())
