@@ -15,6 +15,7 @@ from saccade.proto.errors import CheckpointError
 
 PREPROCESSOR, POSTPROCESSOR = "policy_preprocessor.json", "policy_postprocessor.json"
 _NAME = "registry_name"
+_NEW_LINES = ("pi0_new_line_processor", "smolvla_new_line_processor")
 _log = logging.getLogger(__name__)
 KNOWN = frozenset((
     "absolute_actions_processor",
@@ -52,6 +53,15 @@ def processor_steps(folder: CheckpointFolder, file: str, *names: str) -> tuple[J
         for entry in steps
         if isinstance(entry, Mapping) and entry.get(_NAME) in names
     )
+
+
+def ends_the_line(folder: CheckpointFolder) -> bool:
+    """Whether an instruction ends with a line break: as lerobot's preprocessor has it, and where there is none.
+
+    Raises:
+        CheckpointError: The processor's file is broken.
+    """
+    return not folder.has(PREPROCESSOR) or bool(processor_steps(folder, PREPROCESSOR, *_NEW_LINES))
 
 
 def warn_of_unknown_steps(folder: CheckpointFolder) -> None:

@@ -36,7 +36,7 @@ from saccade.proto.statistics import Statistics
 
 STATE, ACTION = "observation.state", "action"
 _NORMALISER, _UNNORMALISER = "normalizer_processor", "unnormalizer_processor"
-_RELATIVE = ("relative_actions_processor", "delta_actions_processor")
+_RELATIVE, _ABSOLUTE = ("relative_actions_processor", "delta_actions_processor"), "absolute_actions_processor"
 """The step's name in lerobot 0.6.1, and in other releases."""
 _BUFFER = re.compile(r"(^|\.)(normalize_inputs|normalize_targets|unnormalize_outputs)\.")
 _ONLY = "normalize_observation_keys"
@@ -69,18 +69,25 @@ def read_relative(folder: CheckpointFolder, action_dim: int) -> tuple[bool, ...]
     """Return for each number of an action whether lerobot adds the robot's state to it; empty = to none.
 
     Raises:
-        CheckpointError: The processor's file is missing or broken.
+        CheckpointError: A processor's file is missing or broken, or nothing adds what was taken away.
     """
     found = processor_steps(folder, PREPROCESSOR, *_RELATIVE)
-    if not found:
+    if not found or not _is_enabled(found[0]):
         return ()
-    settings = found[0].child("config", {"enabled": False})
-    if not settings.take("enabled", bool):
-        return ()
+    settings = found[0].child("config", {})
+    if not any(map(_is_enabled, processor_steps(folder, POSTPROCESSOR, _ABSOLUTE))):
+        raise CheckpointError(
+            f"{POSTPROCESSOR}: expected {_ABSOLUTE}, enabled, since {PREPROCESSOR} takes the state off actions, found "
+            "none; lerobot then gives them out as they are: enable it, or disable the other, in a copy of the file."
+        )
     excluded = settings.items("exclude_joints", str) if settings.has("exclude_joints") else ()
     names = settings.items("action_names", str) if settings.has("action_names") else ()
     named = [name.lower() for name in names[:action_dim]] + [""] * (action_dim - len(names))
     return tuple(not any(part and part.lower() in name for part in excluded) for name in named)
+
+
+def _is_enabled(step: JsonFields) -> bool:
+    return step.child("config", {"enabled": False}).take("enabled", bool)
 
 
 def _read(folder: CheckpointFolder, name: str, step: str, kind: str, vector: str, dim: int) -> Scale:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from saccade.export.families.pi import pi0, pi05
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
-from saccade.export.loading.lerobot_processors import PREPROCESSOR, processor_steps
+from saccade.export.loading.lerobot_processors import PREPROCESSOR, ends_the_line, processor_steps
 
 _STATE_STEP, _PLAIN_STEP = "pi05_prepare_state_tokenizer_processor_step", "pi0_new_line_processor"
 """Steps of lerobot's preprocessor that write the state into the prompt, and that write none."""
@@ -57,7 +57,7 @@ def templates(folder: CheckpointFolder, prompt: PiPrompt) -> tuple[str, ...]:
         CheckpointError: The processor's file is broken.
     """
     if not prompt.state_bins:
-        return (prompt.template,)
+        return (prompt.template if ends_the_line(folder) else prompt.template.rstrip("\n"),)
     stated = (prompt.template, PI0_PROMPT.template)
     for step, told in ((_STATE_STEP, stated[:1]), (_PLAIN_STEP, stated[1:])):
         if folder.has(PREPROCESSOR) and processor_steps(folder, PREPROCESSOR, step):

@@ -23,6 +23,7 @@ from saccade.export.families.smolvla.config import MODEL_TYPE, key_rules, read_c
 from saccade.export.families.smolvla.model import build
 from saccade.export.loading.checkpoint_folder import TOKENIZER_NAME, CheckpointFolder
 from saccade.export.loading.lerobot_features import read_features
+from saccade.export.loading.lerobot_processors import ends_the_line
 from saccade.export.loading.lerobot_statistics import read_relative, read_statistics
 from saccade.proto.instruction_spec import InstructionSpec
 
@@ -40,7 +41,7 @@ def load(folder: CheckpointFolder) -> Checkpoint[FlowFamily]:
     features = read_features(folder)
     embodiment = read_embodiment(folder, features.known)
     embodiment.check_uncropped(MODEL_TYPE)
-    template = own_template(embodiment, TEMPLATE)
+    template = own_template(embodiment, TEMPLATE if ends_the_line(folder) else TEMPLATE.rstrip("\n"))
     camera = picture_size(embodiment, features)
     config = read_config(
         folder,

@@ -189,6 +189,8 @@ def counts_from_the_state(folder: Path) -> None:
     config = {"enabled": True, "exclude_joints": ["grip"], "action_names": ["x", "y", "gripper", "z"]}
     step = {"registry_name": "relative_actions_processor", "config": config}
     edit(folder, "policy_preprocessor.json", lambda stored: stored["steps"].append(step))
+    back = {"registry_name": "absolute_actions_processor", "config": {"enabled": True}}
+    edit(folder, "policy_postprocessor.json", lambda stored: stored["steps"].append(back))
 
 
 @pytest.mark.parametrize(

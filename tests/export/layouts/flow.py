@@ -63,13 +63,14 @@ def _features(names: Sequence[str], size: int = 224) -> dict[str, Any]:
     }
 
 
-def _processors(folder: Path, mode: str, tokenizer: str, vectors: Mapping[str, Tensor]) -> None:
+def _processors(folder: Path, mode: str, prompt: str, tokenizer: str, vectors: Mapping[str, Tensor]) -> None:
     """Write lerobot's processors and their state, named as it names them."""
     state, norm = "step_5_normalizer_processor", {"VISUAL": "IDENTITY", "STATE": mode, "ACTION": mode}
     normalise = {"eps": 1e-8, "features": {}, "norm_map": norm}
     before = [
         {"registry_name": "rename_observations_processor", "config": {"rename_map": {}}},
         {"registry_name": "to_batch_processor", "config": {}},
+        {"registry_name": prompt, "config": {}},
         {"registry_name": "tokenizer_processor", "config": {"tokenizer_name": tokenizer, "max_length": 48}},
         {"registry_name": "device_processor", "config": {"device": "cuda", "float_dtype": None}},
         {
@@ -180,7 +181,12 @@ def _lerobot_pi(folder: Path, family: str) -> None:
         "repo_id": f"someone/{family}",
     }
     write_json(folder, "config.json", policy)
-    _processors(folder, "MEAN_STD" if family == "pi0" else "QUANTILES", PALIGEMMA, _vectors())
+    mode, prompt = (
+        ("MEAN_STD", "pi0_new_line_processor")
+        if family == "pi0"
+        else ("QUANTILES", "pi05_prepare_state_tokenizer_processor_step")
+    )
+    _processors(folder, mode, prompt, PALIGEMMA, _vectors())
     (folder / "tokenizer").mkdir()
     write_paligemma(folder / "tokenizer")
     write_json(folder, "train_config.json", {"steps": 100000})
@@ -231,7 +237,8 @@ def _smolvla(folder: Path) -> None:
     }
     write_json(folder, "config.json", policy)
     write_weights(folder, _smolvla_weights(folder, vision))
-    _processors(folder, "MEAN_STD", "HuggingFaceTB/SmolVLM2-500M-Video-Instruct", _vectors())
+    model = "HuggingFaceTB/SmolVLM2-500M-Video-Instruct"
+    _processors(folder, "MEAN_STD", "smolvla_new_line_processor", model, _vectors())
     (folder / "tokenizer").mkdir()
     write_qwen(folder / "tokenizer")
     beside(folder)

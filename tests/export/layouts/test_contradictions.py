@@ -83,7 +83,7 @@ ACTING: dict[str, tuple[str, Change, str]] = {
     "depth": ("smolvla", shaped(1, 480, 640), r"of 3 channels, found \[1, 480, 640\]"),
     "a state that is not normalised": (
         "smolvla",
-        step(4, "config", normalize_observation_keys=["observation.images.camera1"]),
+        step(5, "config", normalize_observation_keys=["observation.images.camera1"]),
         "normalize_observation_keys: expected observation.state among them",
     ),
     "statistics as a pointer": (
@@ -143,7 +143,7 @@ def test_a_step_without_a_name_is_passed_over_aloud(
     bases: Bases, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     folder = bases.copy("smolvla", tmp_path / "FOLDER")
-    step(3, "", registry_name={"a": None})(folder)
+    step(4, "", registry_name={"a": None})(folder)
     load_checkpoint(folder, mapped=True)
     assert "steps that nothing here does" in caplog.text
 
@@ -207,3 +207,13 @@ def test_sizes_that_no_model_has_are_an_error(bases: Bases, tmp_path: Path, size
     edit(folder, text_config={**text, **sizes})
     with pytest.raises(CheckpointError, match="expected"):
         read_prompted(folder, Deployment())
+
+
+@pytest.mark.parametrize("base", ["smolvla", "lerobot pi0"])
+def test_a_prompt_ends_as_the_preprocessor_has_it(bases: Bases, tmp_path: Path, base: str) -> None:
+    folder = bases.copy(base, tmp_path / "FOLDER")
+    assert load_checkpoint(folder, mapped=True).instruction.template == "{instruction}\n"
+    stored = json.loads((folder / PRE).read_text())
+    stored["steps"] = [entry for entry in stored["steps"] if "new_line" not in entry["registry_name"]]
+    write_json(folder, PRE, stored)
+    assert load_checkpoint(folder, mapped=True).instruction.template == "{instruction}"

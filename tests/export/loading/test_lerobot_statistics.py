@@ -100,7 +100,20 @@ def test_relative_actions_are_found_under_either_name(tmp_path: Path, name: str)
     config = {"enabled": True, "exclude_joints": ["grip"], "action_names": ["x", "gripper"]}
     steps = [{"registry_name": name, "config": config}]
     (tmp_path / "policy_preprocessor.json").write_text(json.dumps({"steps": steps}))
+    after = {"registry_name": "absolute_actions_processor", "config": {"enabled": True}}
+    (tmp_path / "policy_postprocessor.json").write_text(json.dumps({"steps": [after]}))
     assert read_relative(CheckpointFolder(tmp_path), 3) == (True, False, True)
+
+
+@pytest.mark.parametrize("after", [[], [{"registry_name": "absolute_actions_processor", "config": {}}]])
+def test_relative_actions_that_nothing_makes_absolute_are_refused(
+    tmp_path: Path, after: list[dict[str, Any]]
+) -> None:
+    before = {"registry_name": "relative_actions_processor", "config": {"enabled": True}}
+    (tmp_path / "policy_preprocessor.json").write_text(json.dumps({"steps": [before]}))
+    (tmp_path / "policy_postprocessor.json").write_text(json.dumps({"steps": after}))
+    with pytest.raises(CheckpointError, match="expected absolute_actions_processor, enabled"):
+        read_relative(CheckpointFolder(tmp_path), 3)
 
 
 def test_what_never_changed_does_not_divide_by_zero(tmp_path: Path) -> None:

@@ -29,4 +29,5 @@ def test_lerobots_processor_tells_whether_the_state_is_in_it(
         steps = [{"registry_name": step, "config": {}}]
         (tmp_path / "policy_preprocessor.json").write_text(json.dumps({"steps": steps}))
     assert templates(CheckpointFolder(tmp_path), PI05_PROMPT) == expected
-    assert templates(CheckpointFolder(tmp_path), PI0_PROMPT) == (PLAIN,)
+    plain = PLAIN if step in {None, "pi0_new_line_processor"} else "{instruction}"
+    assert templates(CheckpointFolder(tmp_path), PI0_PROMPT) == (plain,)
