@@ -43,6 +43,7 @@ ACROSS = {
     "export/families/test_policy_table.py",
     "export/families/test_prismatic_timm.py",
     "export/inspection/test_agreement.py",
+    "export/layouts/test_contradictions.py",
     "export/layouts/test_table.py",
     "export/loading/test_defaults.py",
     "export/steps/test_policy_graphs.py",
