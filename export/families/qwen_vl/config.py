@@ -250,8 +250,12 @@ def _read_processor(folder: CheckpointFolder, deployment: Deployment) -> ImagePr
 
 
 def _pixel_budget(processor: ImageProcessor, defaults: Mapping[str, object]) -> dict[str, int]:
-    """Return the fewest and the most pixels after resizing; older files have names of their own for them."""
-    size = processor.fields.child("size", defaults)
+    """Return the fewest and the most pixels after resizing; older files have names of their own for them.
+
+    Raises:
+        CheckpointError: A size is given, and not as the two.
+    """
+    size = processor.fields.child("size", {} if processor.fields.has("size") else defaults)
     return {
         ours: processor.fields.take(old, int) if processor.fields.has(old) else size.take(new, int)
         for ours, old, new in (

@@ -171,6 +171,14 @@ def test_the_layout_of_files_on_the_hub_is_read_alike(tmp_path: Path) -> None:
     assert all(torch.equal(x, found.state_dict()[name]) for name, x in expected.state_dict().items())
 
 
+@pytest.mark.parametrize("size", [{"height": 28, "width": 28}, {"min_pixels": 512, "max_pixels": 2048}])
+def test_a_size_that_the_class_does_not_take_is_refused(tmp_path: Path, size: dict[str, int]) -> None:
+    given = {name: value for name, value in PROCESSOR.items() if not name.endswith("_pixels")}
+    folder = save(reference(), tmp_path / "qwen", {**given, "size": size})
+    with pytest.raises(CheckpointError, match="size: expected 'shortest_edge', found none"):
+        ours(folder)
+
+
 @torch.no_grad()
 def test_query_and_key_of_a_block_are_the_reference_s(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
