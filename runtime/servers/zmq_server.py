@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 
 import zmq
@@ -112,7 +113,9 @@ class ZmqServer:
             if self._connections.monitor in ready:
                 self._connections.take()
             if self._router in ready:
-                self._hear(self._router.recv_multipart(copy=False))
+                # What was ready may have gone with its sender: this thread waits nowhere but in the poll.
+                with suppress(zmq.Again):
+                    self._hear(self._router.recv_multipart(zmq.NOBLOCK, copy=False))
             elif self._connections.has_events:
                 self._connections.settle()
 

@@ -143,21 +143,22 @@ class ZmqTransport:
     def _send(self, dealer: zmq.Socket[bytes], parts: list[bytes], remaining_s: float) -> None:
         """Send as soon as the daemon is there; whoever is there instead is not waited for."""
         deadline = time.monotonic() + remaining_s
-        if not dealer.poll(_milliseconds(min(remaining_s / 2, _DIAGNOSIS_S)), zmq.POLLOUT):
-            cause = diagnose(self._address, ZEROMQ, min(remaining_s / 2, _DIAGNOSIS_S))
-            if isinstance(cause, ProtocolError) or not dealer.poll(
-                _milliseconds(deadline - time.monotonic()), zmq.POLLOUT
-            ):
-                raise cause or UnavailableError(
-                    f"expected a saccade daemon at {self._address}, found a server that takes no calls: give the "
-                    "address that `saccade serve --zmq-bind` names, or ask again if the daemon has only just come."
-                )
-        dealer.send_multipart(parts)
+        first_s = min(remaining_s / 2, _DIAGNOSIS_S)
+        if _sends(dealer, parts, first_s):
+            return
+        cause = diagnose(self._address, ZEROMQ, first_s)
+        if isinstance(cause, ProtocolError) or not _sends(dealer, parts, deadline - time.monotonic()):
+            raise cause or UnavailableError(
+                f"expected a saccade daemon at {self._address}, found a server that takes no calls: give the "
+                "address that `saccade serve --zmq-bind` names, or ask again if the daemon has only just come."
+            )
 
     def _receive(self, dealer: zmq.Socket[bytes], remaining_s: float, deadline_s: float) -> list[bytes]:
-        if not dealer.poll(_milliseconds(remaining_s)):
-            raise self._silence(deadline_s)
-        parts = dealer.recv_multipart()
+        dealer.setsockopt(zmq.RCVTIMEO, _milliseconds(remaining_s))
+        try:
+            parts = dealer.recv_multipart()
+        except zmq.Again:
+            raise self._silence(deadline_s) from None
         if len(parts) != _REPLY_PARTS:
             raise MessageError(f"expected a reply of {_REPLY_PARTS} parts, found {len(parts)}.")
         return parts
@@ -166,6 +167,20 @@ class ZmqTransport:
         return DeadlineError(
             f"expected an answer from {self._address} within {deadline_s} s, found none: is the daemon overloaded?"
         )
+
+
+def _sends(dealer: zmq.Socket[bytes], parts: list[bytes], timeout_s: float) -> bool:
+    """Whether a message was taken in time.
+
+    The call itself has the limit: a peer that a poll has just found may be gone before the message is handed over, and
+    sending then waits without an end.
+    """
+    dealer.setsockopt(zmq.SNDTIMEO, _milliseconds(timeout_s))
+    try:
+        dealer.send_multipart(parts)
+    except zmq.Again:
+        return False
+    return True
 
 
 class _Inbox:

@@ -22,11 +22,11 @@ from saccade.runtime.transports.registry import TransportName, connect
 TRANSPORTS = get_args(TransportName)
 
 
-def failure(transport: TransportName, address: str) -> errors.SaccadeError:
+def failure(transport: TransportName, address: str, deadline_s: float = 1.0) -> errors.SaccadeError:
     """Call somebody who is no daemon of that transport."""
     peer = connect(transport, address)
     with pytest.raises(errors.SaccadeError) as caught:
-        peer.call("Describe", wire.DescribeRequest(), wire.DescribeReply, deadline_s=1)
+        peer.call("Describe", wire.DescribeRequest(), wire.DescribeReply, deadline_s=deadline_s)
     peer.close()
     return caught.value
 
@@ -105,6 +105,12 @@ def test_the_transport_of_the_other_port_is_named(daemon: Daemon) -> None:
     assert "found a server that speaks gRPC: connect with transport='grpc'" in over_zmq.message
     with Client(daemon.address) as client, Client(daemon.zmq_address, transport="zmq") as other:
         assert client.describe().is_ready and other.describe().is_ready, "the daemon takes no harm"
+
+
+def test_a_server_of_another_protocol_never_holds_a_call(daemon: Daemon) -> None:
+    """It hangs up on ZeroMQ at any moment, between finding it and sending to it too."""
+    for _ in range(25):
+        assert isinstance(failure("zmq", daemon.address, deadline_s=0.1), errors.TransportError)
 
 
 def test_a_zeromq_socket_that_answers_nobody() -> None:
