@@ -23,11 +23,12 @@ import torch
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from safetensors import safe_open
 from torch import Tensor, distributed, nn
-from torch.multiprocessing.spawn import spawn
+from torch.multiprocessing.spawn import ProcessException, spawn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 
 from saccade.export.loading.weight_file import write_weights
+from saccade.proto.errors import SimulatorError
 from saccade.runtime.cores import usable_cores
 
 STATE = "state.safetensors"
@@ -95,6 +96,9 @@ def train(build: StageFactory, config: LoopConfig, run: Path) -> None:
 
     Writes ``state.safetensors``, ``config.json``, and one line per validation to ``log.jsonl``; nothing if those steps
     are already done.
+
+    Raises:
+        SimulatorError: One of several processes failed; the others were ended.
     """
     if (run / STATE).exists() and _clock(run / STATE)["step"] >= config.steps:
         return
@@ -104,7 +108,13 @@ def train(build: StageFactory, config: LoopConfig, run: Path) -> None:
         if config.processes == 1:
             _work(0, build, config, run, Path(scratch))
         else:
-            spawn(_work, (build, config, run, Path(scratch)), nprocs=config.processes)
+            try:
+                spawn(_work, (build, config, run, Path(scratch)), nprocs=config.processes)
+            except ProcessException as error:
+                raise SimulatorError(
+                    f"expected {config.processes} processes that train to the end, found one that failed: "
+                    f"{error.msg.strip().splitlines()[-1]}. What was saved is kept: mend that, and ask again to go on."
+                ) from error
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:

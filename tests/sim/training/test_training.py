@@ -15,7 +15,7 @@ from safetensors import safe_open
 
 from saccade.export.families.registry import load_checkpoint
 from saccade.export.loading.checkpoint_folder import CheckpointFolder
-from saccade.proto.errors import CheckpointError
+from saccade.proto.errors import CheckpointError, SimulatorError
 from saccade.runtime.commands.main import main
 from saccade.sim.seeds import FIRST_TRAINING_SEED
 from saccade.sim.training import loop
@@ -76,6 +76,18 @@ def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_happened(run, tmp_path
     resumed = weights(tmp_path / "cut")
     for name, value in weights(tmp_path / "straight").items():
         torch.testing.assert_close(resumed[name], value, rtol=0, atol=0)
+
+
+class FullDisk:
+    """A stage that cannot be built, in whichever process."""
+
+    def __call__(self, *_):
+        raise OSError(28, "No space left on device")
+
+
+def test_a_process_that_fails_is_one_error(tmp_path):
+    with pytest.raises(SimulatorError, match=r"found one that failed: OSError: .* No space left on device"):
+        loop.train(FullDisk(), replace(config(2), processes=2), tmp_path)
 
 
 @pytest.fixture(scope="module")
