@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import tempfile
 import time
 from contextlib import nullcontext
@@ -150,6 +151,9 @@ def _work(rank: int, build: StageFactory, config: LoopConfig, run: Path, scratch
     What ``torch.compile`` makes lies in ``scratch``: a compiler that is killed leaves half a library behind, and a run
     that found it again could never go on.
     """
+    if config.processes > 1:
+        # torch tells a process whose parent died by SIGINT, which whatever runs in the background inherits as ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.is_compiled:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(scratch / "compiled")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
