@@ -8,20 +8,34 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class OnnxModel(_message.Message):
-    __slots__ = ("graph",)
+    __slots__ = ("ir_version", "graph", "opset_import")
+    IR_VERSION_FIELD_NUMBER: _ClassVar[int]
     GRAPH_FIELD_NUMBER: _ClassVar[int]
+    OPSET_IMPORT_FIELD_NUMBER: _ClassVar[int]
+    ir_version: int
     graph: OnnxGraph
-    def __init__(self, graph: _Optional[_Union[OnnxGraph, _Mapping]] = ...) -> None: ...
+    opset_import: _containers.RepeatedCompositeFieldContainer[OnnxOpset]
+    def __init__(self, ir_version: _Optional[int] = ..., graph: _Optional[_Union[OnnxGraph, _Mapping]] = ..., opset_import: _Optional[_Iterable[_Union[OnnxOpset, _Mapping]]] = ...) -> None: ...
+
+class OnnxOpset(_message.Message):
+    __slots__ = ("version",)
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    def __init__(self, version: _Optional[int] = ...) -> None: ...
 
 class OnnxGraph(_message.Message):
-    __slots__ = ("node", "initializer", "input")
+    __slots__ = ("node", "name", "initializer", "input", "output")
     NODE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
     INITIALIZER_FIELD_NUMBER: _ClassVar[int]
     INPUT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
     node: _containers.RepeatedCompositeFieldContainer[OnnxNode]
+    name: str
     initializer: _containers.RepeatedCompositeFieldContainer[OnnxTensor]
     input: _containers.RepeatedCompositeFieldContainer[OnnxPort]
-    def __init__(self, node: _Optional[_Iterable[_Union[OnnxNode, _Mapping]]] = ..., initializer: _Optional[_Iterable[_Union[OnnxTensor, _Mapping]]] = ..., input: _Optional[_Iterable[_Union[OnnxPort, _Mapping]]] = ...) -> None: ...
+    output: _containers.RepeatedCompositeFieldContainer[OnnxPort]
+    def __init__(self, node: _Optional[_Iterable[_Union[OnnxNode, _Mapping]]] = ..., name: _Optional[str] = ..., initializer: _Optional[_Iterable[_Union[OnnxTensor, _Mapping]]] = ..., input: _Optional[_Iterable[_Union[OnnxPort, _Mapping]]] = ..., output: _Optional[_Iterable[_Union[OnnxPort, _Mapping]]] = ...) -> None: ...
 
 class OnnxPort(_message.Message):
     __slots__ = ("name", "type")
@@ -58,12 +72,14 @@ class OnnxLength(_message.Message):
     def __init__(self, dim_value: _Optional[int] = ...) -> None: ...
 
 class OnnxNode(_message.Message):
-    __slots__ = ("input", "op_type")
+    __slots__ = ("input", "output", "op_type")
     INPUT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
     OP_TYPE_FIELD_NUMBER: _ClassVar[int]
     input: _containers.RepeatedScalarFieldContainer[str]
+    output: _containers.RepeatedScalarFieldContainer[str]
     op_type: str
-    def __init__(self, input: _Optional[_Iterable[str]] = ..., op_type: _Optional[str] = ...) -> None: ...
+    def __init__(self, input: _Optional[_Iterable[str]] = ..., output: _Optional[_Iterable[str]] = ..., op_type: _Optional[str] = ...) -> None: ...
 
 class OnnxTensor(_message.Message):
     __slots__ = ("dims", "data_type", "name", "external_data", "data_location")

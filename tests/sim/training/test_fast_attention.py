@@ -15,7 +15,12 @@ def masks():
     seen = torch.rand(BATCH, 1, ROWS, KEYS) > 0.4
     seen[..., 0] = True
     one_for_all_rows = torch.where(seen[:, :, :1], 0.0, -30000.0)
-    return {"none": None, "padding": one_for_all_rows, "each row": torch.randn(BATCH, 1, ROWS, KEYS), "bool": seen}
+    return {
+        "none": None,
+        "padding": one_for_all_rows,
+        "each row": torch.randn(BATCH, 1, ROWS, KEYS),
+        "bool": seen,
+    }
 
 
 @pytest.mark.parametrize("mask", ["none", "padding", "each row", "bool"])
