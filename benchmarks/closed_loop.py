@@ -24,10 +24,10 @@ from rich.console import Console
 from benchmarks.results_file import RESULTS, read_results, write_results
 from saccade.proto.manifest import read_manifest
 from saccade.proto.profile_names import FULL_PROFILE
+from saccade.runtime.provenance import machine, provenance, versions
 from saccade.sim.connection import connect
 from saccade.sim.display import score_table
 from saccade.sim.evaluation import EvaluationPlan, Unwatched, cell_to_json, evaluate, score_to_json
-from saccade.sim.provenance import machine, provenance, versions
 from saccade.sim.scoring import Score
 from saccade.sim.seeds import held_out_seeds
 from saccade.sim.tabletop.tables import BUNDLED

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from saccade.proto.errors import BundleError, FileError
 from saccade.proto.writable import check_file
+from saccade.runtime.commands.engine_option import engine_option
 from saccade.sim.graphics import check_graphics
 from saccade.sim.seeds import held_out_seeds
 
@@ -159,6 +160,7 @@ def sim() -> None:
     is_flag=True,
     help="Run the model in this process instead of a daemon; to debug, and to compare.",
 )
+@engine_option
 @click.option(
     "--threads", default=0, show_default=True, help="Threads that run the model; 0 = one for each core."
 )
@@ -187,6 +189,7 @@ def run(
     wrong_instruction: bool,
     transport: Any,
     in_process: bool,
+    engine: str,
     threads: int,
     view_scorer: Path | None,
     record: Path | None,
@@ -217,7 +220,9 @@ def run(
     seeds = held_out_seeds(seed0, episodes)
     console = _console(json_path)
     way: Any = "in-process" if in_process else transport
-    with connect(bundle, transport=way, threads=threads, view_scorer=view_scorer, table=table) as connection:
+    with connect(
+        bundle, transport=way, engine=engine, threads=threads, view_scorer=view_scorer, table=table
+    ) as connection:
         manifest = connection.manifest
         tasks = tasks or connection.table.templates
         check_tasks(tasks, connection.table)

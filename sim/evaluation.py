@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from saccade.proto.errors import SimulatorError, UnknownTaskError
+from saccade.runtime.provenance import provenance
 from saccade.sim.closed_loop import DEFAULT_EXECUTE, Episode, Moment, run_episode
 from saccade.sim.connection import Connection, image_px
 from saccade.sim.live_time import LiveTime
-from saccade.sim.provenance import provenance
 from saccade.sim.scoring import Score, profile_latencies_ns, score
 from saccade.sim.tabletop.env import TabletopEnv
 from saccade.sim.tabletop.table import Table

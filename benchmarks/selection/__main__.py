@@ -25,7 +25,7 @@ from benchmarks.selection.latency import measure_latencies
 from benchmarks.selection.pareto import pareto_chart
 from benchmarks.selection.phases import record, replay
 from benchmarks.selection.table import markdown, rows, summary
-from saccade.sim.provenance import provenance
+from saccade.runtime.provenance import provenance
 from saccade.sim.tabletop.tables import BUNDLED
 
 HERE = Path(__file__).parents[1]

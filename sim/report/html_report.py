@@ -19,8 +19,8 @@ from PIL import Image
 from saccade.proto.manifest import GridSpec, Manifest
 from saccade.proto.profile_names import FULL_PROFILE
 from saccade.runtime.observation import Telemetry
+from saccade.runtime.provenance import machine, versions
 from saccade.sim.evaluation import ALL_TASKS, Results
-from saccade.sim.provenance import machine, versions
 from saccade.sim.recorder import Clip
 from saccade.sim.report.latency_chart import latency_histogram
 from saccade.sim.report.overlay import token_layer
