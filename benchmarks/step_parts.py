@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,6 +21,7 @@ from typing import Any
 import click
 import numpy as np
 from numpy.typing import NDArray
+from rich import box
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
@@ -54,6 +55,8 @@ from saccade.sim.connection import table_of
 from saccade.sim.provenance import provenance
 
 _FRAMES = 16
+_SHORT = dict(zip(PARTS, ("tower", "before", "behind", "choosing", "rest"), strict=True))
+"""Columns of the table: layers before and behind the cut."""
 _LEAST_ACCOUNTED = 0.7
 """Share of a step that the nodes explain at least, or else the profile lost some of them."""
 _MACS_TOLERANCE = 0.02
@@ -327,23 +330,26 @@ def with_predictions(cells: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]
 
 def show(cells: Sequence[Mapping[str, Any]], console: Console) -> None:
     """Print one row for each profile: times in milliseconds, parts in per cent of the step."""
-    table = Table("threads", "profile", "step", "MACs predict", "measured / predicted", "x faster", *PARTS)
-    for row in _rows(cells):
-        table.add_row(*row)
-    console.print(table)
+    for threads in dict.fromkeys(cell["threads"] for cell in cells):
+        table = Table(box=box.SIMPLE_HEAD, padding=(0, 1), collapse_padding=True, pad_edge=False)
+        table.title = f"threads: {threads}; medians, ms; parts in % of the step"
+        for name in ("profile", "step", "by MACs", "ratio", "faster", *_SHORT.values()):
+            table.add_column(name, no_wrap=True, justify="left" if name == "profile" else "right")
+        for cell in cells:
+            if cell["threads"] == threads:
+                table.add_row(*_row(cell))
+        console.print(table)
 
 
-def _rows(cells: Sequence[Mapping[str, Any]]) -> Iterator[list[str]]:
-    for cell in cells:
-        yield [
-            str(cell["threads"]),
-            cell["profile"],
-            f"{cell['step']['p50_us'] / 1e3:.1f}",
-            f"{cell['predicted_us'] / 1e3:.1f}",
-            f"{cell['measured_over_predicted']:.2f}",
-            f"{cell['times_faster']:.2f}",
-            *(f"{cell['parts'][part]['share']:.1%}" for part in PARTS),
-        ]
+def _row(cell: Mapping[str, Any]) -> list[str]:
+    return [
+        cell["profile"],
+        f"{cell['step']['p50_us'] / 1e3:.1f}",
+        f"{cell['predicted_us'] / 1e3:.1f}",
+        f"{cell['measured_over_predicted']:.2f}",
+        f"{cell['times_faster']:.2f}",
+        *(f"{100 * cell['parts'][part]['share']:.1f}" for part in PARTS),
+    ]
 
 
 if __name__ == "__main__":
