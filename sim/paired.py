@@ -46,9 +46,9 @@ def success_difference(ours: Sequence[bool], theirs: Sequence[bool]) -> Estimate
     count = len(pairs)
     one, other = SuccessRate(both + only_ours, count), SuccessRate(both + only_theirs, count)
     spread = (both + only_ours) * (only_theirs + neither) * (both + only_theirs) * (only_ours + neither)
-    product = both * neither - only_ours * only_theirs
+    product = float(both * neither - only_ours * only_theirs)
     if product > 0:
-        product = max(product - count / 2, 0)  # a correction for continuity
+        product = max(product - count / 2, 0.0)  # a correction for continuity
     phi = product / sqrt(spread) if spread else 0.0
     down, up = one.rate - one.interval[0], one.interval[1] - one.rate
     their_down, their_up = other.rate - other.interval[0], other.interval[1] - other.rate
