@@ -4,7 +4,8 @@
 
 Cut off, it resumes: a cell that is in the results file is not run again. ``full`` keeps every token whatever the
 policy, so it is run with the first bundle only, and so is the control. With ``--jobs`` several cells run side by side,
-each behind a daemon of its own: successes do not depend on it, latencies do.
+each behind a daemon of its own: successes do not depend on it, latencies do. In live time success follows latency, so
+that only a fixed one allows several jobs.
 """
 
 from __future__ import annotations
@@ -27,7 +28,15 @@ from saccade.proto.profile_names import FULL_PROFILE
 from saccade.runtime.provenance import machine, provenance, versions
 from saccade.sim.connection import connect
 from saccade.sim.display import score_table
-from saccade.sim.evaluation import EvaluationPlan, Unwatched, cell_to_json, evaluate, score_to_json
+from saccade.sim.evaluation import (
+    EvaluationPlan,
+    Unwatched,
+    cell_to_json,
+    evaluate,
+    score_to_json,
+    time_to_json,
+)
+from saccade.sim.live_time import LiveTime
 from saccade.sim.scoring import Score
 from saccade.sim.seeds import held_out_seeds
 from saccade.sim.tabletop.tables import BUNDLED
@@ -49,10 +58,10 @@ class Cell:
 
 
 def run_cell(
-    cell: Cell, *, paths: dict[str, Path], seeds: range, execute: int, threads: int
+    cell: Cell, *, paths: dict[str, Path], seeds: range, execute: int, threads: int, live: LiveTime | None
 ) -> tuple[Score, Any]:
     """Run one cell behind its own daemon; return its score and its entry of the results file."""
-    plan = EvaluationPlan((cell.template,), (cell.profile,), seeds, execute, cell.is_told_wrong)
+    plan = EvaluationPlan((cell.template,), (cell.profile,), seeds, execute, cell.is_told_wrong, live)
     bundle = paths[cell.bundle]
     with connect(bundle, threads=threads, view_scorer=scorer_beside(bundle)) as connection:
         found = evaluate(connection, plan, Unwatched())
@@ -78,6 +87,17 @@ def scorer_beside(bundle: Path) -> Path | None:
 @click.option("--execute", default=4, show_default=True, help="Actions executed from each chunk.")
 @click.option("--threads", default=0, show_default=True, help="Threads of the engine; 0 = one for each core.")
 @click.option("--jobs", default=1, show_default=True, help="Cells that run side by side.")
+@click.option(
+    "--time",
+    "time_kind",
+    type=click.Choice(["waits", "live"]),
+    default="waits",
+    show_default=True,
+    help="Whether the simulated world waits while the model thinks, or runs on.",
+)
+@click.option(
+    "--latency-ms", type=float, help="With --time live: a fixed latency; default: what is measured."
+)
 @click.option("--out", type=click.Path(path_type=Path), default=RESULTS / "closed_loop.json")
 def main(  # noqa: PLR0913, PLR0917 - one for each option
     bundles: tuple[str, ...],
@@ -89,13 +109,22 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
     execute: int,
     threads: int,
     jobs: int,
+    time_kind: str,
+    latency_ms: float | None,
     out: Path,
 ) -> None:
     """Run every cell that OUT does not have yet."""
+    live = _live(time_kind, latency_ms, jobs)
     paths = dict(_named(bundle) for bundle in bundles)
     cells = plan_cells(list(paths), _words(tasks), _words(profiles), _words(control))
     campaign = Campaign(
-        paths=paths, seeds=(seed0, seed0 + episodes), execute=execute, threads=threads, jobs=jobs, out=out
+        paths=paths,
+        seeds=(seed0, seed0 + episodes),
+        execute=execute,
+        threads=threads,
+        jobs=jobs,
+        out=out,
+        live=live,
     )
     try:
         run_campaign(campaign, cells, Console())
@@ -114,6 +143,7 @@ class Campaign:
         threads: Threads of the engine; 0 = one for each core.
         jobs: Number of cells that run side by side.
         out: Path of the results file.
+        live: How much simulated time a control step takes; None = the world waits.
     """
 
     paths: dict[str, Path]
@@ -122,6 +152,7 @@ class Campaign:
     threads: int
     jobs: int
     out: Path
+    live: LiveTime | None = None
 
 
 class SettingsChangedError(Exception):
@@ -142,6 +173,7 @@ def run_campaign(campaign: Campaign, cells: list[Cell], console: Console) -> dic
             "execute": campaign.execute,
             "threads": campaign.threads,
             "jobs": campaign.jobs,
+            **({} if campaign.live is None else {"time": time_to_json(campaign.live)}),
             "simulator": _simulator(),
             "machine": machine(),
             "versions": versions(),
@@ -156,6 +188,7 @@ def run_campaign(campaign: Campaign, cells: list[Cell], console: Console) -> dic
         seeds=held_out_seeds(first, stop - first),
         execute=campaign.execute,
         threads=campaign.threads,
+        live=campaign.live,
     )
     spawn = get_context("spawn")  # GL contexts do not survive a fork
     with ProcessPoolExecutor(campaign.jobs, mp_context=spawn) as pool:
@@ -201,6 +234,19 @@ def _resume(out: Path, settings: dict[str, Any]) -> dict[str, Any]:
 
 def _has(results: dict[str, Any], cell: Cell) -> bool:
     return any(entry["key"] == cell.key for entry in results["cells"])
+
+
+def _live(time_kind: str, latency_ms: float | None, jobs: int) -> LiveTime | None:
+    if time_kind == "waits":
+        if latency_ms is not None:
+            raise click.UsageError("expected --time live with --latency-ms, found a world that waits.")
+        return None
+    if latency_ms is None and jobs > 1:
+        raise click.UsageError(
+            f"expected --jobs 1 where latency is measured, found {jobs}: cells side by side slow each other; or "
+            "choose a fixed --latency-ms."
+        )
+    return LiveTime(latency_ms)
 
 
 def _words(text: str) -> list[str]:

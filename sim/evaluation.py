@@ -12,7 +12,7 @@ from saccade.runtime.provenance import provenance
 from saccade.sim.closed_loop import DEFAULT_EXECUTE, Episode, Moment, run_episode
 from saccade.sim.connection import Connection, image_px
 from saccade.sim.live_time import LiveTime
-from saccade.sim.scoring import Score, profile_latencies_ns, score
+from saccade.sim.scoring import Score, score, step_latencies_ns
 from saccade.sim.tabletop.env import TabletopEnv
 from saccade.sim.tabletop.table import Table
 
@@ -222,5 +222,5 @@ def cell_to_json(episodes: list[Episode]) -> dict[str, Any]:
         "told_outcomes": "".join("1" if episode.is_told_done else "0" for episode in episodes),
         "env_steps": [episode.env_steps for episode in episodes],
         "control_steps": [len(episode.control_steps) for episode in episodes],
-        "latency_us": [round(latency / 1e3) for latency in profile_latencies_ns(episodes, first.profile)],
+        "latency_us": [round(latency / 1e3) for latency in step_latencies_ns(episodes)],
     }
