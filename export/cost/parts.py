@@ -61,7 +61,8 @@ def vision_part(family: PerceivingFamily, plan: CutPlan) -> Part:
     macs, weights = family.fit_macs, 0
     for tower in family.towers:
         seen = _patches_by_block(family, tower.config.patches, tower.config.run_blocks, plan)
-        macs += tower_macs(tower.config, family.pictures, seen)
+        share = plan.encoded(family.grid.tokens) / family.grid.tokens
+        macs += tower_macs(tower.config, family.pictures, seen, [round(share * patches) for patches in seen])
         weights += sum(weight.numel() for weight in tower.parameters())
     return Part(VISION, macs, weights)
 
