@@ -275,8 +275,8 @@ class MotionGate:
 class CameraCut:
     """A rule for the host: run every token where a camera suddenly shows another picture.
 
-    The *change* of a view is the mean absolute difference of its pixels from those of the last control step, as a share
-    of their range.
+    The *change* of a view is the share of its pixels that would need another colour to have those of the last control
+    step, wherever they are.
 
     Args:
         change: Change of any view from which the control step runs with every token, above 0 and at most 1.

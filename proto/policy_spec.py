@@ -38,7 +38,7 @@ class CameraCutSpec:
     The rule is in :mod:`saccade.runtime.guards.camera_cut`.
 
     Args:
-        change: Change of any view from which the control step runs ``full``, a share of the pixels' range.
+        change: Change of any view from which the control step runs ``full``, a share of its pixels.
     """
 
     change: float

@@ -39,8 +39,8 @@ class Telemetry:
         kept: int64 ``(keep,)``: tokens that survived, ascending.
         fate: int64 ``(tokens,)``: the kept token that carries each one, itself if it was kept; -1 if it was dropped, or
             not computed again where the policy reuses an earlier step.
-        encoded_ages: int64 ``(tokens,)``: control steps since the patch of each one was encoded, 0 = in this one; None where
-            every step encodes every patch.
+        encoded_ages: int64 ``(tokens,)``: control steps since the patch of each one was encoded, 0 = in this one; None
+            where every step encodes every patch.
     """
 
     kept: NDArray[np.int64]

@@ -108,6 +108,6 @@ def _check_alike(policies: Mapping[str, TokenPolicy], checkpoint: Checkpoint[Act
         if rules(policy) != rules(first[1]):
             raise ExportError(
                 f"profiles {first[0]!r} and {name!r}: expected options with the same carry, warm-up, refresh, "
-                f"gate, camera cut and view scores, found {first[1].config.as_dict()} and {policy.config.as_dict()}; give one of "
-                "them as --policy-option."
+                f"gate, camera cut and view scores, found {first[1].config.as_dict()} and "
+                f"{policy.config.as_dict()}; give one of them as --policy-option."
             )

@@ -145,7 +145,7 @@ class PatchEmbedding(nn.Module):
 
 
 Extend: TypeAlias = Callable[[Tensor], Tensor]
-"""From keys and values of the tokens that a block computes, side by side, ``(images, tokens, 2 * width)``, to those that
+"""From keys and values of the tokens that a block computes, ``(images, tokens, 2 * width)`` side by side, to those that
 they attend to, ``(images, attended, 2 * width)``."""
 
 

@@ -87,7 +87,8 @@ def _encoding_problems(policy: TokenPolicy, family: PerceivingFamily) -> Iterato
             yield f"{EncodedAge()}: expected a cut that says which patches are encoded, found none"
         return
     if encoding != [0] or policy.cuts[0].index != 0:
-        yield f"expected one cut that says which patches are encoded, before tower block 0, found {_places(policy.cuts)}"
+        places = _places(policy.cuts)
+        yield f"expected one cut that says which patches are encoded, before tower block 0, found {places}"
     if any(cut.place is Place.TOWER for cut in policy.cuts[1:]):
         yield "expected no patches to be dropped inside a tower that keeps those of the last step"
     for signal in _asked(policy):

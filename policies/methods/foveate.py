@@ -5,24 +5,24 @@ attended to in the last control steps, and what changed in the pixels since. So 
 of each view's patches, and take keys, values and features of the others from the control step in which these were last
 encoded. Every block attends to all patches, so that nothing is missing behind the tower, but some of it is older.
 
-1. *Score* of a patch: how much its pixels changed since it was last encoded (mean over the view = 1), plus the smoothed
-   attention of action and text rows (mean over all tokens = 1, times ``attention_weight``), plus a little age.
-2. *Refresh*: of the k patches of a view, ``ceil(patches / max_age)`` are the oldest, whatever their score; among equally
-   old ones the best. A patch that is not encoded leaves at least so many older ones behind it in every step, and an
-   encoded one is never older again, so none is left out ``max_age`` times in a row. The rest are the best scores.
+1. *Score* of a patch: how much its pixels changed since it was last encoded (mean over the view = 1), plus the
+   smoothed attention of action and text rows (mean over all tokens = 1, times ``attention_weight``), plus a little age.
+2. *Refresh*: of the k patches of a view, ``ceil(patches / max_age)`` are the oldest, whatever their score; among
+   equally old ones the best. While a patch is left out, so many that are no younger are encoded in every step, and are
+   younger from then on; so all have had their turn within ``max_age`` steps. The rest of the k are the best scores.
 3. *Whole refresh*: the first control step after a reset, every ``refresh_every`` steps, and when a view suddenly shows
    another picture (``camera_cut``), which the host notices.
 4. *Decoder*: VLA-Pruner's choice in one pass, before layer K: the union of the best by the attention of all rows before
-   the actions and by that of the action rows, in layer K-1, thinned by diversity, each view for itself. Where action rows
-   come after the pass (OpenVLA, pi0), the text rows and the smoothed attention take their places. With
+   the actions and by that of the action rows, in layer K-1, thinned by diversity, each view for itself. Where action
+   rows come after the pass (OpenVLA, pi0), the text rows and the smoothed attention take their places. With
    ``insertion_layer=0`` tokens are ranked before any layer, over all views, by smoothed attention and change.
 
 Both budgets are fixed, so the graph is static: ``encode`` is a share of the patches of a view, and the profile's budget
 that of the tokens that survive in the decoder. With ``encode=1`` every patch is encoded.
 
-What is older than this step is told, patch by patch, in the telemetry's ``encoded_ages``. ``choose`` other than ``both``
-is an ablation: ``change`` or ``attention`` alone, ``random`` scores, or the ``oldest`` patches in turn, which looks at
-nothing.
+What is older than this step is told, patch by patch, in the telemetry's ``encoded_ages``. ``choose`` other than
+``both`` is an ablation: ``change`` or ``attention`` alone, ``random`` scores, or the ``oldest`` patches in turn, which
+looks at nothing.
 """
 
 from __future__ import annotations
@@ -77,14 +77,14 @@ class FoveateConfig(PolicyConfig):
         noise: Change of a pixel that is noise of the camera, levels of 255; change counts from there.
         smoothing: Share of the smoothed attention that stays from one control step to the next.
         text: Share of the text rows in the attention that is smoothed; the rest is the action rows'.
-        attention_layers: Where the rows are read that are smoothed: ``last_full``, the layer before the cut, where every
-            token is present; or the ``latter_half`` of the decoder. None = ``last_full`` where actions come from one pass
-            and there is such a layer.
-        insertion_layer: K, the first decoder layer that sees only the kept tokens; 0 = the entry. None = 4 of 32, scaled,
-            at least 1.
+        attention_layers: Where the rows are read that are smoothed: ``last_full``, the layer before the cut, where
+            every token is present; or the ``latter_half`` of the decoder. None = ``last_full`` where actions come from
+            one pass and there is such a layer.
+        insertion_layer: K, the first decoder layer that sees only the kept tokens; 0 = the entry. None = 4 of 32,
+            scaled, at least 1.
         refresh_every: Every n-th control step encodes and keeps everything; 0 = never.
-        camera_cut: Mean change of a view's pixels, as a share of their range, from which the control step encodes and
-            keeps everything; 0 = whatever the view shows.
+        camera_cut: Share of a view's pixels with other colours than in the last control step from which everything is
+            encoded and kept; 0 = whatever the view shows.
     """
 
     encode: float = 0.5
@@ -98,7 +98,7 @@ class FoveateConfig(PolicyConfig):
     attention_layers: Literal["last_full", "latter_half"] | None = None
     insertion_layer: int | None = None
     refresh_every: int = 0
-    camera_cut: float = 0.2
+    camera_cut: float = 0.3
 
     def __post_init__(self) -> None:
         require(0.0 < self.encode <= 1.0, "encode", "above 0 and at most 1", self.encode)
@@ -113,7 +113,7 @@ class FoveateConfig(PolicyConfig):
 
 
 class Foveate(TokenPolicy):
-    """Choice of the patches that the towers encode, and of the tokens that the decoder keeps; see the module docstring."""
+    """Choice of the patches to encode, and of the tokens that the decoder keeps; the module docstring has the rules."""
 
     name: ClassVar[str] = "foveate"
     options = FoveateConfig

@@ -70,9 +70,7 @@ class TokenPolicyConformance:
             counts = policy.schedule(keep)
             assert len(counts) == len(policy.cuts)
             assert all(0 <= count <= self.shape.grid.tokens for count in counts) and counts[0] >= 1
-            dropping = [
-                count for cut, count in zip(policy.cuts, counts, strict=True) if not cut.only_encodes
-            ]
+            dropping = [count for cut, count in zip(policy.cuts, counts, strict=True) if not cut.only_encodes]
             assert dropping == sorted(dropping, reverse=True)
 
     def test_config_survives_the_manifest(self, policy: TokenPolicy) -> None:

@@ -180,7 +180,7 @@ def _control_facts(manifest: Manifest) -> dict[str, str]:
 
 def _camera_cut(manifest: Manifest) -> dict[str, str]:
     cut = manifest.policy.camera_cut
-    return {} if cut is None else {"camera cut": f"full when a view changes by {cut.change:.0%} of its range"}
+    return {} if cut is None else {"camera cut": f"full when a view changes {cut.change:.0%} of its colours"}
 
 
 def _usual(bundle: Bundle) -> dict[str, str]:
