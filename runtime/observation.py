@@ -54,8 +54,8 @@ class ActionChunk:
 
     Args:
         actions: float32 ``(chunk, dim)`` in physical units, within the limits.
-        profile: Name of the profile that ran; ``full`` on warm-up and refresh steps and while the motion gate finds the
-            arm slow.
+        profile: Name of the profile that ran; ``full`` on warm-up and refresh steps and where motion gate or camera cut
+            say so.
         clamped: How many numbers the limiter changed.
         sequence: Number of the observation that the chunk answers.
         captured_ns: Monotonic time at which that observation was captured, nanoseconds.
