@@ -12,6 +12,7 @@ from torch import Tensor
 
 from saccade.export.cost.account import formula_account
 from saccade.export.cost.torch_count import count_macs
+from saccade.export.families.openvla_oft.config import OftConfig
 from saccade.export.families.openvla_oft.model import OpenVlaOft, initialise
 from saccade.export.models.vision_transformer import VisionBlock, VisionTransformer
 from saccade.export.steps.policy_checks import check_placement, model_shape
@@ -63,7 +64,7 @@ class EncodeThese(TokenPolicy):
         return Selection(self.chosen)
 
 
-def model_with(config=DEEP_CONFIG) -> OpenVlaOft:
+def model_with(config: OftConfig = DEEP_CONFIG) -> OpenVlaOft:
     return initialise(OpenVlaOft(config), 3).eval().requires_grad_(False)
 
 
@@ -117,7 +118,7 @@ def fresh(step: SinglePassStep, batch: int) -> Carry:
 
 @pytest.mark.parametrize("config", [DEEP_CONFIG, TWO_TOWERS], ids=["class token and register", "two towers"])
 @pytest.mark.parametrize("batch", [1, 2])
-def test_what_is_not_encoded_is_as_it_was(config, batch: int) -> None:
+def test_what_is_not_encoded_is_as_it_was(config: OftConfig, batch: int) -> None:
     model = model_with(config)
     policy, each, views = EncodeThese(5), 5, config.views
     full = SinglePassStep(model, policy, model.grid.tokens)
@@ -183,6 +184,8 @@ def test_the_cost_is_that_of_the_patches_that_are_encoded() -> None:
     for part, other in zip(account.parts, everything.parts, strict=True):
         assert part.name == other.name
         assert (part.macs < other.macs) == (part.name == VISION)
+    remembered = sum(fresh(step, 1)[keys_name(tower)].numel() for tower in range(2))
+    assert (account.parts[0].kv_values, everything.parts[0].kv_values) == (remembered, 0)
 
 
 @pytest.mark.parametrize(
