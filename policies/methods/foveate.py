@@ -205,7 +205,7 @@ class Foveate(TokenPolicy):
     def _smoothed_rows(self, layer: int, layers: int) -> tuple[Signal, ...]:
         """Action rows and text rows, from layers between the same two cuts."""
         if self.config.attention_layers == "last_full":
-            where = (layer - 1,)
+            where: tuple[int, ...] = (layer - 1,)
         else:
             where = tuple(range(max(layers // 2, layer), layers))
         # Of the last layer only action rows are computed, unless somebody asks for more.
