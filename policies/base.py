@@ -95,8 +95,11 @@ class Behind(str, Enum):
     NOTHING = "nothing"
     """Dropped tokens are gone."""
     LAST_STEP = "last step"
-    """Keys and values of dropped tokens are those of the control step in which they were last computed (a cut at the
-    entry)."""
+    """Keys and values of dropped tokens are those of the control step in which they were last computed.
+
+    At the decoder's entry every layer attends to all tokens so. In front of the first tower block every block does, and
+    the features of the dropped patches are of that step too: behind the tower no token is missing, so that such a cut
+    says which patches are *encoded*, and later cuts choose among all tokens."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +122,11 @@ class Cut:
     def order(self) -> tuple[int, int]:
         """Sort key along the model."""
         return list(Place).index(self.place), self.index
+
+    @property
+    def only_encodes(self) -> bool:
+        """Whether the cut says which patches the towers encode, and no token is missing behind them."""
+        return self.place is Place.TOWER and self.behind is Behind.LAST_STEP
 
 
 @dataclass(frozen=True)
@@ -199,11 +207,13 @@ class UpdateInputs:
             ``(batch, tokens)``, 0 where a token was absent from the layers.
         present: float32 ``(batch, tokens)``, 1 where the token was alive where the signals were read.
         kept: int64 ``(batch, kept)``, the tokens that survived the last cut; None = all, nothing was cut.
+        encoded: int64 ``(batch, encoded)``, the tokens whose patches were encoded in this control step; None = all.
     """
 
     signals: tuple[Tensor, ...]
     present: Tensor
     kept: Tensor | None = None
+    encoded: Tensor | None = None
 
 
 Carry = dict[str, Tensor]
@@ -261,6 +271,20 @@ class MotionGate:
     look_back: int
 
 
+@dataclass(frozen=True)
+class CameraCut:
+    """A rule for the host: run every token where a camera suddenly shows another picture.
+
+    The *change* of a view is the share of its pixels that would need another colour to have those of the last control
+    step, wherever they are.
+
+    Args:
+        change: Change of any view from which the control step runs with every token, above 0 and at most 1.
+    """
+
+    change: float
+
+
 class TokenPolicy(ABC):
     """A token-selection policy. The defaults are those of a policy without memory and with one cut.
 
@@ -275,6 +299,7 @@ class TokenPolicy(ABC):
         warmup_steps: Control steps after a reset that the host must run with every token.
         refresh_every: Every n-th control step runs with every token; 0 means never.
         gate: Rule by which motion decides that every token is needed; None = never.
+        camera_cut: Rule by which a sudden other picture decides that every token is needed; None = never.
         merges: Whether some selection may return ``mix``.
         removed_heads: Decoder layer to heads that are removed from it when the graph is built.
         needs_calibration: Whether the exporter calls :meth:`calibrate` before it builds the graphs.
@@ -290,6 +315,7 @@ class TokenPolicy(ABC):
     warmup_steps: int = 0
     refresh_every: int = 0
     gate: MotionGate | None = None
+    camera_cut: CameraCut | None = None
     merges: bool = False
     removed_heads: Mapping[int, tuple[int, ...]] = {}
     needs_calibration: bool = False
@@ -303,7 +329,8 @@ class TokenPolicy(ABC):
         """Return how many tokens survive each cut, for a profile with a budget of ``keep`` tokens.
 
         The usual rule: the budget is what survives the last cut, and earlier cuts drop their published share of what
-        is dropped in all. A policy with another rule says so in its docstring. 0 drops every visual token.
+        is dropped in all. A policy with another rule says so in its docstring. 0 drops every visual token. The count of
+        a cut that only encodes is its own, as many of each view.
 
         Raises:
             PolicyError: The budget cannot be met.

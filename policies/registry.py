@@ -28,6 +28,7 @@ POLICIES: Mapping[str, str] = {
     "center_crop": "saccade.policies.methods.center_crop:CenterCrop",
     "divprune": "saccade.policies.methods.divprune:DivPrune",
     "fastv": "saccade.policies.methods.fastv:FastV",
+    "foveate": "saccade.policies.methods.foveate:Foveate",
     "keep_all": "saccade.policies.methods.keep_all:KeepAll",
     "quota": "saccade.policies.methods.quota:Quota",
     "random_keep": "saccade.policies.methods.random_keep:RandomKeep",

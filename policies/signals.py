@@ -136,6 +136,17 @@ class ViewScores:
     """
 
 
+@dataclass(frozen=True)
+class EncodedAge:
+    """Control steps since each token's patch was last encoded, 1 = in the last one: ``(batch, alive)``.
+
+    Where it never was, ``NEVER_ENCODED``. Asked for at the cut that says which patches are encoded.
+    """
+
+
+NEVER_ENCODED = 2.0**20
+"""Age of a patch that was not encoded since the reset; ages do not grow beyond it."""
+
 Signal: TypeAlias = (
     AttentionReceived
     | AttentionByRow
@@ -146,4 +157,5 @@ Signal: TypeAlias = (
     | VisionKeys
     | Pixels
     | ViewScores
+    | EncodedAge
 )

@@ -16,6 +16,7 @@ from saccade.proto.tensor_names import (
     ACTIONS,
     ATTENTION_MASK,
     CARRY_OUTPUT_SUFFIX,
+    ENCODED_AGES,
     FATE,
     IMAGES,
     KEPT,
@@ -93,6 +94,7 @@ def result_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]
 
     ``actions``: normalised. ``kept``: original visual indices, ascending; -1 stands for the profile's keep. ``fate``:
     for each visual token the index of the kept token that carries it, itself if it was kept, -1 if it was dropped.
+    ``encoded_ages``: for each visual token how many control steps ago its patch was encoded, 0 = in this one.
     Of a bundle that answers ``logits`` in the place of actions. Of a scorer only ``view_scores``: how much each view
     matters, not negative, views in manifest order.
     """
@@ -101,7 +103,8 @@ def result_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]
     told = {KEPT: ("int64", (1, -1)), FATE: ("int64", (1, manifest.grid.tokens))}
     if manifest.answer is not None:
         return {LOGITS: ("float32", (1, manifest.answer.vocab_size)), **told}
-    return {ACTIONS: ("float32", (1, manifest.action.chunk, manifest.action.dim)), **told}
+    ages = {ENCODED_AGES: ("int64", (1, manifest.grid.tokens))}
+    return {ACTIONS: ("float32", (1, manifest.action.chunk, manifest.action.dim)), **told, **ages}
 
 
 def task_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:

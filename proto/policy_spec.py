@@ -32,6 +32,23 @@ class GateSpec:
 
 
 @dataclass(frozen=True)
+class CameraCutSpec:
+    """The camera cut: a view that suddenly shows another picture decides between the asked profile and ``full``.
+
+    The rule is in :mod:`saccade.runtime.guards.camera_cut`.
+
+    Args:
+        change: Change of any view from which the control step runs ``full``, a share of its pixels.
+    """
+
+    change: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.change <= 1.0:
+            raise ManifestError(f"expected change above 0 and at most 1, found {self.change}.")
+
+
+@dataclass(frozen=True)
 class PolicySpec:
     """The token-selection policy inside the graphs, and when the host must run ``full`` instead.
 
@@ -41,6 +58,7 @@ class PolicySpec:
         warmup_steps: How many control steps after a reset run ``full``.
         refresh_every: Every n-th control step runs ``full``; 0 means never.
         gate: Rule that runs ``full`` while the arm is slow too; None = whatever the arm does.
+        camera_cut: Rule that runs ``full`` when a view suddenly shows another picture; None = whatever it shows.
     """
 
     name: str
@@ -48,6 +66,7 @@ class PolicySpec:
     warmup_steps: int
     refresh_every: int
     gate: GateSpec | None = None
+    camera_cut: CameraCutSpec | None = None
 
     def __post_init__(self) -> None:
         if self.warmup_steps < 0 or self.refresh_every < 0:

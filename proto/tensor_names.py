@@ -27,6 +27,8 @@ KEPT = "kept"
 """Original indices of the visual tokens that were kept, int64 ``(1, keep)``, ascending, a result."""
 FATE = "fate"
 """Index of the kept token that carries each visual token, -1 = dropped, int64 ``(1, tokens)``, a result."""
+ENCODED_AGES = "encoded_ages"
+"""Control steps since the patch of each visual token was encoded, 0 = in this one, int64 ``(1, tokens)``, a result."""
 SCORED_VIEWS = "view_scores"
 """How much a scorer says that each view matters, float32 ``(1, views)``, a result."""
 

@@ -39,10 +39,13 @@ class Telemetry:
         kept: int64 ``(keep,)``: tokens that survived, ascending.
         fate: int64 ``(tokens,)``: the kept token that carries each one, itself if it was kept; -1 if it was dropped, or
             not computed again where the policy reuses an earlier step.
+        encoded_ages: int64 ``(tokens,)``: control steps since the patch of each one was encoded, 0 = in this one; None
+            where every step encodes every patch.
     """
 
     kept: NDArray[np.int64]
     fate: NDArray[np.int64]
+    encoded_ages: NDArray[np.int64] | None = None
 
 
 @dataclass(frozen=True)
@@ -51,8 +54,8 @@ class ActionChunk:
 
     Args:
         actions: float32 ``(chunk, dim)`` in physical units, within the limits.
-        profile: Name of the profile that ran; ``full`` on warm-up and refresh steps and while the motion gate finds the
-            arm slow.
+        profile: Name of the profile that ran; ``full`` on warm-up and refresh steps and where motion gate or camera cut
+            say so.
         clamped: How many numbers the limiter changed.
         sequence: Number of the observation that the chunk answers.
         captured_ns: Monotonic time at which that observation was captured, nanoseconds.

@@ -16,8 +16,9 @@ from saccade.proto.manifest import Manifest
 from saccade.proto.manifest_rules import answers, is_scorer
 from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.state_text import state_text
-from saccade.proto.tensor_names import ACTIONS, FATE, KEPT, NOISE, PROPRIO, VIEW_SCORES
+from saccade.proto.tensor_names import ACTIONS, ENCODED_AGES, FATE, KEPT, NOISE, PROPRIO, VIEW_SCORES
 from saccade.runtime.clock import Clock, monotonic_ns
+from saccade.runtime.guards.camera_cut import CameraCutDetector
 from saccade.runtime.guards.far_proprio import FarProprio
 from saccade.runtime.guards.frozen_camera import FrozenCameraDetector
 from saccade.runtime.guards.limiter import Limiter
@@ -81,6 +82,8 @@ class Session:
         self._relative = np.flatnonzero(manifest.action.relative)
         gate = manifest.policy.gate
         self._gate = None if gate is None else MotionGate(gate, manifest.action)
+        camera_cut = manifest.policy.camera_cut
+        self._camera_cut = None if camera_cut is None else CameraCutDetector(camera_cut)
         self._scorer = scorer
         self._scoring: TaskScoring | None = None
         self._instruction = ""
@@ -116,6 +119,8 @@ class Session:
         self._frozen.reset()
         if self._gate is not None:
             self._gate.reset()
+        if self._camera_cut is not None:
+            self._camera_cut.reset()
         self._instruction = instruction
         self._steps = 0
         self._sequence = 0
@@ -146,7 +151,7 @@ class Session:
             observation: Images of all views, proprioception, and when they were captured.
             profile: Name of the profile that runs in this step; None = the session's. Warm-up and refresh steps run
                 ``full`` anyway, and so does every step while the motion gate, if the policy has one, finds the arm
-                slow.
+                slow, or at which a view shows another picture, if the policy asks for that.
 
         Raises:
             SessionNotResetError: No instruction was given yet.
@@ -172,6 +177,8 @@ class Session:
         self._score_views(observation, timings_ns)
         preparing = time.monotonic_ns()
         self._frozen.check(observation.images)
+        if self._camera_cut is not None and self._camera_cut.is_cut(observation.images):
+            chosen = FULL_PROFILE
         self._write(observation)
         timings_ns["prepare"] = time.monotonic_ns() - preparing
         results = self._program.step(chosen, timings_ns)
@@ -243,13 +250,14 @@ class Session:
     def _telemetry(self, results: Mapping[str, NDArray[Any]]) -> Telemetry | None:
         """Copy what the graphs tell of the tokens; each of the two follows from the other where nothing is merged."""
         tokens = np.arange(self._manifest.grid.tokens, dtype=np.int64)
+        ages = results[ENCODED_AGES][0].copy() if ENCODED_AGES in results else None
         if FATE in results:
             fate = results[FATE][0].copy()
             kept = results[KEPT][0].copy() if KEPT in results else tokens[fate == tokens]
-            return Telemetry(kept, fate)
+            return Telemetry(kept, fate, ages)
         if KEPT in results:
             kept = results[KEPT][0].copy()
-            return Telemetry(kept, np.where(np.isin(tokens, kept), tokens, _DROPPED))
+            return Telemetry(kept, np.where(np.isin(tokens, kept), tokens, _DROPPED), ages)
         return None
 
     def _write(self, observation: Observation) -> None:
@@ -295,6 +303,8 @@ class Session:
         self._program.commit()
         if self._gate is not None:
             self._gate.note(actions)
+        if self._camera_cut is not None:
+            self._camera_cut.note(observation.images)
         self._steps += 1
         self._sequence = observation.sequence
 

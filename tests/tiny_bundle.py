@@ -37,7 +37,7 @@ from saccade.proto.manifest import (
     ViewSpec,
     write_manifest,
 )
-from saccade.proto.policy_spec import GateSpec, PolicySpec
+from saccade.proto.policy_spec import CameraCutSpec, GateSpec, PolicySpec
 from saccade.proto.tensor_names import FATE, VIEW_SCORES
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 from saccade.runtime.observation import Observation
@@ -60,6 +60,7 @@ class TinyOptions:
     reads_scores: bool = False
     merges: bool = False
     gate: GateSpec | None = None
+    camera_cut: CameraCutSpec | None = None
 
 
 PLAIN = TinyOptions()
@@ -125,7 +126,7 @@ def tiny_manifest(
             ProfileSpec(name, keep, keep / GRID.tokens, (_stage(name, options),))
             for name, keep in KEEPS.items()
         ),
-        policy=PolicySpec("most_light", {}, warmup_steps, 0, options.gate),
+        policy=PolicySpec("most_light", {}, warmup_steps, 0, options.gate, options.camera_cut),
         grid=GRID,
         limits=LimitsSpec((-0.02, 0.0), (0.02, 1.0), (0.04, 1.0)),
         files=file_specs(root),

@@ -68,6 +68,7 @@ CONTENDERS = (
     Contender("spatten", "spatten"),
     Contender("adp", "adp", twin=_ENTRY),
     Contender("vla_cache", "vla_cache"),
+    Contender("foveate", "foveate", _at_layer()),
     Contender(
         "random at layer 2", "random_keep", _at_layer(warmup_steps=WARMUP), is_blind=True, twin=_INSIDE
     ),

@@ -7,7 +7,7 @@ from importlib.metadata import version
 from saccade.policies.base import CarrySpec as PolicyCarrySpec
 from saccade.policies.base import Grid, TokenPolicy
 from saccade.proto.distribution import VERSION
-from saccade.proto.policy_spec import GateSpec, PolicySpec
+from saccade.proto.policy_spec import CameraCutSpec, GateSpec, PolicySpec
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 
 _PRODUCERS = ("torch", "onnx", "onnxscript", "onnx-ir", "onnxruntime", "safetensors", "tokenizers")
@@ -20,13 +20,14 @@ def producers() -> dict[str, str]:
 
 def policy_spec(policy: TokenPolicy) -> PolicySpec:
     """Return what the manifest says of a policy."""
-    gate = getattr(policy, "gate", None)
+    gate, camera_cut = getattr(policy, "gate", None), getattr(policy, "camera_cut", None)
     return PolicySpec(
         policy.name,
         policy.config.as_dict(),
         policy.warmup_steps,
         policy.refresh_every,
         None if gate is None else GateSpec(gate.window, gate.look_back),
+        None if camera_cut is None else CameraCutSpec(camera_cut.change),
     )
 
 

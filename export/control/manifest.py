@@ -23,7 +23,7 @@ from saccade.proto.manifest import (
 )
 from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.statistics import STATISTICS_NAME
-from saccade.proto.tensor_names import ACTIONS, CARRY_OUTPUT_SUFFIX, FATE, KEPT, NOISE
+from saccade.proto.tensor_names import ACTIONS, CARRY_OUTPUT_SUFFIX, ENCODED_AGES, FATE, KEPT, NOISE
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 from saccade.proto.versions import BUNDLE_FORMAT_VERSION
 
@@ -65,7 +65,7 @@ def build_manifest(
             *_host_tensors(checkpoint),
             *(task_tensor(name, model.grid) for name in step.task_inputs),
             *map(carry_tensor, step.carry_specs),
-            *_result_tensors(checkpoint, tells_fate=steps[FULL_PROFILE].tells_fate),
+            *_result_tensors(checkpoint, step.told),
         ),
         carry=tuple(CarrySpec(spec.name, spec.initial) for spec in step.carry_specs),
         profiles=tuple(_profile(plan, steps[plan.name], policy) for plan in plans),
@@ -91,17 +91,14 @@ def _host_tensors(checkpoint: Checkpoint[ActingFamily]) -> tuple[TensorSpec, ...
     return tuple(TensorSpec(name, *known[name], host) for name in model.host_inputs)
 
 
-def _result_tensors(checkpoint: Checkpoint[ActingFamily], *, tells_fate: bool) -> tuple[TensorSpec, ...]:
+def _result_tensors(checkpoint: Checkpoint[ActingFamily], told: Sequence[str]) -> tuple[TensorSpec, ...]:
     model, result = checkpoint.model, TensorRole.RESULT
-    results = (
+    units = {FATE: "index", ENCODED_AGES: "1"}
+    tokens = (1, model.grid.tokens)
+    return (
         TensorSpec(ACTIONS, "float32", (1, *model.action_shape), ("batch", "chunk", "action"), "1", result),
         TensorSpec(KEPT, "int64", (1, -1), ("batch", "keep"), "index", result),
-    )
-    if not tells_fate:
-        return results
-    return (
-        *results,
-        TensorSpec(FATE, "int64", (1, model.grid.tokens), ("batch", "tokens"), "index", result),
+        *(TensorSpec(name, "int64", tokens, ("batch", "tokens"), units[name], result) for name in told),
     )
 
 

@@ -22,6 +22,7 @@ from saccade.export.steps.acting_step import ActingStep
 from saccade.export.steps.autoregressive_step import AutoregressiveStep
 from saccade.export.steps.selecting_module import initial_state
 from saccade.proto.errors import ReceiptError
+from saccade.proto.tensor_names import ENCODED_AGES, FATE
 
 SAME_ACTION = 1e-6
 """Difference below which normalised actions count as unchanged."""
@@ -63,7 +64,8 @@ class ParityReceipt:
         keep: Keep count of the profile, visual tokens.
         frames: Number of frames compared.
         source: Where the frames come from: ``recorded`` or ``synthetic``.
-        actions_max_error: Largest error of a normalised action, on frames with equal kept sets.
+        actions_max_error: Largest error of a normalised action, on frames with equal kept sets; sets are equal where
+            the same patches were encoded too.
         actions_mean_error: Mean error of a normalised action, on frames with equal kept sets.
         actions_max_error_otherwise: Largest error of a normalised action on frames with different kept sets; 0 if there
             are none.
@@ -109,6 +111,7 @@ class _Frame:
     carry_error: float
     fate_same: float
     logits_error: float = 0.0
+    encoded_same: bool = True
 
     @property
     def action_error(self) -> NDArray[np.float32]:
@@ -117,8 +120,8 @@ class _Frame:
 
     @property
     def same(self) -> bool:
-        """Whether both kept the same tokens."""
-        return np.array_equal(self.kept, self.kept_onnx)
+        """Whether both kept the same tokens, and encoded the same patches."""
+        return self.encoded_same and np.array_equal(self.kept, self.kept_onnx)
 
     @property
     def overlap(self) -> float:
@@ -209,9 +212,7 @@ def _run(
             told = session.run(None, {name: x.numpy() for name, x in zip(names, inputs, strict=True)})
             theirs, chosen_by = told[: len(ours)], told[len(ours) :]
             error = 0.0 if logits is None else _logits_error(logits[0].numpy(), chosen_by)
-            compared.append(
-                _compare(ours, theirs, full.flat(whole), carried, error, tells_fate=step.tells_fate)
-            )
+            compared.append(_compare(ours, theirs, full.flat(whole), carried, error, step.told))
         state = (*state[:tasks], *(tensor.clone() for tensor in last(ours, carried)))
         tell(index + 1, len(frames))
     return compared
@@ -244,14 +245,15 @@ def _compare(
     whole: tuple[Tensor, ...],
     carried: int,
     logits_error: float,
-    *,
-    tells_fate: bool,
+    told: Sequence[str],
 ) -> _Frame:
     carry_errors = [
         float(np.abs(a.numpy() - b).max())
         for a, b in zip(last(ours, carried), last(theirs, carried), strict=True)
         if b.size
     ]
+    of_tokens = {name: (ours[2 + i].numpy(), theirs[2 + i]) for i, name in enumerate(told)}
+    same = {name: float((a == b).mean()) for name, (a, b) in of_tokens.items()}
     return _Frame(
         actions=ours[0][0].numpy(),
         actions_onnx=theirs[0][0],
@@ -259,8 +261,9 @@ def _compare(
         kept=ours[1][0].numpy(),
         kept_onnx=theirs[1][0].astype(np.int64),
         carry_error=float(np.max(carry_errors, initial=0.0)),  # NaN stays NaN
-        fate_same=float((ours[2].numpy() == theirs[2]).mean()) if tells_fate else 1.0,
+        fate_same=same.get(FATE, 1.0),
         logits_error=logits_error,
+        encoded_same=same.get(ENCODED_AGES, 1.0) == 1.0,
     )
 
 

@@ -99,15 +99,15 @@ def _check_alike(policies: Mapping[str, TokenPolicy], checkpoint: Checkpoint[Act
     grid = checkpoint.model.grid
 
     def rules(policy: TokenPolicy) -> tuple[object, ...]:
-        carry, gate = policy.carry_specs(grid), policy.gate
+        carry, host = policy.carry_specs(grid), (policy.gate, policy.camera_cut)
         asked = {type(signal) for cut in policy.cuts for signal in cut.signals}
-        return carry, policy.warmup_steps, policy.refresh_every, gate, ViewScores in asked
+        return carry, policy.warmup_steps, policy.refresh_every, host, ViewScores in asked
 
     first, *others = policies.items()
     for name, policy in others:
         if rules(policy) != rules(first[1]):
             raise ExportError(
                 f"profiles {first[0]!r} and {name!r}: expected options with the same carry, warm-up, refresh, "
-                f"gate and view scores, found {first[1].config.as_dict()} and {policy.config.as_dict()}; give one of "
-                "them as --policy-option."
+                f"gate, camera cut and view scores, found {first[1].config.as_dict()} and "
+                f"{policy.config.as_dict()}; give one of them as --policy-option."
             )

@@ -57,9 +57,14 @@ class CutPlan:
         """Return how many of ``tokens`` visual tokens are alive at a place, behind the cuts that lie in front of it."""
         order = list(Place).index(place), index
         for cut, count in zip(self.cuts, self.counts, strict=True):
-            if cut.order <= order:
+            if cut.order <= order and not cut.only_encodes:
                 tokens = count
         return tokens
+
+    def encoded(self, tokens: int) -> int:
+        """Return how many of ``tokens`` visual tokens have a patch that the towers encode, if all are alive there."""
+        chosen = [count for cut, count in zip(self.cuts, self.counts, strict=True) if cut.only_encodes]
+        return min(chosen, default=tokens)
 
     def visual_by_layer(self, tokens: int, layers: int) -> tuple[int, ...]:
         """Return how many of ``tokens`` visual tokens each decoder layer computes."""
@@ -73,7 +78,7 @@ class CutPlan:
             layers: Number of decoder layers.
             last_rows: Number of rows of the last layer that are read.
         """
-        remembered = any(cut.behind is Behind.LAST_STEP for cut in self.cuts)
+        remembered = any(cut.behind is Behind.LAST_STEP and not cut.only_encodes for cut in self.cuts)
         tokens = []
         for visual in self.visual_by_layer(layout.visual, layers):
             alive = layout.tokens - layout.visual + visual

@@ -65,20 +65,25 @@ def layer_kv_bytes(config: DecoderConfig, tokens: int, bytes_per_value: int) -> 
     return 2 * config.kv_heads * config.head_dim * tokens * bytes_per_value
 
 
-def tower_macs(config: TowerConfig, pictures: int, alive: Sequence[int]) -> int:
+def tower_macs(
+    config: TowerConfig, pictures: int, alive: Sequence[int], encoded: Sequence[int] | None = None
+) -> int:
     """Return the MACs of a vision tower.
 
     Args:
         config: Switches of the tower.
         pictures: Number of pictures that go through the tower.
         alive: Patches of a picture that each block sees, for each block that runs.
+        encoded: Patches of a picture that each block computes; None = those that it sees.
     """
     width = config.width
     total = config.patches * config.patch_values * width
-    for block, patches in enumerate(alive):
-        tokens = patches + config.prefix_tokens
+    for block, (patches, own) in enumerate(zip(alive, alive if encoded is None else encoded, strict=True)):
+        tokens, seen = own + config.prefix_tokens, patches + config.prefix_tokens
         total += tokens * (4 * width**2 + config.mlp_products)
-        total += 2 * width * config.attended_pairs(block, patches)
+        # Where some are computed beside what others left, every patch attends to all.
+        pairs = config.attended_pairs(block, patches)
+        total += 2 * width * (pairs if own == patches else pairs // seen * tokens)
     return pictures * total
 
 

@@ -58,12 +58,15 @@ def model_parts(family: PerceivingFamily, plan: CutPlan, new_tokens: int = 1) ->
 
 def vision_part(family: PerceivingFamily, plan: CutPlan) -> Part:
     """Return what bringing pictures to size and the towers do."""
-    macs, weights = family.fit_macs, 0
+    macs, weights, read = family.fit_macs, 0, 0
+    share = plan.encoded(family.grid.tokens) / family.grid.tokens
     for tower in family.towers:
         seen = _patches_by_block(family, tower.config.patches, tower.config.run_blocks, plan)
-        macs += tower_macs(tower.config, family.pictures, seen)
+        macs += tower_macs(tower.config, family.pictures, seen, [round(share * patches) for patches in seen])
         weights += sum(weight.numel() for weight in tower.parameters())
-    return Part(VISION, macs, weights)
+        if share < 1:
+            read += 2 * tower.config.width * family.pictures * sum(seen)
+    return Part(VISION, macs, weights, kv_values=read)
 
 
 def projector_part(family: PerceivingFamily, plan: CutPlan) -> Part:

@@ -6,8 +6,9 @@ checkpoints store; LayerScale is ``ls1.scale_factor`` as there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
@@ -143,13 +144,18 @@ class PatchEmbedding(nn.Module):
         return F.linear(patches, weight, self.proj.bias)
 
 
+Extend: TypeAlias = Callable[[Tensor], Tensor]
+"""From keys and values of the tokens that a block computes, ``(images, tokens, 2 * width)`` side by side, to those that
+they attend to, ``(images, attended, 2 * width)``."""
+
+
 class BlockOutput(NamedTuple):
     """What one block gives. Attention rows are computed from query and key where a policy asks.
 
     Args:
         hidden: Tokens after the block, ``(images, tokens, width)``.
         query: Queries, ``(images, heads, tokens, head_dim)``.
-        key: Keys, ``(images, heads, tokens, head_dim)``.
+        key: Keys that are attended to, ``(images, heads, attended, head_dim)``: those of the tokens, or more.
     """
 
     hidden: Tensor
@@ -166,11 +172,20 @@ class VisionAttention(nn.Module):
         self.qkv = nn.Linear(config.width, 3 * config.width, bias=config.qkv_bias)
         self.proj = nn.Linear(config.width, config.width)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(images, tokens, width) -> same, and the query and key, ``(images, heads, tokens, head_dim)``."""
-        query, key, value = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
+    def forward(self, x: Tensor, extend: Extend | None = None) -> tuple[Tensor, Tensor, Tensor]:
+        """(images, tokens, width) -> same, and query and key, ``(images, heads, tokens or attended, head_dim)``."""
+        if extend is None:
+            query, key, value = self._by_head(self.qkv(x), 3)
+        else:
+            width = x.shape[-1]
+            asking, known = self.qkv(x).split((width, 2 * width), dim=-1)
+            (query,), (key, value) = self._by_head(asking, 1), self._by_head(extend(known), 2)
         mixed = F.scaled_dot_product_attention(query, key, value)
         return self.proj(mixed.transpose(1, 2).flatten(2)), query, key
+
+    def _by_head(self, x: Tensor, parts: int) -> tuple[Tensor, ...]:
+        """(images, tokens, parts * width) -> ``(images, heads, tokens, head_dim)`` for each part."""
+        return x.unflatten(-1, (parts, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
 
 
 class VisionMlp(nn.Module):
@@ -212,9 +227,9 @@ class VisionBlock(nn.Module):
         self.mlp = VisionMlp(config)
         self.ls2 = LayerScale(config.width) if config.layer_scale else nn.Identity()
 
-    def forward(self, x: Tensor) -> BlockOutput:
-        """Run one block on ``(images, tokens, width)``."""
-        mixed, query, key = self.attn(self.norm1(x))
+    def forward(self, x: Tensor, extend: Extend | None = None) -> BlockOutput:
+        """Run one block on ``(images, tokens, width)``; ``extend`` adds keys and values that others left."""
+        mixed, query, key = self.attn(self.norm1(x), extend)
         x = x + self.ls1(mixed)
         return BlockOutput(x + self.ls2(self.mlp(self.norm2(x))), query, key)
 

@@ -10,8 +10,9 @@ from torch import Tensor
 from saccade.export.families.base import ActingFamily
 from saccade.export.lowering.capture import GraphPorts
 from saccade.export.steps.selecting_module import Named, SelectingModule
+from saccade.export.steps.tower_memory import AGES, reuses_towers
 from saccade.policies.base import Carry
-from saccade.proto.tensor_names import ACTIONS, CARRY_OUTPUT_SUFFIX, FATE, KEPT
+from saccade.proto.tensor_names import ACTIONS, CARRY_OUTPUT_SUFFIX, ENCODED_AGES, FATE, KEPT
 
 ActingT_co = TypeVar("ActingT_co", bound=ActingFamily, covariant=True)
 
@@ -51,8 +52,15 @@ class ActingStep(SelectingModule[ActingT_co], ABC):
         """Names of the graph's inputs and outputs, in the order of :meth:`forward`."""
         carry = tuple(spec.name for spec in self.carry_specs)
         following = tuple(name + CARRY_OUTPUT_SUFFIX for name in carry)
+        return GraphPorts(
+            (*self.host_inputs, *self.task_inputs, *carry), (ACTIONS, KEPT, *self.told, *following)
+        )
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """Names of what is told of every visual token, in the graph's order."""
         fate = (FATE,) if self.tells_fate else ()
-        return GraphPorts((*self.host_inputs, *self.task_inputs, *carry), (ACTIONS, KEPT, *fate, *following))
+        return (*fate, ENCODED_AGES) if reuses_towers(self.policy) else fate
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Run one control step on flat tensors, as the graph does.
@@ -61,7 +69,7 @@ class ActingStep(SelectingModule[ActingT_co], ABC):
             inputs: What the host fills, in the order of :attr:`host_inputs`; ``task_inputs``; the carry.
 
         Returns:
-            actions, kept, fate if it is told, and the next carry.
+            actions, kept, fate and ages if they are told, and the next carry.
         """
         return self.flat(self.outputs(inputs))
 
@@ -71,9 +79,9 @@ class ActingStep(SelectingModule[ActingT_co], ABC):
         return self.step(inputs[:host], self.named(inputs[host:]))
 
     def flat(self, out: StepOutputs) -> tuple[Tensor, ...]:
-        """Return what the graph gives, in its order: actions, kept, fate if it is told, and the next carry."""
-        fate = (out.fate,) if self.tells_fate else ()
-        return out.actions, out.kept, *fate, *(out.carry[spec.name] for spec in self.carry_specs)
+        """Return what the graph gives, in its order: actions, kept, what is told of tokens, and the next carry."""
+        told = (out.carry[AGES].long() if name == ENCODED_AGES else out.fate for name in self.told)
+        return out.actions, out.kept, *told, *(out.carry[spec.name] for spec in self.carry_specs)
 
     @abstractmethod
     def step(self, observed: tuple[Tensor, ...], named: Named) -> StepOutputs:

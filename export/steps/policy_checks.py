@@ -10,6 +10,7 @@ from saccade.policies.signals import (
     AttentionAhead,
     AttentionByRow,
     AttentionReceived,
+    EncodedAge,
     Pixels,
     Signal,
     Transition,
@@ -47,6 +48,7 @@ def check_placement(policy: TokenPolicy, family: PerceivingFamily) -> None:
     if not family.keeps_patches:
         problems += _patch_problems(policy, family)
     problems += _window_problems(policy, family)
+    problems += _encoding_problems(policy, family)
     for number, cut in enumerate(policy.cuts):
         for signal in cut.signals:
             problems += [
@@ -75,6 +77,29 @@ def _window_problems(policy: TokenPolicy, family: PerceivingFamily) -> Iterator[
         if windowed:
             whole = sorted(set(range(len(tower.blocks))) - tower.config.windowed_blocks)
             yield f"{signal}: expected blocks that attend to the whole picture, {whole}, found windows in {windowed}"
+
+
+def _encoding_problems(policy: TokenPolicy, family: PerceivingFamily) -> Iterator[str]:
+    """Name what hinders towers from encoding some patches beside what others left, and what then is not whole."""
+    encoding = [number for number, cut in enumerate(policy.cuts) if cut.only_encodes]
+    if not encoding:
+        if EncodedAge() in _asked(policy):
+            yield f"{EncodedAge()}: expected a cut that says which patches are encoded, found none"
+        return
+    if encoding != [0] or policy.cuts[0].index != 0:
+        places = _places(policy.cuts)
+        yield f"expected one cut that says which patches are encoded, before tower block 0, found {places}"
+    if any(cut.place is Place.TOWER for cut in policy.cuts[1:]):
+        yield "expected no patches to be dropped inside a tower that keeps those of the last step"
+    for signal in _asked(policy):
+        if isinstance(signal, (VisionAttention, VisionMap, VisionKeys)):
+            yield f"{signal}: expected no signal of vision blocks, which compute some of the patches alone"
+    for index, tower in enumerate(family.towers):
+        if tower.config.windowed_blocks or tower.config.deep_blocks:
+            yield (
+                f"tower {index}: expected blocks in which every patch attends to all others, and features of the last "
+                "one, found windows, or features of earlier ones"
+            )
 
 
 def _patch_problems(policy: TokenPolicy, family: PerceivingFamily) -> Iterator[str]:
@@ -108,7 +133,8 @@ def check_schedule(policy: TokenPolicy, counts: Sequence[int], grid: Grid) -> No
                 f"policy {policy.name!r}: a cut inside a tower keeps equally many tokens of each view: expected a "
                 f"multiple of {grid.views}, found {count}."
             )
-        alive = count
+        if not cut.only_encodes:
+            alive = count
 
 
 def _cut_problems(policy: TokenPolicy, shape: ModelShape) -> Iterator[str]:
@@ -119,19 +145,16 @@ def _cut_problems(policy: TokenPolicy, shape: ModelShape) -> Iterator[str]:
         limit = {Place.TOWER: shape.towers[0].blocks, Place.PROJECTOR: 1, Place.DECODER: shape.layers}[
             cut.place
         ]
-        first = 1 if cut.place is Place.TOWER else 0
+        first = 1 if cut.place is Place.TOWER and not cut.only_encodes else 0
         if not first <= cut.index < limit:
             yield f"cut {number}: expected {cut.place.value} index {first}..{limit - 1}, found {cut.index}"
-        if cut.place is Place.TOWER and len(shape.towers) > 1:
+        if cut.place is Place.TOWER and len(shape.towers) > 1 and not cut.only_encodes:
             yield (
                 f"cut {number}: expected one vision tower to cut inside of, found {len(shape.towers)} that must give "
                 "the same tokens; cut at the projector"
             )
-        if cut.behind is Behind.LAST_STEP and (len(policy.cuts), cut.place, cut.index) != (
-            1,
-            Place.DECODER,
-            0,
-        ):
+        alone_at_entry = (len(policy.cuts), cut.place, cut.index) == (1, Place.DECODER, 0)
+        if cut.behind is Behind.LAST_STEP and not (cut.only_encodes or alone_at_entry):
             yield f"cut {number}: tokens of the last step can be used behind a single cut at the decoder's entry only"
 
 
@@ -173,11 +196,12 @@ def _update_problems(policy: TokenPolicy, shape: ModelShape) -> Iterator[str]:
     segments = set()
     ends = [cut.index for cut in policy.cuts if cut.place is Place.DECODER]
     for signal in policy.update_signals:
-        if isinstance(signal, (AttentionByRow, AttentionAhead, VisionMap, ViewScores)):
+        if isinstance(signal, (AttentionByRow, AttentionAhead, VisionMap, ViewScores, EncodedAge)):
             yield f"update: expected attention received, transitions, vision attention, keys or pixels, found {signal}"
             continue
         if not isinstance(signal, (AttentionReceived, Transition)):
-            if not isinstance(signal, Pixels) and any(cut.place is Place.TOWER for cut in policy.cuts):
+            cut_inside = any(cut.place is Place.TOWER and not cut.only_encodes for cut in policy.cuts)
+            if not isinstance(signal, Pixels) and cut_inside:
                 yield f"update: {signal} is not whole where the towers are cut"
             continue
         if not signal.layers or not all(0 <= layer < shape.layers for layer in signal.layers):

@@ -12,6 +12,7 @@ from saccade.export.families.base import PerceivingFamily
 from saccade.export.steps.decoder_with_cuts import DecoderPass, thinned_layers
 from saccade.export.steps.policy_checks import check_placement, check_schedule
 from saccade.export.steps.survivors import Survivors, take_survivors
+from saccade.export.steps.tower_memory import tower_memory_specs
 from saccade.export.steps.tower_with_cuts import run_towers
 from saccade.export.steps.visual_memory import memory_specs
 from saccade.policies.base import Carry, CarrySpec, Place, TokenPolicy
@@ -80,7 +81,8 @@ class SelectingModule(nn.Module, Generic[FamilyT_co]):
     @property
     def survivors(self) -> int:
         """Length of the kept set: what survives the last cut that keeps any token."""
-        counts = [count for count in self.counts or () if count > 0]
+        cuts = zip(self.policy.cuts, self.counts or (), strict=False)
+        counts = [count for cut, count in cuts if count > 0 and not cut.only_encodes]
         return counts[-1] if counts else self.family.grid.tokens
 
     @property
@@ -93,7 +95,11 @@ class SelectingModule(nn.Module, Generic[FamilyT_co]):
     def carry_specs(self) -> tuple[CarrySpec, ...]:
         """The carry tensors, in the order of the graph's inputs and outputs."""
         family = self.family
-        return (*self.policy.carry_specs(family.grid), *memory_specs(self.policy, family))
+        return (
+            *self.policy.carry_specs(family.grid),
+            *memory_specs(self.policy, family),
+            *tower_memory_specs(self.policy, family),
+        )
 
     def named(self, others: tuple[Tensor, ...]) -> Named:
         """Name the tensors that follow the host's: ``task_inputs``, then the carry."""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from saccade.export.steps.signal_store import SignalStore, gather_tokens_at
+from saccade.export.steps.tower_memory import TowerMemory
 from saccade.policies.base import (
     Carry,
     Grid,
@@ -17,7 +18,7 @@ from saccade.policies.base import (
     TokenPolicy,
     UpdateInputs,
 )
-from saccade.policies.signals import AttentionReceived, Signal, ViewScores, VisionMap
+from saccade.policies.signals import AttentionReceived, EncodedAge, Signal, ViewScores, VisionMap
 
 GONE = -1
 """Value in the fate table for a token that was dropped."""
@@ -29,6 +30,7 @@ class Survivors:
     Attributes:
         deep: Features that decoder layers add to the visual tokens that they give, one tensor ``(batch, alive, dim)``
             for each layer from the first on (Qwen3-VL): thinned, and mixed, as the tokens are. Most models have none.
+        towers: What the towers left in the last control step, and leave in this one.
 
     Args:
         policy: Policy that is asked at each cut.
@@ -63,13 +65,33 @@ class Survivors:
         self.last_kept = self.origin
         self.fate = self.origin
         self.deep: tuple[Tensor, ...] = ()
+        self.towers = TowerMemory.of(policy, carry, grid.tokens)
+        if self.signals.wanted(EncodedAge):
+            self.signals.add(EncodedAge(), self.towers.ages_before)
         self._memo: Mapping[str, Tensor] = {}
 
     def cuts_at(self, place: Place, index: int) -> list[int]:
-        """Return the numbers of the cuts that lie at ``index`` of ``place``."""
+        """Return the numbers of the cuts at ``index`` of ``place`` behind which tokens are missing."""
         if self._counts is None:
             return []
-        return [n for n, cut in enumerate(self._policy.cuts) if (cut.place, cut.index) == (place, index)]
+        return [
+            number
+            for number, cut in enumerate(self._policy.cuts)
+            if (cut.place, cut.index) == (place, index) and not cut.only_encodes
+        ]
+
+    def choose_encoded(self, patches: Tensor) -> None:
+        """Ask the policy which patches are encoded, if it says so and not all are.
+
+        Args:
+            patches: Embedded patches of the first tower, ``(batch * views, patches, dim)``.
+        """
+        for number, cut in enumerate(self._policy.cuts if self._counts is not None else ()):
+            assert self._counts is not None  # noqa: S101 - there are cuts
+            if cut.only_encodes and self._counts[number] < self._grid.tokens:
+                inputs = self._inputs(number, patches, folded=True)
+                selection = self._policy.select(inputs, self._carry, self._counts[number] // self._grid.views)
+                self.towers.encode_only(self._unfold(selection).kept)
 
     def cut(self, number: int, embeddings: Tensor) -> Selection | None:
         """Make a cut.
@@ -111,13 +133,14 @@ class Survivors:
         self._present = self._original(torch.ones_like(value), origin)
 
     def update(self) -> Carry:
-        """Return the policy's carry for the next control step."""
+        """Return the carry for the next control step: the policy's and the towers'."""
         self._finish_updates()
         shape = (self._text.shape[0], self._grid.tokens)
         present = torch.ones(shape, device=self._text.device) if self._present is None else self._present
         signals = tuple(self._finished[request] for request in self._policy.update_signals)
         kept = None if self._counts is None else self.last_kept
-        return self._policy.update(UpdateInputs(signals, present, kept), self._carry)
+        inputs = UpdateInputs(signals, present, kept, self.towers.encoded)
+        return {**self._policy.update(inputs, self._carry), **self.towers.carry()}
 
     def add_rows(self, request: AttentionReceived, attention: Tensor, origin: Tensor, rows: int) -> None:
         """Average an update signal, which one query row gave so far, over further rows that ask behind the last cut.

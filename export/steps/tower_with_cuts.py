@@ -37,19 +37,23 @@ def run_towers(family: PerceivingFamily, images: Tensor, survivors: Survivors) -
 
 
 def _run_tower(index: int, tower: VisionTower, pixels: Tensor, batch: int, survivors: Survivors) -> Tensor:
-    hidden, prefix = tower.begin(pixels), tower.config.prefix_tokens
-    for position, block in enumerate(tower.blocks):
+    hidden, prefix, memory = tower.begin(pixels), tower.config.prefix_tokens, survivors.towers
+    for position, (block, extend) in enumerate(zip(tower.blocks, memory.extend(index, tower), strict=True)):
         for number in survivors.cuts_at(Place.TOWER, position):
             selection = survivors.cut(number, hidden[:, prefix:])
             if selection is not None:
                 hidden = torch.cat([hidden[:, :prefix], take_survivors(hidden[:, prefix:], selection)], dim=1)
-        output = block(hidden)
+        if position == 0:
+            if index == 0:
+                survivors.choose_encoded(hidden[:, prefix:])
+            hidden = memory.take_chosen(hidden, prefix)
+        output = block(hidden) if extend is None else block(hidden, extend)
         for store in (survivors.signals, survivors.updates):
             _observe_block(store, index, position, output, tower, batch)
         hidden = output.hidden
         if position in tower.config.deep_blocks:
             survivors.deep += (_by_batch(tower.finish(hidden), batch),)
-    return _by_batch(tower.finish(hidden), batch)
+    return memory.complete(index, _by_batch(tower.finish(hidden), batch))
 
 
 def _by_batch(features: Tensor, batch: int) -> Tensor:

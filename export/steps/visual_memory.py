@@ -14,7 +14,7 @@ from torch import Tensor
 
 from saccade.export.families.base import PerceivingFamily
 from saccade.export.families.sequence import VISUAL, SequenceLayout
-from saccade.policies.base import Behind, Carry, CarrySpec, TokenPolicy
+from saccade.policies.base import Behind, Carry, CarrySpec, Place, TokenPolicy
 
 KEYS, VALUES = "carry.visual_keys", "carry.visual_values"
 
@@ -30,8 +30,8 @@ def memory_specs(policy: TokenPolicy, family: PerceivingFamily) -> tuple[CarrySp
 
 
 def remembers(policy: TokenPolicy) -> bool:
-    """Whether some cut of the policy takes dropped tokens from the last control step."""
-    return any(cut.behind is Behind.LAST_STEP for cut in policy.cuts)
+    """Whether decoder layers behind some cut of the policy take dropped tokens from the last control step."""
+    return any(cut.behind is Behind.LAST_STEP and cut.place is Place.DECODER for cut in policy.cuts)
 
 
 class VisualMemory:

@@ -25,6 +25,14 @@ def patch_similarity(
     return torch.where(cosine.abs() <= 2.0, torch.round(cosine * 1e6) / 1e6, 0.0)
 
 
+def patch_change(
+    now: Float[Tensor, "batch tokens values"], before: Float[Tensor, "batch tokens values"]
+) -> Float[Tensor, "batch tokens"]:
+    """Return the mean absolute difference of each patch's raw pixels, levels of 255; what is not finite gives 0."""
+    change = (now - before).abs().mean(dim=-1)
+    return torch.where(change < torch.inf, change, 0.0)
+
+
 def patch_entropy(pixels: Float[Tensor, "batch tokens values"]) -> Float[Tensor, "batch tokens"]:
     """Return the entropy of each patch's grey levels in bits, from a histogram of 256 bins, exactly.
 

@@ -22,6 +22,7 @@ from saccade.policies.base import (
 )
 from saccade.policies.signals import (
     AttentionByRow,
+    EncodedAge,
     Pixels,
     Signal,
     ViewScores,
@@ -105,6 +106,8 @@ def _draw(request: Signal, batch: int, grid: Grid, generator: torch.Generator) -
         return torch.randn(batch, grid.tokens, WIDTH, generator=generator)
     if isinstance(request, Pixels):
         return torch.randint(0, 256, (batch, grid.tokens, 12), generator=generator).float()
+    if isinstance(request, EncodedAge):
+        return torch.randint(1, 20, (batch, grid.tokens), generator=generator).float()
     if isinstance(request, ViewScores):
         return torch.rand(batch, grid.views, generator=generator)
     rows = (batch, TEXT) if isinstance(request, AttentionByRow) else (batch,)
@@ -161,6 +164,8 @@ def play(policy: TokenPolicy, scene: Scene, carry: Carry, keep: int, grid: Grid 
         selection = policy.select(inputs, carry, count // grid.views if folded else count)
         selections.append(selection)
         seen.append(inputs)
+        if cut.only_encodes:
+            continue
         kept = selection.kept
         if folded:
             start = torch.arange(grid.views).unsqueeze(1) * (origin.shape[1] // grid.views)

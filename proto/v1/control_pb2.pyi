@@ -159,12 +159,14 @@ class Observation(_message.Message):
     def __init__(self, session_token: _Optional[str] = ..., sequence: _Optional[int] = ..., captured_monotonic_ns: _Optional[int] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., proprio: _Optional[_Union[Tensor, _Mapping]] = ..., profile: _Optional[str] = ..., wants_telemetry: bool = ...) -> None: ...
 
 class Telemetry(_message.Message):
-    __slots__ = ("kept", "fate")
+    __slots__ = ("kept", "fate", "encoded_ages")
     KEPT_FIELD_NUMBER: _ClassVar[int]
     FATE_FIELD_NUMBER: _ClassVar[int]
+    ENCODED_AGES_FIELD_NUMBER: _ClassVar[int]
     kept: Tensor
     fate: Tensor
-    def __init__(self, kept: _Optional[_Union[Tensor, _Mapping]] = ..., fate: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+    encoded_ages: Tensor
+    def __init__(self, kept: _Optional[_Union[Tensor, _Mapping]] = ..., fate: _Optional[_Union[Tensor, _Mapping]] = ..., encoded_ages: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class ActionChunk(_message.Message):
     __slots__ = ("sequence", "actions", "profile", "clamped", "timings_ns", "captured_monotonic_ns", "telemetry", "far_proprio")

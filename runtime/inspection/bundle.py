@@ -105,11 +105,13 @@ def _cut_places(budgets: Sequence[Budget], tokens: int) -> Iterator[CutPlace]:
     if len(budgets) < 2:
         return
     full, small = ({part.name: part.macs for part in budget.parts} for budget in (budgets[0], budgets[-1]))
-    before = tokens
-    for layer, alive in enumerate(budgets[-1].visual_by_layer):
-        if alive < before and layer == 0 and small[VISION] < full[VISION]:
-            yield CutPlace("tower")
-        elif alive < before and layer == 0 and small[PROJECTOR] < full[PROJECTOR]:
+    before, layers = tokens, budgets[-1].visual_by_layer
+    if small[VISION] < full[VISION]:
+        yield CutPlace("tower")
+        if small[PROJECTOR] < full[PROJECTOR]:
+            before = layers[0]  # what the tower drops never reaches the projector
+    for layer, alive in enumerate(layers):
+        if alive < before and layer == 0 and small[PROJECTOR] < full[PROJECTOR]:
             yield CutPlace("projector")
         elif alive < before:
             yield CutPlace("decoder", layer)
@@ -170,9 +172,15 @@ def _control_facts(manifest: Manifest) -> dict[str, str]:
         "policy": f"{policy.name}, warm-up {policy.warmup_steps} steps, "
         f"refresh every {policy.refresh_every or 'never'}",
         "gate": gate,
+        **_camera_cut(manifest),
         "task": ", ".join(spec.name for spec in manifest.tensors if spec.role is TensorRole.TASK) or "none",
         "carry": ", ".join(carry.name for carry in manifest.carry) or "none",
     }
+
+
+def _camera_cut(manifest: Manifest) -> dict[str, str]:
+    cut = manifest.policy.camera_cut
+    return {} if cut is None else {"camera cut": f"full when a view changes {cut.change:.0%} of its colours"}
 
 
 def _usual(bundle: Bundle) -> dict[str, str]:

@@ -75,7 +75,12 @@ def chunk_to_wire(chunk: ActionChunk) -> wire.ActionChunk:
 
 def telemetry_to_wire(telemetry: Telemetry) -> wire.Telemetry:
     """Pack telemetry."""
-    return wire.Telemetry(kept=tensor_to_wire(telemetry.kept), fate=tensor_to_wire(telemetry.fate))
+    ages = telemetry.encoded_ages
+    return wire.Telemetry(
+        kept=tensor_to_wire(telemetry.kept),
+        fate=tensor_to_wire(telemetry.fate),
+        encoded_ages=None if ages is None else tensor_to_wire(ages),
+    )
 
 
 def telemetry_from_wire(message: wire.Telemetry) -> Telemetry:
@@ -84,7 +89,11 @@ def telemetry_from_wire(message: wire.Telemetry) -> Telemetry:
     Raises:
         MessageError: Shape and data of a tensor do not fit.
     """
-    return Telemetry(kept=tensor_from_wire(message.kept), fate=tensor_from_wire(message.fate))
+    return Telemetry(
+        kept=tensor_from_wire(message.kept),
+        fate=tensor_from_wire(message.fate),
+        encoded_ages=tensor_from_wire(message.encoded_ages) if message.HasField("encoded_ages") else None,
+    )
 
 
 def chunk_from_wire(message: wire.ActionChunk) -> ActionChunk:

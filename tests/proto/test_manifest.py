@@ -18,7 +18,7 @@ from saccade.proto.manifest import (
     read_manifest,
     write_manifest,
 )
-from saccade.proto.policy_spec import GateSpec
+from saccade.proto.policy_spec import CameraCutSpec, GateSpec
 from tests.tiny_bundle import tiny_manifest, write_tiny_bundle
 from tests.tiny_scorer import tiny_scorer_manifest, write_tiny_scorer
 
@@ -158,12 +158,15 @@ BROKEN: dict[str, tuple[Callable[[Json], None], str]] = {
     "task tensor unknown": (add_tensor(name="task.mood", role="task", dtype="float32", shape=[1, 2]), r"\$\.tensors\[7\]: expected a task tensor that the runtime knows \(task\.view_scores\), found 'task\.mood'"),
     "view scores of other views": (add_tensor(name="task.view_scores", role="task", dtype="float32", shape=[1, 3]), r"expected task\.view_scores to be float32\[1, 2\]"),
     "fate of other tokens": (add_tensor(name="fate", role="result", dtype="int64", shape=[1, 7]), r"expected fate to be int64\[1, 8\]"),
-    "scores from a robot's bundle": (add_tensor(name="view_scores", role="result", dtype="float32", shape=[1, 2]), r"expected a result tensor that the runtime knows \(actions, kept, fate\)"),
+    "ages of other tokens": (add_tensor(name="encoded_ages", role="result", dtype="int64", shape=[1, 7]), r"expected encoded_ages to be int64\[1, 8\]"),
+    "scores from a robot's bundle": (add_tensor(name="view_scores", role="result", dtype="float32", shape=[1, 2]), r"expected a result tensor that the runtime knows \(actions, kept, fate, encoded_ages\)"),
     "kind unknown": (set_at("kind", to="oracle"), r"\$\.kind: expected one of 'control', 'scorer', 'answer', found 'oracle'"),
     "no action names": (set_at("action", to={"names": [], "units": [], "chunk": 1, "control_hz": 1, "convention": "none"}), r"\$\.action: missing or empty"),
     "gate of no chunk": (set_at("policy", "gate", to={"window": 0, "look_back": 2}), r"\$\.policy\.gate: expected window and look_back in 1\.\.1000, found 0 and 2"),
     "gate without end": (set_at("policy", "gate", to={"window": 3, "look_back": 1 << 40}), r"\$\.policy\.gate: expected window and look_back in"),
     "gate half written": (set_at("policy", "gate", to={"window": 3}), r"\$\.policy\.gate\.look_back: missing key"),
+    "camera cut of nothing": (set_at("policy", "camera_cut", to={"change": 0.0}), r"\$\.policy\.camera_cut: expected change above 0 and at most 1, found 0\.0"),
+    "camera cut beyond black to white": (set_at("policy", "camera_cut", to={"change": 1.5}), r"\$\.policy\.camera_cut: expected change above 0"),
     "gate without translation": (gate_with(units=["rad", "1"]), r"\$\.policy\.gate: .* found 'delta_ee' of rad, 1: export without the gate"),
     "gate on a gripper alone": (gate_with(units=["1", "m"]), r"\$\.policy\.gate: .* found 'delta_ee' of 1, m"),
     "gate on actions that become absolute": (gate_with(relative=[True, False]), r"\$\.policy\.gate: expected actions that stay displacements"),
@@ -216,6 +219,9 @@ def test_what_a_bundle_does_not_use_is_not_in_its_file(manifest: Manifest, value
     assert manifest_from_json(text).policy.gate == GateSpec(3, 2)
     value["policy"]["gate"] = None
     assert manifest_from_json(json.dumps(value)) == manifest
+    value["policy"]["camera_cut"] = {"change": 0.25}
+    cut = dataclasses.replace(manifest.policy, camera_cut=CameraCutSpec(0.25))
+    assert manifest_from_json(json.dumps(value)).policy == cut
 
 
 def carry_in_a_scorer(value: Json) -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from saccade.proto import errors
-from saccade.proto.policy_spec import GateSpec
+from saccade.proto.policy_spec import CameraCutSpec, GateSpec
 from saccade.proto.scales import MeanStdScale
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.ort import OrtBackend
@@ -276,6 +276,31 @@ def test_a_chunk_that_never_left_does_not_move_the_gate(tmp_path: Path) -> None:
         two = dataclasses.replace(bright(20, 4), proprio=np.ones(2, np.float32))
         assert [session.act(each).profile for each in (one, two)] == ["full", "full"]
         assert session.act(dataclasses.replace(one, sequence=5)).profile == "keep50"
+
+
+def test_another_picture_runs_full_once(tmp_path: Path) -> None:
+    options = TinyOptions(camera_cut=CameraCutSpec(0.3))
+    bundle = Bundle.open(write_tiny_bundle(tmp_path / "cut", options=options, warmup_steps=0))
+    with OrtBackend(threads=1) as backend:
+        session = Session(ProgramExecutor(bundle, backend), profile="keep50")
+        for _ in range(2):  # a reset forgets what was seen
+            session.reset(INSTRUCTION)
+            levels = [250, 240, 100, 90, 70, 10]
+            ran = [session.act(bright(level, number)).profile for number, level in enumerate(levels, 1)]
+            assert ran == ["keep50", "keep50", "full", "keep50", "keep50", "full"]
+
+
+def test_what_a_refused_step_saw_is_no_picture_to_compare_with(tmp_path: Path) -> None:
+    options = TinyOptions(camera_cut=CameraCutSpec(0.3))
+    path = write_tiny_bundle(tmp_path / "cut", options=options, warmup_steps=0, poison=True)
+    with OrtBackend(threads=1) as backend:
+        session = Session(ProgramExecutor(Bundle.open(path), backend), profile="keep50")
+        session.reset(INSTRUCTION)
+        good, bad = np.ones(2, np.float32), np.zeros(2, np.float32)
+        session.act(dataclasses.replace(bright(10, 1), proprio=good))
+        with pytest.raises(errors.ActionRefusedError):
+            session.act(dataclasses.replace(bright(200, 2), proprio=bad))
+        assert session.act(dataclasses.replace(bright(200, 3), proprio=good)).profile == "full"
 
 
 def test_relative_actions_count_from_the_state_of_their_own_index(tiny: Path) -> None:

@@ -28,6 +28,7 @@ from saccade.policies.base import TokenPolicy
 from saccade.policies.blocks.sinks import sink_threshold
 from saccade.policies.registry import build_policy
 from saccade.proto.errors import CheckpointError, ExportError, PolicyError
+from saccade.proto.tensor_names import ENCODED_AGES
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.observation import Observation
@@ -82,7 +83,7 @@ def test_the_runtime_does_what_the_modules_do(exported: Exported, checkpoint: Ch
             np.testing.assert_allclose(chunk.actions, physical, atol=1e-4)
 
 
-@pytest.mark.parametrize("name", ["visionzip", "quota", "vla_cache", "vflowopt"])
+@pytest.mark.parametrize("name", ["visionzip", "quota", "vla_cache", "foveate", "vflowopt"])
 def test_merging_task_tensors_and_memory_run_in_the_runtime(
     name: str, checkpoint_path: Path, checkpoint: Checkpoint, tmp_path: Path
 ) -> None:
@@ -95,7 +96,7 @@ def test_merging_task_tensors_and_memory_run_in_the_runtime(
     full, pruned = (SinglePassStep(checkpoint.model, policy, budget) for budget in (8, 4))
     recording, state = synthetic_recording(checkpoint, 5), initial_state(full)
     recording = replace(recording, instruction=recording.instruction[2:3] * 5)
-    tasks, outputs = len(full.task_inputs), 2 + policy.merges
+    tasks, outputs = len(full.task_inputs), 2 + len(full.told)
     with Session(ProgramExecutor(bundle, OrtBackend(threads=1)), profile="keep50") as session:
         session.reset(recording.instruction[0])
         for index, inputs in enumerate(host_inputs(recording, checkpoint)):
@@ -108,6 +109,11 @@ def test_merging_task_tensors_and_memory_run_in_the_runtime(
             np.testing.assert_array_equal(chunk.telemetry.kept, out[1][0].numpy())
             if policy.merges:
                 np.testing.assert_array_equal(chunk.telemetry.fate, out[2][0].numpy())
+            if ENCODED_AGES in full.told:
+                np.testing.assert_array_equal(chunk.telemetry.encoded_ages, out[2][0].numpy())
+                assert (out[2] > 0).sum() == (0 if index == 0 else 4)  # half of eight patches
+            else:
+                assert chunk.telemetry.encoded_ages is None
 
 
 def test_the_manifest_says_what_the_checkpoint_says(exported: Exported, checkpoint: Checkpoint) -> None:

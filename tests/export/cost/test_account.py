@@ -138,6 +138,12 @@ class KeepFirst(TokenPolicy):
         ((Cut(Place.DECODER, 4),), (9,), {}, (32, 32, 32, 32, 9)),
         ((Cut(Place.DECODER, 1), Cut(Place.DECODER, 3)), (9, 0), {}, (32, 9, 9, 0, 0)),
         ((Cut(Place.DECODER, 0, (), Behind.LAST_STEP),), (9,), {}, (9, 9, 9, 9, 9)),
+        (
+            (Cut(Place.TOWER, 0, (), Behind.LAST_STEP), Cut(Place.DECODER, 1)),
+            (10, 12),
+            {},
+            (32, 12, 12, 12, 12),
+        ),
         ((Cut(Place.DECODER, 2),), (9,), {0: (1,), 4: (0, 2, 3)}, (32, 32, 9, 9, 9)),
         (
             (Cut(Place.TOWER, 1), Cut(Place.TOWER, 3), Cut(Place.PROJECTOR, 0), Cut(Place.DECODER, 2)),
@@ -162,7 +168,7 @@ def test_cuts_anywhere_are_counted_exactly(
     assert account.mean_visual_tokens == pytest.approx(sum(by_layer) / 5)
     stored = accounts_to_json({"full": account})["full"]
     assert stored["mean_keep_ratio"] == pytest.approx(sum(by_layer) / 5 / 32)
-    remembered = cuts[0].behind is Behind.LAST_STEP
+    remembered = cuts[0].behind is Behind.LAST_STEP and cuts[0].place is Place.DECODER
     other = model.layout.tokens - 32
     lengths = [other + (32 if remembered else visual) for visual in by_layer]
     gone = [len(heads.get(layer, ())) for layer in range(5)]

@@ -110,7 +110,7 @@ def test_with_every_token_it_says_what_generate_says(model: OpenVla) -> None:
         assert stepped(step_of(model, "keep_all", PATCHES), words, seed).tokens.tolist() == ids.tolist()
 
 
-@pytest.mark.parametrize("name", sorted(set(POLICIES) - {"keep_all", "vla_cache"}))
+@pytest.mark.parametrize("name", sorted(set(POLICIES) - {"keep_all", "foveate", "vla_cache"}))
 def test_every_policy_has_the_tokens_of_prefill_and_decode(model: OpenVla, name: str) -> None:
     """The graphs of bundles that answer keep their caches otherwise: in slots of fixed capacity."""
     step = step_of(model, name, 8, **({"gated": False} if name == "adp" else {}))

@@ -221,7 +221,7 @@ def test_the_graph_holds_each_weight_once_and_none_that_nobody_reads() -> None:
 
 REFUSED = {
     "pi0": {"vla_cache"},
-    "smolvla": {"vla_cache", "zero_tprune"},
+    "smolvla": {"foveate", "vla_cache", "zero_tprune"},
 }
 """Policies that ask for keys of the last step, or cut among patches where visual tokens are squares of them."""
 
