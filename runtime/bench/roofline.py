@@ -67,7 +67,8 @@ def _product_graph() -> bytes:
             tensor.elem_type = _FLOAT32
             for _ in range(2):
                 tensor.shape.dim.add(dim_value=_SIDE)
-    return model.SerializeToString()
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def _reading(pool: ThreadPoolExecutor, threads: int) -> Callable[[], None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from saccade.proto.devices import FP32, GIGA, Device
 from saccade.proto.strict_json import to_json
@@ -142,7 +142,7 @@ class _Display:
             console=console,
             transient=True,
         )
-        self._bars: dict[tuple[str, float | None], object] = {}
+        self._bars: dict[tuple[str, float | None], TaskID] = {}
 
     def show(self, timing: Timing) -> None:
         """Move the bar of what was just timed."""
@@ -150,7 +150,7 @@ class _Display:
         if key not in self._bars:
             pace = "back to back" if timing.hz is None else f"{timing.hz:g} Hz"
             self._bars[key] = self._progress.add_task(f"{timing.profile}, {pace}", total=self._seconds)
-        self._progress.update(self._bars[key], completed=min(timing.seconds, self._seconds))  # type: ignore[arg-type]
+        self._progress.update(self._bars[key], completed=min(timing.seconds, self._seconds))
 
     def __enter__(self) -> _Display:
         self._progress.start()

@@ -141,7 +141,8 @@ def _with_weights_as_inputs(content: NDArray[np.uint8]) -> bytes:
     kept = [OnnxTensor.FromString(tensor.SerializeToString()) for tensor in inside]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-    return model.SerializeToString()
+    content: bytes = model.SerializeToString()
+    return content
 
 
 def _fix(model: ov.Model, weight: Weight) -> None:
@@ -155,7 +156,7 @@ def _fix(model: ov.Model, weight: Weight) -> None:
 def _shareable(values: NDArray[Any]) -> NDArray[Any]:
     """Return the same memory as an array that may be written: OpenVINO shares no other, though it only reads."""
     memory = (ctypes.c_uint8 * values.nbytes).from_address(values.ctypes.data)
-    return np.frombuffer(memory, values.dtype).reshape(values.shape)
+    return np.frombuffer(memoryview(memory), values.dtype).reshape(values.shape)
 
 
 def _run(request: ov.InferRequest) -> None:
