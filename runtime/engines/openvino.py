@@ -141,8 +141,8 @@ def _with_weights_as_inputs(content: NDArray[np.uint8]) -> bytes:
     kept = [OnnxTensor.FromString(tensor.SerializeToString()) for tensor in inside]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-    content: bytes = model.SerializeToString()
-    return content
+    rewritten: bytes = model.SerializeToString()
+    return rewritten
 
 
 def _fix(model: ov.Model, weight: Weight) -> None:
