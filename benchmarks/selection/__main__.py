@@ -4,7 +4,8 @@
     python -m benchmarks.selection --stage loop --cluster head:6379   # the long part, on a Ray cluster
     python -m benchmarks.selection --stage report  # table and charts from what is there
 
-Bundles and the records of blocks go to ``--work``; results, table, chart and contact sheet to ``benchmarks/``.
+Bundles and the records of blocks go to ``--work``; results and table to ``--results``, chart and contact sheet to
+``benchmarks/charts``.
 """
 
 from __future__ import annotations
@@ -55,12 +56,14 @@ class _Field:
     """Who is compared, under which name.
 
     Args:
-        name: Beginning of the names of results files.
+        results: Folder of the results files.
+        name: Beginning of their names.
         contenders: Rows.
         references: Labels that every row is paired with, besides ``full``.
         is_live: The simulated world runs on while the model thinks.
     """
 
+    results: Path
     name: str
     contenders: Sequence[Contender]
     references: Sequence[str]
@@ -69,11 +72,11 @@ class _Field:
     @property
     def loop(self) -> Path:
         """Results of the closed loop: one file for each kind of time."""
-        return RESULTS / f"{self.name}{'_live' if self.is_live else ''}.json"
+        return self.results / f"{self.name}{'_live' if self.is_live else ''}.json"
 
     def measured(self, what: str) -> Path:
         """Results of what does not depend on the loop's time: ``phases``, ``latency``."""
-        return RESULTS / f"{self.name}_{what}.json"
+        return self.results / f"{self.name}_{what}.json"
 
 
 @click.command()
@@ -108,6 +111,9 @@ class _Field:
 @worker_options
 @click.option("--rounds", default=60, show_default=True, help="Of the latency measurement.")
 @click.option("--work", type=click.Path(path_type=Path), default=Path("runs/selection"), show_default=True)
+@click.option(
+    "--results", type=click.Path(path_type=Path), default=RESULTS, help="Default: benchmarks/results."
+)
 def main(  # noqa: PLR0913, PLR0917 - one for each option
     stages: tuple[str, ...],
     only: tuple[str, ...],
@@ -123,12 +129,13 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
     block: int,
     rounds: int,
     work: Path,
+    results: Path,
 ) -> None:
     """Run the stages that are asked for, in their order."""
     if latency_ms is not None and time_kind != "live":
         raise click.UsageError("expected --time live with --latency-ms, found a world that waits.")
     console, wanted = Console(), set(stages or STAGES)
-    field = _field(only, is_ablation=ablations, is_live=time_kind == "live")
+    field = _field(results, only, is_ablation=ablations, is_live=time_kind == "live")
     try:
         bundles = export_all(field.contenders, work / "bundles", KEEP_RATIOS, console.print)
         if "phases" in wanted:
@@ -156,7 +163,7 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
         _report(field, bundles, console)
 
 
-def _field(only: Sequence[str], *, is_ablation: bool, is_live: bool) -> _Field:
+def _field(results: Path, only: Sequence[str], *, is_ablation: bool, is_live: bool) -> _Field:
     """Return who is compared.
 
     Raises:
@@ -168,7 +175,7 @@ def _field(only: Sequence[str], *, is_ablation: bool, is_live: bool) -> _Field:
         raise click.BadParameter(f"expected --only out of {'; '.join(labels)}, found {'; '.join(unknown)}.")
     contenders = [contender for contender in everybody if not only or contender.label in only]
     name, references = ("ablations", (BASIS,)) if is_ablation else ("selection", REFERENCES)
-    return _Field(name, contenders, references, is_live)
+    return _Field(results, name, contenders, references, is_live)
 
 
 def _plan(bundles: dict[str, Path], profiles: Sequence[str], opening: int) -> list[Cell]:
@@ -204,19 +211,21 @@ def _phases(contenders: Sequence[Contender], bundles: dict[str, Path], out: Path
 
 def _report(field: _Field, bundles: dict[str, Path], console: Console) -> None:
     """Write table and chart, and show the table."""
+    if "identity" not in read_results(field.loop):
+        raise click.ClickException(
+            f"expected the results of a sweep in {field.loop}, found none, or older ones: run the loop first."
+        )
     loop, phases, latency = map(
         read_results, (field.loop, field.measured("phases"), field.measured("latency"))
     )
     found = rows(field.contenders, bundles, loop, phases, latency, field.references)
-    if not found:
-        raise click.ClickException(f"expected results in {field.loop}, found none: run the loop first.")
     table = f"{summary(found)}\n{markdown(found)}"
     if field.name == "ablations":
         apart = rows(field.contenders, bundles, loop, phases, latency, field.references, templates=(MOVING,))
         table += f"\n## {MOVING} alone\n\n{summary(apart)}\n{markdown(apart)}" if apart else ""
     field.loop.with_suffix(".md").write_text(table, encoding="utf-8")
     console.print(table, markup=False)
-    if latency and field.name == "selection" and not field.is_live:
+    if latency and field.name == "selection" and not field.is_live and field.results == RESULTS:
         machine = latency["machine"]
         caption = f"{machine['cpu']}, {machine['cores']} cores, {latency['measured'][:10]}"
         (HERE / "charts" / "selection.svg").write_text(pareto_chart(found, caption), encoding="utf-8")

@@ -171,7 +171,8 @@ def markdown(found: Sequence[Row]) -> str:
         lines += [
             f"### {_title(profile, opening)}",
             "",
-            f"| policy | own full steps | success, % (95 %) |{versus} error, mm | {' | '.join(phases)} | told seen, % | full steps, % | tokens | MACs, % | ms | choosing, % |",
+            f"| policy | own full steps | success, % (95 %) |{versus} error, mm | {' | '.join(phases)} "
+            "| told seen, % | full steps, % | tokens | MACs, % | ms | choosing, % |",
             "|---|---|--:|" + "--:|" * (len(references) + len(phases) + 7),
         ]
         lines += [_line(row, phases, references) for row in sorted(group, key=lambda row: -row.success.rate)]

@@ -7,6 +7,8 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -54,7 +56,11 @@ class RayCluster:
         self._running: dict[Any, Block] = {}
 
     def room(self) -> int:
-        """Return how many blocks the cluster has work for, two for each core, of the nodes that live."""
+        """Return how many blocks the cluster has work for, two for each core, of the nodes that live.
+
+        Raises:
+            SweepError: The cluster is gone.
+        """
         return max(1, _AHEAD * self._workers())
 
     def start(self, block: Block) -> None:
@@ -69,12 +75,14 @@ class RayCluster:
 
         Raises:
             SaccadeError: The block failed.
-            SweepError: No node has had room for a block for two minutes, or the nodes cannot load saccade.
+            SweepError: No node has had room for a block for two minutes, the cluster is gone, or the nodes cannot load
+                saccade.
         """
         ready: list[Any] = []
         until = time.monotonic() + _BARE_TIMEOUT_S
         while not ready:
-            ready, _ = ray.wait(list(self._running), num_returns=1, timeout=_LOOK_S)
+            with self._reached():
+                ready, _ = ray.wait(list(self._running), num_returns=1, timeout=_LOOK_S)
             if self._workers():
                 until = time.monotonic() + _BARE_TIMEOUT_S
             elif not ready and time.monotonic() > until:
@@ -96,7 +104,18 @@ class RayCluster:
             return block, Lost(f"Ray says {type(error).__name__}")
 
     def _workers(self) -> int:
-        return int(ray.cluster_resources().get("CPU", 0)) // self._cores
+        with self._reached():
+            return int(ray.cluster_resources().get("CPU", 0)) // self._cores
+
+    @contextmanager
+    def _reached(self) -> Iterator[None]:
+        try:
+            yield
+        except (RayError, ConnectionError) as error:
+            raise SweepError(
+                f"expected the cluster at {self._address} to answer, found {type(error).__name__}: start it, and type "
+                "the command again; it goes on."
+            ) from error
 
     def __enter__(self) -> RayCluster:
         _check_answers(self._address)
