@@ -99,9 +99,11 @@ def tune(
     goes on when the same command is typed again: its journal lies beside --out. Workers that share a --study try
     --trials sets of options together; each writes the best one at its end, the last worker that of all.
     """
+    check_name(out)
     place = str(_journal(out)) if study is None else study
-    if study is not None:
-        _check(out, study)
+    check_folder(out.parent)
+    for path in (out,) if is_database(place) else (out, Path(place)):
+        check_file(path)
     request = TuneRequest(
         checkpoint=checkpoint,
         tokenizer=tokenizer,
@@ -143,20 +145,11 @@ def tune(
 
 
 def _journal(out: Path) -> Path:
-    """Return the journal's place, once it and the result's are known to be writable."""
+    """Return the place of a journal that is not shared."""
     journal = out.with_suffix(".journal")
     if journal == out:
         raise FileError(f"expected a result (.json) at {out}, found the name of its journal: choose another.")
-    _check(out, str(journal))
     return journal
-
-
-def _check(out: Path, study: str) -> None:
-    """Refuse a result or a journal that cannot be written."""
-    check_name(out)
-    check_folder(out.parent)
-    for place in (out,) if is_database(study) else (out, Path(study)):
-        check_file(place)
 
 
 def _report(result: Tuned, out: Path) -> None:

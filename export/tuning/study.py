@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -21,12 +22,13 @@ from optuna.storages import BaseStorage, JournalStorage, RDBStorage
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
 from saccade.proto.errors import ExportError
 from saccade.proto.file_errors import naming
 
 _SETTINGS = "settings"
+_COLLISIONS, _PAUSE_S = 5, 0.5
 
 
 def is_database(place: str) -> bool:
@@ -102,13 +104,25 @@ def _storage(place: str) -> BaseStorage:
             path.parent.mkdir(parents=True, exist_ok=True)
             return JournalStorage(JournalFileBackend(place))
     try:
-        return RDBStorage(place)
+        return _database(place)
     except (ImportError, ValueError, SQLAlchemyError, StorageInternalError) as error:
         why = str(error).strip().splitlines()[0]
         raise ExportError(
             f"expected a database for the study at {_shown(place)}, found {type(error).__name__}: {why}. Install its "
             "driver, start it, or name a journal file instead."
         ) from error
+
+
+def _database(url: str) -> RDBStorage:
+    """Open a database, and make its tables; of workers that do so at once, those that come too late look again."""
+    for _ in range(_COLLISIONS):
+        try:
+            return RDBStorage(url)
+        except DBAPIError as error:  # noqa: PERF203 - a few times
+            if not isinstance(error, IntegrityError) and "already exists" not in str(error):
+                raise
+            time.sleep(_PAUSE_S)
+    return RDBStorage(url)
 
 
 def _shown(place: str) -> str:

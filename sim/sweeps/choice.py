@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from saccade.proto.distribution import install_hint
 from saccade.proto.errors import SweepError
 from saccade.sim.sweeps.local_workers import LocalWorkers
 from saccade.sim.sweeps.workers import Workers
@@ -25,6 +26,6 @@ def choose_workers(jobs: int, cluster: str | None, *, threads: int) -> Workers:
     except ImportError as error:
         raise SweepError(
             f"expected Ray for --cluster {cluster}, found it is not installed ({error}): "
-            "pip install 'saccade-vla[cluster]'."
+            f"{install_hint('cluster')}."
         ) from error
     return RayCluster(cluster, cores=max(1, threads))
