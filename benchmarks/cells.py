@@ -19,9 +19,9 @@ from saccade.sim.provenance import provenance
 from saccade.sim.scoring import score
 from saccade.sim.sweeps.block import DEFAULT_SEEDS, Block, episodes_of
 from saccade.sim.sweeps.block_files import check_equal
-from saccade.sim.sweeps.choice import choose_workers
 from saccade.sim.sweeps.identity import identity
 from saccade.sim.sweeps.sweep import run_sweep
+from saccade.sim.sweeps.workers import Workers
 
 _Command = TypeVar("_Command", bound=Callable[..., object])
 
@@ -60,8 +60,7 @@ class Campaign:
         execute: Actions executed from each chunk.
         threads: Threads of the engine; 0 = one for each core.
         live: How much simulated time a control step takes; None = the world waits.
-        jobs: Number of blocks that run side by side on this machine.
-        cluster: Address of the Ray cluster that runs them instead; None = this machine.
+        workers: Who runs the blocks.
         block: Seeds of a block.
         blocks: Folder for the blocks' records; a sweep that was cut off goes on from there.
         out: Path of the results file.
@@ -72,8 +71,7 @@ class Campaign:
     execute: int
     threads: int
     live: LiveTime | None = None
-    jobs: int = 1
-    cluster: str | None = None
+    workers: Workers
     block: int = DEFAULT_SEEDS
     blocks: Path
     out: Path
@@ -142,7 +140,7 @@ def run_campaign(campaign: Campaign, cells: Sequence[Cell], console: Console) ->
     blocks = {tuple(cell.key): list(_whole(campaign, cell).cut(campaign.block)) for cell in cells}
     records = run_sweep(
         [block for part in blocks.values() for block in part],
-        choose_workers(campaign.jobs, campaign.cluster, threads=campaign.threads),
+        campaign.workers,
         campaign.blocks,
         lambda what: console.print(what, style="dim", markup=False, highlight=False),
     )

@@ -16,10 +16,11 @@ from rich.console import Console
 
 from benchmarks.cells import Campaign, plan_cells, run_campaign, worker_options
 from benchmarks.results_file import RESULTS
-from saccade.proto.errors import SweepError
+from saccade.proto.errors import SaccadeError
 from saccade.proto.manifest import read_manifest
 from saccade.sim.connection import table_of
 from saccade.sim.seeds import held_out_seeds
+from saccade.sim.sweeps.choice import choose_workers
 
 
 @click.command()
@@ -57,21 +58,20 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
     paths = dict(_named(bundle) for bundle in bundles)
     table = table_of(read_manifest(next(iter(paths.values()))))
     wanted = list(table.templates) if tasks is None else _words(tasks)
-    campaign = Campaign(
-        paths=paths,
-        seeds=held_out_seeds(seed0, episodes),
-        execute=execute,
-        threads=threads,
-        jobs=jobs,
-        cluster=cluster,
-        block=block,
-        blocks=blocks,
-        out=out,
-    )
     try:
+        campaign = Campaign(
+            paths=paths,
+            seeds=held_out_seeds(seed0, episodes),
+            execute=execute,
+            threads=threads,
+            workers=choose_workers(jobs, cluster, threads=threads),
+            block=block,
+            blocks=blocks,
+            out=out,
+        )
         run_campaign(campaign, plan_cells(list(paths), wanted, _words(profiles), _words(control)), Console())
-    except SweepError as error:
-        raise click.UsageError(error.message) from error
+    except SaccadeError as error:
+        raise click.ClickException(f"{error.message} [{error.code}]") from error
 
 
 def _words(text: str) -> list[str]:

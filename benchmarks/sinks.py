@@ -25,6 +25,7 @@ from benchmarks.selection.contenders import LAYER, Contender
 from saccade.proto.manifest import read_manifest
 from saccade.sim.connection import table_of
 from saccade.sim.seeds import held_out_seeds
+from saccade.sim.sweeps.choice import choose_workers
 
 PROFILE, RATIOS = "keep25", (1.0, 0.25)
 PAIRS = (
@@ -42,6 +43,7 @@ PAIRS = (
 def main(episodes: int, seed0: int, jobs: int, cluster: str | None, block: int, work: Path) -> None:
     """Export both sides of each pair, run every cell that is missing, and say what came out."""
     console, out = Console(), RESULTS / "sinks.json"
+    workers = choose_workers(jobs, cluster, threads=1)
     without = [
         replace(pair, label=f"{pair.label}, no sinks", options={**pair.options, "exclude_sinks": "auto"})
         for pair in PAIRS
@@ -52,8 +54,7 @@ def main(episodes: int, seed0: int, jobs: int, cluster: str | None, block: int, 
         seeds=held_out_seeds(seed0, episodes),
         execute=4,
         threads=1,
-        jobs=jobs,
-        cluster=cluster,
+        workers=workers,
         block=block,
         blocks=work / "blocks",
         out=out,

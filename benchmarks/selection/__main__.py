@@ -43,6 +43,7 @@ from saccade.sim.connection import table_of
 from saccade.sim.live_time import LiveTime
 from saccade.sim.provenance import provenance
 from saccade.sim.seeds import held_out_seeds
+from saccade.sim.sweeps.choice import choose_workers
 
 HERE = Path(__file__).parents[1]
 STAGES = ("bundles", "phases", "latency", "loop", "report")
@@ -137,6 +138,7 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
     console, wanted = Console(), set(stages or STAGES)
     field = _field(results, only, is_ablation=ablations, is_live=time_kind == "live")
     try:
+        workers = choose_workers(jobs, cluster, threads=1)  # refuses an address before the long work
         bundles = export_all(field.contenders, work / "bundles", KEEP_RATIOS, console.print)
         if "phases" in wanted:
             _phases(field.contenders, bundles, field.measured("phases"), console)
@@ -150,8 +152,7 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
                 execute=4,
                 threads=1,
                 live=LiveTime(latency_ms) if field.is_live else None,
-                jobs=jobs,
-                cluster=cluster,
+                workers=workers,
                 block=block,
                 blocks=work / "blocks" / field.loop.stem,
                 out=field.loop,

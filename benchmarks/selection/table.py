@@ -202,9 +202,8 @@ def summary(found: Sequence[Row]) -> str:
     for label, cells in sorted(complete, key=lambda item: -item[1][smallest].success.rate):
         success = " | ".join(f"{100 * cells[group].success.rate:.1f}" for group in groups)
         last = cells[smallest]
-        lines.append(
-            f"| {label} | {last.own_full or '-'} | {success} | {last.tokens:.0f}, {last.step_ms:.1f} |"
-        )
+        cost = f"{last.tokens:.0f}, {_milliseconds(last.step_ms)}"
+        lines.append(f"| {label} | {last.own_full or '-'} | {success} | {cost} |")
     return "\n".join([*lines, ""])
 
 
@@ -230,7 +229,7 @@ def _title(profile: str, opening: int) -> str:
 
 def _line(row: Row, phases: Sequence[str], references: Sequence[str]) -> str:
     low, high = row.success.interval
-    ms = "-" if math.isnan(row.step_ms) else f"{row.step_ms:.1f}"
+    ms = _milliseconds(row.step_ms)
     choosing = "-" if row.selection is None else f"{100 * row.selection:.1f}"
     seen = row.errors.get("seen")
     told = "-" if seen is None else f"{100 * seen['told']:.0f}"
@@ -250,6 +249,10 @@ def _versus(pairs: Paired | None) -> str:
     low, high = pairs.interval
     p_value = f"{pairs.p_value:.3f}" if pairs.p_value >= 0.001 else "< 0.001"
     return f"{100 * pairs.difference:+.1f} ({100 * low:+.0f} to {100 * high:+.0f}), {p_value}"
+
+
+def _milliseconds(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.1f}"
 
 
 def _millimetres(error: Mapping[str, Any] | None) -> str:

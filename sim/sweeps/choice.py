@@ -18,6 +18,7 @@ def choose_workers(jobs: int, cluster: str | None, *, threads: int) -> Workers:
 
     Raises:
         SweepError: Ray is not installed, or ``jobs`` is below 1.
+        UnavailableError: Nobody answers at the address; after a minute at most.
     """
     if cluster is None:
         return LocalWorkers(jobs)

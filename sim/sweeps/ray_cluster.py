@@ -44,12 +44,13 @@ class RayCluster:
             client server, for one that is not; ``auto`` for the cluster that this machine is a node of.
         cores: Cores that a block takes.
 
-    Raises (on entry):
+    Raises:
         AddressError: The address is none.
         UnavailableError: Nobody answers there, or what answers is no Ray of this version; after a minute at most.
     """
 
     def __init__(self, address: str, *, cores: int = 1) -> None:
+        _check_answers(address)
         self._address, self._cores = address, cores
         self._task: Any = None
         self._parcels: dict[str, Any] = {}
@@ -118,7 +119,6 @@ class RayCluster:
             ) from error
 
     def __enter__(self) -> RayCluster:
-        _check_answers(self._address)
         ray.init(address=self._address, log_to_driver=False, logging_level=logging.ERROR)
         # Retries are the sweep's, which tells of them.
         self._task = ray.remote(num_cpus=self._cores, max_retries=0)(_run_parcel)

@@ -47,7 +47,7 @@ def test_resumes_and_refuses_to_mix(tmp_path: Path) -> None:
     assert (code, keys) == (0, first + added) and "6 of 8 blocks are there already" in output
     assert read_results(tmp_path / "closed_loop.json")["cells"][:3] == before
     code, keys, output = run("--execute", "8")
-    assert (code, keys) == (2, first + added)
+    assert (code, keys) == (1, first + added)
     assert "(execute 8), found another (execute 4)" in " ".join(output.split())
 
     drawn = CliRunner().invoke(draw, ["--results", str(tmp_path), "--out", str(tmp_path / "charts")])
