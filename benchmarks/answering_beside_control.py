@@ -29,8 +29,8 @@ from saccade.runtime.bundle import Bundle
 from saccade.runtime.client import Client
 from saccade.runtime.clock import monotonic_ns
 from saccade.runtime.observation import Observation, Robot
+from saccade.runtime.provenance import provenance
 from saccade.sim.daemon_process import DaemonProcess
-from saccade.sim.provenance import provenance
 
 ALONE, ANSWERING = "alone", "answering"
 _WARM_UP = 5

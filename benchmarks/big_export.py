@@ -25,7 +25,7 @@ from benchmarks import random_llava, random_oft, random_pi
 from benchmarks.anonymous_memory import Watched, watch
 from benchmarks.results_file import RESULTS, read_results, write_results
 from saccade.export.families.pi import pi0
-from saccade.sim.provenance import provenance
+from saccade.runtime.provenance import provenance
 
 SHARD_FACTOR, OVER_BYTES = 1.3, 2_000_000_000
 SHARD_BYTES = 2_000_000_000

@@ -13,9 +13,9 @@ from rich.console import Console
 from benchmarks.results_file import read_results, write_results
 from saccade.proto.errors import SweepError
 from saccade.proto.profile_names import FULL_PROFILE
+from saccade.runtime.provenance import provenance
 from saccade.sim.evaluation import cell_to_json, score_to_json, time_to_json
 from saccade.sim.live_time import LiveTime
-from saccade.sim.provenance import provenance
 from saccade.sim.scoring import score
 from saccade.sim.sweeps.block import DEFAULT_SEEDS, Block, episodes_of
 from saccade.sim.sweeps.block_files import check_equal
@@ -96,6 +96,24 @@ def worker_options(command: _Command) -> _Command:
     ):
         command = option(command)
     return command
+
+
+def live_time(time_kind: str, latency_ms: float | None, *, jobs: int, cluster: str | None) -> LiveTime | None:
+    """Return what ``--time`` and ``--latency-ms`` ask for.
+
+    Raises:
+        click.UsageError: A latency without live time, or measured latencies of blocks that slow each other.
+    """
+    if time_kind == "waits":
+        if latency_ms is not None:
+            raise click.UsageError("expected --time live with --latency-ms, found a world that waits.")
+        return None
+    if latency_ms is None and (jobs > 1 or cluster is not None):
+        raise click.UsageError(
+            f"expected --jobs 1 where latency is measured, found {cluster or jobs}: blocks side by side slow each "
+            "other; or choose a fixed --latency-ms."
+        )
+    return LiveTime(latency_ms)
 
 
 def plan_cells(

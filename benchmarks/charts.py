@@ -15,6 +15,7 @@ import click
 
 from benchmarks.drawing import legend, svg, text
 from benchmarks.results_file import RESULTS, read_results
+from benchmarks.step_parts_chart import step_parts_chart
 from saccade.sim.scoring import SuccessRate
 
 CHARTS = Path(__file__).parent / "charts"
@@ -30,7 +31,11 @@ _WAYS = {"eager": "PyTorch eager", "compile": "torch.compile", "onnxruntime": "O
 def main(results: Path, out: Path) -> None:
     """Draw every chart whose results are there."""
     out.mkdir(parents=True, exist_ok=True)
-    drawings = {"closed_loop": success_chart, "control_step": control_step_chart}
+    drawings = {
+        "closed_loop": success_chart,
+        "control_step": control_step_chart,
+        "step_parts": step_parts_chart,
+    }
     for name, draw in drawings.items():
         found = read_results(results / f"{name}.json")
         if found:

@@ -4,7 +4,8 @@
 
 Cut off, it goes on from the records in ``--blocks``. ``full`` keeps every token whatever the policy, so it is run with
 the first bundle only, and so is the control. Several blocks run side by side, each behind a daemon of its own, here or
-on a Ray cluster: successes do not depend on it, latencies do.
+on a Ray cluster: successes do not depend on it, latencies do. In live time success follows latency, so that only a
+fixed one allows several jobs.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchmarks.cells import Campaign, plan_cells, run_campaign, worker_options
+from benchmarks.cells import Campaign, live_time, plan_cells, run_campaign, worker_options
 from benchmarks.results_file import RESULTS
 from saccade.proto.errors import SaccadeError
 from saccade.proto.manifest import read_manifest
@@ -34,6 +35,17 @@ from saccade.sim.sweeps.choice import choose_workers
 @click.option("--seed0", default=0, show_default=True)
 @click.option("--execute", default=4, show_default=True, help="Actions executed from each chunk.")
 @click.option("--threads", default=1, show_default=True, help="Threads of the engine; 0 = one for each core.")
+@click.option(
+    "--time",
+    "time_kind",
+    type=click.Choice(["waits", "live"]),
+    default="waits",
+    show_default=True,
+    help="Whether the simulated world waits while the model thinks, or runs on.",
+)
+@click.option(
+    "--latency-ms", type=float, help="With --time live: a fixed latency; default: what is measured."
+)
 @worker_options
 @click.option(
     "--blocks", type=click.Path(path_type=Path), default=Path("runs/closed_loop"), show_default=True
@@ -48,6 +60,8 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
     seed0: int,
     execute: int,
     threads: int,
+    time_kind: str,
+    latency_ms: float | None,
     jobs: int,
     cluster: str | None,
     block: int,
@@ -55,6 +69,7 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
     out: Path,
 ) -> None:
     """Run every cell, and write OUT."""
+    live = live_time(time_kind, latency_ms, jobs=jobs, cluster=cluster)
     paths = dict(_named(bundle) for bundle in bundles)
     table = table_of(read_manifest(next(iter(paths.values()))))
     wanted = list(table.templates) if tasks is None else _words(tasks)
@@ -64,6 +79,7 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
             seeds=held_out_seeds(seed0, episodes),
             execute=execute,
             threads=threads,
+            live=live,
             workers=choose_workers(jobs, cluster, threads=threads),
             block=block,
             blocks=blocks,

@@ -36,7 +36,7 @@ from saccade.proto.manifest import Manifest
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.program import ProgramExecutor
-from saccade.sim.provenance import provenance
+from saccade.runtime.provenance import provenance
 
 Frame = tuple[Tensor, ...]
 """Host inputs of the graph for one frame, batch 1."""

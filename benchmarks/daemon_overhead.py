@@ -32,9 +32,9 @@ from saccade.runtime.clock import monotonic_ns
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.observation import Observation, Robot
 from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.provenance import provenance
 from saccade.runtime.session import Session
 from saccade.sim.daemon_process import DaemonProcess
-from saccade.sim.provenance import provenance
 from tests.tiny_bundle import tiny_observation, write_tiny_bundle
 
 IN_PROCESS, GRPC, ZMQ = "in-process", "grpc", "zmq"

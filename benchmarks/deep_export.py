@@ -26,7 +26,7 @@ from benchmarks.random_openvla import write_random_openvla
 from benchmarks.random_pi import write_random_pi
 from benchmarks.results_file import RESULTS, read_results, write_results
 from saccade.export.families.pi import pi0
-from saccade.sim.provenance import provenance
+from saccade.runtime.provenance import provenance
 
 SHARD_BYTES = 50_000_000
 KEEP = "1.0,0.5,0.25,0.125"

@@ -27,7 +27,7 @@ from saccade.export.lowering.greedy_rolling import roll_greedy_loops
 from saccade.policies.blocks.diversity import max_min_diversity
 from saccade.policies.blocks.selection import ascending
 from saccade.proto.errors import SaccadeError
-from saccade.sim.provenance import provenance
+from saccade.runtime.provenance import provenance
 
 SIZES = ((256, 64), (256, 128), (512, 128), (512, 256), (1024, 64), (1024, 256))
 WIDTH = 1024

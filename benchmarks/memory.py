@@ -25,8 +25,8 @@ from saccade.runtime.bundle import Bundle
 from saccade.runtime.client import Client
 from saccade.runtime.clock import monotonic_ns
 from saccade.runtime.observation import Observation
+from saccade.runtime.provenance import provenance
 from saccade.sim.daemon_process import DaemonProcess
-from saccade.sim.provenance import provenance
 from tests.tiny_bundle import tiny_observation, write_tiny_bundle
 
 _EPISODE = 50

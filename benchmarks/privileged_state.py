@@ -22,7 +22,7 @@ from torch import nn
 
 from benchmarks.results_file import RESULTS, write_results
 from saccade.proto.statistics import Statistics
-from saccade.sim.provenance import provenance
+from saccade.runtime.provenance import provenance
 from saccade.sim.scoring import SuccessRate
 from saccade.sim.scripted_success import scripted_success_rate
 from saccade.sim.seeds import held_out_seeds

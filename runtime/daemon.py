@@ -17,7 +17,7 @@ from saccade.runtime.answering.answer_thread import AnswerThread
 from saccade.runtime.binding import check_bind
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.cores import checked_threads
-from saccade.runtime.engines.ort import OrtBackend
+from saccade.runtime.engines.registry import DEFAULT_ENGINE, open_backend
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.scoring.scorer_bundle import open_view_scorer
 from saccade.runtime.servers.endpoint import DEFAULT_FROZEN_FRAMES, DEFAULT_LEASE_NS, Endpoint
@@ -38,6 +38,7 @@ class DaemonConfig:
         bind: ``host:port`` that gRPC listens on; port 0 picks a free one.
         zmq_bind: ``host:port`` that ZeroMQ listens on; None serves none.
         is_insecure_bind_allowed: Whether to bind beyond loopback too, where anyone on the network can drive the robot.
+        engine: Name of what executes the graphs of ``bundle``.
         threads: Threads of the engine; 0 = one for each core.
         prepack: Faster matrix products for a copy of the weights in each profile.
         lease_ns: How long the robot stays lent to a client that is silent, nanoseconds.
@@ -57,6 +58,7 @@ class DaemonConfig:
     bind: str = "127.0.0.1:7447"
     zmq_bind: str | None = None
     is_insecure_bind_allowed: bool = False
+    engine: str = DEFAULT_ENGINE
     threads: int = 0
     prepack: bool = True
     lease_ns: int = DEFAULT_LEASE_NS
@@ -118,7 +120,9 @@ class Daemon:
         config = self._config
         bundle = Bundle.open(config.bundle)
         check_controls(bundle.manifest)
-        backend = stack.enter_context(OrtBackend(threads=config.threads, prepack=config.prepack))
+        backend = stack.enter_context(
+            open_backend(config.engine, threads=config.threads, prepack=config.prepack)
+        )
         program = ProgramExecutor(bundle, backend)
         program.warm_up()
         scorer = None

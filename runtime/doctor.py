@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, packages_distributions, version
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from saccade.proto.file_errors import file_error
 from saccade.runtime.binding import check_bind
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.cores import usable_cores
-from saccade.runtime.engines.ort import OrtBackend
+from saccade.runtime.engines.registry import ENGINES, open_backend, why_not
 from saccade.runtime.program import ProgramExecutor
 
 _PACKAGES = ("numpy", "onnxruntime", "grpcio", "protobuf", "pyzmq", "tokenizers")
@@ -37,7 +38,7 @@ class Finding:
 
 
 def examine(bundle: Path | None, bind: str) -> list[Finding]:
-    """Look at the machine, at the address, and at the bundle if there is one.
+    """Look at the machine, at its engines, at the address, and at the bundle, on every engine, if there is one.
 
     Args:
         bundle: Directory of the bundle; None = none to look at.
@@ -50,9 +51,15 @@ def examine(bundle: Path | None, bind: str) -> list[Finding]:
         *(_package(name) for name in _PACKAGES),
         _attempt("address", lambda: _check_address(bind)),
     ]
+    opened: list[Bundle] = []
     if bundle is not None:
-        findings.append(_attempt("bundle", lambda: _check_bundle(bundle)))
-    return findings
+        findings.append(_attempt("bundle", lambda: _open(bundle, opened)))
+    return findings + [
+        _attempt(f"engine {name}", partial(_check_engine, name, opened))
+        if (reason := why_not(name)) is None
+        else Finding(f"engine {name}", True, f"not used here: {reason}")
+        for name in ENGINES
+    ]
 
 
 def _package(name: str) -> Finding:
@@ -79,9 +86,17 @@ def _check_address(bind: str) -> str:
     return f"{bind} is free"
 
 
-def _check_bundle(path: Path) -> str:
-    bundle = Bundle.open(path)
-    with OrtBackend() as backend:
+def _open(path: Path, opened: list[Bundle]) -> str:
+    opened.append(Bundle.open(path))
+    return "verified"
+
+
+def _check_engine(name: str, bundles: list[Bundle]) -> str:
+    """Load an engine, and run every profile of the bundle on it if there is one."""
+    with open_backend(name) as backend:
+        if not bundles:
+            return "ready"
+        (bundle,) = bundles
         program = ProgramExecutor(bundle, backend)
         program.warm_up()
         times_ms = []
@@ -89,4 +104,4 @@ def _check_bundle(path: Path) -> str:
             started = time.monotonic_ns()
             program.step(profile.name, {})
             times_ms.append(f"{profile.name} {(time.monotonic_ns() - started) / 1e6:.1f} ms")
-    return f"verified, every profile runs: {', '.join(times_ms)}"
+    return f"every profile runs: {', '.join(times_ms)}"

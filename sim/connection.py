@@ -12,7 +12,7 @@ from saccade.proto.errors import SimulatorError, UnknownProfileError
 from saccade.proto.manifest import Manifest
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.client import Client
-from saccade.runtime.engines.ort import OrtBackend
+from saccade.runtime.engines.registry import DEFAULT_ENGINE, open_backend
 from saccade.runtime.observation import Robot
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.scoring.scorer_bundle import open_view_scorer
@@ -50,6 +50,7 @@ def connect(
     bundle: Path,
     *,
     transport: TransportChoice = "grpc",
+    engine: str = DEFAULT_ENGINE,
     threads: int = 0,
     view_scorer: Path | None = None,
     table: str | None = None,
@@ -59,6 +60,7 @@ def connect(
     Args:
         bundle: Directory of the bundle.
         transport: How the robot is reached; ``grpc`` and ``zmq`` start a daemon of its own on a free loopback port.
+        engine: Name of what executes its graphs.
         threads: Threads of the engine; 0 = one for each core.
         view_scorer: Directory of a bundle to serve beside it that scores views.
         table: Name of the table to play on; None = the one that the bundle was trained on.
@@ -69,7 +71,7 @@ def connect(
     """
     if transport == "in-process":
         with ExitStack() as stack:
-            backend = stack.enter_context(OrtBackend(threads=threads))
+            backend = stack.enter_context(open_backend(engine, threads=threads))
             program = ProgramExecutor(Bundle.open(bundle), backend)
             program.warm_up()
             check_robot(program.manifest)
@@ -80,7 +82,9 @@ def connect(
             with Session(program, scorer=scorer) as session:
                 yield Connection(session, program.manifest, program.engine_name, transport, played_on)
         return
-    with DaemonProcess(bundle, threads=threads, is_zmq=transport == "zmq", view_scorer=view_scorer) as daemon:
+    with DaemonProcess(
+        bundle, engine=engine, threads=threads, is_zmq=transport == "zmq", view_scorer=view_scorer
+    ) as daemon:
         address = daemon.address if daemon.zmq_address is None else daemon.zmq_address
         with Client(address, transport=transport, name="saccade sim") as client:
             description = client.describe()

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from saccade.sim.closed_loop import Episode, Moment
 from saccade.sim.evaluation import ALL_TASKS, EvaluationPlan
-from saccade.sim.scoring import Score
+from saccade.sim.scoring import Score, step_latencies_ns
 
 
 class LiveProgress:
@@ -57,7 +57,7 @@ class LiveProgress:
         """Move the bar of the episode on."""
         cell = episode.template, episode.profile
         self._successes[cell] += episode.is_success
-        last = [step.latency_ns for step in episode.control_steps if step.profile == episode.profile]
+        last = step_latencies_ns([episode])
         self._progress.update(
             self._bars[cell],
             advance=1,
@@ -78,7 +78,7 @@ class LiveProgress:
 def score_table(scores: list[Score]) -> Table:
     """Return the results as a table of at most 80 columns.
 
-    Latency is over the steps that really ran the profile, visual tokens over all steps.
+    Latency and visual tokens are over all control steps, warm-up included.
 
     Args:
         scores: Rows of the table.

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from saccade.proto.errors import SimulatorError, UnknownTaskError
+from saccade.runtime.provenance import provenance
 from saccade.sim.closed_loop import DEFAULT_EXECUTE, Episode, Moment, run_episode
 from saccade.sim.connection import Connection, image_px
 from saccade.sim.live_time import LiveTime
-from saccade.sim.provenance import provenance
-from saccade.sim.scoring import Score, profile_latencies_ns, score
+from saccade.sim.scoring import Score, score, step_latencies_ns
 from saccade.sim.tabletop.env import TabletopEnv
 from saccade.sim.tabletop.table import Table
 
@@ -234,5 +234,5 @@ def cell_to_json(episodes: list[Episode]) -> dict[str, Any]:
         "env_steps": [episode.env_steps for episode in episodes],
         "control_steps": [len(episode.control_steps) for episode in episodes],
         "ran": dict(sorted(Counter(step.profile for step in answered).items())),
-        "latency_us": [round(latency / 1e3) for latency in profile_latencies_ns(episodes, first.profile)],
+        "latency_us": [round(latency / 1e3) for latency in step_latencies_ns(episodes)],
     }

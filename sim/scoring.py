@@ -54,9 +54,9 @@ class Score:
         profile: Name of the profile that was asked for.
         success: Successes among the episodes.
         told: How often what the model was told was done; equal to success unless it was told another task.
-        p50_ns: Median latency of the control steps that really ran the profile, nanoseconds.
-        p99_ns: 99th percentile of the latency of these control steps, nanoseconds.
-        visual_tokens: Mean number of visual tokens over *all* control steps, warm-up and refresh included.
+        p50_ns: Median latency over *all* control steps, warm-up and refresh included, nanoseconds.
+        p99_ns: 99th percentile of the latency over all control steps, nanoseconds.
+        visual_tokens: Mean number of visual tokens over all control steps that were answered.
         control_steps: How often ``act`` was called.
         full_steps: How many control steps ran ``full`` although less was asked for.
         clamped: How many numbers the limiter changed.
@@ -89,8 +89,7 @@ def score(template: str, profile: str, episodes: Sequence[Episode], keeps: Mappi
     """
     steps = [step for episode in episodes for step in episode.control_steps]
     answered = [step for step in steps if not step.is_refused]
-    latencies_ns = profile_latencies_ns(episodes, profile)
-    p50_ns, p99_ns = (quantile_ns(latencies_ns, fraction) for fraction in (0.50, 0.99))
+    p50_ns, p99_ns = (quantile_ns(step_latencies_ns(episodes), fraction) for fraction in (0.50, 0.99))
     return Score(
         template=template,
         profile=profile,
@@ -107,11 +106,9 @@ def score(template: str, profile: str, episodes: Sequence[Episode], keeps: Mappi
     )
 
 
-def profile_latencies_ns(episodes: Iterable[Episode], profile: str) -> list[int]:
-    """Return the latency of every control step that really ran ``profile``."""
-    return [
-        step.latency_ns for episode in episodes for step in episode.control_steps if step.profile == profile
-    ]
+def step_latencies_ns(episodes: Iterable[Episode]) -> list[int]:
+    """Return the latency of every control step, whichever profile it ran, nanoseconds."""
+    return [step.latency_ns for episode in episodes for step in episode.control_steps]
 
 
 def quantile_ns(latencies_ns: Sequence[int], fraction: float) -> int:

@@ -19,7 +19,7 @@ import click
 import numpy as np
 from rich.console import Console
 
-from benchmarks.cells import Campaign, Cell, plan_cells, run_campaign, worker_options
+from benchmarks.cells import Campaign, Cell, live_time, plan_cells, run_campaign, worker_options
 from benchmarks.results_file import RESULTS, read_results, write_results
 from benchmarks.selection.bundles import export_all
 from benchmarks.selection.contact_sheet import contact_sheet
@@ -39,9 +39,8 @@ from benchmarks.selection.phases import record, replay
 from benchmarks.selection.table import markdown, rows, summary
 from saccade.proto.errors import SaccadeError
 from saccade.proto.manifest import read_manifest
+from saccade.runtime.provenance import provenance
 from saccade.sim.connection import table_of
-from saccade.sim.live_time import LiveTime
-from saccade.sim.provenance import provenance
 from saccade.sim.seeds import held_out_seeds
 from saccade.sim.sweeps.choice import choose_workers
 
@@ -133,10 +132,9 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
     results: Path,
 ) -> None:
     """Run the stages that are asked for, in their order."""
-    if latency_ms is not None and time_kind != "live":
-        raise click.UsageError("expected --time live with --latency-ms, found a world that waits.")
+    live = live_time(time_kind, latency_ms, jobs=jobs, cluster=cluster)
     console, wanted = Console(), set(stages or STAGES)
-    field = _field(results, only, is_ablation=ablations, is_live=time_kind == "live")
+    field = _field(results, only, is_ablation=ablations, is_live=live is not None)
     try:
         workers = choose_workers(jobs, cluster, threads=1)  # refuses an address before the long work
         bundles = export_all(field.contenders, work / "bundles", KEEP_RATIOS, console.print)
@@ -151,7 +149,7 @@ def main(  # noqa: PLR0913, PLR0917 - one for each option
                 seeds=held_out_seeds(seed0, episodes),
                 execute=4,
                 threads=1,
-                live=LiveTime(latency_ms) if field.is_live else None,
+                live=live,
                 workers=workers,
                 block=block,
                 blocks=work / "blocks" / field.loop.stem,

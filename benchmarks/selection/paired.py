@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import sqrt
 
 from scipy.stats import binomtest
 
-from saccade.sim.scoring import SuccessRate
+from saccade.sim.paired import success_difference
 
 
 @dataclass(frozen=True)
@@ -47,35 +46,18 @@ class Paired:
 
     @property
     def interval(self) -> tuple[float, float]:
-        """Lower and upper bound of the difference at 95 %, -1 to 1.
-
-        Source: Newcombe (1998), Statistics in Medicine 17, 2635-2650, method 10: Wilson's intervals of both, squared
-        and added with the correlation of the pairs.
-        """
+        """Lower and upper bound of the difference at 95 %, -1 to 1; :func:`saccade.sim.paired.success_difference`."""
         if not self.episodes:
             return -1.0, 1.0
-        first = SuccessRate(self.both + self.only_first, self.episodes)
-        second = SuccessRate(self.both + self.only_second, self.episodes)
-        (low1, high1), (low2, high2) = first.interval, second.interval
-        phi = self._correlation(first.successes, second.successes)
-
-        def distance(ours: float, theirs: float) -> float:
-            return sqrt(max(0.0, ours**2 - 2 * phi * ours * theirs + theirs**2))
-
-        return (
-            self.difference - distance(first.rate - low1, high2 - second.rate),
-            self.difference + distance(high1 - first.rate, second.rate - low2),
+        first = [True] * (self.both + self.only_first) + [False] * (self.only_second + self.neither)
+        second = (
+            [True] * self.both
+            + [False] * self.only_first
+            + [True] * self.only_second
+            + [False] * self.neither
         )
-
-    def _correlation(self, first: int, second: int) -> float:
-        """Return phi; what is above 0 is drawn towards it by half an episode, as the method asks."""
-        margins = first * second * (self.episodes - first) * (self.episodes - second)
-        if margins == 0:
-            return 0.0
-        cross = self.both * self.neither - self.only_first * self.only_second
-        if cross > 0:
-            cross = max(cross - self.episodes / 2, 0)
-        return float(cross / sqrt(margins))
+        found = success_difference(first, second)
+        return found.low, found.high
 
 
 def paired(first: str, second: str) -> Paired:

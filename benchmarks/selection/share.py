@@ -31,7 +31,7 @@ from saccade.export.models.decoder import DecoderConfig
 from saccade.export.models.vision_transformer import VisionConfig
 from saccade.proto.manifest import LimitsSpec
 from saccade.proto.statistics import STATISTICS_NAME
-from saccade.sim.provenance import provenance
+from saccade.runtime.provenance import provenance
 
 CHECKPOINT = MINI / "checkpoint"
 RATIOS = (1.0, 0.25)

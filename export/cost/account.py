@@ -2,7 +2,8 @@
 
 * Layer by layer, the tokens are those that the policy's cuts and its schedule leave there.
 * What the policy itself adds (attention rows, similarities, merges) has no formula: torch counts the matrix products of
-  the whole module, and ``selection`` is what the formulas leave unexplained. Sorting and comparing cost no MAC.
+  the whole module, and ``selection`` is what the formulas leave unexplained. Sorting and comparing cost no MAC. Rows of
+  an attention that the layer computes anyway count again, although the graph computes them once.
 """
 
 from __future__ import annotations

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from functools import partial
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from saccade.export.families.sequence import ACTION, TEXT, VISUAL, Sequence, SequenceLayout
@@ -111,8 +112,13 @@ def query_rows(
     row_bias = bias if bias.shape[2] == 1 else _take_rows(rows, bias, layout, mask)
     if rows is QueryRows.TEXT:
         return chosen, row_bias, _mean_of_valid(layout.take(mask, TEXT))
+    if rows is QueryRows.BEFORE_ACTION and ACTION in layout.segments:
+        # All rows, so that the layer's own attention serves; those of actions weigh nothing.
+        before = layout.span(ACTION).start
+        weights = F.pad(_mean_of_valid(mask[:, :before]), (0, mask.shape[1] - before))
+        return chosen, row_bias, weights
     if rows in _MANY:
-        return chosen, row_bias, _mean_of_valid(mask[:, : chosen.shape[2]])
+        return chosen, row_bias, _mean_of_valid(mask)
     return chosen, row_bias, _plain_mean(chosen)
 
 
@@ -124,8 +130,6 @@ def _take_tokens(rows: QueryRows, sequence: Sequence, x: Tensor) -> Tensor:
 def _take_rows(rows: QueryRows, x: Tensor, layout: SequenceLayout, mask: Tensor) -> Tensor:
     if rows is QueryRows.TEXT:
         return x[:, :, layout.span(TEXT)]
-    if rows is QueryRows.BEFORE_ACTION and ACTION in layout.segments:
-        return x[:, :, : layout.span(ACTION).start]
     if rows in _MANY:
         return x
     if rows is QueryRows.ACTION:

@@ -8,26 +8,78 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class OnnxModel(_message.Message):
-    __slots__ = ("graph",)
+    __slots__ = ("ir_version", "graph", "opset_import")
+    IR_VERSION_FIELD_NUMBER: _ClassVar[int]
     GRAPH_FIELD_NUMBER: _ClassVar[int]
+    OPSET_IMPORT_FIELD_NUMBER: _ClassVar[int]
+    ir_version: int
     graph: OnnxGraph
-    def __init__(self, graph: _Optional[_Union[OnnxGraph, _Mapping]] = ...) -> None: ...
+    opset_import: _containers.RepeatedCompositeFieldContainer[OnnxOpset]
+    def __init__(self, ir_version: _Optional[int] = ..., graph: _Optional[_Union[OnnxGraph, _Mapping]] = ..., opset_import: _Optional[_Iterable[_Union[OnnxOpset, _Mapping]]] = ...) -> None: ...
+
+class OnnxOpset(_message.Message):
+    __slots__ = ("version",)
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    version: int
+    def __init__(self, version: _Optional[int] = ...) -> None: ...
 
 class OnnxGraph(_message.Message):
-    __slots__ = ("node", "initializer")
+    __slots__ = ("node", "name", "initializer", "input", "output")
     NODE_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
     INITIALIZER_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
     node: _containers.RepeatedCompositeFieldContainer[OnnxNode]
+    name: str
     initializer: _containers.RepeatedCompositeFieldContainer[OnnxTensor]
-    def __init__(self, node: _Optional[_Iterable[_Union[OnnxNode, _Mapping]]] = ..., initializer: _Optional[_Iterable[_Union[OnnxTensor, _Mapping]]] = ...) -> None: ...
+    input: _containers.RepeatedCompositeFieldContainer[OnnxPort]
+    output: _containers.RepeatedCompositeFieldContainer[OnnxPort]
+    def __init__(self, node: _Optional[_Iterable[_Union[OnnxNode, _Mapping]]] = ..., name: _Optional[str] = ..., initializer: _Optional[_Iterable[_Union[OnnxTensor, _Mapping]]] = ..., input: _Optional[_Iterable[_Union[OnnxPort, _Mapping]]] = ..., output: _Optional[_Iterable[_Union[OnnxPort, _Mapping]]] = ...) -> None: ...
+
+class OnnxPort(_message.Message):
+    __slots__ = ("name", "type")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    type: OnnxType
+    def __init__(self, name: _Optional[str] = ..., type: _Optional[_Union[OnnxType, _Mapping]] = ...) -> None: ...
+
+class OnnxType(_message.Message):
+    __slots__ = ("tensor_type",)
+    TENSOR_TYPE_FIELD_NUMBER: _ClassVar[int]
+    tensor_type: OnnxTensorType
+    def __init__(self, tensor_type: _Optional[_Union[OnnxTensorType, _Mapping]] = ...) -> None: ...
+
+class OnnxTensorType(_message.Message):
+    __slots__ = ("elem_type", "shape")
+    ELEM_TYPE_FIELD_NUMBER: _ClassVar[int]
+    SHAPE_FIELD_NUMBER: _ClassVar[int]
+    elem_type: int
+    shape: OnnxShape
+    def __init__(self, elem_type: _Optional[int] = ..., shape: _Optional[_Union[OnnxShape, _Mapping]] = ...) -> None: ...
+
+class OnnxShape(_message.Message):
+    __slots__ = ("dim",)
+    DIM_FIELD_NUMBER: _ClassVar[int]
+    dim: _containers.RepeatedCompositeFieldContainer[OnnxLength]
+    def __init__(self, dim: _Optional[_Iterable[_Union[OnnxLength, _Mapping]]] = ...) -> None: ...
+
+class OnnxLength(_message.Message):
+    __slots__ = ("dim_value",)
+    DIM_VALUE_FIELD_NUMBER: _ClassVar[int]
+    dim_value: int
+    def __init__(self, dim_value: _Optional[int] = ...) -> None: ...
 
 class OnnxNode(_message.Message):
-    __slots__ = ("input", "op_type")
+    __slots__ = ("input", "output", "op_type")
     INPUT_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_FIELD_NUMBER: _ClassVar[int]
     OP_TYPE_FIELD_NUMBER: _ClassVar[int]
     input: _containers.RepeatedScalarFieldContainer[str]
+    output: _containers.RepeatedScalarFieldContainer[str]
     op_type: str
-    def __init__(self, input: _Optional[_Iterable[str]] = ..., op_type: _Optional[str] = ...) -> None: ...
+    def __init__(self, input: _Optional[_Iterable[str]] = ..., output: _Optional[_Iterable[str]] = ..., op_type: _Optional[str] = ...) -> None: ...
 
 class OnnxTensor(_message.Message):
     __slots__ = ("dims", "data_type", "name", "external_data", "data_location")

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from saccade.runtime.commands.engine_option import engine_option
 from saccade.runtime.daemon import Daemon, DaemonConfig, run
 from saccade.runtime.servers.endpoint import DEFAULT_FROZEN_FRAMES
 
@@ -42,6 +43,7 @@ class _Duration(click.FloatRange):
     help="Allow addresses that other machines reach. Clients are not authenticated: whoever reaches one drives the "
     "robot.",
 )
+@engine_option
 @click.option(
     "--threads",
     default=0,
@@ -112,6 +114,7 @@ def serve(
     bind: str,
     zmq_bind: str | None,
     insecure_bind: bool,
+    engine: str,
     threads: int,
     lean: bool,
     lease_s: float,
@@ -138,6 +141,7 @@ def serve(
         bind=bind,
         zmq_bind=zmq_bind,
         is_insecure_bind_allowed=insecure_bind,
+        engine=engine,
         threads=threads,
         prepack=not lean,
         lease_ns=round(lease_s * 1e9),

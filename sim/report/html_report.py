@@ -19,15 +19,21 @@ from PIL import Image
 from saccade.proto.manifest import GridSpec, Manifest
 from saccade.proto.profile_names import FULL_PROFILE
 from saccade.runtime.observation import Telemetry
+from saccade.runtime.provenance import machine, versions
+from saccade.sim.claim import Claim
 from saccade.sim.evaluation import ALL_TASKS, Results
-from saccade.sim.provenance import machine, versions
 from saccade.sim.recorder import Clip
 from saccade.sim.report.latency_chart import latency_histogram
 from saccade.sim.report.overlay import token_layer
-from saccade.sim.scoring import Score, profile_latencies_ns
+from saccade.sim.scoring import Score, step_latencies_ns
 
 _WEBP_QUALITY = 84
 _VIEW_PX = 360
+_TIME_NOTES = {
+    True: "The simulated world runs on while the model thinks: a slow answer comes late.",
+    False: "The simulated world waits while the model thinks.",
+}
+"""What is said of time, by whether it is live."""
 _COLUMNS = (
     "task",
     "profile",
@@ -52,6 +58,7 @@ class Report:
         transport: How the client reached the daemon.
         results: Everything that was run.
         clips: The episode to show for each template.
+        claim: The pruned profile against the full one; None if only one profile was run.
     """
 
     manifest: Manifest
@@ -59,6 +66,7 @@ class Report:
     transport: str
     results: Results
     clips: Mapping[str, Clip]
+    claim: Claim | None = None
 
     @property
     def pruned(self) -> str:
@@ -69,7 +77,7 @@ class Report:
 def render_report(report: Report) -> str:
     """Return the report as one HTML document without any reference to the outside."""
     plan, manifest = report.results.plan, report.manifest
-    latencies_ns = {name: profile_latencies_ns(report.results.of(name), name) for name in plan.profiles}
+    latencies_ns = {name: step_latencies_ns(report.results.of(name)) for name in plan.profiles}
     headline, lead = _headline(report)
     return Template(_part("page.html")).substitute(
         name=escape(manifest.name),
@@ -85,6 +93,7 @@ def render_report(report: Report) -> str:
         seeds=f"seeds {plan.seeds.start} to {plan.seeds.stop - 1}",
         histogram=latency_histogram(latencies_ns),
         parts=_parts_table(report),
+        time_note=_TIME_NOTES[plan.live is not None],
         execute=str(plan.execute),
         tokens=f"{manifest.grid.tokens} ({manifest.grid.views} × {manifest.grid.rows} × {manifest.grid.columns})",
         provenance=_provenance(report),
@@ -98,18 +107,15 @@ def _part(name: str) -> str:
 def _headline(report: Report) -> tuple[str, str]:
     manifest, pruned = report.manifest, report.results.pooled(report.pruned)
     tokens = manifest.grid.tokens
-    headline = (
-        f"{pruned.success.successes} of {pruned.success.episodes} episodes solved, "
-        f"looking at {pruned.visual_tokens:.0f} of {tokens} patches"
-    )
-    lead = f"{escape(manifest.name)} drives a simulated arm through the daemon; the policy is {manifest.policy.name}. "
-    if FULL_PROFILE in report.results.plan.profiles and report.pruned != FULL_PROFILE:
-        full = report.results.pooled(FULL_PROFILE)
-        lead += (
-            f"With every patch it solves {full.success.successes} of {full.success.episodes}; "
-            f"a control step takes {full.p50_ns / 1e6:.1f} ms instead of {pruned.p50_ns / 1e6:.1f} ms."
+    if report.claim is not None:
+        headline = escape(report.claim.sentence())
+    else:
+        headline = (
+            f"{pruned.success.successes} of {pruned.success.episodes} episodes solved, "
+            f"looking at {pruned.visual_tokens:.0f} of {tokens} patches"
         )
-    return headline, lead
+    lead = f"{escape(manifest.name)} drives a simulated arm through the daemon; the policy is {manifest.policy.name}. "
+    return headline, lead + _TIME_NOTES[report.results.plan.live is not None]
 
 
 def _figures(report: Report) -> str:
@@ -240,7 +246,7 @@ def _score_cells(row: Score, is_first: bool) -> str:
 
 
 def _parts_table(report: Report) -> str:
-    """Medians of each part of a control step, one column for each profile."""
+    """Medians of each part of a control step, over all that were answered, one column for each profile."""
     profiles = report.results.plan.profiles
     columns = {name: _part_medians(report, name) for name in profiles}
     names = list(dict.fromkeys(part for medians in columns.values() for part in medians))
@@ -259,7 +265,7 @@ def _part_medians(report: Report, profile: str) -> dict[str, float]:
         step
         for episode in report.results.of(profile)
         for step in episode.control_steps
-        if step.profile == profile
+        if not step.is_refused
     ]
     parts: dict[str, list[int]] = {}
     for step in steps:

@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from saccade.runtime.provenance import machine
 from saccade.sim.closed_loop import DEFAULT_EXECUTE, ControlStep, Episode
 from saccade.sim.connection import connect
 from saccade.sim.evaluation import EvaluationPlan, Unwatched, evaluate
 from saccade.sim.live_time import LiveTime
-from saccade.sim.provenance import machine
 from saccade.sim.sweeps.identity import identity, scorer_beside
 
 DEFAULT_SEEDS = 20

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from saccade.proto.manifest import read_manifest
-from saccade.sim.provenance import versions
+from saccade.runtime.provenance import versions
 
 _PACKAGES = ("saccade", "mujoco", "numpy", "onnxruntime")
 _EPISODES = ("closed_loop.py", "live_time.py", "tabletop")

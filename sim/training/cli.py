@@ -113,7 +113,7 @@ def record(run: Path, model: str | None, shards: int, first: int, processes: int
     show_default=True,
     help="Steps at the end over which the learning rate falls to zero.",
 )
-@click.option("--rate", default=1.5e-3, show_default=True, help="Peak learning rate.")
+@click.option("--rate", default=3e-3, show_default=True, help="Peak learning rate.")
 @click.option("--processes", default=2, show_default=True, help="Data-parallel processes; 1 on a GPU.")
 def see(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
     """Phase 1: teach the vision tower to see."""
@@ -133,7 +133,7 @@ def see(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
     show_default=True,
     help="Steps at the end over which the learning rate falls to zero.",
 )
-@click.option("--rate", default=1.5e-3, show_default=True, help="Peak learning rate.")
+@click.option("--rate", default=2e-3, show_default=True, help="Peak learning rate.")
 @_start_option
 @click.option("--processes", default=2, show_default=True, help="Data-parallel processes; 1 on a GPU.")
 def act(run: Path, steps: int, decay: int, rate: float, start: Path | None, processes: int) -> None:

@@ -8,15 +8,16 @@ On a CPU one process for each core beats one process with many threads; on a GPU
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
+import signal
 import tempfile
 import time
-from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
+from unittest.mock import patch
 
 import numpy as np
 import torch
@@ -24,15 +25,27 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from safetensors import safe_open
 from torch import Tensor, distributed, nn
 from torch.multiprocessing.spawn import ProcessException, spawn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.parallel import DistributedDataParallel
 
 from saccade.export.loading.weight_file import write_weights
 from saccade.proto.errors import SimulatorError
 from saccade.runtime.cores import usable_cores
+from saccade.sim.training.fast_attention import fast_attention
+from saccade.sim.training.optimiser import Optimiser
 
 STATE = "state.safetensors"
 _MODULE, _OPTIMISER = "module.", "optimiser."
+_GIB = 2**30
+_MALLOC = ":".join(
+    f"glibc.malloc.{name}={value}"
+    for name, value in {
+        "hugetlb": 1,
+        "mmap_threshold": 8 * _GIB,
+        "trim_threshold": 16 * _GIB,
+        "top_pad": _GIB,
+    }.items()
+)
+"""Keeps freed memory, in large pages: the next step wants as much, and fetching it anew costs a quarter of a step."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +56,8 @@ class LoopConfig:
         steps: How many optimiser steps there are in all; may be raised later to go on.
         decay_steps: How many steps at the end the rate takes to fall to zero.
         warmup_steps: How many steps at the start the rate takes to rise.
-        learning_rate: Peak rate of AdamW.
-        weight_decay: Weight decay of AdamW.
+        learning_rate: Peak rate of the optimiser.
+        weight_decay: Decoupled weight decay.
         batch: How many samples each step takes, in each process.
         processes: How many data-parallel processes run.
         seed: Seed that weights and samples follow from.
@@ -109,7 +122,8 @@ def train(build: StageFactory, config: LoopConfig, run: Path) -> None:
             _work(0, build, config, run, Path(scratch))
         else:
             try:
-                spawn(_work, (build, config, run, Path(scratch)), nprocs=config.processes)
+                with patch.dict(os.environ, {"GLIBC_TUNABLES": _MALLOC, **os.environ}):
+                    spawn(_work, (build, config, run, Path(scratch)), nprocs=config.processes)
             except ProcessException as error:
                 raise SimulatorError(
                     f"expected {config.processes} processes that train to the end, found one that failed: "
@@ -137,6 +151,9 @@ def _work(rank: int, build: StageFactory, config: LoopConfig, run: Path, scratch
     What ``torch.compile`` makes lies in ``scratch``: a compiler that is killed leaves half a library behind, and a run
     that found it again could never go on.
     """
+    if config.processes > 1:
+        # torch tells a process whose parent died by SIGINT, which whatever runs in the background inherits as ignored.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if config.is_compiled:
         os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(scratch / "compiled")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -150,7 +167,7 @@ def _work(rank: int, build: StageFactory, config: LoopConfig, run: Path, scratch
     torch.manual_seed(config.seed)
     stage = build(config.seed)
     stage.module.to(device)
-    with _fast_attention(device):
+    with fast_attention() if device.type == "cpu" else nullcontext():
         _Trainer(stage, config, run, rank, device).train()
     if config.processes > 1:
         distributed.destroy_process_group()
@@ -161,13 +178,7 @@ class _Trainer:
 
     def __init__(self, stage: Stage, config: LoopConfig, run: Path, rank: int, device: torch.device) -> None:
         self._stage, self._config, self._run, self._rank, self._device = stage, config, run, rank, device
-        self._optimiser = torch.optim.AdamW(
-            [parameter for parameter in stage.module.parameters() if parameter.requires_grad],
-            lr=config.learning_rate,
-            betas=(0.9, 0.98),
-            weight_decay=config.weight_decay,
-            fused=True,
-        )
+        self._optimiser = Optimiser(stage.module, config.weight_decay)
         self._step, self._seconds = 0, 0.0
         if (run / STATE).exists():
             self._resume()
@@ -198,16 +209,13 @@ class _Trainer:
 
     def _one_step(self) -> dict[str, Tensor]:
         config = self._config
-        for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate(config, self._step)
         rng = np.random.default_rng([config.seed, self._step, self._rank])
         batch = [item.to(self._device) for item in self._stage.batch(rng, config.batch)]
         with torch.autocast(self._device.type, dtype=torch.bfloat16):
             loss, metrics = self._forward(*batch)
         loss.backward()
         nn.utils.clip_grad_norm_(self._stage.module.parameters(), 1.0)
-        self._optimiser.step()
-        self._optimiser.zero_grad(set_to_none=True)
+        self._optimiser.step(learning_rate(config, self._step))
         self._step += 1
         return metrics
 
@@ -230,8 +238,7 @@ class _Trainer:
     def _save(self) -> None:
         module = self._stage.module
         tensors = {f"{_MODULE}{name}": value for name, value in module.state_dict().items()}
-        for index, state in self._optimiser.state_dict()["state"].items():
-            tensors |= {f"{_OPTIMISER}{index}.{name}": value for name, value in state.items()}
+        tensors |= {f"{_OPTIMISER}{name}": value for name, value in self._optimiser.tensors().items()}
         tensors = {name: value.detach().contiguous().clone().cpu() for name, value in tensors.items()}
         clock = json.dumps({"step": self._step, "seconds": self._seconds})
         partial = self._run / f"{STATE}.partial"
@@ -239,17 +246,13 @@ class _Trainer:
         os.replace(partial, self._run / STATE)
 
     def _resume(self) -> None:
-        state: dict[int, dict[str, Tensor]] = {}
         clock = _clock(self._run / STATE)
         with safe_open(self._run / STATE, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118 - not a mapping
-                if name.startswith(_OPTIMISER):
-                    index, moment = name.removeprefix(_OPTIMISER).split(".")
-                    state.setdefault(int(index), {})[moment] = file.get_tensor(name)
+            names = [name for name in file.keys() if name.startswith(_OPTIMISER)]  # noqa: SIM118 - not a mapping
+            remembered = {name.removeprefix(_OPTIMISER): file.get_tensor(name) for name in names}
         self._step, self._seconds = clock["step"], clock["seconds"]
         load_weights(self._stage.module, self._run / STATE)
-        groups = self._optimiser.state_dict()["param_groups"]
-        self._optimiser.load_state_dict({"state": state, "param_groups": groups})
+        self._optimiser.load(remembered)
 
 
 def _clock(state: Path) -> dict[str, Any]:
@@ -268,17 +271,6 @@ def _progress(rank: int) -> Progress:
         TextColumn("{task.fields[note]}"),
         disable=rank != 0,
     )
-
-
-@contextlib.contextmanager
-def _fast_attention(device: torch.device) -> Iterator[None]:
-    """On CPUs the fused attention's backward pass is slower than plain products for a few hundred tokens."""
-    if device.type != "cpu":
-        yield
-        return
-    torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # also read by the CPU path
-    with sdpa_kernel(SDPBackend.MATH):
-        yield
 
 
 def _format(metrics: dict[str, float]) -> str:

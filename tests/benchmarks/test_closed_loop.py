@@ -50,8 +50,31 @@ def test_resumes_and_refuses_to_mix(tmp_path: Path) -> None:
     assert (code, keys) == (1, first + added)
     assert "(execute 8), found another (execute 4)" in " ".join(output.split())
 
+    code, keys, output = run("--time", "live", "--latency-ms", "50")
+    assert (code, keys) == (1, first + added) and "'latency_ms': 50.0}), found another (time" in " ".join(
+        output.split()
+    )
+    code, keys, output = run("--time", "live")
+    assert (code, keys) == (2, first + added)
+    assert "expected --jobs 1 where latency is measured, found 2" in output
+
     drawn = CliRunner().invoke(draw, ["--results", str(tmp_path), "--out", str(tmp_path / "charts")])
     assert drawn.exit_code == 0, drawn.output
     root = ET.parse(tmp_path / "charts" / "closed_loop.svg").getroot()  # noqa: S314 - our own output
     assert root.get("aria-label") == "Success by kept visual tokens"
     assert not (tmp_path / "charts" / "control_step.svg").exists()
+
+
+def test_the_world_can_run_on(tmp_path: Path) -> None:
+    bundle, out = write_tabletop_bundle(tmp_path / "one"), tmp_path / "closed_loop.json"
+    words = ["--bundle", f"one={bundle}", "--profiles", "keep25", "--control", "", "--tasks", "reach"]
+    words += ["--episodes", "1", "--threads", "1", "--execute", "8", "--out", str(out)]
+    words += ["--blocks", str(tmp_path / "blocks")]
+    found = CliRunner().invoke(main, [*words, "--time", "live", "--latency-ms", "100"])
+    assert found.exit_code == 0, found.output
+    results = read_results(out)
+    assert results["settings"]["time"] == {"is_live": True, "latency_ms": 100.0}
+    (cell,) = results["cells"]
+    assert cell["control_steps"] == [16], "10 actions' time each: 2 to think, 8 to act"
+    found = CliRunner().invoke(main, [*words, "--latency-ms", "100"])
+    assert found.exit_code == 2 and "expected --time live" in found.output

@@ -94,8 +94,26 @@ def test_the_demo_writes_its_report(bundle: Path, tmp_path: Path) -> None:
     assert found.returncode == 0, found.stderr
     results = json.loads((tmp_path / "demo.json").read_text())
     assert len(results["cells"]) == 8 and results["bundle"]["name"] == "colourful"
+    assert results["time"] == {"is_live": True, "latency_ms": None}
     assert str(tmp_path / "demo.html") in found.stdout.replace("\n", "")
-    assert (tmp_path / "demo.html").read_text().count('<figure class="clip">') == 4
+    html = (tmp_path / "demo.html").read_text()
+    assert html.count('<figure class="clip">') == 4
+    claim = results["claim"]
+    assert (claim["profile"], claim["against"], claim["success"]["episodes"]) == ("keep25", "full", 4)
+    assert claim["visual_tokens"]["value"] > 50, "the first two steps of an episode are full"
+    said = " ".join(found.stdout.split())
+    assert said.index(claim["sentence"]) < said.index("task profile success") and claim["sentence"] in html
+
+
+def test_the_demo_of_one_share_claims_nothing(bundle: Path, tmp_path: Path) -> None:
+    found = saccade(
+        "sim", "demo", "--bundle", bundle, "--episodes", 1, "--tasks", "reach", "--keep", "0.25", "--time", "waits",
+        "--json", "demo.json", cwd=tmp_path,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    results = json.loads((tmp_path / "demo.json").read_text())
+    assert results["claim"] is None and results["time"]["is_live"] is False
+    assert [cell["control_steps"] for cell in results["cells"]] == [[40]], "160 actions, 4 of each chunk"
 
 
 @pytest.mark.parametrize(

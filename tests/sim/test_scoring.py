@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saccade.sim.closed_loop import ControlStep, Episode
-from saccade.sim.scoring import SuccessRate, profile_latencies_ns, quantile_ns, score
+from saccade.sim.scoring import SuccessRate, quantile_ns, score, step_latencies_ns
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def step(latency_ns: int, profile: str, *, clamped: int = 0, is_refused: bool = 
     return ControlStep(latency_ns, profile, clamped, is_refused, {})
 
 
-def test_warm_up_counts_for_tokens_but_not_for_latency() -> None:
+def test_every_step_counts_warm_up_and_refusals_among_them() -> None:
     episode = Episode(
         "reach",
         0,
@@ -64,7 +64,7 @@ def test_warm_up_counts_for_tokens_but_not_for_latency() -> None:
     )
     refused = Episode("reach", 1, "keep25", "touch it", False, False, 160, (step(70, "", is_refused=True),))
     row = score("reach", "keep25", [episode, refused], {"full": 200, "keep25": 50})
-    assert profile_latencies_ns([episode, refused], "keep25") == [10, 20]
-    assert (row.p50_ns, row.p99_ns, row.visual_tokens) == (10, 20, 100)
+    assert step_latencies_ns([episode, refused]) == [90, 10, 20, 70]
+    assert (row.p50_ns, row.p99_ns, row.visual_tokens) == (20, 90, 100)
     assert (row.success.successes, row.success.episodes) == (1, 2)
     assert (row.control_steps, row.full_steps, row.clamped, row.refused) == (4, 1, 3, 1)

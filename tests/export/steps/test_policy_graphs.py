@@ -42,6 +42,15 @@ def test_graph_equals_module_in_a_whole_model(name: str, tmp_path: Path) -> None
     assert receipt.frames == (5 if step.counts is not None else len(frames))
 
 
+def test_rows_before_the_actions_are_read_off_the_attention_that_is_there() -> None:
+    """What a pass over every row computes anyway is not computed again: the action rows alone are."""
+    softmaxes = {
+        name: sum(node.op_type == "Softmax" for node in policy_graph(name).graph)
+        for name in ("keep_all", "vla_pruner")
+    }
+    assert softmaxes["vla_pruner"] == softmaxes["keep_all"] + 1
+
+
 def test_a_graph_that_tells_another_fate_is_found(tmp_path: Path) -> None:
     graph, step = ir.to_proto(policy_graph("visionzip")), policy_step("visionzip")
     (teller,) = (node for node in graph.graph.node if "fate" in node.output)

@@ -20,7 +20,9 @@ def test_it_finds_a_healthy_machine(tiny: Path) -> None:
     result = saccade("doctor", tiny, "--bind", "127.0.0.1:0", "--json")
     assert result.exit_code == 0, result.output
     findings = {finding["subject"]: finding for finding in json.loads(result.output)}
-    assert "every profile runs: full" in findings["bundle"]["detail"]
+    assert findings["bundle"]["detail"] == "verified"
+    for engine in ("ort-cpu", "openvino"):
+        assert "every profile runs: full" in findings[f"engine {engine}"]["detail"]
     assert findings["saccade"]["detail"] == VERSION
 
 

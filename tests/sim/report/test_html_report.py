@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import json
 import re
+from html import unescape
 from html.parser import HTMLParser
 from io import BytesIO
 
@@ -15,9 +16,11 @@ from PIL import Image
 from rich.console import Console
 
 from saccade.proto.policy_spec import GateSpec
+from saccade.sim.claim import claim_of
 from saccade.sim.connection import Connection
 from saccade.sim.display import LiveProgress
 from saccade.sim.evaluation import EvaluationPlan, Results, evaluate
+from saccade.sim.live_time import LiveTime
 from saccade.sim.recorder import ClipRecorder
 from saccade.sim.report.html_report import Report, render_report
 from saccade.sim.report.overlay import token_layer
@@ -30,7 +33,8 @@ def report(in_process: Connection) -> Report:
     with LiveProgress(plan, Console(quiet=True)) as progress:
         recorder = ClipRecorder.of_smallest(in_process.manifest, plan.profiles, progress)
         results = evaluate(in_process, plan, recorder)
-    return Report(in_process.manifest, in_process.engine, "grpc", results, recorder.clips)
+    claim = claim_of(results, in_process.manifest.grid.tokens)
+    return Report(in_process.manifest, in_process.engine, "grpc", results, recorder.clips, claim)
 
 
 class Page(HTMLParser):
@@ -113,9 +117,28 @@ def test_text_cannot_break_out(report: Report) -> None:
 def test_one_profile_alone_is_a_report_too(report: Report) -> None:
     plan = dataclasses.replace(report.results.plan, profiles=("full",))
     results = Results(plan, tuple(report.results.of("full")), report.results.keeps)
-    html = render_report(dataclasses.replace(report, results=results, clips={}))
+    html = render_report(dataclasses.replace(report, results=results, clips={}, claim=claim_of(results, 200)))
     assert "0 of 4 episodes solved, looking at 200 of 200 patches" in html
     assert "instead of" not in html
+
+
+def test_begins_with_the_claim(report: Report) -> None:
+    assert report.claim is not None
+    html = render_report(report)
+    (first,) = re.findall(r"<h1>(.*?)</h1>", html)
+    assert unescape(first) == report.claim.sentence()
+    assert first.startswith(
+        "keep25 against full, 4 pairs of episodes: no difference of success shown, 0 solved"
+    )
+
+
+@pytest.mark.parametrize(
+    ("live", "said"), [(None, "world waits while"), (LiveTime(50), "world runs on while")]
+)
+def test_says_what_time_does(report: Report, live: LiveTime | None, said: str) -> None:
+    plan = dataclasses.replace(report.results.plan, live=live)
+    html = render_report(dataclasses.replace(report, results=dataclasses.replace(report.results, plan=plan)))
+    assert said in html and html.count("while the model thinks") == 2
 
 
 def test_records_the_first_success_else_the_first_episode(report: Report) -> None:

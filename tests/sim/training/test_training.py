@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
+import sys
+import time
 from dataclasses import replace
 from itertools import islice
+from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -88,6 +94,72 @@ class FullDisk:
 def test_a_process_that_fails_is_one_error(tmp_path):
     with pytest.raises(SimulatorError, match=r"found one that failed: OSError: .* No space left on device"):
         loop.train(FullDisk(), replace(config(2), processes=2), tmp_path)
+
+
+class Little(torch.nn.Linear):
+    """As little as can be trained."""
+
+    def forward(self, inputs):
+        return super().forward(inputs).sum(), {}
+
+
+class Endless:
+    """A stage whose steps are next to nothing, one after the other."""
+
+    def __init__(self):
+        self.module = Little(1, 1)
+
+    def __call__(self, *_):
+        return self
+
+    def batch(self, *_):
+        return (torch.zeros(1, 1),)
+
+    def validate(self, *_):
+        return {}
+
+
+def train_endlessly(folder):
+    """Train in two processes, as `nohup saccade train ... &` does: signals from the keyboard are ignored."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    settings = replace(config(10**9), processes=2, validate_every=10**9, save_every_s=0.1)
+    loop.train(Endless(), settings, folder)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc, and Linux's signal at a parent's death")
+def test_nothing_trains_on_when_its_parent_was_killed(tmp_path):
+    parent = get_context("spawn").Process(target=train_endlessly, args=(tmp_path,))
+    parent.start()
+    children = Path(f"/proc/{parent.pid}/task/{parent.pid}/children")
+
+    def workers():
+        named = {int(pid): Path(f"/proc/{pid}/cmdline") for pid in children.read_text().split()}
+        return [pid for pid, line in named.items() if "resource_tracker" not in line.read_text()]
+
+    wait_until((tmp_path / STATE).exists)
+    found = workers()
+    assert len(found) == 2
+    parent.kill()
+    parent.join()
+    try:
+        wait_until(lambda: not any(is_running(pid) for pid in found))
+    finally:
+        for pid in filter(is_running, found):
+            os.kill(pid, signal.SIGKILL)
+
+
+def is_running(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def wait_until(condition, timeout_s=60.0):
+    ending = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < ending, "it never came to be"
+        time.sleep(0.1)
 
 
 @pytest.fixture(scope="module")

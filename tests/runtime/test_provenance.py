@@ -7,7 +7,7 @@ import platform
 
 import pytest
 
-from saccade.sim.provenance import provenance
+from saccade.runtime.provenance import provenance
 
 
 def test_names_machine_versions_and_command() -> None:

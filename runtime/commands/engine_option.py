@@ -1,0 +1,15 @@
+"""``--engine``, the same for every command that runs a bundle's graphs."""
+
+from __future__ import annotations
+
+import click
+
+from saccade.runtime.engines.registry import DEFAULT_ENGINE, ENGINES
+
+engine_option = click.option(
+    "--engine",
+    type=click.Choice(ENGINES),
+    default=DEFAULT_ENGINE,
+    show_default=True,
+    help="What runs the model. One that this machine lacks is refused: no other is taken in its place.",
+)
