@@ -18,11 +18,14 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.closed_loop import Campaign, plan_cells, run_campaign
+from benchmarks.cells import Campaign, plan_cells, run_campaign, worker_options
 from benchmarks.results_file import RESULTS, read_results, write_results
 from benchmarks.selection.bundles import export_all
 from benchmarks.selection.contenders import LAYER, Contender
-from saccade.sim.tabletop.tasks import TEMPLATES
+from saccade.proto.manifest import read_manifest
+from saccade.sim.connection import table_of
+from saccade.sim.seeds import held_out_seeds
+from saccade.sim.sweeps.choice import choose_workers
 
 PROFILE, RATIOS = "keep25", (1.0, 0.25)
 PAIRS = (
@@ -33,24 +36,31 @@ PAIRS = (
 
 
 @click.command()
-@click.option(
-    "--episodes", default=10, show_default=True, help="For each task: four times as many for each cell."
-)
+@click.option("--episodes", default=10, show_default=True, help="For each task and cell.")
 @click.option("--seed0", default=2000, show_default=True)
-@click.option("--jobs", default=1, show_default=True, help="Cells that run side by side, each on one thread.")
+@worker_options
 @click.option("--work", type=click.Path(path_type=Path), default=Path("runs/sinks"), show_default=True)
-def main(episodes: int, seed0: int, jobs: int, work: Path) -> None:
+def main(episodes: int, seed0: int, jobs: int, cluster: str | None, block: int, work: Path) -> None:
     """Export both sides of each pair, run every cell that is missing, and say what came out."""
     console, out = Console(), RESULTS / "sinks.json"
+    workers = choose_workers(jobs, cluster, threads=1)
     without = [
         replace(pair, label=f"{pair.label}, no sinks", options={**pair.options, "exclude_sinks": "auto"})
         for pair in PAIRS
     ]
     bundles = export_all([*PAIRS, *without], work / "bundles", RATIOS, console.print)
     campaign = Campaign(
-        paths=bundles, seeds=(seed0, seed0 + episodes), execute=4, threads=1, jobs=jobs, out=out
+        paths=bundles,
+        seeds=held_out_seeds(seed0, episodes),
+        execute=4,
+        threads=1,
+        workers=workers,
+        block=block,
+        blocks=work / "blocks",
+        out=out,
     )
-    results = run_campaign(campaign, plan_cells(list(bundles), list(TEMPLATES), [PROFILE], []), console)
+    templates = table_of(read_manifest(next(iter(bundles.values())))).templates
+    results = run_campaign(campaign, plan_cells(list(bundles), templates, [PROFILE]), console)
     found = {
         pair.label: {**_sinks(bundles[alone.label]), **_paired(results["cells"], pair.label, alone.label)}
         for pair, alone in zip(PAIRS, without, strict=True)

@@ -51,7 +51,8 @@
     │   └── ReceiptError                a check of the export failed or did not run
     └── SimulatorError                  the simulator cannot run
         ├── UnknownTaskError            no task of that name
-        └── GraphicsError               no way to render on this machine
+        ├── GraphicsError               no way to render on this machine
+        └── SweepError                  a sweep cannot go on: other versions, or too many lost workers
 
 A message says what was expected, what was found and what to do. ``code`` travels on the wire and never
 changes.
@@ -377,6 +378,12 @@ class GraphicsError(SimulatorError):
     """There is no way to render on this machine."""
 
     code = "simulator.graphics"
+
+
+class SweepError(SimulatorError):
+    """A sweep cannot go on: what is there was made by other versions, or workers were lost too often."""
+
+    code = "simulator.sweep"
 
 
 def _tree(root: type[SaccadeError]) -> list[type[SaccadeError]]:

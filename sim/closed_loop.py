@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from saccade.proto.errors import ActionRefusedError
+from saccade.proto.profile_names import FULL_PROFILE
 from saccade.runtime.clock import monotonic_ns
 from saccade.runtime.observation import ActionChunk, Observation, Robot
 from saccade.sim.live_time import LiveTime, TickCount, is_late
@@ -139,6 +140,7 @@ def run_episode(  # noqa: PLR0913 - all but two are options
     seed: int,
     profile: str,
     execute: int = DEFAULT_EXECUTE,
+    opening: int = 0,
     is_told_wrong: bool = False,
     live: LiveTime | None = None,
     watch: Callable[[Moment], None] | None = None,
@@ -149,8 +151,9 @@ def run_episode(  # noqa: PLR0913 - all but two are options
         env: The tabletop, set to one task template.
         robot: The in-process session or the client's.
         seed: Seed of the episode, held out of training; see :func:`saccade.sim.seeds.held_out_seeds`.
-        profile: Name of the profile that is asked for in every control step.
+        profile: Name of the profile that is asked for in every control step behind the opening.
         execute: How many actions of each chunk are executed.
+        opening: How many control steps at the start ask for ``full`` whatever the policy.
         is_told_wrong: Whether to tell the model another task (control: it must do that one, and not the true one).
         live: How much simulated time a control step takes; None = the world waits.
         watch: Called after every ``act``, outside the measured time; then telemetry is asked for.
@@ -175,7 +178,7 @@ def run_episode(  # noqa: PLR0913 - all but two are options
             len(steps) + 1,
             wants_telemetry=watch is not None,
         )
-        step, chunk = _act(robot, observation, profile)
+        step, chunk = _act(robot, observation, FULL_PROFILE if len(steps) < opening else profile)
         if watch is not None:
             watch(Moment(told, observation, chunk, world.steps))
         step, chunk = course.think(step, chunk)

@@ -28,6 +28,8 @@ _REFUSAL = re.compile(r"^Error: (?P<message>.*) \[(?P<code>[a-z_.]+)\]\s*$", re.
 class DaemonProcess:
     """A daemon, ``saccade serve BUNDLE``, in a process of its own; a context manager.
 
+    It ends with the process that started it, however that ends.
+
     Args:
         bundle: Directory of the bundle.
         engine: Name of what executes the graphs.
@@ -64,12 +66,7 @@ class DaemonProcess:
         answerer_threads: int = 1,
         is_lean: bool = False,
     ) -> None:
-        self._command = [
-            sys.executable,
-            "-c",
-            "from saccade.runtime.commands.main import main; main()",
-            "serve",
-        ]
+        self._command = [sys.executable, "-m", "saccade.sim.tied_daemon", "serve"]
         self._command += [str(bundle), "--bind", "127.0.0.1:0", "--threads", str(threads), "--json"]
         self._command += ["--engine", engine]
         # A simulated world stands still while it waits, and its cameras have no noise.
@@ -88,7 +85,7 @@ class DaemonProcess:
         with ExitStack() as stack:
             log = stack.enter_context(tempfile.TemporaryFile("w+"))
             process = subprocess.Popen(  # noqa: S603 - our own interpreter and our own arguments
-                self._command, stdout=subprocess.PIPE, stderr=log, text=True
+                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True
             )
             stack.callback(_stop, process)
             ready = json.loads(_first_line(process) or "{}")
@@ -144,5 +141,6 @@ def _stop(process: subprocess.Popen[str]) -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
-    if process.stdout is not None:
-        process.stdout.close()
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            pipe.close()

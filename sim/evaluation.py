@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing
 from dataclasses import dataclass
@@ -30,9 +31,10 @@ class EvaluationPlan:
         execute: How many actions of each chunk are executed.
         is_told_wrong: Whether to tell the model another task (control).
         live: How much simulated time a control step takes; None = the world waits.
+        opening: How many control steps at the start of each episode run ``full`` whatever the policy.
 
     Raises:
-        SimulatorError: ``execute`` is below 1, or a template or profile is missing or named twice.
+        SimulatorError: ``execute`` is below 1, ``opening`` below 0, or a template or profile is missing or named twice.
     """
 
     templates: tuple[str, ...]
@@ -41,10 +43,13 @@ class EvaluationPlan:
     execute: int = DEFAULT_EXECUTE
     is_told_wrong: bool = False
     live: LiveTime | None = None
+    opening: int = 0
 
     def __post_init__(self) -> None:
         if self.execute < 1:
             raise SimulatorError(f"expected to execute at least 1 action of a chunk, found {self.execute}.")
+        if self.opening < 0:
+            raise SimulatorError(f"expected an opening of 0 control steps or more, found {self.opening}.")
         for what, names in (("tasks", self.templates), ("profiles", self.profiles)):
             if not names or len(set(names)) != len(names):
                 raise SimulatorError(f"expected {what}, each named once, found {', '.join(names) or 'none'}.")
@@ -152,6 +157,7 @@ def evaluate(connection: Connection, plan: EvaluationPlan, watcher: Watcher) -> 
                         seed=seed,
                         profile=profile,
                         execute=plan.execute,
+                        opening=plan.opening,
                         is_told_wrong=plan.is_told_wrong,
                         live=plan.live,
                         watch=watch,
@@ -172,6 +178,7 @@ def results_to_json(results: Results, connection: Connection) -> dict[str, Any]:
         "transport": connection.transport,
         "seeds": [plan.seeds.start, plan.seeds.stop],
         "execute": plan.execute,
+        "opening": plan.opening,
         "is_told_wrong": plan.is_told_wrong,
         "table": connection.table.name,
         "time": time_to_json(plan.live),
@@ -212,8 +219,12 @@ def score_to_json(row: Score) -> dict[str, Any]:
 
 
 def cell_to_json(episodes: list[Episode]) -> dict[str, Any]:
-    """Return the episodes of one template and profile compactly; the n-th entry is the n-th seed."""
+    """Return the episodes of one template and profile compactly; the n-th entry is the n-th seed.
+
+    ``ran`` is how many control steps ran each profile, those that the limiter refused left out.
+    """
     first = episodes[0]
+    answered = [step for episode in episodes for step in episode.control_steps if not step.is_refused]
     return {
         "task": first.template,
         "profile": first.profile,
@@ -222,5 +233,6 @@ def cell_to_json(episodes: list[Episode]) -> dict[str, Any]:
         "told_outcomes": "".join("1" if episode.is_told_done else "0" for episode in episodes),
         "env_steps": [episode.env_steps for episode in episodes],
         "control_steps": [len(episode.control_steps) for episode in episodes],
+        "ran": dict(sorted(Counter(step.profile for step in answered).items())),
         "latency_us": [round(latency / 1e3) for latency in step_latencies_ns(episodes)],
     }

@@ -17,15 +17,15 @@ def pareto_chart(rows: Sequence[Row], caption: str) -> str:
     """Draw success against latency as SVG.
 
     Args:
-        rows: Rows of :func:`benchmarks.selection.table.rows`; those without a latency are left out.
+        rows: Rows of :func:`benchmarks.selection.table.rows`; those without a latency or with an opening are left out.
         caption: Machine and date, shown below.
     """
-    timed = [row for row in rows if row.p50_ms == row.p50_ms]
-    slow, fast = max(row.p50_ms for row in timed), min(row.p50_ms for row in timed)
+    timed = [row for row in rows if row.step_ms == row.step_ms and not row.opening]
+    slow, fast = max(row.step_ms for row in timed), min(row.step_ms for row in timed)
     low = min(row.success.rate for row in timed)
 
     def x(row: Row) -> float:
-        return _LEFT + _WIDTH * (row.p50_ms - fast) / max(slow - fast, 1e-9)
+        return _LEFT + _WIDTH * (row.step_ms - fast) / max(slow - fast, 1e-9)
 
     def y(rate: float) -> float:
         return _TOP + _HEIGHT * (1 - (rate - low) / max(1 - low, 1e-9))
@@ -62,7 +62,7 @@ def pareto_chart(rows: Sequence[Row], caption: str) -> str:
         place = _free_place(x(row) + 6, y(row.success.rate) - 6, taken)
         body.append(text(*place, name, "start", "strong"))
     below = _TOP + _HEIGHT + 18
-    body.append(text(_LEFT, below, f"{fast:.1f} ms a control step (p50)", "start"))
+    body.append(text(_LEFT, below, f"{fast:.1f} ms a control step, mean of all that ran", "start"))
     body.append(text(_LEFT + _WIDTH, below, f"{slow:.1f} ms", "end"))
     body.append(text(_LEFT, below + 18, f"whiskers: 95 % Wilson interval; {caption}", "start"))
     return svg(_LEFT + _WIDTH + 130, below + 28, "Success against latency of every policy", body)
@@ -79,7 +79,7 @@ def _free_place(x: float, y: float, taken: list[tuple[float, float]]) -> tuple[f
 def _frontier(rows: Sequence[Row]) -> list[Row]:
     """Return the rows that no other row beats in both success and latency, fastest first."""
     best: list[Row] = []
-    for row in sorted(rows, key=lambda row: (row.p50_ms, -row.success.rate)):
+    for row in sorted(rows, key=lambda row: (row.step_ms, -row.success.rate)):
         if not best or row.success.rate > best[-1].success.rate:
             best.append(row)
     return best

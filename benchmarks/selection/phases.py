@@ -12,7 +12,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.closed_loop import scorer_beside
 from benchmarks.selection.coverage import Shown, coverage, shown
 from saccade.proto.profile_names import FULL_PROFILE
 from saccade.runtime.bundle import Bundle
@@ -22,6 +21,7 @@ from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.scoring.scorer_bundle import open_view_scorer
 from saccade.runtime.session import Session
 from saccade.sim.connection import image_px, table_of
+from saccade.sim.sweeps.identity import scorer_beside
 from saccade.sim.tabletop.env import TabletopEnv
 from saccade.sim.tabletop.phases import phase_of
 

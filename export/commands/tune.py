@@ -15,6 +15,7 @@ from saccade.export.control.tuned import Tuned
 from saccade.export.tuning.objectives import OBJECTIVES
 from saccade.export.tuning.search import TuneRequest
 from saccade.export.tuning.search import tune as search
+from saccade.export.tuning.study import is_database
 from saccade.proto.errors import FileError
 from saccade.proto.writable import check_file, check_folder, check_name
 
@@ -58,7 +59,15 @@ Example:
     type=click.IntRange(min=1),
     help="Sets of options to try, those of a run that was cut off included.",
 )
-@click.option("--seed", default=0, show_default=True, help="Seed of the search.")
+@click.option(
+    "--seed", default=0, show_default=True, help="Seed of the search; with --study each worker draws its own."
+)
+@click.option(
+    "--study",
+    metavar="FILE|URL",
+    help="Where workers share the search: a journal (of one machine, or on a file system that several share), or a "
+    "database, e.g. postgresql://…; type the same command once for each. Default: a journal beside --out, not shared.",
+)
 @click.option(
     "--policy-option",
     "options",
@@ -80,15 +89,21 @@ def tune(
     objective: str,
     trials: int,
     seed: int,
+    study: str | None,
     options: dict[str, object],
     as_json: bool,
 ) -> None:
     """Search a policy's options for CHECKPOINT at one keep ratio.
 
     The best options are those by which the pruned model differs least from the unpruned one. A search that was cut off
-    goes on when the same command is typed again: its journal lies beside --out.
+    goes on when the same command is typed again: its journal lies beside --out. Workers that share a --study try
+    --trials sets of options together; each writes the best one at its end, the last worker that of all.
     """
-    journal = _journal(out)
+    check_name(out)
+    place = str(_journal(out)) if study is None else study
+    check_folder(out.parent)
+    for path in (out,) if is_database(place) else (out, Path(place)):
+        check_file(path)
     request = TuneRequest(
         checkpoint=checkpoint,
         tokenizer=tokenizer,
@@ -96,7 +111,8 @@ def tune(
         policy=policy,
         keep_ratio=keep_ratio,
         frames=frames,
-        journal=journal,
+        study=place,
+        is_shared=study is not None,
         options=options,
         objective=objective,
         trials=trials,
@@ -129,14 +145,10 @@ def tune(
 
 
 def _journal(out: Path) -> Path:
-    """Return the journal's place, once it and the result's are known to be writable."""
-    check_name(out)
+    """Return the place of a journal that is not shared."""
     journal = out.with_suffix(".journal")
     if journal == out:
         raise FileError(f"expected a result (.json) at {out}, found the name of its journal: choose another.")
-    check_folder(out.parent)
-    for place in (out, journal):
-        check_file(place)
     return journal
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -47,9 +48,11 @@ class Tuned:
     versions: dict[str, str]
 
     def write(self, path: Path) -> None:
-        """Write the result as JSON."""
+        """Write the result as JSON, whole or not at all: several workers may end at once."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(asdict(self), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        partial.write_text(json.dumps(asdict(self), indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        os.replace(partial, path)
 
 
 def read_tuned(path: Path) -> Tuned:

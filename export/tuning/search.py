@@ -2,15 +2,14 @@
 
 Source:
     VFlowOpt (2508.05211): Gaussian-process optimisation with expected improvement on unlabelled samples. The optimiser
-    is Optuna's ``GPSampler`` (log expected improvement); trials live in a journal file, so a search that was cut off
-    goes on where it stopped.
+    is Optuna's ``GPSampler`` (log expected improvement); trials live in its own storage, so a search that was cut off
+    goes on where it stopped, and several workers may share one.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -18,8 +17,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import optuna
-from optuna.storages import JournalStorage
-from optuna.storages.journal import JournalFileBackend
 from torch import Tensor
 
 from saccade.export.control.calibration import PolicyBuilder
@@ -33,6 +30,7 @@ from saccade.export.loading.checkpoint_folder import CheckpointFolder
 from saccade.export.steps.acting_step import ActingStep, StepOutputs
 from saccade.export.steps.step_of import acting_step
 from saccade.export.tuning.objectives import OBJECTIVES, discrepancy, unpruned
+from saccade.export.tuning.study import counted, is_database, open_study, take
 from saccade.policies.base import TokenPolicy
 from saccade.policies.config import Tunable, search_space
 from saccade.policies.registry import build_policy, policy_class
@@ -42,6 +40,7 @@ from saccade.proto.file_errors import naming
 
 _STARTUP_TRIALS = 10
 _PACKAGES = ("torch", "optuna")
+_STUDY = "saccade-tune"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,10 +52,12 @@ class TuneRequest:
         policy: Registry name of the policy.
         keep_ratio: Keep ratio of the profile that options are searched for.
         frames: Recorded frames of one stream (``.npz``).
-        journal: Where trials are kept; a search with the same settings goes on there.
+        study: Where trials are kept, path of a journal or URL of a database; a search with the same settings goes on
+            there.
+        is_shared: Whether other workers search there too: then each draws by a seed of its own.
         options: Fixed options; the others that are tunable are searched.
         objective: A key of ``OBJECTIVES``.
-        trials: Number of trials in all, those of an earlier run included.
+        trials: Number of trials in all, those of an earlier run and of other workers included.
         seed: Seed of the sampler.
         tokenizer: A ``tokenizer.json``, or a folder with one; None = the checkpoint's own.
         head_step: Training step of the heads, where the checkpoint has several; None = the only one.
@@ -66,7 +67,8 @@ class TuneRequest:
     policy: str
     keep_ratio: float
     frames: Path
-    journal: Path
+    study: str
+    is_shared: bool = False
     options: Mapping[str, object] = field(default_factory=dict)
     objective: str = "action_query"
     trials: int = 50
@@ -93,16 +95,15 @@ def tune(request: TuneRequest, progress: Progress) -> Tuned:
     bench = _Bench(request)
     study = _study(request, bench)
     default = bench.evaluate(request.options)
-    progress(len(study.trials), request.trials, _best(study), default)
-    while len(study.trials) < request.trials:
-        trial = study.ask()
+    progress(len(counted(study)), request.trials, _best(study), default)
+    while (trial := take(study, request.trials)) is not None:
         options = {name: _suggest(trial, name, tunable) for name, tunable in bench.space.items()}
         try:
             study.tell(trial, bench.evaluate({**request.options, **options}))
         except (PolicyError, ExportError) as error:
             trial.set_user_attr("refused", error.message)
             study.tell(trial, state=optuna.trial.TrialState.PRUNED)
-        progress(len(study.trials), request.trials, _best(study), default)
+        progress(len(counted(study)), request.trials, _best(study), default)
     return _result(request, bench, study, default)
 
 
@@ -175,8 +176,7 @@ def _read(request: TuneRequest) -> Checkpoint[ActingFamily]:
 
 
 def _study(request: TuneRequest, bench: _Bench) -> optuna.Study:
-    """Open the journal, or begin it."""
-    logging.getLogger("optuna").setLevel(logging.ERROR)
+    """Open the study, or begin it."""
     settings = {
         "policy": request.policy,
         "keep_ratio": request.keep_ratio,
@@ -188,24 +188,12 @@ def _study(request: TuneRequest, bench: _Bench) -> optuna.Study:
     }
     if request.tokenizer is not None:
         settings["tokenizer"] = _sha256(bench.checkpoint.tokenizer)
-    request.journal.parent.mkdir(parents=True, exist_ok=True)
-    storage = JournalStorage(JournalFileBackend(str(request.journal)))
-    study = optuna.create_study(
-        storage=storage,
-        study_name="saccade-tune",
-        direction="maximize" if bench.objective.wants_more else "minimize",
-        sampler=optuna.samplers.GPSampler(seed=request.seed, n_startup_trials=_STARTUP_TRIALS),
-        load_if_exists=True,
-    )
-    known = study.user_attrs.get("settings")
-    if known is None:
-        study.set_user_attr("settings", settings)
-    elif known != json.loads(json.dumps(settings)):
-        raise ExportError(
-            f"{request.journal.name}: expected the journal of this search, found one of {known}; move it away or "
-            "choose another --out."
-        )
-    return study
+    sampler = optuna.samplers.GPSampler(seed=request.seed, n_startup_trials=_STARTUP_TRIALS)
+    if request.is_shared:
+        sampler.reseed_rng()
+    # A journal holds one search, a database may hold many.
+    name = f"{_STUDY} {request.policy} {request.keep_ratio:g}" if is_database(request.study) else _STUDY
+    return open_study(request.study, name, settings, sampler, wants_more=bench.objective.wants_more)
 
 
 def _suggest(trial: optuna.Trial, name: str, tunable: Tunable) -> object:
@@ -225,12 +213,14 @@ def _best(study: optuna.Study) -> float | None:
 
 
 def _result(request: TuneRequest, bench: _Bench, study: optuna.Study, default: float) -> Tuned:
-    refused = [trial for trial in study.trials if trial.state is optuna.trial.TrialState.PRUNED]
+    evaluated = [trial for trial in study.trials if trial.state.is_finished()]
+    evaluated = [trial for trial in evaluated if trial.state is not optuna.trial.TrialState.FAIL]
+    refused = [trial for trial in evaluated if trial.state is optuna.trial.TrialState.PRUNED]
     best = _best(study)
     if best is None:
         why = refused[-1].user_attrs.get("refused", "unknown") if refused else "none was run"
         raise ExportError(
-            f"expected a trial that the policy accepts, found none of {len(study.trials)}; last: {why}"
+            f"expected a trial that the policy accepts, found none of {len(evaluated)}; last: {why}"
         )
     improves = best > default if bench.objective.wants_more else best < default
     chosen: dict[str, Any] = dict(request.options)
@@ -244,7 +234,7 @@ def _result(request: TuneRequest, bench: _Bench, study: optuna.Study, default: f
         objective=request.objective,
         value=best if improves else default,
         default_value=default,
-        trials=len(study.trials),
+        trials=len(evaluated),
         refused=len(refused),
         frames=len(bench.frames),
         frames_sha256=_sha256(request.frames),

@@ -96,5 +96,7 @@ def test_a_plan_is_checked() -> None:
         EvaluationPlan(("reach", "reach"), ("full",), range(1))
     with pytest.raises(SimulatorError, match="profiles, each named once, found none"):
         EvaluationPlan(("reach",), (), range(1))
+    with pytest.raises(SimulatorError, match="opening of 0 control steps or more, found -1"):
+        EvaluationPlan(("reach",), ("full",), range(1), opening=-1)
     with pytest.raises(SimulatorError, match="at least 1 action"):
         EvaluationPlan(("reach",), ("full",), range(1), execute=0)

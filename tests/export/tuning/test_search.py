@@ -51,7 +51,7 @@ def request_(checkpoint_path: Path, frames: Path, tmp_path: Path) -> TuneRequest
         policy="vla_pruner",
         keep_ratio=0.5,
         frames=frames,
-        journal=tmp_path / "search.journal",
+        study=str(tmp_path / "search.journal"),
         objective="action_error",
         trials=3,
     )
@@ -110,7 +110,7 @@ def test_another_tokenizer_is_another_search(request_: TuneRequest, tmp_path: Pa
     given = tmp_path / "tokenizer.json"
     shutil.move(checkpoint / "tokenizer.json", given)
     once = replace(request_, checkpoint=checkpoint, tokenizer=given, trials=1)
-    expected = tune(replace(request_, trials=1, journal=tmp_path / "own.journal"), quiet)
+    expected = tune(replace(request_, trials=1, study=str(tmp_path / "own.journal")), quiet)
     assert tune(once, quiet).default_value == expected.default_value
     given.write_text(given.read_text() + " ")
     with pytest.raises(ExportError, match="expected the journal of this search"):
