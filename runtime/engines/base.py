@@ -60,7 +60,7 @@ class Engine(Protocol):
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Run:
         """Tie every port to a buffer and return what runs the graph on them.
 
-        May be called several times; each result stays valid until the backend is closed.
+        May be called several times; each result stays valid until the backend is closed, and keeps its buffers.
 
         Args:
             inputs: Buffers by the name of the input port.

@@ -65,9 +65,10 @@ class OpenVinoEngine:
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Run:
         """See :meth:`saccade.runtime.engines.base.Engine.bind`."""
         request = self._compiled.create_infer_request()
-        for port, buffer in (*check_ports(self.inputs, inputs), *check_ports(self.outputs, outputs)):
+        bound = (*check_ports(self.inputs, inputs), *check_ports(self.outputs, outputs))
+        for port, buffer in bound:
             request.set_tensor(port.name, _tensor(buffer))
-        return partial(_run, request)
+        return partial(_run, request, [buffer for _, buffer in bound])
 
 
 class OpenVinoBackend:
@@ -159,7 +160,8 @@ def _shareable(values: NDArray[Any]) -> NDArray[Any]:
     return np.frombuffer(memoryview(memory), values.dtype).reshape(values.shape)
 
 
-def _run(request: ov.InferRequest) -> None:
+def _run(request: ov.InferRequest, _bound: list[Buffer]) -> None:
+    """Run on buffers that live as long as this call can be made: OpenVINO knows only where their memory lies."""
     try:
         request.infer(share_inputs=True, share_outputs=True)
     except RuntimeError as error:

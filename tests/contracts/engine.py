@@ -5,6 +5,8 @@ The graph under test is ``sum = left + right``, ``larger = left > right`` over f
 
 from __future__ import annotations
 
+import gc
+import weakref
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -61,6 +63,20 @@ class EngineContract(ABC):
                 run()
             after = [buffer.host.ctypes.data for buffer in (*inputs.values(), *outputs.values())]
             assert before == after
+
+    def test_a_run_keeps_its_buffers(self, tmp_path: Path) -> None:
+        """Whoever bound them may let go of them: an engine that only knows their memory would write into freed one."""
+        with self.make_backend() as backend:
+            inputs, outputs = buffers(backend)
+            run = load(backend, write_graph(tmp_path)).bind(inputs, outputs)
+            kept = [weakref.ref(buffer.host) for buffer in (*inputs.values(), *outputs.values())]
+            del inputs, outputs
+            gc.collect()
+            assert all(reference() is not None for reference in kept)
+            run()
+            del run
+            gc.collect()
+            assert all(reference() is None for reference in kept)
 
     def test_the_output_of_one_run_is_the_input_of_the_next(self, tmp_path: Path) -> None:
         """Run as the carry does: two bindings over two buffers, nothing passes through the host."""
