@@ -20,7 +20,7 @@ import openvino as ov
 from numpy.typing import NDArray
 
 from saccade.proto.errors import EngineError
-from saccade.proto.v1.graph_pb2 import OnnxModel, OnnxTensor
+from saccade.proto.v1.graph_pb2 import OnnxGraph, OnnxModel, OnnxTensor
 from saccade.runtime.cores import checked_threads, usable_cores
 from saccade.runtime.engines.base import Buffer, Engine, PortSpec, Run, check_ports
 from saccade.runtime.engines.external_weights import Weight, external_weights
@@ -54,20 +54,29 @@ class OpenVinoEngine:
     Args:
         name: Name of the ONNX file.
         compiled: The graph, ready to run.
+        graph: The graph as it was read: its ports in the same order, under the names that count. OpenVINO gives a port
+            the names of all that are equal to it.
         weights: Weights that it was made over, and that have to stay.
     """
 
-    def __init__(self, name: str, compiled: ov.CompiledModel, weights: list[Weight]) -> None:
+    def __init__(
+        self, name: str, compiled: ov.CompiledModel, graph: OnnxGraph, weights: list[Weight]
+    ) -> None:
         self._compiled, self._weights = compiled, weights
-        self.inputs = tuple(_port(port, name) for port in compiled.inputs)
-        self.outputs = tuple(_port(port, name) for port in compiled.outputs)
+        read = dict(
+            zip((port.name for port in graph.input), compiled.inputs, strict=False)
+        )  # then weights follow
+        written = dict(zip((port.name for port in graph.output), compiled.outputs, strict=True))
+        self._ports = read | written
+        self.inputs = tuple(_port_spec(port, found, name) for port, found in read.items())
+        self.outputs = tuple(_port_spec(port, found, name) for port, found in written.items())
 
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Run:
         """See :meth:`saccade.runtime.engines.base.Engine.bind`."""
         request = self._compiled.create_infer_request()
         bound = (*check_ports(self.inputs, inputs), *check_ports(self.outputs, outputs))
         for port, buffer in bound:
-            request.set_tensor(port.name, _tensor(buffer))
+            request.set_tensor(self._ports[port.name], _tensor(buffer))
         return partial(_run, request, [buffer for _, buffer in bound])
 
 
@@ -111,13 +120,14 @@ class OpenVinoBackend:
     def _load(self, name: str, files: Mapping[str, NDArray[np.uint8]]) -> OpenVinoEngine:
         weights = list(external_weights(name, files))
         try:
-            model = self._core.read_model(_with_weights_as_inputs(files[name]), b"")
+            source = _with_weights_as_inputs(files[name])
+            model = self._core.read_model(source.SerializeToString(), b"")
             for weight in weights:
                 _fix(model, weight)
             compiled = self._core.compile_model(model, "CPU", self._options)
         except RuntimeError as error:
             raise EngineError(f"expected {name} to load in OpenVINO, found: {error}") from error
-        return OpenVinoEngine(name, compiled, weights)
+        return OpenVinoEngine(name, compiled, source.graph, weights)
 
     def __enter__(self) -> OpenVinoBackend:
         return self
@@ -128,8 +138,8 @@ class OpenVinoBackend:
         """Nothing to free by hand: graphs and buffers go with their last reference."""
 
 
-def _with_weights_as_inputs(content: NDArray[np.uint8]) -> bytes:
-    """Return an ONNX file in which weights of other files are inputs."""
+def _with_weights_as_inputs(content: NDArray[np.uint8]) -> OnnxModel:
+    """Return an ONNX file in which weights of other files are inputs, behind those that it has."""
     model = OnnxModel.FromString(content.tobytes())
     graph = model.graph
     inside = [tensor for tensor in graph.initializer if tensor.data_location != OnnxTensor.IN_ANOTHER_FILE]
@@ -142,8 +152,7 @@ def _with_weights_as_inputs(content: NDArray[np.uint8]) -> bytes:
     kept = [OnnxTensor.FromString(tensor.SerializeToString()) for tensor in inside]
     del graph.initializer[:]
     graph.initializer.extend(kept)
-    rewritten: bytes = model.SerializeToString()
-    return rewritten
+    return model
 
 
 def _fix(model: ov.Model, weight: Weight) -> None:
@@ -174,8 +183,7 @@ def _tensor(buffer: Buffer) -> ov.Tensor:
     return buffer.tensor
 
 
-def _port(port: ov.Output, graph: str) -> PortSpec:
-    name = port.get_any_name()
+def _port_spec(name: str, port: ov.Output, graph: str) -> PortSpec:
     if port.partial_shape.is_dynamic:
         raise EngineError(
             f"{graph}: expected port {name!r} to have a static shape, found {port.partial_shape}: export with static "

@@ -119,8 +119,9 @@ class ZmqTransport:
         sent = answered = 0
         while not inbox.is_ended or answered < sent:
             ready = dict(poller.poll(round(_STREAM_SILENCE_S * 1e3) if answered < sent else None))
-            if not ready:
-                raise self._silence(_STREAM_SILENCE_S)
+            if not ready:  # busy, or gone with what it was sent
+                cause = diagnose(self._address, ZEROMQ, _DIAGNOSIS_S)
+                raise cause or self._silence(_STREAM_SILENCE_S)
             if inbox.bell.fileno() in ready:
                 for payload in inbox.take():
                     sent += 1

@@ -21,7 +21,9 @@ from saccade.sim.cli import bundled_mini
 from tests.tiny_bundle import write_tiny_bundle
 
 
-def test_a_bundle_is_measured_and_drawn(tmp_path: Path) -> None:
+def test_a_bundle_is_measured_and_drawn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # Whether a profile lost nodes is told by their share of the time, which a busy machine changes at will.
+    monkeypatch.setattr("benchmarks.step_parts._LEAST_ACCOUNTED", 0.0)
     words = [str(bundled_mini()), "--threads", "1", "--rounds", "2", "--block", "2", "--settle", "1"]
     found = CliRunner().invoke(main, [*words, "--out", str(tmp_path / "step_parts.json")])
     assert found.exit_code == 0, found.output

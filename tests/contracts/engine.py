@@ -41,6 +41,26 @@ class EngineContract(ABC):
                 PortSpec("larger", "bool", SHAPE),
             }
 
+    def test_results_that_are_equal_are_ports_of_their_own(self, tmp_path: Path) -> None:
+        """Under their own names and in their own buffers, also where one is only another name of the other."""
+        path = write_graph(tmp_path)
+        model = onnx.load(path)
+        model.graph.node.append(helper.make_node("Identity", ["sum"], ["again"]))
+        model.graph.output.append(helper.make_tensor_value_info("again", TensorProto.FLOAT, SHAPE))
+        del model.graph.output[0]
+        model.graph.output.append(helper.make_tensor_value_info("sum", TensorProto.FLOAT, SHAPE))
+        onnx.save(model, path)
+        with self.make_backend() as backend:
+            engine = load(backend, path)
+            assert [port.name for port in engine.outputs] == ["larger", "again", "sum"]
+            inputs, outputs = buffers(backend)
+            outputs["again"] = backend.allocate("float32", SHAPE)
+            left, right = fill(inputs, 0)
+            engine.bind(inputs, outputs)()
+            for name in ("sum", "again"):
+                outputs[name].to_host()
+                np.testing.assert_allclose(outputs[name].host, left + right, rtol=1e-6)
+
     def test_runs_on_what_lies_in_the_buffers(self, tmp_path: Path) -> None:
         with self.make_backend() as backend:
             inputs, outputs = buffers(backend)

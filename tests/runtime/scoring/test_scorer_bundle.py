@@ -81,4 +81,5 @@ def test_the_command_line_takes_a_scorer(robot: Path, scorer: Path, tiny: Path) 
 
 def test_doctor_runs_a_scorer_too(scorer: Path) -> None:
     found = CliRunner().invoke(main, ["doctor", str(scorer), "--bind", "127.0.0.1:0"])
-    assert found.exit_code == 0 and "every profile runs: full" in found.output
+    assert found.exit_code == 0, found.output
+    assert "every profile runs: full" in found.output
