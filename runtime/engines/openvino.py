@@ -140,7 +140,7 @@ class OpenVinoBackend:
 
 def _with_weights_as_inputs(content: NDArray[np.uint8]) -> OnnxModel:
     """Return an ONNX file in which weights of other files are inputs, behind those that it has."""
-    model = OnnxModel.FromString(content.tobytes())
+    model: OnnxModel = OnnxModel.FromString(content.tobytes())
     graph = model.graph
     inside = [tensor for tensor in graph.initializer if tensor.data_location != OnnxTensor.IN_ANOTHER_FILE]
     for tensor in graph.initializer:
