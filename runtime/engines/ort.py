@@ -93,13 +93,15 @@ class OrtEngine:
     def bind(self, inputs: Mapping[str, Buffer], outputs: Mapping[str, Buffer]) -> Run:
         """See :meth:`saccade.runtime.engines.base.Engine.bind`."""
         binding = self._session.io_binding()
-        for port, buffer in check_ports(self.inputs, inputs):
+        read, written = check_ports(self.inputs, inputs), check_ports(self.outputs, outputs)
+        for port, buffer in read:
             binding.bind_ortvalue_input(port.name, _value(buffer))
-        for port, buffer in check_ports(self.outputs, outputs):
+        for port, buffer in written:
             binding.bind_ortvalue_output(port.name, _value(buffer))
-        return partial(self._run, binding)
+        return partial(self._run, binding, [buffer for _, buffer in (*read, *written)])
 
-    def _run(self, binding: ort.IOBinding) -> None:
+    def _run(self, binding: ort.IOBinding, _bound: list[Buffer]) -> None:
+        """Run on buffers that live as long as this call can be made: not every version's binding keeps them."""
         try:
             self._session.run_with_iobinding(binding, self._run_options)
         except Exception as error:

@@ -6,9 +6,11 @@ import json
 from importlib.resources import files
 from pathlib import Path
 
+import pytest
 from click.testing import CliRunner, Result
 
 from saccade.runtime.commands.main import main
+from saccade.runtime.engines.registry import why_not
 
 MINI = Path(str(files("saccade.sim") / "saccade_mini" / "bundle"))
 
@@ -41,6 +43,7 @@ def test_every_profile_is_timed_at_every_pace_beside_its_limit(tmp_path: Path) -
     assert "speed" in found.stdout and "GFLOP/s float32" in found.stdout
 
 
+@pytest.mark.skipif(why_not("openvino") is not None, reason="the extra `openvino` is not installed")
 def test_one_profile_on_another_engine(tmp_path: Path) -> None:
     found = saccade(
         "bench", MINI, "--profile", "keep25", "--engine", "openvino", "--seconds", "0", "--steps", "1"
