@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from saccade.proto import manifest_rules
 from saccade.proto.answer_spec import AnswerSpec
 from saccade.proto.bundle_kind import BundleKind
 from saccade.proto.bundle_layout import MANIFEST_NAME, MAX_FILE_BYTES, MAX_MANIFEST_BYTES
+from saccade.proto.closed_loop import ClosedLoopReceipt
 from saccade.proto.errors import BundleIntegrityError, ManifestError, UnknownProfileError
-from saccade.proto.file_errors import read_text
+from saccade.proto.file_errors import naming, read_text
 from saccade.proto.instruction_spec import InstructionSpec
 from saccade.proto.policy_spec import PolicySpec
 from saccade.proto.strict_json import dump_json, from_json, parse_json
@@ -286,6 +288,7 @@ class Manifest:
         grid: How visual tokens tile the views.
         limits: Bounds that the limiter enforces.
         files: Every file of the bundle but the manifest.
+        closed_loop: How often each profile did each task in the closed loop; None = nobody wrote it down.
 
     Raises:
         ManifestError: The parts do not fit together.
@@ -314,6 +317,7 @@ class Manifest:
     grid: GridSpec
     limits: LimitsSpec = NO_LIMITS
     files: dict[str, FileSpec]
+    closed_loop: ClosedLoopReceipt | None = None
 
     def __post_init__(self) -> None:
         check_bundle_version(self.format_version)
@@ -392,7 +396,18 @@ def read_manifest(bundle: Path) -> Manifest:
 
 
 def write_manifest(manifest: Manifest, bundle: Path) -> Path:
-    """Write ``bundle/manifest.json`` and return its path."""
-    path = bundle / MANIFEST_NAME
-    path.write_text(manifest_to_json(manifest), encoding="utf-8")
+    """Write ``bundle/manifest.json``, whole or not at all, and return its path.
+
+    Args:
+        manifest: What is written.
+        bundle: Directory of the bundle.
+
+    Raises:
+        FileError: The operating system refuses to write it, or beside the bundle.
+    """
+    path, text = bundle / MANIFEST_NAME, manifest_to_json(manifest)
+    with naming(path), TemporaryDirectory(prefix=f".{bundle.name}.manifest-", dir=bundle.parent) as beside:
+        whole = Path(beside) / MANIFEST_NAME
+        whole.write_text(text, encoding="utf-8")
+        whole.replace(path)
     return path

@@ -54,6 +54,7 @@ def check(manifest: Manifest) -> None:
     _check_profiles(manifest)
     _check_gate(manifest)
     _check_files(manifest)
+    _check_closed_loop(manifest)
 
 
 def host_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -397,3 +398,14 @@ def _check_files(manifest: Manifest) -> None:
     for where, path in references:
         if bundle_path(path, where) not in manifest.files:
             raise ManifestError(f"{where}: expected a file listed in $.files, found {path!r}.")
+
+
+def _check_closed_loop(manifest: Manifest) -> None:
+    receipt = manifest.closed_loop
+    unknown = (
+        set() if receipt is None else receipt.outcomes.keys() - {each.name for each in manifest.profiles}
+    )
+    if unknown:
+        raise ManifestError(
+            f"$.closed_loop.outcomes: expected profiles of this bundle, found {sorted(unknown)}."
+        )

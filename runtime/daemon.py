@@ -17,6 +17,9 @@ from saccade.runtime.answering.answer_thread import AnswerThread
 from saccade.runtime.binding import check_bind
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.cores import checked_threads
+from saccade.runtime.deadline.allowed import DEFAULT_SUCCESS_KEPT, allowed_profiles
+from saccade.runtime.deadline.chooser import ProfileChooser
+from saccade.runtime.deadline.step_times import measured_step_times
 from saccade.runtime.engines.registry import DEFAULT_ENGINE, open_backend
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.scoring.scorer_bundle import open_view_scorer
@@ -52,6 +55,10 @@ class DaemonConfig:
         answerer: Directory of a bundle that answers questions beside the robot's control steps; None answers none.
         answerer_threads: Threads of the answerer's engine, and of that of a view scorer that answers; 0 = one for each
             core.
+        deadline_ns: When a chunk has to be ready, nanoseconds after its observation was captured: the profile of each
+            control step is chosen by it; 0 = what the client asks for runs.
+        deadline_profiles: Names of the profiles to choose from; empty = those that the closed-loop receipt proves.
+        success_kept: Share of the successes of ``full`` that a profile must have in each task, 0 to 1.
     """
 
     bundle: Path
@@ -69,9 +76,12 @@ class DaemonConfig:
     view_scorer: Path | None = None
     answerer: Path | None = None
     answerer_threads: int = 1
+    deadline_ns: int = 0
+    deadline_profiles: tuple[str, ...] = ()
+    success_kept: float = DEFAULT_SUCCESS_KEPT
 
     def __post_init__(self) -> None:
-        for name in ("lease_ns", "max_age_ns", "max_frozen_frames", "noise_seed"):
+        for name in ("lease_ns", "max_age_ns", "max_frozen_frames", "noise_seed", "deadline_ns"):
             if (getattr(self, name) or 0) < 0:
                 raise ServeError(f"{name}: expected 0 or more, found {getattr(self, name)}.")
         for name in ("threads", "answerer_threads"):
@@ -125,6 +135,7 @@ class Daemon:
         )
         program = ProgramExecutor(bundle, backend)
         program.warm_up()
+        chooser = self._chooser(bundle, program)
         scorer = None
         if config.view_scorer is not None:
             scorer = stack.enter_context(
@@ -145,6 +156,7 @@ class Daemon:
             noise_seed=config.noise_seed,
             scorer=scorer,
             answers=self._answers(stack),
+            chooser=chooser,
         )
         stack.callback(self.endpoint.shut_down)
         if config.zmq_bind is not None:
@@ -157,6 +169,15 @@ class Daemon:
         stack.callback(grpc_server.stop, grace_s=_GRACE_S)
         self.address = grpc_server.address
         stack.callback(self.endpoint.drain)  # on the way out this comes first
+
+    def _chooser(self, bundle: Bundle, program: ProgramExecutor) -> ProfileChooser | None:
+        config = self._config
+        if not config.deadline_ns:
+            return None
+        allowed = allowed_profiles(
+            bundle.manifest, config.deadline_profiles, success_kept=config.success_kept
+        )
+        return ProfileChooser(config.deadline_ns, measured_step_times(program), allowed)
 
     def _answers(self, stack: ExitStack) -> AnswerThread | None:
         config = self._config

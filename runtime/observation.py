@@ -49,6 +49,32 @@ class Telemetry:
 
 
 @dataclass(frozen=True)
+class ProfileChoice:
+    """What a deadline chose for one control step.
+
+    Args:
+        profile: Name of the profile that it chose; warm-up, refresh and camera cut run ``full`` all the same.
+        reason: Why: ``fits``, ``too slow``, ``nothing fits``, ``time to spare``, ``something new``.
+        is_switch: Whether it chose another profile than for the control step before.
+        predicted_ns: How long the control step was expected to take, nanoseconds.
+        deadline_ns: When the chunk had to be ready, nanoseconds after the capture of its observation.
+        ready_ns: When it was, nanoseconds after the capture; 0 = not yet.
+    """
+
+    profile: str
+    reason: str
+    is_switch: bool
+    predicted_ns: int
+    deadline_ns: int
+    ready_ns: int = 0
+
+    @property
+    def is_missed(self) -> bool:
+        """Whether the chunk was ready after its deadline."""
+        return self.ready_ns > self.deadline_ns
+
+
+@dataclass(frozen=True)
 class ActionChunk:
     """The actions that answer one observation.
 
@@ -63,6 +89,7 @@ class ActionChunk:
         far_proprio: Numbers of proprioception that were far outside the statistics, by name: wrong units, most often.
         telemetry: What became of the visual tokens; None unless the observation asked for it, and where the bundle
             tells nothing of its tokens.
+        choice: What the deadline chose; None where there is none to hold.
     """
 
     actions: NDArray[np.float32]
@@ -73,6 +100,7 @@ class ActionChunk:
     timings_ns: dict[str, int] = field(default_factory=dict)
     far_proprio: tuple[str, ...] = ()
     telemetry: Telemetry | None = None
+    choice: ProfileChoice | None = None
 
 
 class Robot(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Mapping
@@ -18,6 +19,7 @@ from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.state_text import state_text
 from saccade.proto.tensor_names import ACTIONS, ENCODED_AGES, FATE, KEPT, NOISE, PROPRIO, VIEW_SCORES
 from saccade.runtime.clock import Clock, monotonic_ns
+from saccade.runtime.deadline.chooser import ProfileChooser
 from saccade.runtime.guards.camera_cut import CameraCutDetector
 from saccade.runtime.guards.far_proprio import FarProprio
 from saccade.runtime.guards.frozen_camera import FrozenCameraDetector
@@ -49,6 +51,8 @@ class Session:
         scorer: Scores the views once per task, where reset gives no scores; None leaves them at 1.
         noise_seed: Seed of the noise, for a bundle that draws actions out of noise; the noise of an episode follows
             from it and from how many resets came before.
+        chooser: Chooses the profile of each control step by a deadline, that which is asked for at most; None = what is
+            asked for runs.
 
     Raises:
         BundleError: The bundle controls no robot.
@@ -66,6 +70,7 @@ class Session:
         clock: Clock = monotonic_ns,
         scorer: ViewScorer | None = None,
         noise_seed: int = 0,
+        chooser: ProfileChooser | None = None,
     ) -> None:
         manifest = program.manifest
         check_controls(manifest)
@@ -84,6 +89,7 @@ class Session:
         self._gate = None if gate is None else MotionGate(gate, manifest.action)
         camera_cut = manifest.policy.camera_cut
         self._camera_cut = None if camera_cut is None else CameraCutDetector(camera_cut)
+        self._chooser = chooser
         self._scorer = scorer
         self._scoring: TaskScoring | None = None
         self._instruction = ""
@@ -121,6 +127,8 @@ class Session:
             self._gate.reset()
         if self._camera_cut is not None:
             self._camera_cut.reset()
+        if self._chooser is not None:
+            self._chooser.reset()
         self._instruction = instruction
         self._steps = 0
         self._sequence = 0
@@ -149,9 +157,10 @@ class Session:
 
         Args:
             observation: Images of all views, proprioception, and when they were captured.
-            profile: Name of the profile that runs in this step; None = the session's. Warm-up and refresh steps run
-                ``full`` anyway, and so does every step while the motion gate, if the policy has one, finds the arm
-                slow, or at which a view shows another picture, if the policy asks for that.
+            profile: Name of the profile that runs in this step, with a deadline the largest that may; None = the
+                session's. Warm-up and refresh steps run ``full`` anyway, and so does every step while the motion gate,
+                if the policy has one, finds the arm slow, or at which a view shows another picture, if the policy asks
+                for that.
 
         Raises:
             SessionNotResetError: No instruction was given yet.
@@ -169,7 +178,7 @@ class Session:
             )
         timings_ns: dict[str, int] = {}
         started = time.monotonic_ns()
-        chosen = self._scheduled(profile or self._profile)
+        asked = self._manifest.profile(profile or self._profile).name
         check_order(observation.sequence, self._sequence)
         check_age(self._clock() - observation.captured_ns, self._max_age_ns)
         check_observation(observation, self._manifest)
@@ -177,8 +186,12 @@ class Session:
         self._score_views(observation, timings_ns)
         preparing = time.monotonic_ns()
         self._frozen.check(observation.images)
-        if self._camera_cut is not None and self._camera_cut.is_cut(observation.images):
-            chosen = FULL_PROFILE
+        choice = None
+        if self._chooser is not None:
+            choice = self._chooser.choose(asked, self._clock() - observation.captured_ns, observation.images)
+        chosen = (
+            FULL_PROFILE if self._must_be_full(observation) else asked if choice is None else choice.profile
+        )
         self._write(observation)
         timings_ns["prepare"] = time.monotonic_ns() - preparing
         results = self._program.step(chosen, timings_ns)
@@ -188,6 +201,9 @@ class Session:
         telemetry = self._telemetry(results) if observation.wants_telemetry else None
         self._commit(observation, actions)
         finished = time.monotonic_ns()
+        if self._chooser is not None and choice is not None:
+            self._chooser.note(chosen, finished - preparing)
+            choice = dataclasses.replace(choice, ready_ns=max(1, self._clock() - observation.captured_ns))
         timings_ns |= {"finish": finished - finishing, "session": finished - started}
         return ActionChunk(
             actions=actions,
@@ -198,6 +214,7 @@ class Session:
             captured_ns=observation.captured_ns,
             timings_ns=timings_ns,
             telemetry=telemetry,
+            choice=choice,
         )
 
     def wait_for_scores(self, timeout_s: float) -> bool:
@@ -231,14 +248,14 @@ class Session:
     ) -> None:
         self.close()
 
-    def _scheduled(self, profile: str) -> str:
-        """Apply the rules of the manifest's policy: warm-up, refresh, motion gate."""
-        self._manifest.profile(profile)
+    def _must_be_full(self, observation: Observation) -> bool:
+        """Apply the rules of the manifest's policy: warm-up, refresh, motion gate, camera cut."""
         policy = self._manifest.policy
         is_warmup = self._steps < policy.warmup_steps
         is_refresh = policy.refresh_every > 0 and self._steps % policy.refresh_every == 0
         is_slow = self._gate is not None and not self._gate.is_fast
-        return FULL_PROFILE if is_warmup or is_refresh or is_slow else profile
+        is_cut = self._camera_cut is not None and self._camera_cut.is_cut(observation.images)
+        return is_warmup or is_refresh or is_slow or is_cut
 
     def _score_views(self, observation: Observation, timings_ns: dict[str, int]) -> None:
         """Once per task, from its first observation, outside any later control step."""

@@ -180,6 +180,11 @@ def sim() -> None:
     type=OutputPath(allow_dash=False),
     help="Film one episode of each task (WebP): which visual tokens were kept, merged, dropped.",
 )
+@click.option(
+    "--receipt",
+    is_flag=True,
+    help="Write into the bundle's manifest how often each profile did each task: what `serve --deadline-ms` goes by.",
+)
 @_json_option
 def run(
     bundle: Path,
@@ -199,6 +204,7 @@ def run(
     threads: int,
     view_scorer: Path | None,
     record: Path | None,
+    receipt: bool,
     json_path: Path | None,
 ) -> None:
     """Count how often BUNDLE succeeds.
@@ -211,6 +217,7 @@ def run(
         saccade sim run ./bundle --wrong-instruction --json control.json
         saccade sim run ./bundle --profile keep12.5 --episodes 5 --record episodes.webp
         saccade sim run ./bundle --time live --latency-ms 150
+        saccade sim run ./bundle --keep 1.0,0.5,0.25 --episodes 50 --receipt
     """
     if latency_ms is not None and time_kind != LIVE:
         raise click.UsageError("expected --time live with --latency-ms, found a world that waits.")
@@ -219,6 +226,11 @@ def run(
     from saccade.sim.display import LiveProgress, score_table  # noqa: PLC0415
     from saccade.sim.evaluation import EvaluationPlan, check_tasks, evaluate, results_to_json  # noqa: PLC0415
     from saccade.sim.live_time import LiveTime  # noqa: PLC0415
+    from saccade.sim.receipt import (  # noqa: PLC0415
+        check_receivable,
+        closed_loop_receipt,
+        write_closed_loop_receipt,
+    )
     from saccade.sim.recorder import ClipRecorder  # noqa: PLC0415
     from saccade.sim.report.moving_picture import write_moving_picture  # noqa: PLC0415
 
@@ -234,6 +246,8 @@ def run(
         check_tasks(tasks, connection.table)
         names = tuple(manifest.profile(name).name for name in profiles or profiles_for(manifest, keep))
         plan = EvaluationPlan(tasks, names, seeds, execute, wrong_instruction, live)
+        if receipt:
+            check_receivable(plan)
         with LiveProgress(plan, console) as progress:
             recorder = ClipRecorder.of_smallest(manifest, names, progress)
             results = evaluate(connection, plan, progress if record is None else recorder)
@@ -241,6 +255,9 @@ def run(
         if record is not None:
             write_moving_picture(tuple(recorder.clips.values()), manifest.grid, record)
             console.print(f"recorded: {record}")
+        if receipt:
+            write_closed_loop_receipt(bundle, closed_loop_receipt(results, connection))
+            console.print(f"receipt: {bundle}")
         _write_json(results_to_json(results, connection), json_path, console)
 
 

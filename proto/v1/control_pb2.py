@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esaccade/proto/v1/control.proto\x12\nsaccade.v1\"G\n\x06Tensor\x12 \n\x05\x64type\x18\x01 \x01(\x0e\x32\x11.saccade.v1.DType\x12\r\n\x05shape\x18\x02 \x03(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"9\n\x05Image\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\"\n\x06pixels\x18\x02 \x01(\x0b\x32\x12.saccade.v1.Tensor\"8\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\"\x11\n\x0f\x44\x65scribeRequest\"\xf2\x02\n\rDescribeReply\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x16\n\x0eserver_version\x18\x02 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\x15\n\rmanifest_json\x18\x04 \x01(\t\x12\x10\n\x08\x63lock_id\x18\x05 \x01(\t\x12\x1b\n\x13server_monotonic_ns\x18\x06 \x01(\x04\x12\x19\n\x11max_message_bytes\x18\x07 \x01(\x04\x12\x10\n\x08is_ready\x18\x08 \x01(\x08\x12\x10\n\x08is_owned\x18\t \x01(\x08\x12\x12\n\nis_stopped\x18\n \x01(\x08\x12\x39\n\x08\x63ounters\x18\x0b \x03(\x0b\x32\'.saccade.v1.DescribeReply.CountersEntry\x12\x1e\n\x16\x61nswerer_manifest_json\x18\x0c \x01(\t\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"o\n\x0bOpenRequest\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t\x12\x0f\n\x07profile\x18\x03 \x01(\t\x12\x10\n\x08\x63lock_id\x18\x04 \x01(\t\x12\x12\n\nmax_age_ns\x18\x05 \x01(\x04\"H\n\tOpenReply\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x10\n\x08lease_ns\x18\x02 \x01(\x04\x12\x12\n\nmax_age_ns\x18\x03 \x01(\x04\"\xc2\x01\n\x0cResetRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x13\n\x0binstruction\x18\x02 \x01(\t\x12\x14\n\x0crelease_stop\x18\x03 \x01(\x08\x12=\n\x0bview_scores\x18\x04 \x03(\x0b\x32(.saccade.v1.ResetRequest.ViewScoresEntry\x1a\x31\n\x0fViewScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"#\n\nResetReply\x12\x15\n\runknown_words\x18\x01 \x03(\t\"\xc7\x01\n\x0bObservation\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x1d\n\x15\x63\x61ptured_monotonic_ns\x18\x03 \x01(\x04\x12!\n\x06images\x18\x04 \x03(\x0b\x32\x11.saccade.v1.Image\x12#\n\x07proprio\x18\x05 \x01(\x0b\x32\x12.saccade.v1.Tensor\x12\x0f\n\x07profile\x18\x06 \x01(\t\x12\x17\n\x0fwants_telemetry\x18\x07 \x01(\x08\"y\n\tTelemetry\x12 \n\x04kept\x18\x01 \x01(\x0b\x32\x12.saccade.v1.Tensor\x12 \n\x04\x66\x61te\x18\x02 \x01(\x0b\x32\x12.saccade.v1.Tensor\x12(\n\x0c\x65ncoded_ages\x18\x03 \x01(\x0b\x32\x12.saccade.v1.Tensor\"\xbe\x02\n\x0b\x41\x63tionChunk\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12#\n\x07\x61\x63tions\x18\x02 \x01(\x0b\x32\x12.saccade.v1.Tensor\x12\x0f\n\x07profile\x18\x03 \x01(\t\x12\x0f\n\x07\x63lamped\x18\x05 \x01(\r\x12:\n\ntimings_ns\x18\x06 \x03(\x0b\x32&.saccade.v1.ActionChunk.TimingsNsEntry\x12\x1d\n\x15\x63\x61ptured_monotonic_ns\x18\x07 \x01(\x04\x12(\n\ttelemetry\x18\x08 \x01(\x0b\x32\x15.saccade.v1.Telemetry\x12\x13\n\x0b\x66\x61r_proprio\x18\t \x03(\t\x1a\x30\n\x0eTimingsNsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01J\x04\x08\x04\x10\x05R\x04kept\"d\n\x0bStreamReply\x12(\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x17.saccade.v1.ActionChunkH\x00\x12\"\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x11.saccade.v1.ErrorH\x00\x42\x07\n\x05reply\"\x8c\x01\n\x08Question\x12\x0c\n\x04text\x18\x01 \x01(\t\x12!\n\x06images\x18\x02 \x03(\x0b\x32\x11.saccade.v1.Image\x12\x0f\n\x07profile\x18\x03 \x01(\t\x12\x16\n\x0emax_new_tokens\x18\x04 \x01(\r\x12&\n\x08sampling\x18\x05 \x01(\x0b\x32\x14.saccade.v1.Sampling\"Z\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\x12\n\x05top_p\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x42\x08\n\x06_top_p\"\xa9\x01\n\x0b\x41nswerPiece\x12\r\n\x05token\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07is_last\x18\x03 \x01(\x08\x12:\n\ntimings_ns\x18\x04 \x03(\x0b\x32&.saccade.v1.AnswerPiece.TimingsNsEntry\x1a\x30\n\x0eTimingsNsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"&\n\rAttendRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\"\r\n\x0b\x41ttendReply\"\x1d\n\x0bStopRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x0b\n\tStopReply\"%\n\x0c\x43loseRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\"\x0c\n\nCloseReply*\x87\x01\n\x05\x44Type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x0e\n\nDTYPE_BOOL\x10\x01\x12\x0f\n\x0b\x44TYPE_UINT8\x10\x02\x12\x0f\n\x0b\x44TYPE_INT32\x10\x03\x12\x0f\n\x0b\x44TYPE_INT64\x10\x04\x12\x11\n\rDTYPE_FLOAT32\x10\x05\x12\x11\n\rDTYPE_FLOAT64\x10\x06\x32\xa9\x04\n\x07\x43ontrol\x12\x42\n\x08\x44\x65scribe\x12\x1b.saccade.v1.DescribeRequest\x1a\x19.saccade.v1.DescribeReply\x12\x36\n\x04Open\x12\x17.saccade.v1.OpenRequest\x1a\x15.saccade.v1.OpenReply\x12\x39\n\x05Reset\x12\x18.saccade.v1.ResetRequest\x1a\x16.saccade.v1.ResetReply\x12\x37\n\x03\x41\x63t\x12\x17.saccade.v1.Observation\x1a\x17.saccade.v1.ActionChunk\x12>\n\x06Stream\x12\x17.saccade.v1.Observation\x1a\x17.saccade.v1.StreamReply(\x01\x30\x01\x12;\n\x08Generate\x12\x14.saccade.v1.Question\x1a\x17.saccade.v1.AnswerPiece0\x01\x12>\n\x06\x41ttend\x12\x19.saccade.v1.AttendRequest\x1a\x17.saccade.v1.AttendReply0\x01\x12\x36\n\x04Stop\x12\x17.saccade.v1.StopRequest\x1a\x15.saccade.v1.StopReply\x12\x39\n\x05\x43lose\x12\x18.saccade.v1.CloseRequest\x1a\x16.saccade.v1.CloseReplyb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1esaccade/proto/v1/control.proto\x12\nsaccade.v1\"G\n\x06Tensor\x12 \n\x05\x64type\x18\x01 \x01(\x0e\x32\x11.saccade.v1.DType\x12\r\n\x05shape\x18\x02 \x03(\r\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"9\n\x05Image\x12\x0c\n\x04view\x18\x01 \x01(\t\x12\"\n\x06pixels\x18\x02 \x01(\x0b\x32\x12.saccade.v1.Tensor\"8\n\x05\x45rror\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\x12\x10\n\x08sequence\x18\x03 \x01(\x04\"\x11\n\x0f\x44\x65scribeRequest\"\xf2\x02\n\rDescribeReply\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x16\n\x0eserver_version\x18\x02 \x01(\t\x12\x0e\n\x06\x65ngine\x18\x03 \x01(\t\x12\x15\n\rmanifest_json\x18\x04 \x01(\t\x12\x10\n\x08\x63lock_id\x18\x05 \x01(\t\x12\x1b\n\x13server_monotonic_ns\x18\x06 \x01(\x04\x12\x19\n\x11max_message_bytes\x18\x07 \x01(\x04\x12\x10\n\x08is_ready\x18\x08 \x01(\x08\x12\x10\n\x08is_owned\x18\t \x01(\x08\x12\x12\n\nis_stopped\x18\n \x01(\x08\x12\x39\n\x08\x63ounters\x18\x0b \x03(\x0b\x32\'.saccade.v1.DescribeReply.CountersEntry\x12\x1e\n\x16\x61nswerer_manifest_json\x18\x0c \x01(\t\x1a/\n\rCountersEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"o\n\x0bOpenRequest\x12\x14\n\x0cwire_version\x18\x01 \x01(\r\x12\x13\n\x0b\x63lient_name\x18\x02 \x01(\t\x12\x0f\n\x07profile\x18\x03 \x01(\t\x12\x10\n\x08\x63lock_id\x18\x04 \x01(\t\x12\x12\n\nmax_age_ns\x18\x05 \x01(\x04\"H\n\tOpenReply\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x10\n\x08lease_ns\x18\x02 \x01(\x04\x12\x12\n\nmax_age_ns\x18\x03 \x01(\x04\"\xc2\x01\n\x0cResetRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x13\n\x0binstruction\x18\x02 \x01(\t\x12\x14\n\x0crelease_stop\x18\x03 \x01(\x08\x12=\n\x0bview_scores\x18\x04 \x03(\x0b\x32(.saccade.v1.ResetRequest.ViewScoresEntry\x1a\x31\n\x0fViewScoresEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x02:\x02\x38\x01\"#\n\nResetReply\x12\x15\n\runknown_words\x18\x01 \x03(\t\"\xc7\x01\n\x0bObservation\x12\x15\n\rsession_token\x18\x01 \x01(\t\x12\x10\n\x08sequence\x18\x02 \x01(\x04\x12\x1d\n\x15\x63\x61ptured_monotonic_ns\x18\x03 \x01(\x04\x12!\n\x06images\x18\x04 \x03(\x0b\x32\x11.saccade.v1.Image\x12#\n\x07proprio\x18\x05 \x01(\x0b\x32\x12.saccade.v1.Tensor\x12\x0f\n\x07profile\x18\x06 \x01(\t\x12\x17\n\x0fwants_telemetry\x18\x07 \x01(\x08\"y\n\tTelemetry\x12 \n\x04kept\x18\x01 \x01(\x0b\x32\x12.saccade.v1.Tensor\x12 \n\x04\x66\x61te\x18\x02 \x01(\x0b\x32\x12.saccade.v1.Tensor\x12(\n\x0c\x65ncoded_ages\x18\x03 \x01(\x0b\x32\x12.saccade.v1.Tensor\"\x80\x01\n\rProfileChoice\x12\x0f\n\x07profile\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x11\n\tis_switch\x18\x03 \x01(\x08\x12\x14\n\x0cpredicted_ns\x18\x04 \x01(\x04\x12\x13\n\x0b\x64\x65\x61\x64line_ns\x18\x05 \x01(\x04\x12\x10\n\x08ready_ns\x18\x06 \x01(\x04\"\xe9\x02\n\x0b\x41\x63tionChunk\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12#\n\x07\x61\x63tions\x18\x02 \x01(\x0b\x32\x12.saccade.v1.Tensor\x12\x0f\n\x07profile\x18\x03 \x01(\t\x12\x0f\n\x07\x63lamped\x18\x05 \x01(\r\x12:\n\ntimings_ns\x18\x06 \x03(\x0b\x32&.saccade.v1.ActionChunk.TimingsNsEntry\x12\x1d\n\x15\x63\x61ptured_monotonic_ns\x18\x07 \x01(\x04\x12(\n\ttelemetry\x18\x08 \x01(\x0b\x32\x15.saccade.v1.Telemetry\x12\x13\n\x0b\x66\x61r_proprio\x18\t \x03(\t\x12)\n\x06\x63hoice\x18\n \x01(\x0b\x32\x19.saccade.v1.ProfileChoice\x1a\x30\n\x0eTimingsNsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01J\x04\x08\x04\x10\x05R\x04kept\"d\n\x0bStreamReply\x12(\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x17.saccade.v1.ActionChunkH\x00\x12\"\n\x05\x65rror\x18\x02 \x01(\x0b\x32\x11.saccade.v1.ErrorH\x00\x42\x07\n\x05reply\"\x8c\x01\n\x08Question\x12\x0c\n\x04text\x18\x01 \x01(\t\x12!\n\x06images\x18\x02 \x03(\x0b\x32\x11.saccade.v1.Image\x12\x0f\n\x07profile\x18\x03 \x01(\t\x12\x16\n\x0emax_new_tokens\x18\x04 \x01(\r\x12&\n\x08sampling\x18\x05 \x01(\x0b\x32\x14.saccade.v1.Sampling\"Z\n\x08Sampling\x12\x13\n\x0btemperature\x18\x01 \x01(\x01\x12\r\n\x05top_k\x18\x02 \x01(\r\x12\x12\n\x05top_p\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x0c\n\x04seed\x18\x04 \x01(\x04\x42\x08\n\x06_top_p\"\xa9\x01\n\x0b\x41nswerPiece\x12\r\n\x05token\x18\x01 \x01(\r\x12\x0c\n\x04text\x18\x02 \x01(\t\x12\x0f\n\x07is_last\x18\x03 \x01(\x08\x12:\n\ntimings_ns\x18\x04 \x03(\x0b\x32&.saccade.v1.AnswerPiece.TimingsNsEntry\x1a\x30\n\x0eTimingsNsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\x04:\x02\x38\x01\"&\n\rAttendRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\"\r\n\x0b\x41ttendReply\"\x1d\n\x0bStopRequest\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x0b\n\tStopReply\"%\n\x0c\x43loseRequest\x12\x15\n\rsession_token\x18\x01 \x01(\t\"\x0c\n\nCloseReply*\x87\x01\n\x05\x44Type\x12\x15\n\x11\x44TYPE_UNSPECIFIED\x10\x00\x12\x0e\n\nDTYPE_BOOL\x10\x01\x12\x0f\n\x0b\x44TYPE_UINT8\x10\x02\x12\x0f\n\x0b\x44TYPE_INT32\x10\x03\x12\x0f\n\x0b\x44TYPE_INT64\x10\x04\x12\x11\n\rDTYPE_FLOAT32\x10\x05\x12\x11\n\rDTYPE_FLOAT64\x10\x06\x32\xa9\x04\n\x07\x43ontrol\x12\x42\n\x08\x44\x65scribe\x12\x1b.saccade.v1.DescribeRequest\x1a\x19.saccade.v1.DescribeReply\x12\x36\n\x04Open\x12\x17.saccade.v1.OpenRequest\x1a\x15.saccade.v1.OpenReply\x12\x39\n\x05Reset\x12\x18.saccade.v1.ResetRequest\x1a\x16.saccade.v1.ResetReply\x12\x37\n\x03\x41\x63t\x12\x17.saccade.v1.Observation\x1a\x17.saccade.v1.ActionChunk\x12>\n\x06Stream\x12\x17.saccade.v1.Observation\x1a\x17.saccade.v1.StreamReply(\x01\x30\x01\x12;\n\x08Generate\x12\x14.saccade.v1.Question\x1a\x17.saccade.v1.AnswerPiece0\x01\x12>\n\x06\x41ttend\x12\x19.saccade.v1.AttendRequest\x1a\x17.saccade.v1.AttendReply0\x01\x12\x36\n\x04Stop\x12\x17.saccade.v1.StopRequest\x1a\x15.saccade.v1.StopReply\x12\x39\n\x05\x43lose\x12\x18.saccade.v1.CloseRequest\x1a\x16.saccade.v1.CloseReplyb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -39,8 +39,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ACTIONCHUNK_TIMINGSNSENTRY']._serialized_options = b'8\001'
   _globals['_ANSWERPIECE_TIMINGSNSENTRY']._loaded_options = None
   _globals['_ANSWERPIECE_TIMINGSNSENTRY']._serialized_options = b'8\001'
-  _globals['_DTYPE']._serialized_start=2357
-  _globals['_DTYPE']._serialized_end=2492
+  _globals['_DTYPE']._serialized_start=2531
+  _globals['_DTYPE']._serialized_end=2666
   _globals['_TENSOR']._serialized_start=46
   _globals['_TENSOR']._serialized_end=117
   _globals['_IMAGE']._serialized_start=119
@@ -67,32 +67,34 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_OBSERVATION']._serialized_end=1249
   _globals['_TELEMETRY']._serialized_start=1251
   _globals['_TELEMETRY']._serialized_end=1372
-  _globals['_ACTIONCHUNK']._serialized_start=1375
-  _globals['_ACTIONCHUNK']._serialized_end=1693
-  _globals['_ACTIONCHUNK_TIMINGSNSENTRY']._serialized_start=1633
-  _globals['_ACTIONCHUNK_TIMINGSNSENTRY']._serialized_end=1681
-  _globals['_STREAMREPLY']._serialized_start=1695
-  _globals['_STREAMREPLY']._serialized_end=1795
-  _globals['_QUESTION']._serialized_start=1798
-  _globals['_QUESTION']._serialized_end=1938
-  _globals['_SAMPLING']._serialized_start=1940
-  _globals['_SAMPLING']._serialized_end=2030
-  _globals['_ANSWERPIECE']._serialized_start=2033
-  _globals['_ANSWERPIECE']._serialized_end=2202
-  _globals['_ANSWERPIECE_TIMINGSNSENTRY']._serialized_start=1633
-  _globals['_ANSWERPIECE_TIMINGSNSENTRY']._serialized_end=1681
-  _globals['_ATTENDREQUEST']._serialized_start=2204
-  _globals['_ATTENDREQUEST']._serialized_end=2242
-  _globals['_ATTENDREPLY']._serialized_start=2244
-  _globals['_ATTENDREPLY']._serialized_end=2257
-  _globals['_STOPREQUEST']._serialized_start=2259
-  _globals['_STOPREQUEST']._serialized_end=2288
-  _globals['_STOPREPLY']._serialized_start=2290
-  _globals['_STOPREPLY']._serialized_end=2301
-  _globals['_CLOSEREQUEST']._serialized_start=2303
-  _globals['_CLOSEREQUEST']._serialized_end=2340
-  _globals['_CLOSEREPLY']._serialized_start=2342
-  _globals['_CLOSEREPLY']._serialized_end=2354
-  _globals['_CONTROL']._serialized_start=2495
-  _globals['_CONTROL']._serialized_end=3048
+  _globals['_PROFILECHOICE']._serialized_start=1375
+  _globals['_PROFILECHOICE']._serialized_end=1503
+  _globals['_ACTIONCHUNK']._serialized_start=1506
+  _globals['_ACTIONCHUNK']._serialized_end=1867
+  _globals['_ACTIONCHUNK_TIMINGSNSENTRY']._serialized_start=1807
+  _globals['_ACTIONCHUNK_TIMINGSNSENTRY']._serialized_end=1855
+  _globals['_STREAMREPLY']._serialized_start=1869
+  _globals['_STREAMREPLY']._serialized_end=1969
+  _globals['_QUESTION']._serialized_start=1972
+  _globals['_QUESTION']._serialized_end=2112
+  _globals['_SAMPLING']._serialized_start=2114
+  _globals['_SAMPLING']._serialized_end=2204
+  _globals['_ANSWERPIECE']._serialized_start=2207
+  _globals['_ANSWERPIECE']._serialized_end=2376
+  _globals['_ANSWERPIECE_TIMINGSNSENTRY']._serialized_start=1807
+  _globals['_ANSWERPIECE_TIMINGSNSENTRY']._serialized_end=1855
+  _globals['_ATTENDREQUEST']._serialized_start=2378
+  _globals['_ATTENDREQUEST']._serialized_end=2416
+  _globals['_ATTENDREPLY']._serialized_start=2418
+  _globals['_ATTENDREPLY']._serialized_end=2431
+  _globals['_STOPREQUEST']._serialized_start=2433
+  _globals['_STOPREQUEST']._serialized_end=2462
+  _globals['_STOPREPLY']._serialized_start=2464
+  _globals['_STOPREPLY']._serialized_end=2475
+  _globals['_CLOSEREQUEST']._serialized_start=2477
+  _globals['_CLOSEREQUEST']._serialized_end=2514
+  _globals['_CLOSEREPLY']._serialized_start=2516
+  _globals['_CLOSEREPLY']._serialized_end=2528
+  _globals['_CONTROL']._serialized_start=2669
+  _globals['_CONTROL']._serialized_end=3222
 # @@protoc_insertion_point(module_scope)

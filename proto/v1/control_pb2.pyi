@@ -168,8 +168,24 @@ class Telemetry(_message.Message):
     encoded_ages: Tensor
     def __init__(self, kept: _Optional[_Union[Tensor, _Mapping]] = ..., fate: _Optional[_Union[Tensor, _Mapping]] = ..., encoded_ages: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
+class ProfileChoice(_message.Message):
+    __slots__ = ("profile", "reason", "is_switch", "predicted_ns", "deadline_ns", "ready_ns")
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    IS_SWITCH_FIELD_NUMBER: _ClassVar[int]
+    PREDICTED_NS_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_NS_FIELD_NUMBER: _ClassVar[int]
+    READY_NS_FIELD_NUMBER: _ClassVar[int]
+    profile: str
+    reason: str
+    is_switch: bool
+    predicted_ns: int
+    deadline_ns: int
+    ready_ns: int
+    def __init__(self, profile: _Optional[str] = ..., reason: _Optional[str] = ..., is_switch: bool = ..., predicted_ns: _Optional[int] = ..., deadline_ns: _Optional[int] = ..., ready_ns: _Optional[int] = ...) -> None: ...
+
 class ActionChunk(_message.Message):
-    __slots__ = ("sequence", "actions", "profile", "clamped", "timings_ns", "captured_monotonic_ns", "telemetry", "far_proprio")
+    __slots__ = ("sequence", "actions", "profile", "clamped", "timings_ns", "captured_monotonic_ns", "telemetry", "far_proprio", "choice")
     class TimingsNsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -185,6 +201,7 @@ class ActionChunk(_message.Message):
     CAPTURED_MONOTONIC_NS_FIELD_NUMBER: _ClassVar[int]
     TELEMETRY_FIELD_NUMBER: _ClassVar[int]
     FAR_PROPRIO_FIELD_NUMBER: _ClassVar[int]
+    CHOICE_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     actions: Tensor
     profile: str
@@ -193,7 +210,8 @@ class ActionChunk(_message.Message):
     captured_monotonic_ns: int
     telemetry: Telemetry
     far_proprio: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, sequence: _Optional[int] = ..., actions: _Optional[_Union[Tensor, _Mapping]] = ..., profile: _Optional[str] = ..., clamped: _Optional[int] = ..., timings_ns: _Optional[_Mapping[str, int]] = ..., captured_monotonic_ns: _Optional[int] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., far_proprio: _Optional[_Iterable[str]] = ...) -> None: ...
+    choice: ProfileChoice
+    def __init__(self, sequence: _Optional[int] = ..., actions: _Optional[_Union[Tensor, _Mapping]] = ..., profile: _Optional[str] = ..., clamped: _Optional[int] = ..., timings_ns: _Optional[_Mapping[str, int]] = ..., captured_monotonic_ns: _Optional[int] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., far_proprio: _Optional[_Iterable[str]] = ..., choice: _Optional[_Union[ProfileChoice, _Mapping]] = ...) -> None: ...
 
 class StreamReply(_message.Message):
     __slots__ = ("chunk", "error")

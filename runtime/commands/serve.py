@@ -11,6 +11,7 @@ import click
 
 from saccade.runtime.commands.engine_option import engine_option
 from saccade.runtime.daemon import Daemon, DaemonConfig, run
+from saccade.runtime.deadline.allowed import DEFAULT_SUCCESS_KEPT
 from saccade.runtime.servers.endpoint import DEFAULT_FROZEN_FRAMES
 
 _BUNDLE = click.Path(path_type=Path, file_okay=False)
@@ -108,6 +109,28 @@ class _Duration(click.FloatRange):
     show_default=True,
     help="Threads that run the answerer, and a view scorer that answers; 0 = one for each core.",
 )
+@click.option(
+    "--deadline-ms",
+    type=_Duration(0),
+    default=0.0,
+    help="Have each chunk ready this many milliseconds after its observation was captured: the profile of each control "
+    "step is the largest that is over in time, that which the client asks for at most.  [default: what it asks for]",
+)
+@click.option(
+    "--deadline-profile",
+    "deadline_profiles",
+    multiple=True,
+    metavar="NAME",
+    help="With --deadline-ms: a profile to choose from, to be repeated; default: those that the bundle's closed-loop "
+    "receipt proves.",
+)
+@click.option(
+    "--success-kept",
+    type=click.FloatRange(0, 1),
+    default=DEFAULT_SUCCESS_KEPT,
+    show_default=True,
+    help="With --deadline-ms: share of the successes of `full` that a profile must have kept in each task.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON with the addresses once ready.")
 def serve(
     bundle: Path,
@@ -125,6 +148,9 @@ def serve(
     view_scorer: Path | None,
     answerer: Path | None,
     answerer_threads: int,
+    deadline_ms: float,
+    deadline_profiles: tuple[str, ...],
+    success_kept: float,
     as_json: bool,
 ) -> None:
     """Run the daemon: load BUNDLE and answer one robot's observations with actions.
@@ -135,7 +161,10 @@ def serve(
     Example:
         saccade serve ./saccade-mini --max-age-ms 150
         saccade serve ./saccade-mini --answerer ./llava
+        saccade serve ./saccade-mini --deadline-ms 40
     """
+    if deadline_profiles and not deadline_ms:
+        raise click.UsageError("expected --deadline-ms with --deadline-profile, found none.")
     config = DaemonConfig(
         bundle=bundle,
         bind=bind,
@@ -152,6 +181,9 @@ def serve(
         view_scorer=view_scorer,
         answerer=answerer,
         answerer_threads=answerer_threads,
+        deadline_ns=round(deadline_ms * 1e6),
+        deadline_profiles=deadline_profiles,
+        success_kept=success_kept,
     )
 
     def announce(daemon: Daemon) -> None:

@@ -34,6 +34,7 @@ from saccade.proto.versions import WIRE_VERSION, check_wire_version
 from saccade.runtime.answering.answer_thread import AnswerThread
 from saccade.runtime.answering.question import nobody_answers
 from saccade.runtime.clock import Clock, clock_id, monotonic_ns
+from saccade.runtime.deadline.chooser import ProfileChooser
 from saccade.runtime.guards.staleness import chunk_ns
 from saccade.runtime.observation import ActionChunk, Observation
 from saccade.runtime.program import ProgramExecutor
@@ -96,6 +97,7 @@ class Endpoint:
         clock: Returns monotonic nanoseconds.
         scorer: Scores the views once per task, where the client tells no scores; None leaves them at 1.
         answers: Answers questions beside the robot's control steps; None = nobody does.
+        chooser: Chooses the profile of each control step by a deadline; None = what the client asks for runs.
 
     Raises:
         ServeError: An observation or a question would be larger than a message can be.
@@ -116,6 +118,7 @@ class Endpoint:
         clock: Clock = monotonic_ns,
         scorer: ViewScorer | None = None,
         answers: AnswerThread | None = None,
+        chooser: ProfileChooser | None = None,
     ) -> None:
         self.counters = Counters()
         self._drain = Drain()
@@ -128,6 +131,7 @@ class Endpoint:
         self._noise_seed = noise_seed
         self._clock = clock
         self._scorer = scorer
+        self._chooser = chooser
         self._answers = None if answers is None else AnswerEndpoint(answers, self.counters)
         self._max_message_bytes = message_bytes(
             observation_bytes(program.manifest), 0 if self._answers is None else self._answers.question_bytes
@@ -198,6 +202,7 @@ class Endpoint:
             noise_seed=self._noise_seed,
             clock=self._clock,
             scorer=self._scorer,
+            chooser=self._chooser,
         )
         token = self._lease.take(
             request.client_name or "unnamed client", session, has_our_clock=request.clock_id == clock_id()
@@ -260,6 +265,9 @@ class Endpoint:
         chunk.timings_ns["total"] = self._clock() - arrived_ns
         self.counters.count("chunks")
         self.counters.count("clamped", chunk.clamped)
+        if chunk.choice is not None:
+            self.counters.count("deadline.switches", chunk.choice.is_switch)
+            self.counters.count("deadline.missed", chunk.choice.is_missed)
         self._say(
             "proprio.far", chunk.far_proprio, "proprioception far outside the statistics: check the units of"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from saccade.proto.instruction_spec import check_unicode
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.answering.question import Piece, Question
 from saccade.runtime.answering.sampling import Sampling
-from saccade.runtime.observation import ActionChunk, Observation, Telemetry
+from saccade.runtime.observation import ActionChunk, Observation, ProfileChoice, Telemetry
 
 
 def observation_to_wire(observation: Observation, *, token: str, profile: str) -> wire.Observation:
@@ -69,6 +70,7 @@ def chunk_to_wire(chunk: ActionChunk) -> wire.ActionChunk:
         timings_ns=chunk.timings_ns,
         captured_monotonic_ns=chunk.captured_ns,
         far_proprio=chunk.far_proprio,
+        choice=None if chunk.choice is None else wire.ProfileChoice(**asdict(chunk.choice)),
         telemetry=None if chunk.telemetry is None else telemetry_to_wire(chunk.telemetry),
     )
 
@@ -110,7 +112,19 @@ def chunk_from_wire(message: wire.ActionChunk) -> ActionChunk:
         captured_ns=message.captured_monotonic_ns,
         timings_ns=dict(message.timings_ns),
         far_proprio=tuple(message.far_proprio),
+        choice=_choice_from_wire(message.choice) if message.HasField("choice") else None,
         telemetry=telemetry_from_wire(message.telemetry) if message.HasField("telemetry") else None,
+    )
+
+
+def _choice_from_wire(message: wire.ProfileChoice) -> ProfileChoice:
+    return ProfileChoice(
+        profile=message.profile,
+        reason=message.reason,
+        is_switch=message.is_switch,
+        predicted_ns=message.predicted_ns,
+        deadline_ns=message.deadline_ns,
+        ready_ns=message.ready_ns,
     )
 
 

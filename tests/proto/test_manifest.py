@@ -2,6 +2,8 @@
 import dataclasses
 import json
 from collections.abc import Callable
+from dataclasses import replace
+from math import nan
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saccade.proto import errors
-from saccade.proto.bundle_layout import bundle_path
+from saccade.proto.bundle_layout import MANIFEST_NAME, bundle_path
+from saccade.proto.closed_loop import ClosedLoopReceipt, Outcomes
 from saccade.proto.manifest import (
     Manifest,
     manifest_from_json,
@@ -40,6 +43,18 @@ def test_round_trip(manifest: Manifest, tmp_path: Path) -> None:
     assert manifest_from_json(manifest_to_json(manifest)) == manifest
     write_manifest(manifest, tmp_path)
     assert read_manifest(tmp_path) == manifest
+
+
+def test_a_manifest_is_replaced_whole(manifest: Manifest, tmp_path: Path) -> None:
+    write_manifest(manifest, tmp_path)
+    receipt = ClosedLoopReceipt({"full": {"push": Outcomes(48, 50)}}, {"seeds": [0, 50]})
+    measured = replace(manifest, closed_loop=receipt)
+    write_manifest(measured, tmp_path)
+    assert read_manifest(tmp_path) == measured
+    assert [path.name for path in tmp_path.iterdir()] == [MANIFEST_NAME]
+    with pytest.raises(errors.ManifestError, match="JSON cannot hold"):
+        write_manifest(replace(measured, closed_loop=ClosedLoopReceipt({}, {"time": nan})), tmp_path)
+    assert read_manifest(tmp_path) == measured
 
 
 def paths_of(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
@@ -133,6 +148,8 @@ def gate_with(**action: Any) -> Callable[[Json], None]:
 
 STAGE = ("profiles", 1, "stages", 0)
 BROKEN: dict[str, tuple[Callable[[Json], None], str]] = {
+    "closed loop of another profile": (set_at("closed_loop", to={"outcomes": {"keep7": {}}}), r"\$\.closed_loop\.outcomes: expected profiles of this bundle, found \['keep7'\]"),
+    "more successes than episodes": (set_at("closed_loop", to={"outcomes": {"full": {"push": {"successes": 3, "episodes": 2}}}}), r"\$\.closed_loop\.outcomes\.full\.push: expected at least 1 episode .* found 3 of 2"),
     "no full profile": (set_at("profiles", 0, "name", to="most"), r"\$\.profiles: expected one named 'full' with keep 8, found none"),
     "noise without a width": (add_tensor(name="noise", role="host", dtype="float32", shape=[1, 3, 5]), "a host tensor that the runtime knows .* found 'noise'|noise_dim"),
     "a width without noise": (set_at("noise_dim", to=5), r"\$.noise_dim: expected more than 0 where there is a tensor 'noise' and else 0, found 5"),

@@ -209,6 +209,26 @@ def test_a_daemon_can_be_told_to_refuse_them(tiny: Path) -> None:
             )
 
 
+def test_under_a_deadline_the_daemon_chooses_counts_and_says_so(tiny: Path) -> None:
+    config = DaemonConfig(
+        tiny, bind="127.0.0.1:0", threads=1, max_age_ns=0, deadline_ns=1, deadline_profiles=("keep50",)
+    )
+    with Daemon(config) as daemon, Client(daemon.address) as client, client.open() as session:
+        session.reset(INSTRUCTION)
+        captured_ns = monotonic_ns()
+        warm_up, then = (
+            session.act(tiny_observation(sequence=sequence, captured_ns=captured_ns), "full")
+            for sequence in (1, 2)
+        )
+        counters = client.describe().counters
+    assert (warm_up.profile, then.profile) == ("full", "keep50")
+    for chunk, is_switch in ((warm_up, True), (then, False)):
+        assert chunk.choice is not None and chunk.choice.is_missed
+        assert (chunk.choice.profile, chunk.choice.reason) == ("keep50", "nothing fits")
+        assert (chunk.choice.deadline_ns, chunk.choice.is_switch) == (1, is_switch)
+    assert (counters["deadline.missed"], counters["deadline.switches"]) == (2, 1)
+
+
 def test_a_frame_from_before_a_night_in_suspension_is_old(
     client: Client, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,12 +8,15 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from shutil import copytree
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
 from PIL import Image, ImageSequence
 
+from saccade.proto.closed_loop import Outcomes
+from saccade.runtime.bundle import Bundle
 from saccade.runtime.commands.main import main
 from saccade.sim import seeds
 from saccade.sim.cli import bundled_mini, sim
@@ -35,7 +38,8 @@ def saccade(*arguments: object, cwd: Path, **environment: str) -> subprocess.Com
 def test_a_bundle_is_run_through_the_daemon(bundle: Path, tmp_path: Path) -> None:
     """Without the word `run`, as the README has it."""
     found = saccade(
-        "sim", bundle, "--tasks", "reach,push", "--episodes", 1, "--keep", "1.0,0.25", "--json", "out.json",
+        "sim", copytree(bundle, tmp_path / "own"), "--tasks", "reach,push", "--episodes", 1, "--keep", "1.0,0.25",
+        "--receipt", "--json", "out.json",
         cwd=tmp_path,
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
@@ -43,6 +47,10 @@ def test_a_bundle_is_run_through_the_daemon(bundle: Path, tmp_path: Path) -> Non
     results = json.loads((tmp_path / "out.json").read_text())
     assert (results["transport"], results["bundle"]["name"]) == ("grpc", "colourful")
     assert [cell["outcomes"] for cell in results["cells"]] == ["0"] * 4
+    receipt = Bundle.open(tmp_path / "own").manifest.closed_loop
+    assert receipt is not None and receipt.settings["seeds"] == [0, 1]
+    failed = {"reach": Outcomes(0, 1), "push": Outcomes(0, 1)}
+    assert receipt.outcomes == {"full": failed, "keep25": failed}
 
 
 def test_a_recorded_episode_shows_what_was_dropped(bundle: Path, tmp_path: Path) -> None:
@@ -130,6 +138,7 @@ def test_the_demo_of_one_share_claims_nothing(bundle: Path, tmp_path: Path) -> N
         (["run", "BUNDLE", "--episodes", "0"], r"at least 1 episode"),
         (["run", "BUNDLE", "--execute", "0"], r"at least 1 action"),
         (["run", "BUNDLE", "--time", "live", "--latency-ms", "-1"], r"0 ms or more, found -1 ms"),
+        (["run", "BUNDLE", "--receipt", "--wrong-instruction"], r"found the control experiment"),
         (["run", "BUNDLE", "--table", "shapes"], r"which was trained on the table blocks"),
         (["expert", "--table", "kitchen"], r"out of blocks, shapes, found 'kitchen'"),
         (["no-such-bundle"], r"found none at no-such-bundle"),

@@ -35,6 +35,15 @@ def test_a_duration_is_a_finite_number(tiny: Path) -> None:
     assert "expected a finite number, found inf" in result.output
 
 
+def test_a_deadline_needs_profiles_to_choose_from(tiny: Path) -> None:
+    result = saccade("serve", tiny, "--bind", "127.0.0.1:0", "--deadline-ms", 40)
+    assert result.exit_code == 1
+    assert "found a bundle without a closed-loop receipt: name them with --deadline-profile" in result.output
+    result = saccade("serve", tiny, "--deadline-profile", "keep50")
+    assert result.exit_code == 2
+    assert "expected --deadline-ms with --deadline-profile" in result.output
+
+
 def test_it_says_where_it_listens_and_ends_at_a_signal(tiny: Path) -> None:
     command = [sys.executable, "-c", "from saccade.runtime.commands.main import main; main()", "serve"]
     for words, pattern in (([], r"serving .* on 127\.0\.0\.1:\d+ \(gRPC\)\n"), (["--json"], r"\{.*\}\n")):

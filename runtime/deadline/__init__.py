@@ -1,0 +1,1 @@
+"""Which profile runs next, where a deadline has to be held."""
