@@ -9,6 +9,7 @@
     ├── StatisticsError                 statistics.json of a checkpoint or bundle is incomplete or broken
     ├── EngineError                     an engine cannot load or run a graph
     ├── UnknownProfileError             the bundle has no profile of that name
+    ├── UnknownLoweringError            the bundle has no lowering of that name
     ├── InputError                      the caller gave something unusable; nothing was run
     │   ├── AddressError                an address is not host:port
     │   ├── TensorError                 wrong name, dtype, shape or value of a tensor
@@ -120,6 +121,12 @@ class UnknownProfileError(SaccadeError):
     """The bundle has no profile of that name."""
 
     code = "profile.unknown"
+
+
+class UnknownLoweringError(SaccadeError):
+    """The bundle has no lowering of that name."""
+
+    code = "lowering.unknown"
 
 
 class InputError(SaccadeError):

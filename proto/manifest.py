@@ -16,9 +16,15 @@ from saccade.proto.answer_spec import AnswerSpec
 from saccade.proto.bundle_kind import BundleKind
 from saccade.proto.bundle_layout import MANIFEST_NAME, MAX_FILE_BYTES, MAX_MANIFEST_BYTES
 from saccade.proto.closed_loop import ClosedLoopReceipt
-from saccade.proto.errors import BundleIntegrityError, ManifestError, UnknownProfileError
+from saccade.proto.errors import (
+    BundleIntegrityError,
+    ManifestError,
+    UnknownLoweringError,
+    UnknownProfileError,
+)
 from saccade.proto.file_errors import naming, read_text
 from saccade.proto.instruction_spec import InstructionSpec
+from saccade.proto.lowering_spec import CANONICAL, LoweringSpec
 from saccade.proto.policy_spec import PolicySpec
 from saccade.proto.strict_json import dump_json, from_json, parse_json
 from saccade.proto.tensor_spec import TensorSpec
@@ -288,6 +294,7 @@ class Manifest:
         grid: How visual tokens tile the views.
         limits: Bounds that the limiter enforces.
         files: Every file of the bundle but the manifest.
+        lowerings: Other forms of the graphs to choose from.
         closed_loop: How often each profile did each task in the closed loop; None = nobody wrote it down.
 
     Raises:
@@ -317,6 +324,7 @@ class Manifest:
     grid: GridSpec
     limits: LimitsSpec = NO_LIMITS
     files: dict[str, FileSpec]
+    lowerings: tuple[LoweringSpec, ...] = ()
     closed_loop: ClosedLoopReceipt | None = None
 
     def __post_init__(self) -> None:
@@ -334,6 +342,31 @@ class Manifest:
                 return profile
         known = ", ".join(profile.name for profile in self.profiles)
         raise UnknownProfileError(f"expected a profile of this bundle ({known}), found {name!r}.")
+
+    @property
+    def graphs(self) -> tuple[str, ...]:
+        """Paths of the canonical graphs, each once, in the order of profiles and stages."""
+        stages = (stage for profile in self.profiles for stage in (*profile.stages, *profile.token_stages))
+        return tuple(dict.fromkeys(stage.graph for stage in stages))
+
+    def lowered(self, name: str) -> dict[str, str]:
+        """Return the paths of a lowering's graphs by those of the canonical ones.
+
+        Args:
+            name: Name of the lowering; :data:`CANONICAL` = the canonical graphs themselves.
+
+        Raises:
+            UnknownLoweringError: The bundle has no lowering of that name.
+        """
+        if name == CANONICAL:
+            return {graph: graph for graph in self.graphs}
+        for lowering in self.lowerings:
+            if lowering.name == name:
+                return lowering.graphs
+        known = ", ".join((CANONICAL, *(lowering.name for lowering in self.lowerings)))
+        raise UnknownLoweringError(
+            f"expected a lowering of this bundle ({known}), found {name!r}: make it with `saccade lower`."
+        )
 
     def tensor(self, name: str) -> TensorSpec:
         """Return the specification of tensor ``name``.

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from saccade.proto.addition_rules import check_additions
 from saccade.proto.bundle_kind import BundleKind
 from saccade.proto.bundle_layout import MANIFEST_NAME, bundle_path
 from saccade.proto.errors import ManifestError
@@ -54,7 +55,7 @@ def check(manifest: Manifest) -> None:
     _check_profiles(manifest)
     _check_gate(manifest)
     _check_files(manifest)
-    _check_closed_loop(manifest)
+    check_additions(manifest)
 
 
 def host_tensors(manifest: Manifest) -> dict[str, tuple[str, tuple[int, ...]]]:
@@ -398,14 +399,3 @@ def _check_files(manifest: Manifest) -> None:
     for where, path in references:
         if bundle_path(path, where) not in manifest.files:
             raise ManifestError(f"{where}: expected a file listed in $.files, found {path!r}.")
-
-
-def _check_closed_loop(manifest: Manifest) -> None:
-    receipt = manifest.closed_loop
-    unknown = (
-        set() if receipt is None else receipt.outcomes.keys() - {each.name for each in manifest.profiles}
-    )
-    if unknown:
-        raise ManifestError(
-            f"$.closed_loop.outcomes: expected profiles of this bundle, found {sorted(unknown)}."
-        )

@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 
 from saccade.proto.errors import ServeError
+from saccade.proto.lowering_spec import CANONICAL
 from saccade.runtime.answering.answer_thread import AnswerThread
 from saccade.runtime.binding import check_bind
 from saccade.runtime.bundle import Bundle
@@ -42,6 +43,7 @@ class DaemonConfig:
         zmq_bind: ``host:port`` that ZeroMQ listens on; None serves none.
         is_insecure_bind_allowed: Whether to bind beyond loopback too, where anyone on the network can drive the robot.
         engine: Name of what executes the graphs of ``bundle``.
+        lowering: Name of the form of its graphs that runs.
         threads: Threads of the engine; 0 = one for each core.
         prepack: Faster matrix products for a copy of the weights in each profile.
         lease_ns: How long the robot stays lent to a client that is silent, nanoseconds.
@@ -66,6 +68,7 @@ class DaemonConfig:
     zmq_bind: str | None = None
     is_insecure_bind_allowed: bool = False
     engine: str = DEFAULT_ENGINE
+    lowering: str = CANONICAL
     threads: int = 0
     prepack: bool = True
     lease_ns: int = DEFAULT_LEASE_NS
@@ -133,7 +136,7 @@ class Daemon:
         backend = stack.enter_context(
             open_backend(config.engine, threads=config.threads, prepack=config.prepack)
         )
-        program = ProgramExecutor(bundle, backend)
+        program = ProgramExecutor(bundle, backend, lowering=config.lowering)
         program.warm_up()
         chooser = self._chooser(bundle, program)
         scorer = None

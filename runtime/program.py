@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from saccade.proto.errors import BundleError, EngineError
+from saccade.proto.lowering_spec import CANONICAL
 from saccade.proto.manifest import Manifest, ProfileSpec, StageSpec
 from saccade.proto.statistics import Statistics
 from saccade.proto.tensor_names import (
@@ -72,20 +73,22 @@ class ProgramExecutor:
     Args:
         bundle: A verified bundle; it is not kept.
         backend: What executes its graphs; the caller closes it.
+        lowering: Name of the form of the graphs that runs, one of the bundle's.
 
     Attributes:
         tokens: Tokeniser of the bundle's instructions.
         statistics: Scales of proprioception and actions; a scorer's are empty.
 
     Raises:
+        UnknownLoweringError: The bundle has no lowering of that name.
         EngineError: A graph cannot be loaded.
         BundleError: A graph's ports are not what the manifest wires, or the tokenizer cannot be read.
         StatisticsError: The statistics cannot be read.
     """
 
-    def __init__(self, bundle: Bundle, backend: Backend) -> None:
+    def __init__(self, bundle: Bundle, backend: Backend, *, lowering: str = CANONICAL) -> None:
         self.manifest: Manifest = bundle.manifest
-        self.engine_name = backend.name
+        self.engine_name = backend.name if lowering == CANONICAL else f"{backend.name}/{lowering}"
         manifest = bundle.manifest
         self.tokens = InstructionTokens(
             bundle.read(manifest.instruction.tokenizer), manifest.instruction, manifest.sequence
@@ -95,7 +98,9 @@ class ProgramExecutor:
         self._side = self._cache_side = 0
         self._ran: _LoadedProfile | None = None
         self._buffers: dict[tuple[str, tuple[int, ...], int], Buffer] = {}
-        engines = backend.load(_graphs(manifest), bundle.files)
+        lowered = manifest.lowered(lowering)
+        loaded = backend.load(lowered.values(), bundle.files)
+        engines = {graph: loaded[path] for graph, path in lowered.items()}
         self._programs = {profile.name: self._bound(profile, engines) for profile in manifest.profiles}
         self.inputs: dict[str, NDArray[Any]] = {
             spec.name: self._buffer(spec).host
@@ -278,12 +283,6 @@ def _run_all(runs: tuple[tuple[str, Run], ...], timings_ns: dict[str, int]) -> N
         started = time.monotonic_ns()
         run()
         timings_ns[f"stage.{name}"] = time.monotonic_ns() - started
-
-
-def _graphs(manifest: Manifest) -> list[str]:
-    """Return the names of all graphs, each once."""
-    stages = (stage for profile in manifest.profiles for stage in (*profile.stages, *profile.token_stages))
-    return list(dict.fromkeys(stage.graph for stage in stages))
 
 
 def read_statistics(bundle: Bundle) -> Statistics:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from saccade.proto.errors import BundleError, FileError
 from saccade.proto.writable import check_file
-from saccade.runtime.commands.engine_option import engine_option
+from saccade.runtime.commands.engine_options import engine_option, lowering_option
 from saccade.sim.graphics import check_graphics
 from saccade.sim.seeds import held_out_seeds
 
@@ -167,6 +167,7 @@ def sim() -> None:
     help="Run the model in this process instead of a daemon; to debug, and to compare.",
 )
 @engine_option
+@lowering_option
 @click.option(
     "--threads", default=0, show_default=True, help="Threads that run the model; 0 = one for each core."
 )
@@ -201,6 +202,7 @@ def run(
     transport: Any,
     in_process: bool,
     engine: str,
+    lowering: str,
     threads: int,
     view_scorer: Path | None,
     record: Path | None,
@@ -239,7 +241,13 @@ def run(
     console = _console(json_path)
     way: Any = "in-process" if in_process else transport
     with connect(
-        bundle, transport=way, engine=engine, threads=threads, view_scorer=view_scorer, table=table
+        bundle,
+        transport=way,
+        engine=engine,
+        lowering=lowering,
+        threads=threads,
+        view_scorer=view_scorer,
+        table=table,
     ) as connection:
         manifest = connection.manifest
         tasks = tasks or connection.table.templates

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from saccade.proto.errors import SimulatorError, UnknownProfileError
+from saccade.proto.lowering_spec import CANONICAL
 from saccade.proto.manifest import Manifest
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.client import Client
@@ -51,6 +52,7 @@ def connect(
     *,
     transport: TransportChoice = "grpc",
     engine: str = DEFAULT_ENGINE,
+    lowering: str = CANONICAL,
     threads: int = 0,
     view_scorer: Path | None = None,
     table: str | None = None,
@@ -61,6 +63,7 @@ def connect(
         bundle: Directory of the bundle.
         transport: How the robot is reached; ``grpc`` and ``zmq`` start a daemon of its own on a free loopback port.
         engine: Name of what executes its graphs.
+        lowering: Name of the form of its graphs that runs.
         threads: Threads of the engine; 0 = one for each core.
         view_scorer: Directory of a bundle to serve beside it that scores views.
         table: Name of the table to play on; None = the one that the bundle was trained on.
@@ -72,7 +75,7 @@ def connect(
     if transport == "in-process":
         with ExitStack() as stack:
             backend = stack.enter_context(open_backend(engine, threads=threads))
-            program = ProgramExecutor(Bundle.open(bundle), backend)
+            program = ProgramExecutor(Bundle.open(bundle), backend, lowering=lowering)
             program.warm_up()
             check_robot(program.manifest)
             played_on = table_of(program.manifest, table)
@@ -83,7 +86,12 @@ def connect(
                 yield Connection(session, program.manifest, program.engine_name, transport, played_on)
         return
     with DaemonProcess(
-        bundle, engine=engine, threads=threads, is_zmq=transport == "zmq", view_scorer=view_scorer
+        bundle,
+        engine=engine,
+        lowering=lowering,
+        threads=threads,
+        is_zmq=transport == "zmq",
+        view_scorer=view_scorer,
     ) as daemon:
         address = daemon.address if daemon.zmq_address is None else daemon.zmq_address
         with Client(address, transport=transport, name="saccade sim") as client:

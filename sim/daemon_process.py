@@ -17,6 +17,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from saccade.proto.errors import SaccadeError, ServeError, error_from_code
+from saccade.proto.lowering_spec import CANONICAL
 from saccade.runtime.engines.registry import DEFAULT_ENGINE
 
 _START_TIMEOUT_S = 120.0
@@ -33,6 +34,7 @@ class DaemonProcess:
     Args:
         bundle: Directory of the bundle.
         engine: Name of what executes the graphs.
+        lowering: Name of the form of the graphs that runs.
         threads: Threads of the engine; 0 = one for each core.
         is_zmq: Whether to serve ZeroMQ too.
         view_scorer: Directory of a bundle that scores views; None = none.
@@ -59,6 +61,7 @@ class DaemonProcess:
         bundle: Path,
         *,
         engine: str = DEFAULT_ENGINE,
+        lowering: str = CANONICAL,
         threads: int = 0,
         is_zmq: bool = False,
         view_scorer: Path | None = None,
@@ -68,7 +71,7 @@ class DaemonProcess:
     ) -> None:
         self._command = [sys.executable, "-m", "saccade.sim.tied_daemon", "serve"]
         self._command += [str(bundle), "--bind", "127.0.0.1:0", "--threads", str(threads), "--json"]
-        self._command += ["--engine", engine]
+        self._command += ["--engine", engine, "--lowering", lowering]
         # A simulated world stands still while it waits, and its cameras have no noise.
         self._command += ["--max-age-ms", "0", "--max-frozen-frames", "0"]
         if is_lean:

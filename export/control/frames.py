@@ -6,7 +6,7 @@ width, 3)`` RGB, ``proprio`` float32 ``(frames, proprio_dim)`` in physical units
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile, is_zipfile
@@ -22,8 +22,12 @@ from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.embedded_tokens import spelling_none
 from saccade.export.families.sequence import SequenceLayout
 from saccade.proto.errors import ExportError, InstructionError
+from saccade.proto.instruction_spec import InstructionSpec
+from saccade.proto.manifest import Manifest
 from saccade.proto.prompt_tokens import PromptTokenizer
+from saccade.proto.scales import Scale
 from saccade.proto.state_text import state_text
+from saccade.proto.statistics import Statistics
 from saccade.proto.tensor_names import NOISE
 
 FIELDS = ("images", "proprio", "instruction")
@@ -49,11 +53,93 @@ class Recording:
         return len(self.instruction)
 
 
+@dataclass(frozen=True)
+class FrameSpec:
+    """What frames are for: the robot's side of a model.
+
+    Args:
+        views: How many cameras there are.
+        image_size: Height and width of their images, pixels.
+        instruction: How an instruction becomes tokens.
+        tokenizer: Path of the tokenizer file.
+        proprio: Scale of proprioception.
+        proprio_dim: How many numbers proprioception has.
+        segments: Name to number of tokens of the decoder's segments, in order.
+        noise_shape: Actions of a chunk, and numbers of noise for each.
+    """
+
+    views: int
+    image_size: tuple[int, int]
+    instruction: InstructionSpec
+    tokenizer: Path
+    proprio: Scale
+    proprio_dim: int
+    segments: Mapping[str, int]
+    noise_shape: tuple[int, int]
+
+    @classmethod
+    def of_checkpoint(cls, checkpoint: Checkpoint[ActingFamily]) -> FrameSpec:
+        """Return what a checkpoint's frames are."""
+        embodiment, model = checkpoint.embodiment, checkpoint.model
+        return cls(
+            len(embodiment.views),
+            model.image_size,
+            checkpoint.instruction,
+            checkpoint.tokenizer,
+            checkpoint.statistics.proprio,
+            embodiment.proprio.dim,
+            model.segments,
+            (model.action_shape[0], model.noise_dim),
+        )
+
+    @classmethod
+    def of_bundle(cls, bundle: Path, manifest: Manifest) -> FrameSpec:
+        """Return what a bundle's frames are.
+
+        Args:
+            bundle: Folder of the bundle.
+            manifest: Its manifest; it controls a robot.
+
+        Raises:
+            StatisticsError: The statistics cannot be read.
+        """
+        statistics = Statistics.read(
+            bundle / manifest.statistics,
+            manifest.statistics_key,
+            action_dim=manifest.action.dim,
+            proprio_dim=manifest.proprio.dim,
+        )
+        view = manifest.views[0]
+        return cls(
+            len(manifest.views),
+            (view.height, view.width),
+            manifest.instruction,
+            bundle / manifest.instruction.tokenizer,
+            statistics.proprio,
+            manifest.proprio.dim,
+            {segment.name: segment.tokens for segment in manifest.sequence},
+            (manifest.action.chunk, manifest.noise_dim),
+        )
+
+
 def read_recording(path: Path, checkpoint: Checkpoint[ActingFamily]) -> Recording:
-    """Read recorded frames.
+    """Read recorded frames of a checkpoint.
 
     Raises:
         ExportError: The file is no recording, or does not fit the checkpoint.
+    """
+    return read_frames(path, FrameSpec.of_checkpoint(checkpoint))
+
+
+def read_frames(path: Path, spec: FrameSpec) -> Recording:
+    """Read recorded frames.
+
+    Args:
+        path: The recording (.npz).
+        spec: What the frames are for.
+
+    Raises:
+        ExportError: The file is no recording, or does not fit.
     """
     try:
         with path.open("rb") as file:
@@ -71,16 +157,16 @@ def read_recording(path: Path, checkpoint: Checkpoint[ActingFamily]) -> Recordin
         raise ExportError(
             f"{path.name}: expected recorded frames (.npz without pickles), found: {error}."
         ) from error
-    embodiment, frames = checkpoint.embodiment, len(instruction)
-    image = (frames, len(embodiment.views), *checkpoint.model.image_size, 3)
+    frames = len(instruction)
+    image = (frames, spec.views, *spec.image_size, 3)
     if frames == 0 or images.dtype != np.uint8 or images.shape != image:
         raise ExportError(
             f"{path.name}: images: expected uint8{list(image)}, at least 1 frame, found {images.dtype}"
             f"{list(images.shape)}."
         )
-    if proprio.shape != (frames, embodiment.proprio.dim):
+    if proprio.shape != (frames, spec.proprio_dim):
         raise ExportError(
-            f"{path.name}: proprio: expected {[frames, embodiment.proprio.dim]}, found {list(proprio.shape)}."
+            f"{path.name}: proprio: expected {[frames, spec.proprio_dim]}, found {list(proprio.shape)}."
         )
     texts = tuple(map(str, instruction.tolist()))
     return Recording(images, proprio.astype(np.float32), texts, "recorded")
@@ -131,11 +217,25 @@ def host_inputs(recording: Recording, checkpoint: Checkpoint[ActingFamily]) -> I
     Raises:
         ExportError: An instruction is no text, has a token that the model does not have, or is too long for it.
     """
-    spec, model = checkpoint.instruction, checkpoint.model
-    prompts = PromptTokenizer(Tokenizer.from_file(str(checkpoint.tokenizer)), spec)
-    layout, noise = SequenceLayout(model.segments), torch.Generator().manual_seed(0)
+    for tensors in host_tensors(recording, FrameSpec.of_checkpoint(checkpoint)):
+        yield tuple(tensors[name] for name in checkpoint.model.host_inputs)
+
+
+def host_tensors(recording: Recording, frames: FrameSpec) -> Iterator[dict[str, Tensor]]:
+    """Yield all that a graph may take from the host for each frame, batch 1, by name.
+
+    Args:
+        recording: The frames.
+        frames: What they are for.
+
+    Raises:
+        ExportError: An instruction is no text, has a token that the model does not have, or is too long for it.
+    """
+    spec = frames.instruction
+    prompts = PromptTokenizer(Tokenizer.from_file(str(frames.tokenizer)), spec)
+    layout, noise = SequenceLayout(frames.segments), torch.Generator().manual_seed(0)
     for index, text in enumerate(recording.instruction):
-        proprio = checkpoint.statistics.proprio.normalise(recording.proprio[index : index + 1])
+        proprio = frames.proprio.normalise(recording.proprio[index : index + 1])
         state = state_text(proprio[0], spec.state_bins) if spec.state_bins else ""
         try:
             ids = prompts.ids(text, state)
@@ -147,12 +247,11 @@ def host_inputs(recording: Recording, checkpoint: Checkpoint[ActingFamily]) -> I
                 f"{spec.prompt(text, state)!r}."
             )
         mask, positions = layout.host_inputs(torch.tensor([len(ids)]))
-        filled = {
+        yield {
             "images": torch.from_numpy(np.ascontiguousarray(recording.images[index : index + 1])),
             "proprio": torch.from_numpy(proprio),
             "token_ids": torch.tensor([ids + [spec.pad_id] * (spec.max_tokens - len(ids))]),
             "attention_mask": mask,
             "position_ids": positions,
-            NOISE: torch.randn(1, model.action_shape[0], model.noise_dim, generator=noise),
+            NOISE: torch.randn(1, *frames.noise_shape, generator=noise),
         }
-        yield tuple(filled[name] for name in model.host_inputs)

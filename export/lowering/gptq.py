@@ -1,9 +1,9 @@
 """Rounds a weight to few bits in blocks: to the nearest value, or so that the product changes least (GPTQ).
 
-GPTQ rounds one input of a weight after the other, and after each corrects the inputs not yet rounded for the error made,
-as far as the activations seen in calibration let one input stand for another. How much they do says the *Hessian*,
-``H = 2/n * sum_i r_i * x_i * x_i^T``. RSQ is the same with an importance ``r_i`` for each token, brought to a mean of 1;
-with equal importances it is GPTQ, to the bit.
+GPTQ rounds one input of a weight after the other, and after each corrects the inputs not yet rounded for the error
+made, as far as the activations seen in calibration let one input stand for another. How much they do says the
+*Hessian*, ``H = 2/n * sum_i r_i * x_i * x_i^T``. RSQ is the same with an importance ``r_i`` for each token, brought to
+a mean of 1; with equal importances it is GPTQ, to the bit.
 
 Source:
     GPTQ, 2210.17323, algorithm 1 and the authors' code; RSQ, 2503.01820, and ylsung/rsq, ``fake_quant/gptq_utils.py``.
@@ -39,7 +39,8 @@ class RoundedWeight:
     def weight(self) -> NDArray[np.float32]:
         """The weight that an engine computes with, float32 ``(inputs, outputs)``."""
         block = len(self.values) // len(self.scales)
-        return self.values * np.repeat(self.scales, block, axis=0)
+        whole: NDArray[np.float32] = self.values * np.repeat(self.scales, block, axis=0)
+        return whole
 
 
 def hessian(activations: Floats, importances: Floats | None = None) -> NDArray[np.float64]:
@@ -52,16 +53,16 @@ def hessian(activations: Floats, importances: Floats | None = None) -> NDArray[n
     Raises:
         ExportError: An importance is negative or not finite, or all are 0.
     """
-    rows = np.asarray(activations, np.float64)
-    weights = np.ones(len(rows)) if importances is None else np.asarray(importances, np.float64)
+    weights = np.ones(len(activations)) if importances is None else np.asarray(importances, np.float64)
     if not np.isfinite(weights).all() or weights.min() < 0 or weights.sum() <= 0:
         raise ExportError(
             f"expected importances of 0 or more, not all 0, found {weights.min():g} to {weights.max():g}: calibrate on "
             f"other frames."
         )
     weights = weights / weights.sum() * len(weights)
-    scaled: NDArray[np.float64] = np.sqrt(2.0 / len(rows) * weights)[:, None] * rows
-    return scaled.T @ scaled
+    scaled = np.sqrt(2.0 / len(activations) * weights)[:, None].astype(activations.dtype) * activations
+    product: NDArray[np.float64] = (scaled.T @ scaled).astype(np.float64)
+    return product
 
 
 def round_to_nearest(weight: Floats, *, bits: int, block: int) -> RoundedWeight:
@@ -158,5 +159,6 @@ def _inverse_factor(
         return np.linalg.cholesky(inverse.T @ inverse).T, is_dead
     except np.linalg.LinAlgError as error:
         raise ExportError(
-            f"expected a Hessian that can be inverted, found none with a damping of {damping}: calibrate on more frames."
+            f"expected a Hessian that can be inverted, found none with a damping of {damping}: calibrate "
+            "on more frames."
         ) from error

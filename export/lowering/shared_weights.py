@@ -37,16 +37,18 @@ class _Written(NamedTuple):
 
 
 class SharedWeights:
-    """Appends tensors to ``weights.bin`` and points graphs to them; a context manager.
+    """Appends tensors to a weights file and points graphs to them; a context manager.
 
     Large tensors start on a page, so that engines can map them; small ones on a cache line.
 
     Args:
-        folder: Folder of the graph files, which gets ``weights.bin``.
+        folder: Folder of the graph files, which gets the weights file.
+        name: Name of the weights file.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._file = (folder / WEIGHTS_NAME).open("wb")
+    def __init__(self, folder: Path, name: str = WEIGHTS_NAME) -> None:
+        self._name = name
+        self._file = (folder / name).open("wb")
         self._places: dict[tuple[str, tuple[int, ...], str], _Place] = {}
         self._parameters: dict[tuple[int, tuple[int, ...]], _Written] = {}
 
@@ -59,7 +61,7 @@ class SharedWeights:
         self._file.close()
 
     def adopt(self, model: ir.Model, tell: Callable[[int, int], None] = lambda done, total: None) -> None:
-        """Move the model's large initialisers into the shared file, one after the other.
+        """Move the model's large initialisers into the shared file; those that lie in a file already stay there.
 
         Args:
             model: Graph whose initialisers move.
@@ -68,13 +70,15 @@ class SharedWeights:
         moved = [
             (value, tensor)
             for value in model.graph.initializers.values()
-            if (tensor := value.const_value) is not None and tensor.nbytes >= INLINE_BYTES
+            if (tensor := value.const_value) is not None
+            and tensor.nbytes >= INLINE_BYTES
+            and not isinstance(tensor, ir.ExternalTensor)
         ]
         done, total = 0, sum(tensor.nbytes for _, tensor in moved)
         for value, tensor in moved:
             place = self._place(tensor)
             value.const_value = ir.ExternalTensor(
-                WEIGHTS_NAME,
+                self._name,
                 *place,
                 tensor.dtype,
                 shape=ir.Shape(tensor.shape.numpy()),
@@ -86,17 +90,20 @@ class SharedWeights:
     def _place(self, tensor: ir.TensorProtocol) -> _Place:
         """Return where a tensor's bytes lie; a weight that another profile brought is not read again."""
         if not isinstance(tensor, WeightTensor):
-            return self._write(tensor.numpy())
+            return self._write(tensor.tobytes(), (str(tensor.dtype), tuple(tensor.shape.numpy())))
         key = (id(tensor.parameter), tensor.axes)
         if key not in self._parameters:
-            self._parameters[key] = _Written(tensor.parameter, self._write(tensor.numpy()))
+            self._parameters[key] = _Written(tensor.parameter, self._write_array(tensor.numpy()))
         return self._parameters[key].place
 
-    def _write(self, values: np.ndarray) -> _Place:
-        """Return where an array's bytes lie, writing them unless they are there already."""
+    def _write_array(self, values: np.ndarray) -> _Place:
         array = np.ascontiguousarray(values)
         content = array.astype(array.dtype.newbyteorder("<"), copy=False).reshape(-1).view(np.uint8).data
-        key = (str(array.dtype), array.shape, hashlib.sha256(content).hexdigest())
+        return self._write(content, (str(array.dtype), array.shape))
+
+    def _write(self, content: bytes | memoryview, kind: tuple[str, tuple[int, ...]]) -> _Place:
+        """Return where a tensor's bytes lie, writing them unless they are there already."""
+        key = (*kind, hashlib.sha256(content).hexdigest())
         if key not in self._places:
             alignment = PAGE_BYTES if len(content) >= LARGE_BYTES else LINE_BYTES
             self._file.write(b"\0" * (-self._file.tell() % alignment))

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csaccade/proto/v1/graph.proto\x12\nsaccade.v1\"r\n\tOnnxModel\x12\x12\n\nir_version\x18\x01 \x01(\x03\x12$\n\x05graph\x18\x07 \x01(\x0b\x32\x15.saccade.v1.OnnxGraph\x12+\n\x0copset_import\x18\x08 \x03(\x0b\x32\x15.saccade.v1.OnnxOpset\"\x1c\n\tOnnxOpset\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\xb5\x01\n\tOnnxGraph\x12\"\n\x04node\x18\x01 \x03(\x0b\x32\x14.saccade.v1.OnnxNode\x12\x0c\n\x04name\x18\x02 \x01(\t\x12+\n\x0binitializer\x18\x05 \x03(\x0b\x32\x16.saccade.v1.OnnxTensor\x12#\n\x05input\x18\x0b \x03(\x0b\x32\x14.saccade.v1.OnnxPort\x12$\n\x06output\x18\x0c \x03(\x0b\x32\x14.saccade.v1.OnnxPort\"<\n\x08OnnxPort\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x04type\x18\x02 \x01(\x0b\x32\x14.saccade.v1.OnnxType\";\n\x08OnnxType\x12/\n\x0btensor_type\x18\x01 \x01(\x0b\x32\x1a.saccade.v1.OnnxTensorType\"I\n\x0eOnnxTensorType\x12\x11\n\telem_type\x18\x01 \x01(\x05\x12$\n\x05shape\x18\x02 \x01(\x0b\x32\x15.saccade.v1.OnnxShape\"0\n\tOnnxShape\x12#\n\x03\x64im\x18\x01 \x03(\x0b\x32\x16.saccade.v1.OnnxLength\"\x1f\n\nOnnxLength\x12\x11\n\tdim_value\x18\x01 \x01(\x03\":\n\x08OnnxNode\x12\r\n\x05input\x18\x01 \x03(\t\x12\x0e\n\x06output\x18\x02 \x03(\t\x12\x0f\n\x07op_type\x18\x04 \x01(\t\"\xce\x01\n\nOnnxTensor\x12\x0c\n\x04\x64ims\x18\x01 \x03(\x03\x12\x11\n\tdata_type\x18\x02 \x01(\x05\x12\x0c\n\x04name\x18\x08 \x01(\t\x12,\n\rexternal_data\x18\r \x03(\x0b\x32\x15.saccade.v1.OnnxEntry\x12\x33\n\rdata_location\x18\x0e \x01(\x0e\x32\x1c.saccade.v1.OnnxTensor.Place\".\n\x05Place\x12\x10\n\x0cIN_THE_GRAPH\x10\x00\x12\x13\n\x0fIN_ANOTHER_FILE\x10\x01\"\'\n\tOnnxEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1csaccade/proto/v1/graph.proto\x12\nsaccade.v1\"r\n\tOnnxModel\x12\x12\n\nir_version\x18\x01 \x01(\x03\x12$\n\x05graph\x18\x07 \x01(\x0b\x32\x15.saccade.v1.OnnxGraph\x12+\n\x0copset_import\x18\x08 \x03(\x0b\x32\x15.saccade.v1.OnnxOpset\"\x1c\n\tOnnxOpset\x12\x0f\n\x07version\x18\x02 \x01(\x03\"\xb5\x01\n\tOnnxGraph\x12\"\n\x04node\x18\x01 \x03(\x0b\x32\x14.saccade.v1.OnnxNode\x12\x0c\n\x04name\x18\x02 \x01(\t\x12+\n\x0binitializer\x18\x05 \x03(\x0b\x32\x16.saccade.v1.OnnxTensor\x12#\n\x05input\x18\x0b \x03(\x0b\x32\x14.saccade.v1.OnnxPort\x12$\n\x06output\x18\x0c \x03(\x0b\x32\x14.saccade.v1.OnnxPort\"<\n\x08OnnxPort\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\"\n\x04type\x18\x02 \x01(\x0b\x32\x14.saccade.v1.OnnxType\";\n\x08OnnxType\x12/\n\x0btensor_type\x18\x01 \x01(\x0b\x32\x1a.saccade.v1.OnnxTensorType\"I\n\x0eOnnxTensorType\x12\x11\n\telem_type\x18\x01 \x01(\x05\x12$\n\x05shape\x18\x02 \x01(\x0b\x32\x15.saccade.v1.OnnxShape\"0\n\tOnnxShape\x12#\n\x03\x64im\x18\x01 \x03(\x0b\x32\x16.saccade.v1.OnnxLength\"\x1f\n\nOnnxLength\x12\x11\n\tdim_value\x18\x01 \x01(\x03\":\n\x08OnnxNode\x12\r\n\x05input\x18\x01 \x03(\t\x12\x0e\n\x06output\x18\x02 \x03(\t\x12\x0f\n\x07op_type\x18\x04 \x01(\t\"\xe0\x01\n\nOnnxTensor\x12\x0c\n\x04\x64ims\x18\x01 \x03(\x03\x12\x11\n\tdata_type\x18\x02 \x01(\x05\x12\x0c\n\x04name\x18\x08 \x01(\t\x12\x10\n\x08raw_data\x18\t \x01(\x0c\x12,\n\rexternal_data\x18\r \x03(\x0b\x32\x15.saccade.v1.OnnxEntry\x12\x33\n\rdata_location\x18\x0e \x01(\x0e\x32\x1c.saccade.v1.OnnxTensor.Place\".\n\x05Place\x12\x10\n\x0cIN_THE_GRAPH\x10\x00\x12\x13\n\x0fIN_ANOTHER_FILE\x10\x01\"\'\n\tOnnxEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,9 +50,9 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ONNXNODE']._serialized_start=655
   _globals['_ONNXNODE']._serialized_end=713
   _globals['_ONNXTENSOR']._serialized_start=716
-  _globals['_ONNXTENSOR']._serialized_end=922
-  _globals['_ONNXTENSOR_PLACE']._serialized_start=876
-  _globals['_ONNXTENSOR_PLACE']._serialized_end=922
-  _globals['_ONNXENTRY']._serialized_start=924
-  _globals['_ONNXENTRY']._serialized_end=963
+  _globals['_ONNXTENSOR']._serialized_end=940
+  _globals['_ONNXTENSOR_PLACE']._serialized_start=894
+  _globals['_ONNXTENSOR_PLACE']._serialized_end=940
+  _globals['_ONNXENTRY']._serialized_start=942
+  _globals['_ONNXENTRY']._serialized_end=981
 # @@protoc_insertion_point(module_scope)

@@ -82,7 +82,7 @@ class OnnxNode(_message.Message):
     def __init__(self, input: _Optional[_Iterable[str]] = ..., output: _Optional[_Iterable[str]] = ..., op_type: _Optional[str] = ...) -> None: ...
 
 class OnnxTensor(_message.Message):
-    __slots__ = ("dims", "data_type", "name", "external_data", "data_location")
+    __slots__ = ("dims", "data_type", "name", "raw_data", "external_data", "data_location")
     class Place(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         IN_THE_GRAPH: _ClassVar[OnnxTensor.Place]
@@ -92,14 +92,16 @@ class OnnxTensor(_message.Message):
     DIMS_FIELD_NUMBER: _ClassVar[int]
     DATA_TYPE_FIELD_NUMBER: _ClassVar[int]
     NAME_FIELD_NUMBER: _ClassVar[int]
+    RAW_DATA_FIELD_NUMBER: _ClassVar[int]
     EXTERNAL_DATA_FIELD_NUMBER: _ClassVar[int]
     DATA_LOCATION_FIELD_NUMBER: _ClassVar[int]
     dims: _containers.RepeatedScalarFieldContainer[int]
     data_type: int
     name: str
+    raw_data: bytes
     external_data: _containers.RepeatedCompositeFieldContainer[OnnxEntry]
     data_location: OnnxTensor.Place
-    def __init__(self, dims: _Optional[_Iterable[int]] = ..., data_type: _Optional[int] = ..., name: _Optional[str] = ..., external_data: _Optional[_Iterable[_Union[OnnxEntry, _Mapping]]] = ..., data_location: _Optional[_Union[OnnxTensor.Place, str]] = ...) -> None: ...
+    def __init__(self, dims: _Optional[_Iterable[int]] = ..., data_type: _Optional[int] = ..., name: _Optional[str] = ..., raw_data: _Optional[bytes] = ..., external_data: _Optional[_Iterable[_Union[OnnxEntry, _Mapping]]] = ..., data_location: _Optional[_Union[OnnxTensor.Place, str]] = ...) -> None: ...
 
 class OnnxEntry(_message.Message):
     __slots__ = ("key", "value")

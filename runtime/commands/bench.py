@@ -18,7 +18,7 @@ from saccade.runtime.bench.report import read_accounts, shape_line, to_cells, to
 from saccade.runtime.bench.roofline import measure_roofline
 from saccade.runtime.bench.stopwatch import Timing, time_steps
 from saccade.runtime.bundle import Bundle
-from saccade.runtime.commands.engine_option import engine_option
+from saccade.runtime.commands.engine_options import engine_option, lowering_option
 from saccade.runtime.cores import checked_threads, usable_cores
 from saccade.runtime.engines.registry import open_backend
 from saccade.runtime.program import ProgramExecutor
@@ -53,6 +53,7 @@ from saccade.runtime.session import Session, check_controls
     "--instruction", default="pick up the object", show_default=True, help="What the arm is told to do."
 )
 @engine_option
+@lowering_option
 @click.option(
     "--threads", default=0, show_default=True, help="Threads that run the model; 0 = one for each core."
 )
@@ -67,6 +68,7 @@ def bench(
     steps: int,
     instruction: str,
     engine: str,
+    lowering: str,
     threads: int,
     json_path: Path | None,
 ) -> None:
@@ -91,7 +93,7 @@ def bench(
     names = [opened.manifest.profile(name).name for name in asked]
     accounts, before = read_accounts(opened), machine_state()
     with open_backend(engine, threads=threads) as backend:
-        program = ProgramExecutor(opened, backend)
+        program = ProgramExecutor(opened, backend, lowering=lowering)
         program.warm_up()
         with OtherWork() as other, Session(program) as session, _Display(console, seconds) as display:
             session.reset(instruction)
@@ -117,7 +119,7 @@ def bench(
                 {
                     **provenance(),
                     "bundle": {"name": opened.manifest.name, "shape": shape_line(opened.manifest)},
-                    "engine": engine,
+                    "engine": program.engine_name,
                     "threads": threads,
                     "roofline": to_json(asdict(roofline)),
                     "state": {"before": to_json(before), "after": to_json(after)},

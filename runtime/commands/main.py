@@ -38,6 +38,7 @@ EXTRAS = {
     "export": ("export",),
     "export-answering": ("export",),
     "export-scorer": ("export",),
+    "lower": ("export",),
     "sim": ("sim",),
     "train": ("export", "sim"),
     "tune": ("tune",),

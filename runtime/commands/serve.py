@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from saccade.runtime.commands.engine_option import engine_option
+from saccade.runtime.commands.engine_options import engine_option, lowering_option
 from saccade.runtime.daemon import Daemon, DaemonConfig, run
 from saccade.runtime.deadline.allowed import DEFAULT_SUCCESS_KEPT
 from saccade.runtime.servers.endpoint import DEFAULT_FROZEN_FRAMES
@@ -45,6 +45,7 @@ class _Duration(click.FloatRange):
     "robot.",
 )
 @engine_option
+@lowering_option
 @click.option(
     "--threads",
     default=0,
@@ -138,6 +139,7 @@ def serve(
     zmq_bind: str | None,
     insecure_bind: bool,
     engine: str,
+    lowering: str,
     threads: int,
     lean: bool,
     lease_s: float,
@@ -171,6 +173,7 @@ def serve(
         zmq_bind=zmq_bind,
         is_insecure_bind_allowed=insecure_bind,
         engine=engine,
+        lowering=lowering,
         threads=threads,
         prepack=not lean,
         lease_ns=round(lease_s * 1e9),

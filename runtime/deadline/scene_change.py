@@ -60,4 +60,5 @@ def _brightness(pixels: NDArray[np.uint8]) -> NDArray[np.int16]:
     """Return the brightest channel of every n-th pixel, int16 ``(rows, columns)``."""
     height, width = pixels.shape[:2]
     step = max(1, height // _LOOKED_AT), max(1, width // _LOOKED_AT)
-    return pixels[:: step[0], :: step[1]].max(axis=2).astype(np.int16)
+    brightest: NDArray[np.uint8] = pixels[:: step[0], :: step[1]].max(axis=2)
+    return brightest.astype(np.int16)

@@ -29,6 +29,8 @@ _DTYPES = {
     13: "uint64",
 }
 """numpy's name of each ``TensorProto.DataType``."""
+_PACKED = {21: "uint4", 22: "int4"}
+"""Types of which two numbers share a byte, and that numpy does not have."""
 _LOOK_UP = "Gather"
 
 
@@ -37,13 +39,22 @@ class Weight(NamedTuple):
 
     Args:
         name: What the graph calls it.
-        values: Its numbers, where they lie in the weights file.
+        values: Its numbers, where they lie in the weights file; of a packed one its bytes, uint8 ``(bytes,)``.
         is_table: Whether rows of it are looked up, and nothing else is done with it.
+        type_number: Its ``TensorProto.DataType``.
+        shape: Length of each axis.
     """
 
     name: str
     values: NDArray[np.generic]
     is_table: bool
+    type_number: int
+    shape: tuple[int, ...]
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether two of its numbers share a byte."""
+        return self.type_number in _PACKED
 
 
 def external_weights(graph: str, files: Mapping[str, NDArray[np.uint8]]) -> Iterator[Weight]:
@@ -66,7 +77,7 @@ def external_weights(graph: str, files: Mapping[str, NDArray[np.uint8]]) -> Iter
     for tensor in model.graph.initializer:
         if tensor.data_location == OnnxTensor.IN_ANOTHER_FILE:
             values = _values(tensor, posixpath.dirname(graph), files)
-            yield Weight(tensor.name, values, tensor.name in tables)
+            yield Weight(tensor.name, values, tensor.name in tables, tensor.data_type, tuple(tensor.dims))
 
 
 def _tables(graph: OnnxGraph) -> set[str]:
@@ -83,8 +94,10 @@ def _tables(graph: OnnxGraph) -> set[str]:
 def _values(tensor: OnnxTensor, folder: str, files: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.generic]:
     place = {entry.key: entry.value for entry in tensor.external_data}
     name = posixpath.normpath(posixpath.join(folder, place.get("location", "")))
-    dtype = np.dtype(_DTYPES.get(tensor.data_type, "V"))
-    offset, count = place.get("offset", "0"), math.prod(tensor.dims) * dtype.itemsize
+    is_packed = tensor.data_type in _PACKED
+    dtype = np.dtype("uint8" if is_packed else _DTYPES.get(tensor.data_type, "V"))
+    numbers = math.prod(tensor.dims)
+    offset, count = place.get("offset", "0"), -(-numbers // 2) if is_packed else numbers * dtype.itemsize
     start = int(offset) if offset.isdecimal() else -1
     content = files.get(name)
     if content is None or not dtype.itemsize or not 0 <= start <= start + count <= len(content):
@@ -92,5 +105,6 @@ def _values(tensor: OnnxTensor, folder: str, files: Mapping[str, NDArray[np.uint
             f"expected the weight {tensor.name!r}, type {tensor.data_type} and shape {list(tensor.dims)}, at byte "
             f"{offset} of {name}, found none there: export the bundle again."
         )
-    values: NDArray[np.generic] = content[start : start + count].view(dtype).reshape(tuple(tensor.dims))
+    values: NDArray[np.generic] = content[start : start + count].view(dtype)
+    values = values if is_packed else values.reshape(tuple(tensor.dims))
     return np.require(values, requirements=["C", "A"])

@@ -118,9 +118,11 @@ class OpenVinoBackend:
         return {name: self._load(name, files) for name in graphs}
 
     def _load(self, name: str, files: Mapping[str, NDArray[np.uint8]]) -> OpenVinoEngine:
-        weights = list(external_weights(name, files))
+        found = list(external_weights(name, files))
+        weights = [weight for weight in found if not weight.is_packed]
+        packed = {weight.name: weight.values.tobytes() for weight in found if weight.is_packed}
         try:
-            source = _with_weights_as_inputs(files[name])
+            source = _with_weights_as_inputs(files[name], packed)
             model = self._core.read_model(source.SerializeToString(), b"")
             for weight in weights:
                 _fix(model, weight)
@@ -138,13 +140,27 @@ class OpenVinoBackend:
         """Nothing to free by hand: graphs and buffers go with their last reference."""
 
 
-def _with_weights_as_inputs(content: NDArray[np.uint8]) -> OnnxModel:
-    """Return an ONNX file in which weights of other files are inputs, behind those that it has."""
+def _with_weights_as_inputs(content: NDArray[np.uint8], packed: Mapping[str, bytes]) -> OnnxModel:
+    """Return an ONNX file in which weights of other files are inputs, behind those that it has, and packed ones inside.
+
+    Args:
+        content: The file.
+        packed: Bytes of the weights of types that numpy does not have, by name.
+    """
     model: OnnxModel = OnnxModel.FromString(content.tobytes())
     graph = model.graph
     inside = [tensor for tensor in graph.initializer if tensor.data_location != OnnxTensor.IN_ANOTHER_FILE]
     for tensor in graph.initializer:
-        if tensor.data_location == OnnxTensor.IN_ANOTHER_FILE:
+        if tensor.name in packed:
+            inside.append(
+                OnnxTensor(
+                    name=tensor.name,
+                    data_type=tensor.data_type,
+                    dims=tensor.dims,
+                    raw_data=packed[tensor.name],
+                )
+            )
+        elif tensor.data_location == OnnxTensor.IN_ANOTHER_FILE:
             port = graph.input.add(name=tensor.name)
             port.type.tensor_type.elem_type = tensor.data_type
             for length in tensor.dims:

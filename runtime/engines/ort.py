@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from saccade.proto.errors import EngineError
 from saccade.runtime.cores import checked_threads, usable_cores
 from saccade.runtime.engines.base import Buffer, Engine, PortSpec, Run, check_ports
-from saccade.runtime.engines.external_weights import external_weights
+from saccade.runtime.engines.external_weights import Weight, external_weights
 
 _DTYPES = {
     "tensor(bool)": "bool",
@@ -79,7 +79,7 @@ class OrtEngine:
         model: bytes,
         options: ort.SessionOptions,
         run_options: ort.RunOptions,
-        shared: Sequence[ort.OrtValue],
+        shared: Sequence[object],
     ) -> None:
         self._run_options = run_options
         self._shared = shared
@@ -146,16 +146,22 @@ class OrtBackend:
         """Load a graph; ``tables`` are those that graphs share, by their place in the weights file."""
         options = self._session_options()
         given: dict[str, ort.OrtValue] = {}
-        shared: list[ort.OrtValue] = []
+        shared: list[object] = []
+        held: list[NDArray[np.int8]] = []
         for weight in external_weights(name, files):
             values = weight.values
             if self._prepack and weight.is_table:  # alone in its memory: that of the whole file is free to go
                 values = tables.setdefault(values.ctypes.data, values.copy())
-            given[weight.name] = ort.OrtValue.ortvalue_from_numpy(values)
+            if weight.is_packed:
+                given[weight.name], memory = _packed(weight, name)
+                held.append(memory)
+            else:
+                given[weight.name] = ort.OrtValue.ortvalue_from_numpy(values)
             if weight.is_table or not self._prepack:
                 options.add_initializer(weight.name, given[weight.name])
                 shared.append(given[weight.name])
         options.add_external_initializers(list(given), list(given.values()))
+        shared += [] if self._prepack else held
         return OrtEngine(name, files[name].tobytes(), options, self._run_options, shared)
 
     def _session_options(self) -> ort.SessionOptions:
@@ -185,6 +191,22 @@ class OrtBackend:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Nothing to free by hand: sessions and buffers go with their last reference."""
+
+
+def _packed(weight: Weight, graph: str) -> tuple[ort.OrtValue, NDArray[np.int8]]:
+    """Return a weight of a type that numpy does not have, and the memory that has to outlive it.
+
+    ONNX Runtime takes an array of the weight's shape for it, and reads the bytes at its beginning.
+    """
+    memory = np.empty(weight.shape, np.int8)
+    memory.reshape(-1)[: weight.values.size] = weight.values.view(np.int8)
+    try:
+        return ort.OrtValue.ortvalue_from_numpy_with_onnx_type(memory, weight.type_number), memory
+    except Exception as error:
+        raise EngineError(
+            f"{graph}: expected an ONNX Runtime that takes the type of {weight.name!r}, found {ort.__version__}, which "
+            f"does not ({error}): upgrade it, or choose another --lowering."
+        ) from error
 
 
 def _value(buffer: Buffer) -> ort.OrtValue:

@@ -89,7 +89,9 @@ def test_what_counts_more_is_changed_less() -> None:
         important = np.where(np.arange(TOKENS) < TOKENS // 2, 1.0, 0.005)
         half = activations[: TOKENS // 2]
         lost = [
-            np.square(half @ (gptq(weight, hessian(activations, r), bits=3, block=BLOCK).weight - weight)).sum()
+            np.square(
+                half @ (gptq(weight, hessian(activations, r), bits=3, block=BLOCK).weight - weight)
+            ).sum()
             for r in (None, important)
         ]
         gains.append(lost[1] / lost[0])

@@ -1,9 +1,10 @@
-"""``--engine``, the same for every command that runs a bundle's graphs."""
+"""``--engine`` and ``--lowering``, the same for every command that runs a bundle's graphs."""
 
 from __future__ import annotations
 
 import click
 
+from saccade.proto.lowering_spec import CANONICAL
 from saccade.runtime.engines.registry import DEFAULT_ENGINE, ENGINES
 
 engine_option = click.option(
@@ -12,4 +13,10 @@ engine_option = click.option(
     default=DEFAULT_ENGINE,
     show_default=True,
     help="What runs the model. One that this machine lacks is refused: no other is taken in its place.",
+)
+lowering_option = click.option(
+    "--lowering",
+    default=CANONICAL,
+    show_default=True,
+    help="Which form of the graphs runs: the canonical one, or one that `saccade lower` added to the bundle.",
 )
