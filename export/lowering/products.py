@@ -8,7 +8,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-SMALLEST_WEIGHT = 4096
+SMALLEST_WEIGHT = 256
 """Numbers of a weight from which on it is worth quantising."""
 
 

@@ -9,9 +9,11 @@ from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from saccade.export.control.frames import synthetic_recording
 from saccade.export.control.pipeline import ExportReport, ExportRequest, export_bundle
 from saccade.export.families.checkpoint import Checkpoint
 from saccade.export.families.registry import load_checkpoint
@@ -36,6 +38,16 @@ def checkpoint_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def checkpoint(checkpoint_path: Path) -> Checkpoint:
     return load_checkpoint(checkpoint_path)
+
+
+@pytest.fixture(scope="session")
+def frames_file(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    recording = synthetic_recording(checkpoint, 14)
+    path = tmp_path_factory.mktemp("frames") / "frames.npz"
+    np.savez(
+        path, images=recording.images, proprio=recording.proprio, instruction=np.array(recording.instruction)
+    )
+    return path
 
 
 @pytest.fixture(scope="session")
