@@ -41,6 +41,8 @@ class DaemonProcess:
         answerer: Directory of a bundle that answers questions; None = none.
         answerer_threads: Threads of the answerer's engine; 0 = one for each core.
         is_lean: Whether all profiles share one copy of the weights.
+        deadline_ms: When a chunk has to be ready, milliseconds after the capture; 0 = no deadline.
+        deadline_profiles: Names of the profiles to choose from; empty = those that the closed-loop receipt proves.
 
     Attributes:
         address: ``host:port`` that gRPC listens on.
@@ -68,12 +70,17 @@ class DaemonProcess:
         answerer: Path | None = None,
         answerer_threads: int = 1,
         is_lean: bool = False,
+        deadline_ms: float = 0.0,
+        deadline_profiles: tuple[str, ...] = (),
     ) -> None:
         self._command = [sys.executable, "-m", "saccade.sim.tied_daemon", "serve"]
         self._command += [str(bundle), "--bind", "127.0.0.1:0", "--threads", str(threads), "--json"]
         self._command += ["--engine", engine, "--lowering", lowering]
         # A simulated world stands still while it waits, and its cameras have no noise.
         self._command += ["--max-age-ms", "0", "--max-frozen-frames", "0"]
+        if deadline_ms:
+            self._command += ["--deadline-ms", str(deadline_ms)]
+            self._command += [word for name in deadline_profiles for word in ("--deadline-profile", name)]
         if is_lean:
             self._command += ["--lean"]
         if is_zmq:

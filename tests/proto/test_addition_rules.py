@@ -32,7 +32,10 @@ def test_what_does_not_fit_is_named(manifest: Manifest) -> None:
         ((LoweringSpec("cpu-fp32", whole),), "unique names other than cpu-fp32"),
         ((LoweringSpec("a", whole), LoweringSpec("a", whole)), r"found \['a', 'a'\]"),
         ((LoweringSpec("a", {full: full}),), r"\$\.lowerings\[0\]\.graphs: expected one graph for each of"),
-        ((LoweringSpec("a", {**whole, full: "graphs/no.onnx"}),), "a file listed in .*found 'graphs/no.onnx'"),
+        (
+            (LoweringSpec("a", {**whole, full: "graphs/no.onnx"}),),
+            "a file listed in .*found 'graphs/no.onnx'",
+        ),
         ((LoweringSpec("a", {**whole, full: "../up.onnx"}),), "a relative path within the bundle"),
     ):
         with pytest.raises(ManifestError, match=message):
