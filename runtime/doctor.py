@@ -18,6 +18,7 @@ from saccade.runtime.bundle import Bundle
 from saccade.runtime.cores import usable_cores
 from saccade.runtime.engines.registry import ENGINES, open_backend, why_not
 from saccade.runtime.program import ProgramExecutor
+from saccade.runtime.real_time import what_is_allowed
 
 _PACKAGES = ("numpy", "onnxruntime", "grpcio", "protobuf", "pyzmq", "tokenizers")
 
@@ -46,6 +47,7 @@ def examine(bundle: Path | None, bind: str) -> list[Finding]:
     """
     findings = [
         Finding("machine", True, f"{platform.machine()}, {usable_cores()} usable cores, {platform.system()}"),
+        Finding("real time", True, what_is_allowed()),
         Finding("python", True, platform.python_version()),
         Finding("saccade", True, VERSION),
         *(_package(name) for name in _PACKAGES),

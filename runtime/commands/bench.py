@@ -19,10 +19,12 @@ from saccade.runtime.bench.roofline import measure_roofline
 from saccade.runtime.bench.stopwatch import Timing, time_steps
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.commands.engine_options import engine_option, lowering_option
+from saccade.runtime.commands.real_time_options import real_time_options
 from saccade.runtime.cores import checked_threads, usable_cores
 from saccade.runtime.engines.registry import open_backend
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.provenance import provenance
+from saccade.runtime.real_time import RealTime, ask_for
 from saccade.runtime.session import Session, check_controls
 
 
@@ -57,6 +59,7 @@ from saccade.runtime.session import Session, check_controls
 @click.option(
     "--threads", default=0, show_default=True, help="Threads that run the model; 0 = one for each core."
 )
+@real_time_options
 @click.option(
     "--json", "json_path", type=click.Path(path_type=Path), help="Write raw durations and the machine here."
 )
@@ -70,6 +73,7 @@ def bench(
     engine: str,
     lowering: str,
     threads: int,
+    real_time: RealTime,
     json_path: Path | None,
 ) -> None:
     """Time control steps of BUNDLE on this machine, in process.
@@ -85,6 +89,7 @@ def bench(
     """
     if json_path is not None:
         check_file(json_path)
+    ask_for(real_time)
     console = Console(stderr=True)
     threads = checked_threads(threads) or usable_cores()
     opened = Bundle.open(bundle)
@@ -121,6 +126,7 @@ def bench(
                     "bundle": {"name": opened.manifest.name, "shape": shape_line(opened.manifest)},
                     "engine": program.engine_name,
                     "threads": threads,
+                    "real_time": asdict(real_time),
                     "roofline": to_json(asdict(roofline)),
                     "state": {"before": to_json(before), "after": to_json(after)},
                     "other_cores": other.cores,

@@ -10,8 +10,10 @@ from typing import Any
 import click
 
 from saccade.runtime.commands.engine_options import engine_option, lowering_option
+from saccade.runtime.commands.real_time_options import real_time_options
 from saccade.runtime.daemon import Daemon, DaemonConfig, run
 from saccade.runtime.deadline.allowed import DEFAULT_SUCCESS_KEPT
+from saccade.runtime.real_time import RealTime, ask_for
 from saccade.runtime.servers.endpoint import DEFAULT_FROZEN_FRAMES
 
 _BUNDLE = click.Path(path_type=Path, file_okay=False)
@@ -52,6 +54,7 @@ class _Duration(click.FloatRange):
     show_default=True,
     help="Threads that run the model; 0 = one for each core.",
 )
+@real_time_options
 @click.option(
     "--lean",
     is_flag=True,
@@ -141,6 +144,7 @@ def serve(
     engine: str,
     lowering: str,
     threads: int,
+    real_time: RealTime,
     lean: bool,
     lease_s: float,
     max_age_ms: float | None,
@@ -167,6 +171,7 @@ def serve(
     """
     if deadline_profiles and not deadline_ms:
         raise click.UsageError("expected --deadline-ms with --deadline-profile, found none.")
+    ask_for(real_time)
     config = DaemonConfig(
         bundle=bundle,
         bind=bind,
