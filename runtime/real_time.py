@@ -70,8 +70,9 @@ def ask_for(real_time: RealTime) -> None:
             os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(real_time.priority))
         except OSError as error:
             raise ServeError(
-                f"expected real-time priority {real_time.priority}, found: {error.strerror}; {_priority_limit()}. Raise "
-                f"the limit: `ulimit -r {real_time.priority}`, or LimitRTPRIO={real_time.priority} in the systemd unit."
+                f"expected real-time priority {real_time.priority}, found: {error.strerror}; {_priority_limit()}. "
+                f"Raise the limit: `ulimit -r {real_time.priority}`, or LimitRTPRIO={real_time.priority} in the "
+                "systemd unit."
             ) from error
 
 
