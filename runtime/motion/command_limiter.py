@@ -1,0 +1,221 @@
+"""No command leaves that breaks a limit, or from which the robot could not be stopped within all of them.
+
+It starts from the last command that was *sent* and the true time since. What an axis may do is in
+:mod:`saccade.runtime.motion.axis_motion`; here commands are read, rounded to float32 and checked as they are sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from saccade.proto.errors import InputError, ProprioError, TensorError
+from saccade.runtime.motion.axis_geometry import AxisGeometry
+from saccade.runtime.motion.axis_motion import AxisMotion
+from saccade.runtime.motion.motion_limits import ROTATIONS, AxisKind, MotionLimits
+from saccade.runtime.motion.tight_limits import TightLimits
+
+Array = NDArray[np.float64]
+_ABSURD_RAD = 1e3
+"""An angle beyond is no angle."""
+
+
+@dataclass(frozen=True)
+class SentCommand:
+    """What is sent to the robot.
+
+    Args:
+        values: float32 ``(dim,)``, physical units; a delta counts from the command sent before.
+        clamped: bool ``(dim,)``: which axes were moved to keep a limit.
+        is_refused: Whether the wanted command was refused whole, and the robot slows down instead.
+        is_new: False where a tick came sooner than the smallest step: places are repeated, deltas are 0.
+        step_ns: Nanoseconds since the command sent before, as they were counted.
+    """
+
+    values: NDArray[np.float32]
+    clamped: NDArray[np.bool_]
+    is_refused: bool
+    is_new: bool
+    step_ns: int
+
+
+class CommandLimiter:
+    """Limits one robot's commands, from the last one that was sent and the time since.
+
+    A tick sooner than the smallest step after the last repeats it. A clock that goes back counts as one smallest step.
+    After more than the longest step the robot is wanted to stay where the last command left it.
+
+    Args:
+        limits: Limits of each axis.
+        min_step_ns: Smallest step, nanoseconds, above 0: a shorter one leaves less for the limits beside rounding.
+        max_step_ns: Longest step that a wanted command is followed over, nanoseconds.
+        refuses: Whether to refuse what breaks a limit instead of clamping it.
+        reject_margin: A place further outside than this share of ``high - low`` is refused, not clamped.
+
+    Raises:
+        InputError: The steps are not in order, or float32 is too coarse for such limits at such a step.
+    """
+
+    def __init__(
+        self,
+        limits: MotionLimits,
+        *,
+        min_step_ns: int,
+        max_step_ns: int,
+        refuses: bool = False,
+        reject_margin: float = 1.0,
+    ) -> None:
+        if not 0 < min_step_ns <= max_step_ns:
+            raise InputError(f"expected 0 < min_step_ns <= max_step_ns, found {min_step_ns}, {max_step_ns}.")
+        self.limits = limits
+        self._geometry = AxisGeometry(limits)
+        self._tight = TightLimits(limits, min_step_ns / 1e9, max_step_ns / 1e9)
+        self._min_ns, self._max_ns, self._refuses = min_step_ns, max_step_ns, refuses
+        self._angular = limits.is_kind(AxisKind.ANGLE, *ROTATIONS)
+        self._delta = np.array(limits.is_delta, bool)
+        self._discrete = limits.is_kind(AxisKind.DISCRETE)
+        with np.errstate(invalid="ignore", over="ignore"):
+            band = reject_margin * (self._tight.high - self._tight.low)
+            self._reject_low, self._reject_high = self._tight.low - band, self._tight.high + band
+        self._sent = np.zeros(limits.dim, np.float32)
+        self._motion: AxisMotion | None = None
+        self.sent_ns = 0
+        """When the last command was sent, monotonic nanoseconds."""
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a last command to go on from."""
+        return self._motion is not None
+
+    def begin(self, measured: NDArray[np.floating], now_ns: int) -> SentCommand:
+        """Take the pose that the robot stands in as the first command: nothing can jump from there.
+
+        Args:
+            measured: float ``(dim,)``: where each place is; for a discrete axis what it was last told, for deltas
+                anything.
+            now_ns: When it is sent, monotonic nanoseconds.
+
+        Raises:
+            ProprioError: It has another width, a place is not finite, or lies more than a tenth of the range outside.
+        """
+        pose = np.asarray(measured, np.float64)
+        if pose.shape != (self.limits.dim,) or not np.isfinite(pose[~self._delta]).all():
+            raise ProprioError(
+                f"expected a measured pose of {self.limits.dim} finite numbers {list(self.limits.names)}, found "
+                f"{np.array2string(pose, threshold=20)}: command nothing before the sensors are read."
+            )
+        tight = self._tight
+        pose = np.where(self._delta, 0, np.where(self._discrete, np.clip(pose, tight.low, tight.high), pose))
+        with np.errstate(over="ignore"):
+            first = pose.astype(np.float32)
+        is_far = np.isfinite(tight.low) & ~((first >= tight.begin_low) & (first <= tight.begin_high))
+        is_far |= ~np.isfinite(first) | self._angular & (np.abs(first) > _ABSURD_RAD)
+        if is_far.any():
+            name = self.limits.names[np.flatnonzero(is_far)[0]]
+            raise ProprioError(
+                f"axis {name!r}: expected a measured pose at most a tenth of the range outside of its limits, found "
+                f"{pose[is_far][0]:g}: check units, or move the robot back by hand."
+            )
+        self._motion = AxisMotion(tight, self._min_ns / 1e9)
+        self._sent, self.sent_ns = first, now_ns
+        return SentCommand(first.copy(), np.zeros(len(first), bool), is_refused=False, is_new=True, step_ns=0)
+
+    def reset(self) -> None:
+        """Forget the last command: the next one needs a measured pose."""
+        self._motion = None
+
+    def limit(self, wanted: NDArray[np.floating] | None, now_ns: int) -> SentCommand:
+        """Return what is sent for a wanted command; what is not finite or absurd is refused whole, never clamped.
+
+        Args:
+            wanted: float ``(dim,)``, physical units, a delta counted from the command sent before; None = nothing is
+                wanted: to a standstill, as quickly as the limits allow.
+            now_ns: When it is sent, monotonic nanoseconds.
+
+        Raises:
+            TensorError: It has another width.
+            ProprioError: Nothing was begun.
+        """
+        if wanted is not None and np.shape(wanted) != (self.limits.dim,):
+            raise TensorError(
+                f"expected a command of {self.limits.dim} numbers, found shape {np.shape(wanted)}."
+            )
+        if self._motion is None:
+            raise ProprioError("expected a measured pose before the first command, found none: begin with it.")
+        elapsed_ns = now_ns - self.sent_ns
+        if 0 <= elapsed_ns < self._min_ns:
+            nothing = np.zeros(self.limits.dim, bool)
+            return SentCommand(self._sent.copy(), nothing, is_refused=False, is_new=False, step_ns=0)
+        step_ns = elapsed_ns if elapsed_ns > 0 else self._min_ns
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            low = np.where(self._delta, self._tight.low, np.minimum(self._tight.low - self._sent, 0))
+            high = np.where(self._delta, self._tight.high, np.maximum(self._tight.high - self._sent, 0))
+            self._motion.set_step(step_ns / 1e9, low, high)
+            values, way, clamped, on_curve = self._choose(self._motion, wanted, step_ns)
+            self._motion.adopt(way, on_curve)
+        self._sent, self.sent_ns = np.where(self._delta, np.float32(0), values), now_ns
+        is_refused = wanted is not None and clamped is None
+        clamped = np.zeros(self.limits.dim, bool) if clamped is None else clamped
+        return SentCommand(values.copy(), clamped, is_refused, is_new=True, step_ns=step_ns)
+
+    def _choose(
+        self, motion: AxisMotion, wanted: NDArray[np.floating] | None, step_ns: int
+    ) -> tuple[NDArray[np.float32], Array, NDArray[np.bool_] | None, NDArray[np.bool_]]:
+        """Return the command, its way, which axes are clamped (None = the wanted one is not used), and on curve."""
+        planned = motion.planned()
+        stopping, nowhere = self._rounded(planned), np.ones(self.limits.dim, bool)
+        stop = stopping, self._geometry.way(self._sent, stopping), None, nowhere
+        if wanted is None:
+            return stop
+        near = np.asarray(wanted).astype(np.float32)
+        if not self._is_sane(near):
+            return stop
+        if step_ns > self._max_ns:
+            near = np.where(self._discrete, near, self._sent)
+        way = self._geometry.way(self._sent, near)
+        passes = self._whole(motion.fits(way))
+        if passes.all():
+            return near, way, ~passes, ~passes
+        if self._refuses:
+            return stop
+        nearest = motion.nearest(way)
+        inside = nearest + np.sign(planned - nearest) * 2 * self._tight.rounding
+        values, fits = near, passes
+        for plan in (self._straightened(way, nearest, planned), nearest, inside):
+            tried = np.where(fits, near, self._rounded(np.where(np.isfinite(plan), plan, 0)))
+            values = np.where(fits, values, tried)
+            fits = self._whole(motion.fits(self._geometry.way(self._sent, values)))
+            near = values
+            if fits.all():
+                break
+        values = np.where(fits, values, stopping)
+        return values, self._geometry.way(self._sent, values), ~passes, ~fits
+
+    def _is_sane(self, wanted: NDArray[np.float32]) -> bool:
+        is_within = (wanted >= self._reject_low) & (wanted <= self._reject_high)
+        is_within |= np.isinf(self._tight.low)
+        is_within &= np.isfinite(wanted) & ~(self._angular & (np.abs(wanted) > _ABSURD_RAD))
+        return bool(is_within.all())
+
+    def _rounded(self, way: Array) -> NDArray[np.float32]:
+        """Return the float32 command of a way, within the positions."""
+        low = np.where(self._delta, -np.inf, np.minimum(self._tight.low, self._sent))
+        high = np.where(self._delta, np.inf, np.maximum(self._tight.high, self._sent))
+        return np.clip(self._geometry.along(self._sent, way).astype(np.float32), low, high).astype(np.float32)
+
+    def _whole(self, fits: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """The axes of a rotation fit together or not at all."""
+        together, columns = fits.copy(), self._geometry.rotations
+        together[columns] = fits[columns].all(-1, keepdims=True)
+        return together
+
+    def _straightened(self, way: Array, nearest: Array, planned: Array) -> Array:
+        """Return ``nearest`` with rotations that keep their axis: as far towards the wanted one as all three may."""
+        plan = nearest.copy()
+        for columns in self._geometry.rotations:
+            wish, have = way[columns] - planned[columns], nearest[columns] - planned[columns]
+            share = np.divide(have, wish, out=np.ones(3), where=np.abs(wish) > 1e-12)
+            plan[columns] = planned[columns] + np.clip(share.min(), 0, 1) * wish
+        return plan
