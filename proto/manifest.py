@@ -221,7 +221,8 @@ class LimitsSpec:
         max_change: Largest change of each action dimension from one control step to the next.
         margin: How far inside ``low`` and ``high`` the robot's side keeps each position; empty = at them.
         velocity: Largest speed of each dimension, its unit per second; empty = what ``max_change`` says.
-        acceleration: Largest acceleration, unit per second squared; empty = unlimited, for deltas what ``max_change`` says.
+        acceleration: Largest acceleration, unit per second squared; empty = unlimited, for deltas as ``max_change``
+            says.
         jerk: Largest jerk, unit per second cubed; empty = unlimited.
         kinds: What each dimension is: ``linear``, ``angle``, three ``axis_angle`` or ``roll_pitch_yaw`` in a row, or
             ``discrete``; empty = a gripper whose ``max_change`` spans its range is discrete, all others linear.

@@ -1,6 +1,9 @@
-"""From two commands to the way between them, and back: differences of places, turns of rotations, deltas as they are."""
+"""From two commands to the way between them, and back: differences, shortest turns, deltas as they are."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +37,7 @@ class AxisGeometry:
         self.rotations = columns
         """int ``(rotations, 3)``: the axes of each rotation."""
 
-    def way(self, start: NDArray[np.float32], command: NDArray[np.float32]) -> Array:
+    def way(self, start: NDArray[np.floating[Any]], command: NDArray[np.floating[Any]]) -> Array:
         """Return the way that a command goes.
 
         Args:
@@ -53,7 +56,7 @@ class AxisGeometry:
             )
         return gone
 
-    def along(self, start: NDArray[np.float32], way: Array) -> Array:
+    def along(self, start: NDArray[np.floating[Any]], way: Array) -> Array:
         """Return the command, float64 ``(dim,)``, that goes a way.
 
         Args:
@@ -72,7 +75,7 @@ class AxisGeometry:
             command[columns] = (rotations.to_vector if is_vector else rotations.to_roll_pitch_yaw)(goals)
         return command
 
-    def _rotations(self):  # type: ignore[no-untyped-def]
+    def _rotations(self) -> Iterator[tuple[NDArray[np.int_], Callable[[Array], Array]]]:
         if self._vectors.size:
             yield self._vectors, rotations.from_vector
         if self._turns.size:

@@ -7,6 +7,7 @@ It starts from the last command that was *sent* and the true time since. What an
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -76,9 +77,15 @@ class CommandLimiter:
         self._angular = limits.is_kind(AxisKind.ANGLE, *ROTATIONS)
         self._delta = np.array(limits.is_delta, bool)
         self._discrete = limits.is_kind(AxisKind.DISCRETE)
+        self._bounded_angle = limits.is_kind(AxisKind.ANGLE) & np.isfinite(limits.low)
         with np.errstate(invalid="ignore", over="ignore"):
             band = reject_margin * (self._tight.high - self._tight.low)
-            self._reject_low, self._reject_high = self._tight.low - band, self._tight.high + band
+            far = np.where(
+                self._delta, (1 + 2 * reject_margin) * np.array(limits.velocity) * limits.period_s, np.inf
+            )
+        has_range = np.isfinite(self._tight.low)
+        self._reject_low = np.where(has_range, self._tight.low - band, -far)
+        self._reject_high = np.where(has_range, self._tight.high + band, far)
         self._sent = np.zeros(limits.dim, np.float32)
         self._motion: AxisMotion | None = None
         self.sent_ns = 0
@@ -89,7 +96,7 @@ class CommandLimiter:
         """Whether there is a last command to go on from."""
         return self._motion is not None
 
-    def begin(self, measured: NDArray[np.floating], now_ns: int) -> SentCommand:
+    def begin(self, measured: NDArray[np.floating[Any]], now_ns: int) -> SentCommand:
         """Take the pose that the robot stands in as the first command: nothing can jump from there.
 
         Args:
@@ -126,7 +133,7 @@ class CommandLimiter:
         """Forget the last command: the next one needs a measured pose."""
         self._motion = None
 
-    def limit(self, wanted: NDArray[np.floating] | None, now_ns: int) -> SentCommand:
+    def limit(self, wanted: NDArray[np.floating[Any]] | None, now_ns: int) -> SentCommand:
         """Return what is sent for a wanted command; what is not finite or absurd is refused whole, never clamped.
 
         Args:
@@ -143,7 +150,9 @@ class CommandLimiter:
                 f"expected a command of {self.limits.dim} numbers, found shape {np.shape(wanted)}."
             )
         if self._motion is None:
-            raise ProprioError("expected a measured pose before the first command, found none: begin with it.")
+            raise ProprioError(
+                "expected a measured pose before the first command, found none: begin with it."
+            )
         elapsed_ns = now_ns - self.sent_ns
         if 0 <= elapsed_ns < self._min_ns:
             nothing = np.zeros(self.limits.dim, bool)
@@ -160,8 +169,17 @@ class CommandLimiter:
         clamped = np.zeros(self.limits.dim, bool) if clamped is None else clamped
         return SentCommand(values.copy(), clamped, is_refused, is_new=True, step_ns=step_ns)
 
+    def is_sane(self, wanted: NDArray[np.float32]) -> bool:
+        """Return whether every number is finite and near enough to its limits to be meant.
+
+        Args:
+            wanted: float32 ``(..., dim)``, physical units.
+        """
+        is_within = (wanted >= self._reject_low) & (wanted <= self._reject_high) & np.isfinite(wanted)
+        return bool((is_within & ~(self._angular & (np.abs(wanted) > _ABSURD_RAD))).all())
+
     def _choose(
-        self, motion: AxisMotion, wanted: NDArray[np.floating] | None, step_ns: int
+        self, motion: AxisMotion, wanted: NDArray[np.floating[Any]] | None, step_ns: int
     ) -> tuple[NDArray[np.float32], Array, NDArray[np.bool_] | None, NDArray[np.bool_]]:
         """Return the command, its way, which axes are clamped (None = the wanted one is not used), and on curve."""
         planned = motion.planned()
@@ -170,7 +188,10 @@ class CommandLimiter:
         if wanted is None:
             return stop
         near = np.asarray(wanted).astype(np.float32)
-        if not self._is_sane(near):
+        # -6.2 rad and 0.08 rad are one angle, but only one of them may be within the limits.
+        again = self._geometry.along(self._sent, self._geometry.way(self._sent, near)).astype(np.float32)
+        near = np.where(self._bounded_angle, again, near)
+        if not self.is_sane(near):
             return stop
         if step_ns > self._max_ns:
             near = np.where(self._discrete, near, self._sent)
@@ -184,20 +205,12 @@ class CommandLimiter:
         inside = nearest + np.sign(planned - nearest) * 2 * self._tight.rounding
         values, fits = near, passes
         for plan in (self._straightened(way, nearest, planned), nearest, inside):
-            tried = np.where(fits, near, self._rounded(np.where(np.isfinite(plan), plan, 0)))
-            values = np.where(fits, values, tried)
-            fits = self._whole(motion.fits(self._geometry.way(self._sent, values)))
-            near = values
+            values = np.where(fits, values, self._rounded(np.where(np.isfinite(plan), plan, 0)))
+            fits = fits | self._whole(motion.fits(self._geometry.way(self._sent, values)))
             if fits.all():
                 break
         values = np.where(fits, values, stopping)
         return values, self._geometry.way(self._sent, values), ~passes, ~fits
-
-    def _is_sane(self, wanted: NDArray[np.float32]) -> bool:
-        is_within = (wanted >= self._reject_low) & (wanted <= self._reject_high)
-        is_within |= np.isinf(self._tight.low)
-        is_within &= np.isfinite(wanted) & ~(self._angular & (np.abs(wanted) > _ABSURD_RAD))
-        return bool(is_within.all())
 
     def _rounded(self, way: Array) -> NDArray[np.float32]:
         """Return the float32 command of a way, within the positions."""
@@ -207,13 +220,14 @@ class CommandLimiter:
 
     def _whole(self, fits: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The axes of a rotation fit together or not at all."""
-        together, columns = fits.copy(), self._geometry.rotations
+        together: NDArray[np.bool_] = fits.copy()
+        columns = self._geometry.rotations
         together[columns] = fits[columns].all(-1, keepdims=True)
         return together
 
     def _straightened(self, way: Array, nearest: Array, planned: Array) -> Array:
         """Return ``nearest`` with rotations that keep their axis: as far towards the wanted one as all three may."""
-        plan = nearest.copy()
+        plan: Array = nearest.copy()
         for columns in self._geometry.rotations:
             wish, have = way[columns] - planned[columns], nearest[columns] - planned[columns]
             share = np.divide(have, wish, out=np.ones(3), where=np.abs(wish) > 1e-12)

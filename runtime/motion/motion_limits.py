@@ -6,16 +6,14 @@ from dataclasses import dataclass, replace
 from enum import Enum
 from itertools import groupby
 from math import inf, isfinite, pi
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from saccade.proto.errors import InputError, ManifestError
 from saccade.proto.manifest import ActionSpec, LimitsSpec
-from saccade.proto.strict_json import from_json, parse_json
-
-NARROWABLE = ("low", "high", "velocity", "acceleration", "jerk")
-"""What an operator may narrow, by name."""
+from saccade.runtime.motion.operator_limits import NARROWABLE, OperatorLimits
 
 
 class AxisKind(str, Enum):
@@ -37,38 +35,10 @@ ROTATIONS = (AxisKind.AXIS_ANGLE, AxisKind.ROLL_PITCH_YAW)
 
 
 @dataclass(frozen=True)
-class OperatorLimits:
-    """Limits that an operator sets for one cell, in the order and the units of the bundle's; empty = the bundle's.
-
-    Args:
-        low: Smallest position of each axis.
-        high: Largest position of each axis.
-        velocity: Largest speed of each axis, unit per second.
-        acceleration: Largest acceleration of each axis, unit per second squared.
-        jerk: Largest jerk of each axis, unit per second cubed.
-    """
-
-    low: tuple[float, ...] = ()
-    high: tuple[float, ...] = ()
-    velocity: tuple[float, ...] = ()
-    acceleration: tuple[float, ...] = ()
-    jerk: tuple[float, ...] = ()
-
-    @staticmethod
-    def from_text(text: str) -> OperatorLimits:
-        """Read limits from JSON text; an unknown key is an error.
-
-        Raises:
-            ManifestError: The text is not JSON, or not of this form.
-        """
-        return from_json(OperatorLimits, parse_json(text))
-
-
-@dataclass(frozen=True)
 class MotionLimits:
     """Limits of each axis of a command; ``inf`` = unlimited.
 
-    A rotation's three axes share their limits: they bound the length of its angular velocity, acceleration and jerk.
+    The smallest of a rotation's three bounds the length of its angular velocity, acceleration and jerk.
 
     Args:
         names: Name of each axis.
@@ -97,7 +67,15 @@ class MotionLimits:
     period_s: float
 
     def __post_init__(self) -> None:
-        columns = (self.kinds, self.is_delta, self.low, self.high, self.velocity, self.acceleration, self.jerk)
+        columns = (
+            self.kinds,
+            self.is_delta,
+            self.low,
+            self.high,
+            self.velocity,
+            self.acceleration,
+            self.jerk,
+        )
         if any(len(column) != len(self.names) for column in columns):
             raise ManifestError(f"expected one limit of each kind for each of {list(self.names)}.")
         for index, name in enumerate(self.names):
@@ -125,7 +103,8 @@ class MotionLimits:
     @property
     def rotation_starts(self) -> tuple[int, ...]:
         """Index of the first of each rotation's three axes."""
-        starts, at = [], 0
+        starts: list[int] = []
+        at = 0
         for kind, run in groupby(self.kinds):
             count = len(list(run))
             if kind in ROTATIONS:
@@ -164,11 +143,6 @@ class MotionLimits:
             )
         kinds = _kinds(limits, action)
         rows = [_axis(limits, action, index, kind) for index, kind in enumerate(kinds)]
-        for start in range(len(kinds)):
-            if kinds[start] in ROTATIONS and sum(kind in ROTATIONS for kind in kinds[:start]) % 3 == 0:
-                group = rows[start : start + 3]
-                shared = tuple(min(row[column] for row in group) for column in range(3, 6))
-                rows[start : start + 3] = [(*row[:3], *shared) for row in group]
         is_delta, low, high, velocity, acceleration, jerk = zip(*rows, strict=True) if rows else [()] * 6
         return cls(
             action.names, kinds, is_delta, low, high, velocity, acceleration, jerk, 1 / action.control_hz
@@ -183,38 +157,34 @@ class MotionLimits:
         Raises:
             InputError: One of them is wider than the bundle's, not a number, or not one for each axis.
         """
-        changed = {}
-        for word in NARROWABLE:
-            asked, own = getattr(operator, word), getattr(self, word)
-            if not asked:
-                continue
-            if len(asked) != self.dim:
-                raise InputError(f"{word}: expected one for each of {list(self.names)}, found {list(asked)}.")
-            for name, wish, bound in zip(self.names, asked, own, strict=True):
-                if not (wish >= bound if word == "low" else wish <= bound):
-                    raise InputError(
-                        f"axis {name!r}: expected {word} within the bundle's {bound:g}, found {wish:g}: an operator "
-                        "narrows limits and never widens them."
-                    )
-            changed[word] = tuple(float(wish) for wish in asked)
-        for start in self.rotation_starts:
-            for word in ("velocity", "acceleration", "jerk"):
-                if word in changed:
-                    least = min(changed[word][start : start + 3])
-                    changed[word] = (*changed[word][:start], *[least] * 3, *changed[word][start + 3 :])
-        for word in ("low", "high"):
-            if word in changed and any(
-                isfinite(wish) and not isfinite(own)
-                for wish, own in zip(changed[word], getattr(self, word), strict=True)
-            ):
-                raise InputError(
-                    f"{word}: expected positions of axes that have a lowest and a highest one, found one for a delta, "
-                    "a rotation or an angle that turns round: narrow its velocity instead."
-                )
+        changed: dict[str, Any] = {
+            word: self._narrower(word, getattr(operator, word))
+            for word in NARROWABLE
+            if getattr(operator, word)
+        }
         try:
             return replace(self, **changed)
         except ManifestError as error:
             raise InputError(f"limits of the operator: {error.message}") from error
+
+    def _narrower(self, word: str, asked: tuple[float | None, ...]) -> tuple[float, ...]:
+        own: tuple[float, ...] = getattr(self, word)
+        if len(asked) != self.dim:
+            raise InputError(f"{word}: expected one for each of {list(self.names)}, found {list(asked)}.")
+        narrow = [bound if wish is None else wish for wish, bound in zip(asked, own, strict=True)]
+        is_place = word in {"low", "high"}
+        for name, wish, bound in zip(self.names, narrow, own, strict=True):
+            if not (wish >= bound if word == "low" else wish <= bound):
+                raise InputError(
+                    f"axis {name!r}: expected {word} within the bundle's {bound:g}, found {wish:g}: an operator "
+                    "narrows limits and never widens them."
+                )
+            if is_place and wish != bound and not isfinite(bound):
+                raise InputError(
+                    f"axis {name!r}: expected no {word}, since a delta, a rotation or an angle that turns round has "
+                    f"none, found {wish:g}: narrow its velocity instead."
+                )
+        return tuple(narrow)
 
 
 def _kinds(limits: LimitsSpec, action: ActionSpec) -> tuple[AxisKind, ...]:
@@ -255,4 +225,3 @@ def _axis(
     turns_round = kind in ROTATIONS or (kind is AxisKind.ANGLE and high - low >= 2 * pi - 1e-5)
     low, high = (-inf, inf) if turns_round else (low + margin, high - margin)
     return False, low, high, min(velocity, change * hz), acceleration, jerk
-

@@ -31,7 +31,8 @@ def to_vector(quaternion: Array) -> Array:
     nearest = np.where(quaternion[..., :1] < 0, -quaternion, quaternion)
     sine = np.linalg.norm(nearest[..., 1:], axis=-1, keepdims=True)
     half = np.arctan2(sine, nearest[..., :1])
-    return nearest[..., 1:] * (2 * np.divide(half, sine, out=np.ones_like(sine), where=sine > 0))
+    vector: Array = nearest[..., 1:] * (2 * np.divide(half, sine, out=np.ones_like(sine), where=sine > 0))
+    return vector
 
 
 def times(left: Array, right: Array) -> Array:
@@ -44,7 +45,8 @@ def times(left: Array, right: Array) -> Array:
 
 def inverse(quaternion: Array) -> Array:
     """Return the turn back."""
-    return quaternion * np.array([1.0, -1.0, -1.0, -1.0])
+    back: Array = quaternion * np.array([1.0, -1.0, -1.0, -1.0])
+    return back
 
 
 def from_roll_pitch_yaw(angles: Array) -> Array:

@@ -37,7 +37,9 @@ class StopCurve:
         peak = np.where(np.isfinite(peak), peak, 0.0)
         first = np.maximum(a + peak, 0) * per_jerk
         excess = v + (a * a / 2 - peak * peak) * per_jerk
-        second = np.where(root > most_acceleration, np.maximum(excess, 0) / np.where(peak > 0, peak, 1.0), 0.0)
+        second = np.where(
+            root > most_acceleration, np.maximum(excess, 0) / np.where(peak > 0, peak, 1.0), 0.0
+        )
         self._sign, self._v, self._a, self._peak = sign, v, a, peak
         self._jerk, self._per_jerk = jerk * has_jerk, per_jerk
         self._first, self._second, self._third = first, second, peak * per_jerk
@@ -71,13 +73,16 @@ class StopCurve:
         x1 = t1 * (self._v + t1 * (self._a / 2 - self._jerk * t1 / 6))
         x2 = t2 * (v1 - self._peak * t2 / 2)
         x3 = t3 * (v2 + t3 * (self._jerk * t3 / 6 - self._peak / 2))
-        return self._sign * (x1 + x2 + x3)
+        way: Array = self._sign * (x1 + x2 + x3)
+        return way
 
     def extent(self) -> tuple[Array, Array]:
         """Return the lowest and the highest place on the way: two float64 ``(...)``."""
         end = self.place(self.duration_s)
         # It runs back first where it still moves against the sign; then the speed is 0 at this time.
-        turn = (self._a - np.sqrt(np.maximum(self._a * self._a + 2 * self._jerk * self._v, 0))) * self._per_jerk
+        turn = (
+            self._a - np.sqrt(np.maximum(self._a * self._a + 2 * self._jerk * self._v, 0))
+        ) * self._per_jerk
         back = np.where(self._v < 0, self.place(np.maximum(turn, 0)), 0.0)
         return np.minimum(np.minimum(end, back), 0), np.maximum(np.maximum(end, back), 0)
 

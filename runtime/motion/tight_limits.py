@@ -26,7 +26,7 @@ class TightLimits:
     """Limits of differences and of curves; every array is float64 ``(dim,)``.
 
     Args:
-        limits: Limits of the axes. Three axes of a rotation each get the share that keeps their length to it.
+        limits: Limits of the axes. Each axis of a rotation gets the share that keeps their length to the limit.
         min_step_s: Smallest time between two commands, seconds.
         max_step_s: Longest time over which one delta goes, seconds.
 
@@ -40,8 +40,9 @@ class TightLimits:
         velocity, acceleration, jerk = (
             np.array(column, np.float64) for column in (limits.velocity, limits.acceleration, limits.jerk)
         )
-        for column in (velocity, acceleration, jerk):
-            column[limits.is_kind(*ROTATIONS)] /= sqrt(3)
+        for start in limits.rotation_starts:
+            for column in (velocity, acceleration, jerk):
+                column[start : start + 3] = column[start : start + 3].min() / sqrt(3)
         is_delta = np.array(limits.is_delta, bool)
         with np.errstate(over="ignore", invalid="ignore"):
             room = _OUTSIDE * (self.high - self.low)
