@@ -159,14 +159,16 @@ class CommandLimiter:
             return SentCommand(self._sent.copy(), nothing, is_refused=False, is_new=False, step_ns=0)
         step_ns = elapsed_ns if elapsed_ns > 0 else self._min_ns
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            near = None if wanted is None else self._read(wanted)
+            is_refused = wanted is not None and near is None
+            if step_ns > self._max_ns:
+                near = self._sent if near is None else np.where(self._discrete, near, self._sent)
             low = np.where(self._delta, self._tight.low, np.minimum(self._tight.low - self._sent, 0))
             high = np.where(self._delta, self._tight.high, np.maximum(self._tight.high - self._sent, 0))
             self._motion.set_step(step_ns / 1e9, low, high)
-            values, way, clamped, on_curve = self._choose(self._motion, wanted, step_ns)
-            self._motion.adopt(way, on_curve)
+            values, clamped, is_used = self._go(self._motion, near)
         self._sent, self.sent_ns = np.where(self._delta, np.float32(0), values), now_ns
-        is_refused = wanted is not None and clamped is None
-        clamped = np.zeros(self.limits.dim, bool) if clamped is None else clamped
+        is_refused |= near is not None and not is_used
         return SentCommand(values.copy(), clamped, is_refused, is_new=True, step_ns=step_ns)
 
     def is_sane(self, wanted: NDArray[np.float32]) -> bool:
@@ -178,29 +180,38 @@ class CommandLimiter:
         is_within = (wanted >= self._reject_low) & (wanted <= self._reject_high) & np.isfinite(wanted)
         return bool((is_within & ~(self._angular & (np.abs(wanted) > _ABSURD_RAD))).all())
 
-    def _choose(
-        self, motion: AxisMotion, wanted: NDArray[np.floating[Any]] | None, step_ns: int
-    ) -> tuple[NDArray[np.float32], Array, NDArray[np.bool_] | None, NDArray[np.bool_]]:
-        """Return the command, its way, which axes are clamped (None = the wanted one is not used), and on curve."""
-        planned = motion.planned()
-        stopping, nowhere = self._rounded(planned), np.ones(self.limits.dim, bool)
-        stop = stopping, self._geometry.way(self._sent, stopping), None, nowhere
-        if wanted is None:
-            return stop
+    def _read(self, wanted: NDArray[np.floating[Any]]) -> NDArray[np.float32] | None:
+        """Return a wanted command as float32, None if it cannot be meant."""
         near = np.asarray(wanted).astype(np.float32)
         # -6.2 rad and 0.08 rad are one angle, but only one of them may be within the limits.
         again = self._geometry.along(self._sent, self._geometry.way(self._sent, near)).astype(np.float32)
         near = np.where(self._bounded_angle, again, near)
-        if not self.is_sane(near):
-            return stop
-        if step_ns > self._max_ns:
-            near = np.where(self._discrete, near, self._sent)
+        return near if self.is_sane(near) else None
+
+    def _go(
+        self, motion: AxisMotion, near: NDArray[np.float32] | None
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_], bool]:
+        """Return the command that is sent, which axes are clamped, and whether the wanted one was used at all."""
+        planned = motion.planned()
+        values, fits = self._rounded(planned), np.zeros(self.limits.dim, bool)
+        clamped, is_used = fits.copy(), False
+        if near is not None:
+            passes = self._whole(motion.fits(self._geometry.way(self._sent, near)))
+            is_used = not self._refuses or bool(passes.all())
+            if is_used:
+                tried, fits = (near, passes) if passes.all() else self._nearest(motion, near, passes, planned)
+                values, clamped = np.where(fits, tried, values), ~passes
+        way = self._geometry.way(self._sent, values)
+        # The shortest turn is not the one that was made where that was longer than half a turn.
+        is_long = ~fits & self._angular & (np.abs(way - planned) > 1)
+        motion.adopt(np.where(is_long, planned, way), ~fits)
+        return values, clamped, is_used
+
+    def _nearest(
+        self, motion: AxisMotion, near: NDArray[np.float32], passes: NDArray[np.bool_], planned: Array
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return the free command nearest to a wanted one, and on which axes one was found."""
         way = self._geometry.way(self._sent, near)
-        passes = self._whole(motion.fits(way))
-        if passes.all():
-            return near, way, ~passes, ~passes
-        if self._refuses:
-            return stop
         nearest = motion.nearest(way)
         inside = nearest + np.sign(planned - nearest) * 2 * self._tight.rounding
         values, fits = near, passes
@@ -209,8 +220,7 @@ class CommandLimiter:
             fits = fits | self._whole(motion.fits(self._geometry.way(self._sent, values)))
             if fits.all():
                 break
-        values = np.where(fits, values, stopping)
-        return values, self._geometry.way(self._sent, values), ~passes, ~fits
+        return values, fits
 
     def _rounded(self, way: Array) -> NDArray[np.float32]:
         """Return the float32 command of a way, within the positions."""

@@ -47,7 +47,7 @@ class TimedChunk:
         """
         row, rest_ns = divmod(max(0, now_ns - self.captured_ns), self.period_ns)
         last = len(self.actions) - 1
-        here = self.actions[min(row, last)].astype(np.float64)
+        here: Array = self.actions[min(row, last)].astype(np.float64)
         if rest_ns == 0 or row >= last:
             return here
         way = geometry.way(here, self.actions[row + 1]) * (rest_ns / self.period_ns)
