@@ -65,10 +65,10 @@ class TightLimits:
             ("acceleration", acceleration, self.curve_acceleration),
             ("jerk", jerk, self.curve_jerk),
         ):
-            coarse = np.flatnonzero(~(left > own / 2))
+            coarse = np.flatnonzero(np.isfinite(own) & ~(left > own / 2))
             if coarse.size:
                 raise InputError(
-                    f"axis {limits.names[coarse[0]]!r}: expected a {word} limit that float32 commands "
+                    f"axis {limits.names[coarse[0]]!r}: expected a limit of {word} that float32 commands "
                     f"{min_step_s * 1e3:g} ms apart can tell, found {own[coarse[0]]:g}: raise the limit, or lower "
                     "the rate of the commands."
                 )
