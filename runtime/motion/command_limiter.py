@@ -88,6 +88,9 @@ class CommandLimiter:
         self._reject_high = np.where(has_range, self._tight.high + band, far)
         self._sent = np.zeros(limits.dim, np.float32)
         self._motion: AxisMotion | None = None
+        self._outermost = (self._tight.low, self._tight.high)
+        self._wanted: NDArray[np.float32] | None = None
+        self._lags = np.zeros(limits.dim, bool)
         self.sent_ns = 0
         """When the last command was sent, monotonic nanoseconds."""
 
@@ -126,7 +129,12 @@ class CommandLimiter:
                 f"{pose[is_far][0]:g}: check units, or move the robot back by hand."
             )
         self._motion = AxisMotion(tight, self._min_ns / 1e9)
-        self._sent, self.sent_ns = first, now_ns
+        self._outermost = (
+            np.where(self._delta, -np.inf, np.minimum(tight.low, first)),
+            np.where(self._delta, np.inf, np.maximum(tight.high, first)),
+        )
+        self._sent, self._wanted, self.sent_ns = first, None, now_ns
+        self._lags = np.zeros(len(first), bool)
         return SentCommand(first.copy(), np.zeros(len(first), bool), is_refused=False, is_new=True, step_ns=0)
 
     def reset(self) -> None:
@@ -161,12 +169,14 @@ class CommandLimiter:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             near = None if wanted is None else self._read(wanted)
             is_refused = wanted is not None and near is None
-            if step_ns > self._max_ns:
-                near = self._sent if near is None else np.where(self._discrete, near, self._sent)
-            low = np.where(self._delta, self._tight.low, np.minimum(self._tight.low - self._sent, 0))
-            high = np.where(self._delta, self._tight.high, np.maximum(self._tight.high - self._sent, 0))
+            low, high = (np.where(self._delta, end, end - self._sent) for end in (self._tight.low, self._tight.high))
             self._motion.set_step(step_ns / 1e9, low, high)
-            values, clamped, is_used = self._go(self._motion, near)
+            if step_ns > self._max_ns:
+                near = None
+                values, clamped, is_used = self._stay(self._motion)
+            else:
+                values, clamped, is_used = self._go(self._motion, near, step_ns / 1e9)
+        self._wanted, self._lags = near, clamped
         self._sent, self.sent_ns = np.where(self._delta, np.float32(0), values), now_ns
         is_refused |= near is not None and not is_used
         return SentCommand(values.copy(), clamped, is_refused, is_new=True, step_ns=step_ns)
@@ -189,44 +199,62 @@ class CommandLimiter:
         return near if self.is_sane(near) else None
 
     def _go(
-        self, motion: AxisMotion, near: NDArray[np.float32] | None
+        self, motion: AxisMotion, near: NDArray[np.float32] | None, step_s: float
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_], bool]:
         """Return the command that is sent, which axes are clamped, and whether the wanted one was used at all."""
         planned = motion.planned()
         values, fits = self._rounded(planned), np.zeros(self.limits.dim, bool)
         clamped, is_used = fits.copy(), False
         if near is not None:
-            passes = self._whole(motion.fits(self._geometry.way(self._sent, near)))
+            way, drift = self._geometry.way(self._sent, near), self._drift(near, step_s)
+            # What lags behind a jump shall come to what is wanted, not shoot through it.
+            passes = self._whole(motion.fits(way) & (~self._lags | motion.meets(way, drift)))
             is_used = not self._refuses or bool(passes.all())
             if is_used:
-                tried, fits = (near, passes) if passes.all() else self._nearest(motion, near, passes, planned)
+                tried, fits = (near, passes) if passes.all() else self._nearest(motion, near, passes, drift)
                 values, clamped = np.where(fits, tried, values), ~passes
-        way = self._geometry.way(self._sent, values)
-        # The shortest turn is not the one that was made where that was longer than half a turn.
-        is_long = ~fits & self._angular & (np.abs(way - planned) > 1)
-        motion.adopt(np.where(is_long, planned, way), ~fits)
+        way = np.where(fits, self._geometry.way(self._sent, values), self._gone(values, planned))
+        motion.adopt(way, ~fits, np.zeros_like(fits))
         return values, clamped, is_used
 
+    def _gone(self, values: NDArray[np.float32], planned: Array) -> Array:
+        """Return the way to a command on the curve; the shortest turn is not the one made if that was over half a turn."""
+        way = self._geometry.way(self._sent, values)
+        return np.where(self._angular & (np.abs(way - planned) > 1), planned, way)
+
+    def _stay(self, motion: AxisMotion) -> tuple[NDArray[np.float32], NDArray[np.bool_], bool]:
+        """Return the last command again where there was time to come to rest there, else the place on the curve."""
+        stands, planned = self._whole(motion.rests()), motion.planned()
+        values = np.where(stands & ~self._delta, self._sent, self._rounded(np.where(stands, 0, planned)))
+        motion.adopt(np.where(stands, 0, self._gone(values, planned)), ~stands, stands)
+        return values, np.zeros_like(stands), False
+
+    def _drift(self, near: NDArray[np.float32], step_s: float) -> Array:
+        """Return the speed of what is wanted: a delta's own, a place's since the last; 0 where it jumped."""
+        before = self._sent if self._wanted is None else self._wanted
+        speed = np.asarray(self._geometry.way(before, near) / step_s)
+        is_jump = (np.abs(speed) > self._tight.velocity) | ((self._wanted is None) & ~self._delta)
+        return np.where(is_jump, 0, speed)
+
     def _nearest(
-        self, motion: AxisMotion, near: NDArray[np.float32], passes: NDArray[np.bool_], planned: Array
+        self, motion: AxisMotion, near: NDArray[np.float32], passes: NDArray[np.bool_], drift: Array
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return the free command nearest to a wanted one, and on which axes one was found."""
         way = self._geometry.way(self._sent, near)
-        nearest = motion.nearest(way)
-        inside = nearest + np.sign(planned - nearest) * 2 * self._tight.rounding
+        planned, nearest = motion.planned(), motion.nearest(way, drift)
         values, fits = near, passes
-        for plan in (self._straightened(way, nearest, planned), nearest, inside):
+        for room in (0, 2):
+            nearest = nearest + np.sign(planned - nearest) * room * self._tight.rounding
+            plan = self._straightened(way, nearest, planned)
             values = np.where(fits, values, self._rounded(np.where(np.isfinite(plan), plan, 0)))
             fits = fits | self._whole(motion.fits(self._geometry.way(self._sent, values)))
-            if fits.all():
-                break
-        return values, fits
+        values = np.where(fits, values, self._rounded(np.where(np.isfinite(nearest), nearest, 0)))
+        return values, fits | self._whole(motion.fits(self._geometry.way(self._sent, values)))
 
     def _rounded(self, way: Array) -> NDArray[np.float32]:
         """Return the float32 command of a way, within the positions."""
-        low = np.where(self._delta, -np.inf, np.minimum(self._tight.low, self._sent))
-        high = np.where(self._delta, np.inf, np.maximum(self._tight.high, self._sent))
-        return np.clip(self._geometry.along(self._sent, way).astype(np.float32), low, high).astype(np.float32)
+        command = self._geometry.along(self._sent, way).astype(np.float32)
+        return np.clip(command, *self._outermost).astype(np.float32)
 
     def _whole(self, fits: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """The axes of a rotation fit together or not at all."""

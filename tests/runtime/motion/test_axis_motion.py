@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -15,10 +16,10 @@ def run(pulls: list[float], steps: list[float]) -> tuple[AxisMotion, float]:
     motion, place = AxisMotion(TIGHT, MIN_S), 0.0
     for pull, step in zip(pulls, steps, strict=False):
         motion.set_step(step, TIGHT.low - place, TIGHT.high - place)
-        way = motion.nearest(np.array([pull - place]))
+        way = motion.nearest(np.array([pull - place]), np.zeros(1))
         on_curve = ~motion.fits(way)
         way = np.where(on_curve, motion.planned(), way)
-        motion.adopt(way, on_curve)
+        motion.adopt(way, on_curve, np.array([False]))
         place += float(way[0])
     return motion, place
 
@@ -35,7 +36,7 @@ def test_from_wherever_it_was_pulled_it_stops_within_its_positions(pulls: list[f
     for _ in range(3):
         motion.set_step(10.0, TIGHT.low - place, TIGHT.high - place)
         ways.append(float(motion.planned()[0]))
-        motion.adopt(np.array(ways[-1:]), np.array([True]))
+        motion.adopt(np.array(ways[-1:]), np.array([True]), np.array([False]))
         place += ways[-1]
     assert -1 - 1e-9 <= place <= 1 + 1e-9
     assert abs(ways[2]) < 1e-9
@@ -44,10 +45,11 @@ def test_from_wherever_it_was_pulled_it_stops_within_its_positions(pulls: list[f
 def test_the_nearest_way_is_the_farthest_that_is_free() -> None:
     motion, place = run([2.0] * 30, [0.01] * 40)
     motion.set_step(0.01, TIGHT.low - place, TIGHT.high - place)
-    way = motion.nearest(np.array([2.0]))
+    way = motion.nearest(np.array([2.0]), np.zeros(1))
     assert motion.fits(way)[0]
     assert not motion.fits(way + 1e-5)[0]
-    assert motion.nearest(way - 1e-6)[0] == way[0] - 1e-6
+    inside = way - 1e-6
+    assert motion.nearest(inside, inside / 0.01)[0] == pytest.approx(inside[0], abs=1e-6)
     assert way[0] / 0.01 > 0.9 * 1.0  # 30 steps suffice for the full speed
 
 

@@ -64,7 +64,7 @@ def test_rotations_are_averaged_as_rotations() -> None:
     assert (Rotation.from_rotvec(found).inv() * Rotation.from_rotvec([0, 0, np.pi])).magnitude() < 1e-6
 
 
-@given(st.lists(st.floats(-1, 1, width=32), min_size=8, max_size=8), st.integers(1, 250))
+@given(st.lists(st.floats(-1, 1, width=32), min_size=8, max_size=8), st.integers(10, 250))
 def test_a_blended_seam_is_the_quintic_between_the_motions(rows: list[float], arrival_ms: int) -> None:
     """Of scipy: the polynomial with the old motion's gap and its rate at one end, and nothing at the other."""
     queue = ChunkQueue(arm(), QueueMode.BLEND, seam_ns=80 * MS)
@@ -73,7 +73,7 @@ def test_a_blended_seam_is_the_quintic_between_the_motions(rows: list[float], ar
     queue.add(chunk(*old), 0, 0)
     queue.add(chunk(*new, grip=1), 10 * MS, arrival_ms * MS)
     row, new_row = arrival_ms // 100, (arrival_ms - 10) // 100
-    if (arrival_ms - 10) % 100 > 20 or new_row < 0:
+    if (arrival_ms - 10) % 100 > 20:
         return  # the new chunk has a corner within the seam
 
     def on(places: list[float], start: int, time_ms: float) -> float:
