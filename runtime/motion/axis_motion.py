@@ -40,7 +40,7 @@ class AxisMotion:
         self._is_instant = np.isinf(limits.jerk) & np.isinf(limits.curve_acceleration)
         self._step_s, self._low, self._high = min_step_s, still, still
         self._reach = (still, still)
-        self._goal, self._drift, self._comes_up = still, still, still >= 0
+        self._goal, self._drift, self._comes_up = still, (still, still), still >= 0
 
     def set_step(self, step_s: float, low: Array, high: Array) -> None:
         """Say how long the next way takes and how far it may go; must come before everything that follows.
@@ -84,7 +84,7 @@ class AxisMotion:
         left = np.maximum(self._curve.duration_s - self._curve_s, 0)
         return np.asarray(self._step_s >= left + 3 * stop.duration_s)
 
-    def nearest(self, way: Array, drift: Array) -> Array:
+    def nearest(self, way: Array, drift: tuple[Array, Array]) -> Array:
         """Return the way nearest to a wanted one that is free and from which it need not be passed; NaN = none found.
 
         A longer way ends further up, faster and with more acceleration, so what leads out upwards is cured by a
@@ -92,7 +92,7 @@ class AxisMotion:
 
         Args:
             way: The wanted way.
-            drift: Speed at which what is wanted moves on.
+            drift: Speed and acceleration with which what is wanted moves on.
         """
         least, most = self._reach
         bad = np.clip(way, least, most)
@@ -105,12 +105,12 @@ class AxisMotion:
             found = np.where((up ^ down) & ~np.isnan(found), self._search(good, bad, up), found)
         return found
 
-    def meets(self, way: Array, drift: Array) -> NDArray[np.bool_]:
+    def meets(self, way: Array, drift: tuple[Array, Array]) -> NDArray[np.bool_]:
         """Return which axes, once they went a way, need not pass what is wanted by more than one step corrects.
 
         Args:
             way: The wanted way.
-            drift: Speed at which what is wanted moves on.
+            drift: Speed and acceleration with which what is wanted moves on.
         """
         self._set_goal(way, drift)
         lim, h = self._limits, self._step_s
@@ -126,7 +126,8 @@ class AxisMotion:
             on_curve: bool ``(dim,)``: which axes went along their curve; the others begin the one that leads on.
             stands: bool ``(dim,)``: which of the others stand still now, whatever the parabola says.
         """
-        fresh = StopCurve(*np.where(stands, 0, self._end(way)), self._limits.curve_acceleration, self._limits.curve_jerk)
+        lim, end = self._limits, np.where(stands, 0, self._end(way))
+        fresh = StopCurve(end[0], end[1], lim.curve_acceleration, lim.curve_jerk)
         self._curve = self._curve.where(on_curve, fresh)
         self._curve_s = np.where(on_curve, self._curve_s + self._step_s, 0)
         self._curve_gone = np.where(on_curve, self._curve_gone + way, 0)
@@ -149,8 +150,12 @@ class AxisMotion:
         lim = self._limits
         curve = StopCurve(*self._end(way), lim.curve_acceleration, lim.curve_jerk)
         (least, most), (back, ahead) = curve.speeds(), curve.extent()
-        up = np.minimum((lim.curve_velocity - most) * self._step_s, np.maximum(self._high, way) - (way + ahead))
-        down = np.minimum((lim.curve_velocity + least) * self._step_s, way + back - np.minimum(self._low, way))
+        up = np.minimum(
+            (lim.curve_velocity - most) * self._step_s, np.maximum(self._high, way) - (way + ahead)
+        )
+        down = np.minimum(
+            (lim.curve_velocity + least) * self._step_s, way + back - np.minimum(self._low, way)
+        )
         return up, down
 
     def _slack_to_goal(self, way: Array) -> tuple[Array, Array]:
@@ -161,13 +166,14 @@ class AxisMotion:
             np.where(self._comes_up, down, np.minimum(down, way + back - self._goal)),
         )
 
-    def _set_goal(self, way: Array, drift: Array) -> None:
+    def _set_goal(self, way: Array, drift: tuple[Array, Array]) -> None:
         self._goal, self._drift, self._comes_up = way, drift, way >= self.planned()
 
     def _drifted(self, way: Array) -> StopCurve:
         """Return the curve that leads on from a way, seen from what drifts."""
         v, a = self._end(way)
-        v = np.where(self._is_instant, 0, v - self._drift)
+        v = np.where(self._is_instant, 0, v - self._drift[0])
+        a = np.where(np.isinf(self._limits.jerk), 0, a - self._drift[1])
         return StopCurve(v, a, self._limits.curve_acceleration, self._limits.curve_jerk)
 
     def _search(self, good: Array, bad: Array, up: NDArray[np.bool_]) -> Array:

@@ -91,6 +91,7 @@ class CommandLimiter:
         self._outermost = (self._tight.low, self._tight.high)
         self._wanted: NDArray[np.float32] | None = None
         self._lags = np.zeros(limits.dim, bool)
+        self._speed, self._step_s = np.zeros(limits.dim), min_step_ns / 1e9
         self.sent_ns = 0
         """When the last command was sent, monotonic nanoseconds."""
 
@@ -169,7 +170,9 @@ class CommandLimiter:
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             near = None if wanted is None else self._read(wanted)
             is_refused = wanted is not None and near is None
-            low, high = (np.where(self._delta, end, end - self._sent) for end in (self._tight.low, self._tight.high))
+            low, high = (
+                np.where(self._delta, end, end - self._sent) for end in (self._tight.low, self._tight.high)
+            )
             self._motion.set_step(step_ns / 1e9, low, high)
             if step_ns > self._max_ns:
                 near = None
@@ -218,7 +221,7 @@ class CommandLimiter:
         return values, clamped, is_used
 
     def _gone(self, values: NDArray[np.float32], planned: Array) -> Array:
-        """Return the way to a command on the curve; the shortest turn is not the one made if that was over half a turn."""
+        """Return the way to a command on the curve; it may be more than half a turn, which is not the shortest."""
         way = self._geometry.way(self._sent, values)
         return np.where(self._angular & (np.abs(way - planned) > 1), planned, way)
 
@@ -229,15 +232,26 @@ class CommandLimiter:
         motion.adopt(np.where(stands, 0, self._gone(values, planned)), ~stands, stands)
         return values, np.zeros_like(stands), False
 
-    def _drift(self, near: NDArray[np.float32], step_s: float) -> Array:
-        """Return the speed of what is wanted: a delta's own, a place's since the last; 0 where it jumped."""
+    def _drift(self, near: NDArray[np.float32], step_s: float) -> tuple[Array, Array]:
+        """Return speed and acceleration of what is wanted: of deltas their own, of places since the last two.
+
+        A jump has none. As with commands, the parabola through the last three is what counts.
+        """
         before = self._sent if self._wanted is None else self._wanted
         speed = np.asarray(self._geometry.way(before, near) / step_s)
         is_jump = (np.abs(speed) > self._tight.velocity) | ((self._wanted is None) & ~self._delta)
-        return np.where(is_jump, 0, speed)
+        speed = np.where(is_jump, 0, speed)
+        bend = (speed - self._speed) * 2 / (step_s + self._step_s)
+        bend = np.where(is_jump | (np.abs(bend) > self._tight.curve_acceleration), 0, bend)
+        self._speed, self._step_s = speed, step_s
+        return speed + bend * step_s / 2, bend
 
     def _nearest(
-        self, motion: AxisMotion, near: NDArray[np.float32], passes: NDArray[np.bool_], drift: Array
+        self,
+        motion: AxisMotion,
+        near: NDArray[np.float32],
+        passes: NDArray[np.bool_],
+        drift: tuple[Array, Array],
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Return the free command nearest to a wanted one, and on which axes one was found."""
         way = self._geometry.way(self._sent, near)

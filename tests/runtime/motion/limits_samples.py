@@ -7,7 +7,7 @@ from math import inf
 from saccade.runtime.motion.motion_limits import AxisKind, MotionLimits
 
 
-def limits_of(  # noqa: PLR0917
+def limits_of(
     dim: int,
     kind: AxisKind = AxisKind.LINEAR,
     velocity: float = 1.0,

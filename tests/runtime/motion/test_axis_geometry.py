@@ -13,7 +13,9 @@ THREE = npst.arrays(np.float64, (3,), elements=st.floats(-3, 3))
 
 
 @pytest.mark.parametrize("is_delta", [False, True])
-@pytest.mark.parametrize("kind", [AxisKind.LINEAR, AxisKind.ANGLE, AxisKind.AXIS_ANGLE, AxisKind.ROLL_PITCH_YAW])
+@pytest.mark.parametrize(
+    "kind", [AxisKind.LINEAR, AxisKind.ANGLE, AxisKind.AXIS_ANGLE, AxisKind.ROLL_PITCH_YAW]
+)
 @given(start=THREE, way=THREE)
 def test_a_way_gone_is_the_way_there(kind, is_delta, start, way) -> None:  # type: ignore[no-untyped-def]
     way *= 0.5

@@ -42,8 +42,13 @@ def test_latest_skips_what_is_past_by_the_measured_age_and_ends_with_its_chunk()
     assert queue.wanted(400 * MS, 10 * MS) is None
 
 
-@given(st.lists(st.lists(st.floats(-1, 1, width=32), min_size=6, max_size=6), min_size=1, max_size=5), st.floats(0, 2))
-def test_ensemble_is_acts_formula_and_the_gripper_is_the_newest(rows: list[list[float]], decay: float) -> None:
+@given(
+    st.lists(st.lists(st.floats(-1, 1, width=32), min_size=6, max_size=6), min_size=1, max_size=5),
+    st.floats(0, 2),
+)
+def test_ensemble_is_acts_formula_and_the_gripper_is_the_newest(
+    rows: list[list[float]], decay: float
+) -> None:
     queue = ChunkQueue(arm(), QueueMode.ENSEMBLE, decay=decay)
     for index, places in enumerate(rows):
         queue.add(chunk(*places, grip=index), index * PERIOD, index * PERIOD)

@@ -17,7 +17,7 @@ def test_it_holds_then_latches_until_a_reset() -> None:
 def test_an_action_counts_anew_and_a_clock_that_goes_back_counts_nothing() -> None:
     watchdog = Watchdog(100 * MS)
     for now_ms in (0, 60, 120):
-        assert watchdog.update(now_ms * MS, has_action=now_ms == 60 or now_ms == 0) is not MotionState.LATCHED
+        assert watchdog.update(now_ms * MS, has_action=now_ms in {0, 60}) is not MotionState.LATCHED
     for now_ms in (50, 85):
         assert watchdog.update(now_ms * MS, has_action=False) is MotionState.HOLDING
     assert watchdog.update(96 * MS, has_action=False) is MotionState.LATCHED

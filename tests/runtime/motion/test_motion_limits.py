@@ -68,7 +68,9 @@ def test_an_angle_that_turns_round_has_no_end() -> None:
         (replace(POSE_LIMITS, low=(0.005,) * 3 + (-0.1,) * 3 + (0.0,)), POSE, "a delta's limits around 0"),
     ],
 )  # fmt: skip
-def test_limits_that_make_no_sense_are_refused_by_name(limits: LimitsSpec, action: ActionSpec, message: str) -> None:
+def test_limits_that_make_no_sense_are_refused_by_name(
+    limits: LimitsSpec, action: ActionSpec, message: str
+) -> None:
     with pytest.raises(ManifestError, match=re.escape(message)):
         MotionLimits.of(limits, action)
 
@@ -90,7 +92,10 @@ def test_an_operator_narrows() -> None:
     [
         (OperatorLimits(low=(-1.1, None)), "'shoulder': expected low within the bundle's -1, found -1.1"),
         (OperatorLimits(high=(None, 1.5)), "'gripper': expected high within the bundle's 1, found 1.5"),
-        (OperatorLimits(velocity=(1.5, None)), "'shoulder': expected velocity within the bundle's 1, found 1.5"),
+        (
+            OperatorLimits(velocity=(1.5, None)),
+            "'shoulder': expected velocity within the bundle's 1, found 1.5",
+        ),
         (OperatorLimits(velocity=(float("nan"), None)), "expected velocity within the bundle's 1, found nan"),
         (OperatorLimits(velocity=(-1.0, None)), "expected velocity > 0, found -1"),
         (OperatorLimits(high=(-1.0, None)), "limits of the operator: axis 'shoulder': expected positions"),

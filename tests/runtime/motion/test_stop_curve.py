@@ -44,9 +44,11 @@ def test_it_begins_as_told_keeps_the_limits_and_ends_at_a_standstill(
     assert places.min() <= low[0] + np.abs([slow[0], fast[0]]).max() * h + scale
 
 
-@pytest.mark.parametrize(("v", "a_max", "jerk"), [(1.0, 2.0, 50.0), (-1.0, 2.0, 50.0), (1.0, 2.0, np.inf), (0.01, 9.0, 5.0)])
+@pytest.mark.parametrize(
+    ("v", "a_max", "jerk"), [(1.0, 2.0, 50.0), (-1.0, 2.0, 50.0), (1.0, 2.0, np.inf), (0.01, 9.0, 5.0)]
+)
 def test_stopping_distances_are_those_of_the_textbook(v: float, a_max: float, jerk: float) -> None:
-    """Half the speed for the time it takes: v / A + A / J where the largest deceleration is reached, else 2 sqrt(v / J)."""
+    """Half the speed for v / A + A / J seconds where the largest deceleration is reached, else for 2 sqrt(v / J)."""
     speed = abs(v)
     seconds = speed / a_max + a_max / jerk if speed * jerk >= a_max**2 else 2 * np.sqrt(speed / jerk)
     stop = curve(v, 0.0, a_max, jerk)

@@ -9,7 +9,9 @@ MS = 1_000_000
 ROWS = np.array([[0.0], [1.0], [3.0]], np.float32)
 
 
-def at(chunk: TimedChunk, now_ms: float, kind: AxisKind = AxisKind.LINEAR, *, is_delta: bool = False) -> float:
+def at(
+    chunk: TimedChunk, now_ms: float, kind: AxisKind = AxisKind.LINEAR, *, is_delta: bool = False
+) -> float:
     limits = limits_of(1, kind, is_delta=is_delta)
     return float(chunk.at(round(now_ms * MS), limits, AxisGeometry(limits))[0])
 
