@@ -18,7 +18,7 @@ from saccade.runtime.motion.stop_curve import StopCurve
 from saccade.runtime.motion.tight_limits import TightLimits
 
 Array = NDArray[np.float64]
-_ROUNDS = 12
+_ROUNDS = 9
 """Evaluations in the search for a clamped way; whatever they find is checked before it is sent."""
 
 
@@ -115,7 +115,7 @@ class AxisMotion:
         self._set_goal(way, drift)
         lim, h = self._limits, self._step_s
         most = np.minimum(lim.curve_acceleration * h**2 / 8, lim.curve_jerk * h**3 / 2)
-        back, ahead = self._drifted(way).extent()
+        back, ahead = StopCurve(*self._drifted(way), lim.curve_acceleration, lim.curve_jerk).extent()
         return np.asarray(np.where(self._comes_up, ahead, -back) <= most)
 
     def adopt(self, way: Array, on_curve: NDArray[np.bool_], stands: NDArray[np.bool_]) -> None:
@@ -149,32 +149,40 @@ class AxisMotion:
         """Return how much the curve that leads on from a way leaves free upwards, and downwards, in units of way."""
         lim = self._limits
         curve = StopCurve(*self._end(way), lim.curve_acceleration, lim.curve_jerk)
-        (least, most), (back, ahead) = curve.speeds(), curve.extent()
-        up = np.minimum(
-            (lim.curve_velocity - most) * self._step_s, np.maximum(self._high, way) - (way + ahead)
-        )
-        down = np.minimum(
-            (lim.curve_velocity + least) * self._step_s, way + back - np.minimum(self._low, way)
-        )
+        return self._free(way, curve.speeds(), curve.extent())
+
+    def _free(
+        self, way: Array, speeds: tuple[Array, Array], extent: tuple[Array, Array]
+    ) -> tuple[Array, Array]:
+        speed, (least, most), (back, ahead) = self._limits.curve_velocity, speeds, extent
+        up = np.minimum((speed - most) * self._step_s, np.maximum(self._high, way) - (way + ahead))
+        down = np.minimum((speed + least) * self._step_s, way + back - np.minimum(self._low, way))
         return up, down
 
     def _slack_to_goal(self, way: Array) -> tuple[Array, Array]:
         """Return the slack with what is wanted as an end too, seen from something that drifts as it does."""
-        (up, down), (back, ahead) = self._slack(way), self._drifted(way).extent()
+        lim, (v, a), (drift_v, drift_a) = self._limits, self._end(way), self._drifted(way)
+        # Both curves at once: for a handful of axes the calls cost, not the numbers.
+        both = StopCurve(
+            np.stack([v, drift_v]), np.stack([a, drift_a]), lim.curve_acceleration, lim.curve_jerk
+        )
+        (least, most), (back, ahead) = both.speeds(), both.extent()
+        up, down = self._free(way, (least[0], most[0]), (back[0], ahead[0]))
         return (
-            np.where(self._comes_up, np.minimum(up, self._goal - (way + ahead)), up),
-            np.where(self._comes_up, down, np.minimum(down, way + back - self._goal)),
+            np.where(self._comes_up, np.minimum(up, self._goal - (way + ahead[1])), up),
+            np.where(self._comes_up, down, np.minimum(down, way + back[1] - self._goal)),
         )
 
     def _set_goal(self, way: Array, drift: tuple[Array, Array]) -> None:
         self._goal, self._drift, self._comes_up = way, drift, way >= self.planned()
 
-    def _drifted(self, way: Array) -> StopCurve:
-        """Return the curve that leads on from a way, seen from what drifts."""
-        v, a = self._end(way)
-        v = np.where(self._is_instant, 0, v - self._drift[0])
-        a = np.where(np.isinf(self._limits.jerk), 0, a - self._drift[1])
-        return StopCurve(v, a, self._limits.curve_acceleration, self._limits.curve_jerk)
+    def _drifted(self, way: Array) -> tuple[Array, Array]:
+        """Return velocity and acceleration at the end of a way, seen from what drifts."""
+        (v, a), (drift_v, drift_a) = self._end(way), self._drift
+        return (
+            np.where(self._is_instant, 0, v - drift_v),
+            np.where(np.isinf(self._limits.jerk), 0, a - drift_a),
+        )
 
     def _search(self, good: Array, bad: Array, up: NDArray[np.bool_]) -> Array:
         """Return the way nearest to ``bad`` that leads nowhere out on the side where ``bad`` does.

@@ -44,7 +44,7 @@ def assert_within(limits: MotionLimits, sent: list[SentCommand], ways: np.ndarra
 def hostile_run(limits: MotionLimits, commands: int, seed: int) -> list[list[SentCommand]]:
     """Drive with jumps, non-finite numbers, clocks that jump, refusals, new sessions; one list for each of these."""
     rng = np.random.default_rng(seed)
-    box, runs, now = limiter(limits), [], 0
+    box, runs, now, goal = limiter(limits), [], 0, np.zeros(limits.dim)
     while sum(map(len, runs)) * limits.dim < commands:
         box.reset()
         sent = [box.begin(rng.uniform(-1.1, 1.1, limits.dim), now)]
@@ -87,7 +87,7 @@ def test_no_command_breaks_a_limit(limits: MotionLimits) -> None:
         ).all()
 
 
-@settings(max_examples=12)
+@settings(max_examples=8)
 @given(st.integers(0, 2**32), st.sampled_from([AxisKind.AXIS_ANGLE, AxisKind.ROLL_PITCH_YAW]), st.booleans())
 def test_a_rotation_is_limited_as_one(seed: int, kind: AxisKind, is_delta: bool) -> None:
     rng = np.random.default_rng(seed)
@@ -149,7 +149,7 @@ def test_a_far_goal_is_reached_about_as_fast_as_can_be_and_never_passed() -> Non
     """The quickest jerk-limited move over d: d / V + V / A + A / J."""
     box = limiter(limits_of(1))
     box.begin(np.array([-0.9]), 0)
-    path = [float(box.limit(np.array([1.0]), index * TICK).values[0]) for index in range(1, 300)]
+    path = [float(box.limit(np.array([1.0]), index * TICK).values[0]) for index in range(1, 240)]
     assert path[-1] == 1 and max(path) == 1
     assert np.flatnonzero(np.array(path) > 0.9999)[0] * 0.01 <= (1.9 + 1 / 5 + 5 / 100) * 1.05
 
@@ -213,9 +213,9 @@ def test_it_begins_only_from_a_pose_that_can_be(pose: list[float]) -> None:
 def test_a_pose_a_little_outside_is_ramped_in_and_never_further_out() -> None:
     box = limiter(limits_of(1))
     path = [float(box.begin(np.array([1.15]), 0).values[0])]
-    path += [float(box.limit(np.array([1.5]), index * TICK).values[0]) for index in range(1, 200)]
+    path += [float(box.limit(np.array([1.5]), index * TICK).values[0]) for index in range(1, 20)]
     assert path[0] == np.float32(1.15) and max(path) == path[0]
-    path += [float(box.limit(np.array([0.5]), index * TICK).values[0]) for index in range(200, 400)]
+    path += [float(box.limit(np.array([0.5]), index * TICK).values[0]) for index in range(20, 130)]
     assert path[-1] == 0.5
 
 
