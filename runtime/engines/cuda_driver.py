@@ -63,6 +63,15 @@ def find_gpu(library: str = DRIVER_LIBRARY) -> Gpu:
     return Gpu(name.value.decode(errors="replace"), (numbers[0].value, numbers[1].value), version.value)
 
 
+def why_no_gpu() -> str | None:
+    """Return why no GPU can be used on this machine, and what to do; None = there is one."""
+    try:
+        find_gpu()
+    except EngineError as error:
+        return error.message
+    return None
+
+
 def _call(driver: ctypes.CDLL, name: str, *arguments: object) -> None:
     status = getattr(driver, name)(*arguments)
     if status:

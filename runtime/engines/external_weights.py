@@ -84,16 +84,15 @@ def graph_sha256(graph: str, files: Mapping[str, NDArray[np.uint8]], known: dict
         known: Hashes of weights files by name; those that are missing are added, so that each is hashed once.
 
     Raises:
-        EngineError: The file is no graph, or points to a file that is not there.
+        EngineError: The file is no graph, or points to what is not there.
     """
-    model = _read(graph, files)
     digest = hashlib.sha256(files[graph].data)
-    for name in sorted({_place(tensor, graph)[0] for tensor in _outside(model)}):
+    for tensor in _outside(_read(graph, files)):
+        _values(tensor, graph, files)
+        name, _ = _place(tensor, graph)
         if name not in known:
-            if name not in files:
-                raise EngineError(f"{graph}: expected its weights in {name}, found no such file: export it again.")
             known[name] = hashlib.sha256(files[name].data).hexdigest()
-        digest.update(f"{name} {known[name]}".encode())
+        digest.update(f"{tensor.name} {known[name]}".encode())
     return digest.hexdigest()
 
 

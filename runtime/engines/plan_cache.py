@@ -95,8 +95,8 @@ class PlanCache:
         place = self.folder / key.file_name
         if not self.has(key):
             raise PlanError(
-                f"expected a plan of {key.graph} for {_machine(key)} in {self.folder}, found {self._why_none(key)}: run "
-                f"`saccade build BUNDLE --engine {key.engine}` here."
+                f"expected a plan of {key.graph} for {_machine(key)} in {self.folder}, found {self._why_none(key)}: "
+                f"run `saccade build BUNDLE --engine {key.engine}` here."
             )
         described = _read_description(self._described(key))
         with naming(place):
@@ -231,4 +231,6 @@ def _machine(key: PlanKey) -> str:
 
 
 def _damaged(path: Path, found: str) -> PlanError:
-    return PlanError(f"expected the plan {path} as it was built, found {found}: `saccade build --rebuild` makes it anew.")
+    return PlanError(
+        f"expected the plan {path} as it was built, found {found}: `saccade build --rebuild` renews it."
+    )

@@ -1,7 +1,7 @@
 """TensorRT and TensorRT-RTX, which differ in the name of their Python module and in what their plans depend on.
 
-Plans come from the plan cache: `saccade build` makes them, and where one is missing, the engine refuses. All contexts of
-one load share one arena on the device, as large as the greediest needs, since they run one after another on one stream.
+Plans come from the plan cache: `saccade build` makes them, and where one is missing, the engine refuses. All contexts
+of one load share one arena on the device, as large as the greediest needs: they run one after another on one stream.
 A context is bound once: it runs the graph once eagerly, which writes into its outputs, and is then captured as a CUDA
 graph that each run launches and waits for. So carries stay on the device, and a stage's time is its own.
 """
@@ -25,7 +25,7 @@ from saccade.runtime.engines.cuda_driver import Gpu, find_gpu
 from saccade.runtime.engines.cuda_memory import RUNTIME, CudaBuffer, CudaStream, DeviceMemory
 from saccade.runtime.engines.external_weights import graph_sha256
 from saccade.runtime.engines.plan_cache import PlanCache, PlanKey
-from saccade.runtime.engines.tensorrt_build import FLAGS, build_plan, error_recorder, told
+from saccade.runtime.engines.tensorrt_build import FLAGS, build_plan, told, told_errors
 
 _LOG = logging.getLogger(__name__)
 _DTYPES = {
@@ -113,7 +113,7 @@ class TensorRtEngine:
         library: The module that loaded it.
         engine: Its ``ICudaEngine``.
         stream: Where it runs.
-        recorder: What it tells its errors.
+        errors: What it tells its errors.
 
     Attributes:
         arena: Memory that its contexts work in, shared with the other engines of one load.
@@ -121,9 +121,9 @@ class TensorRtEngine:
 
     arena: DeviceMemory
 
-    def __init__(self, name: str, library: ModuleType, engine: Any, stream: CudaStream, recorder: Any) -> None:
+    def __init__(self, name: str, library: ModuleType, engine: Any, stream: CudaStream, errors: Any) -> None:
         self._name, self._library, self._engine = name, library, engine
-        self._stream, self._recorder = stream, recorder
+        self._stream, self._errors = stream, errors
         names = [engine.get_tensor_name(index) for index in range(engine.num_io_tensors)]
         is_input = {port: engine.get_tensor_mode(port) == library.TensorIOMode.INPUT for port in names}
         self.inputs = tuple(self._port(port) for port in names if is_input[port])
@@ -164,7 +164,9 @@ class TensorRtEngine:
         asked = getattr(context, "is_stream_capturable", None)
         if asked is None or asked(self._stream.handle):
             return True
-        _LOG.warning("%s: TensorRT-RTX makes no CUDA graph of it, so that each run enqueues it anew", self._name)
+        _LOG.warning(
+            "%s: TensorRT-RTX makes no CUDA graph of it, so that each run enqueues it anew", self._name
+        )
         return False
 
     def _enqueue(self, context: Any) -> None:
@@ -178,7 +180,7 @@ class TensorRtEngine:
 
     def _refused(self, what: str) -> EngineError:
         return EngineError(
-            f"{self._name}: expected {told(self._library)} to take {what}, found: {self._recorder.told()}."
+            f"{self._name}: expected {told(self._library)} to take {what}, found: {self._errors.told()}."
         )
 
     def _port(self, name: str) -> PortSpec:
@@ -235,9 +237,8 @@ class TensorRtBackend:
         self._cache, self._builds_plans = PlanCache(plans), builds_plans
         self._plans = self.plans_for(self._library, self._cache, gpu.target, gpu)
         self._stream = CudaStream(import_module(RUNTIME) if runtime is None else runtime)
-        self._recorder = error_recorder(self._library)
-        self._runtime = self._library.Runtime(self._library.Logger(self._library.Logger.INTERNAL_ERROR))
-        self._runtime.error_recorder = self._recorder
+        self._errors = told_errors(self._library)
+        self._runtime = self._library.Runtime(self._errors)
 
     @classmethod
     def plans_for(cls, library: ModuleType, cache: PlanCache, target: str, gpu: Gpu | None) -> Plans:
@@ -278,7 +279,9 @@ class TensorRtBackend:
             EngineError: A plan cannot be loaded, or a graph cannot be built.
         """
         engines = {name: self._load(name, files) for name in graphs}
-        arena = self._stream.device_memory(max((engine.arena_bytes for engine in engines.values()), default=0))
+        arena = self._stream.device_memory(
+            max((engine.arena_bytes for engine in engines.values()), default=0)
+        )
         for engine in engines.values():
             engine.arena = arena
         return dict(engines)
@@ -292,10 +295,10 @@ class TensorRtBackend:
         engine = self._runtime.deserialize_cuda_engine(plan.data)
         if engine is None:
             raise EngineError(
-                f"{name}: expected {told(self._library)} to load its plan, found: {self._recorder.told()}: "
+                f"{name}: expected {told(self._library)} to load its plan, found: {self._errors.told()}: "
                 "`saccade build --rebuild` makes it anew."
             )
-        return TensorRtEngine(name, self._library, engine, self._stream, self._recorder)
+        return TensorRtEngine(name, self._library, engine, self._stream, self._errors)
 
     def __enter__(self) -> TensorRtBackend:
         return self

@@ -1,8 +1,8 @@
 """From a graph in memory to a TensorRT plan: parsed as strongly typed, built, and every refusal told in words.
 
-One code path for TensorRT 10.3 to 11 and TensorRT-RTX, whose Python modules differ in their name and in what the newest
-of them add: that is looked up, and never a version compared. There are no precision flags: each tensor has the type that
-the graph says.
+One code path for TensorRT 10.3 to 11 and TensorRT-RTX, whose Python modules differ in their name and in what the
+newest of them add: that is looked up, and never a version compared. There are no precision flags: each tensor has the
+type that the graph says.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -61,14 +62,14 @@ def build_plan(
         EngineError: The parser or the builder refuses the graph; all that they say is in the message.
         FileError: The copy cannot be written.
     """
-    recorder = error_recorder(library)
-    builder = library.Builder(_logger(library))
-    builder.error_recorder = recorder
+    errors = told_errors(library)
+    errors.told()
+    builder = library.Builder(errors)
     config = builder.create_builder_config()
     _aim(library, config, target, graph)
-    cache = _timing_cache(library, config, timings)
+    measured = _timing_cache(library, config, timings)
     network = builder.create_network(_network_flags(library))
-    parser = library.OnnxParser(network, _logger(library))
+    parser = library.OnnxParser(network, told_errors(library))
     weights = _parse(library, parser, graph, files, scratch)
     _check_static(network, graph)
     plan = builder.build_serialized_network(network, config)
@@ -76,9 +77,9 @@ def build_plan(
     if plan is None:
         raise EngineError(
             f"{graph}: expected a graph that {told(library)} builds for {target}, its builder refused: "
-            f"{recorder.told()}: export it again with --check-tensorrt-rtx, or choose another --engine."
+            f"{errors.told()}: export it again with --check-tensorrt-rtx, or choose another --engine."
         )
-    return BuiltPlan(memoryview(plan), None if cache is None else memoryview(cache.serialize()))
+    return BuiltPlan(memoryview(plan), None if measured is None else memoryview(measured.serialize()))
 
 
 def told(library: ModuleType) -> str:
@@ -86,55 +87,39 @@ def told(library: ModuleType) -> str:
     return f"{library.__name__.removesuffix('_bindings')} {library.__version__}"
 
 
-def error_recorder(library: ModuleType) -> Any:
-    """Return what TensorRT tells its errors, by ``told()``; its logger can only print them.
+@cache
+def told_errors(library: ModuleType) -> Any:
+    """Return the logger that TensorRT tells its errors, to be read by ``told()``.
+
+    One for the process, since networks and contexts call it until the last of them is gone. An error recorder would say
+    the same, but a network that inherits one from its builder crashes as it goes (TensorRT-RTX 1.7.1).
 
     Args:
         library: The module ``tensorrt`` or ``tensorrt_rtx_bindings``.
     """
-    base: Any = library.IErrorRecorder
+    base: Any = library.ILogger
 
-    class ErrorRecorder(base):
-        """Keeps the description of each error; the names of its methods are TensorRT's."""
+    class ToldErrors(base):
+        """Keeps the text of each error; the name of its method is TensorRT's."""
 
         def __init__(self) -> None:
             super().__init__()
-            self._errors: list[tuple[Any, str]] = []
+            self._errors: list[str] = []
 
-        def report_error(self, code: Any, description: str) -> bool:
-            self._errors.append((code, description))
-            return False
-
-        def get_error_code(self, index: int) -> Any:
-            return self._errors[index][0]
-
-        def get_error_desc(self, index: int) -> str:
-            return self._errors[index][1]
-
-        def num_errors(self) -> int:
-            return len(self._errors)
-
-        def has_overflowed(self) -> bool:
-            return False
-
-        def clear(self) -> None:
-            self._errors.clear()
+        def log(self, severity: Any, msg: str) -> None:
+            if severity in {library.ILogger.Severity.ERROR, library.ILogger.Severity.INTERNAL_ERROR}:
+                self._errors.append(msg)
 
         def told(self) -> str:
-            """Return all that was reported since the last time, and forget it."""
-            found = "; ".join(description for _, description in self._errors) or "it gave no reason"
-            self._errors.clear()
-            return found
+            """Return all that was told since the last time, and forget it."""
+            found, self._errors = "; ".join(self._errors), []
+            return found or "it gave no reason"
 
-    return ErrorRecorder()
-
-
-def _logger(library: ModuleType) -> Any:
-    return library.Logger(library.Logger.INTERNAL_ERROR)
+    return ToldErrors()
 
 
 def _network_flags(library: ModuleType) -> int:
-    """Return the flags of a strongly typed network; from TensorRT 11 on there is no other, and this one is taken still."""
+    """Return the flags of a strongly typed network; TensorRT 11 makes no other."""
     return 1 << int(library.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
@@ -192,9 +177,7 @@ def _parse(
     return [weight.values for weight in weights]
 
 
-def _parse_from_files(
-    parser: Any, graph: str, files: Mapping[str, NDArray[np.uint8]], scratch: Path
-) -> bool:
+def _parse_from_files(parser: Any, graph: str, files: Mapping[str, NDArray[np.uint8]], scratch: Path) -> bool:
     with naming(scratch), tempfile.TemporaryDirectory(prefix="weights-", dir=scratch) as folder:
         root = Path(folder)
         graphs = Path(graph).parent
