@@ -93,7 +93,8 @@ def why_not(name: str) -> str | None:
     kind = _kind(name)
     for library in kind.libraries:
         if not _is_installed(library):
-            return f"the package {_PACKAGES.get(library, library)} is not installed: {install_hint(kind.extra)}{kind.remedy}"
+            package = _PACKAGES.get(library, library)
+            return f"the package {package} is not installed: {install_hint(kind.extra)}{kind.remedy}"
     return None if kind.why_no_gpu is None else kind.why_no_gpu()
 
 

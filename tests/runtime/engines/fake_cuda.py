@@ -8,28 +8,20 @@ from enum import Enum, IntEnum
 from types import SimpleNamespace
 from typing import Any
 
-USED = [
-    "cudaError_t",
-    "cudaFree",
-    "cudaFreeHost",
-    "cudaGetErrorString",
-    "cudaGraphDestroy",
-    "cudaGraphExecDestroy",
-    "cudaGraphInstantiate",
-    "cudaGraphLaunch",
-    "cudaHostAlloc",
-    "cudaHostAllocDefault",
-    "cudaMalloc",
-    "cudaMemcpyAsync",
-    "cudaMemcpyKind",
-    "cudaStreamBeginCapture",
-    "cudaStreamCaptureMode",
-    "cudaStreamCreateWithFlags",
-    "cudaStreamDestroy",
-    "cudaStreamEndCapture",
-    "cudaStreamNonBlocking",
+USED = (
+    *(
+        "cudaError_t",
+        "cudaFree",
+        "cudaFreeHost",
+        "cudaGetErrorString",
+        "cudaGraphDestroy",
+        "cudaGraphExecDestroy",
+    ),
+    *("cudaGraphInstantiate", "cudaGraphLaunch", "cudaHostAlloc", "cudaHostAllocDefault", "cudaMalloc"),
+    *("cudaMemcpyAsync", "cudaMemcpyKind", "cudaStreamBeginCapture", "cudaStreamCaptureMode"),
+    *("cudaStreamCreateWithFlags", "cudaStreamDestroy", "cudaStreamEndCapture", "cudaStreamNonBlocking"),
     "cudaStreamSynchronize",
-]
+)
 """Every name that we take from ``cuda.bindings.runtime``."""
 
 

@@ -21,7 +21,7 @@ ARENA_BYTES = 4096
 
 
 class DataType(Enum):
-    FLOAT, BOOL, INT64 = "float32", "bool", "int64"
+    FLOAT, BOOL, INT64, UINT8 = "float32", "bool", "int64", "uint8"
 
 
 class Mode(Enum):
@@ -143,12 +143,15 @@ class _Engine:
     device_memory_size_v2 = ARENA_BYTES
 
     def __init__(self, plan: bytes, library: FakeTensorRt) -> None:
-        self.session = ort.InferenceSession(plan, providers=["CPUExecutionProvider"])
+        options = ort.SessionOptions()
+        options.log_severity_level, options.intra_op_num_threads = 3, 1
+        self.session = ort.InferenceSession(plan, options, providers=["CPUExecutionProvider"])
         self.library = library
         kinds = {
             "tensor(float)": DataType.FLOAT,
             "tensor(bool)": DataType.BOOL,
             "tensor(int64)": DataType.INT64,
+            "tensor(uint8)": DataType.UINT8,
         }
         read, written = self.session.get_inputs(), self.session.get_outputs()
         self.ports = {port.name: (port.shape, kinds[port.type]) for port in (*read, *written)}

@@ -1,6 +1,6 @@
 """The engine contract over a TensorRT that computes on the host, what is asked of the GPU and in which order.
 
-Where there is a GPU and TensorRT, the contract is kept by those too; where there is none, the summary says so.
+On a GPU the contract is tested in ``test_registry.py``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from saccade.runtime.bundle import Bundle
 from saccade.runtime.engines.base import Backend
 from saccade.runtime.engines.cuda_driver import Gpu
 from saccade.runtime.engines.plan_cache import PlanCache
-from saccade.runtime.engines.registry import PLAN_ENGINES, open_backend, why_not
+from saccade.runtime.engines.registry import PLAN_ENGINES
 from saccade.runtime.engines.tensorrt import TensorRtBackend, TensorRtRtxBackend
 from saccade.runtime.engines.tensorrt_build import build_plan
 from saccade.runtime.program import ProgramExecutor
@@ -39,27 +39,6 @@ class TestTensorRtOnTheHost(EngineContract):
 
     def make_backend(self) -> Backend:
         return backend_on(FakeCuda(), **self._options)
-
-
-class _OnTheGpu(EngineContract):
-    engine: str
-
-    @pytest.fixture(autouse=True)
-    def _plans(self, tmp_path: Path) -> None:
-        if reason := why_not(self.engine):
-            pytest.skip(f"NOT RUN on a GPU: {reason}")
-        self._folder = tmp_path / "plans"
-
-    def make_backend(self) -> Backend:
-        return open_backend(self.engine, plans=self._folder, builds_plans=True)
-
-
-class TestTensorRtOnTheGpu(_OnTheGpu):
-    engine = "tensorrt"
-
-
-class TestTensorRtRtxOnTheGpu(_OnTheGpu):
-    engine = "tensorrt-rtx"
 
 
 def test_a_run_is_enqueued_once_captured_and_then_launched(tmp_path: Path) -> None:
