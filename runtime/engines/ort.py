@@ -89,6 +89,11 @@ class OrtEngine:
             self._session = ort.InferenceSession(model, options, providers=[provider])
         except Exception as error:
             raise EngineError(f"expected {name} to load in ONNX Runtime, found: {error}") from error
+        if self._session.get_providers()[0] != provider:  # it goes on with another where one does not load
+            raise EngineError(
+                f"expected {name} to run on {provider}, found that ONNX Runtime {ort.__version__} could not load that: "
+                "are the CUDA libraries that it was built for installed?"
+            )
         self.inputs = tuple(_port(node, name) for node in self._session.get_inputs())
         self.outputs = tuple(_port(node, name) for node in self._session.get_outputs())
 

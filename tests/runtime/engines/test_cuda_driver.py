@@ -64,7 +64,7 @@ def test_what_the_driver_refuses_is_said(driver: Driver, name: str) -> None:
 
 def test_no_driver_is_said_with_what_to_install() -> None:
     with pytest.raises(
-        EngineError, match="there is no CUDA driver .*install NVIDIA's driver, or choose another"
+        EngineError, match=r"there is no CUDA driver .*install NVIDIA's driver, or choose another"
     ):
         find_gpu("libcuda-that-is-not-there.so.1")
     assert cuda_driver.DRIVER_LIBRARY == "libcuda.so.1"

@@ -20,9 +20,7 @@ def test_a_build_without_cuda_is_refused_with_what_to_install() -> None:
     if HAS_CUDA:
         assert "no CUDA:" not in (why_not_ort_cuda() or "")
         return
-    with pytest.raises(
-        EngineError, match=r"has no CUDA: `pip uninstall onnxruntime`, then pip install 'sacc.*ort-cuda"
-    ):
+    with pytest.raises(EngineError, match=r"has no CUDA: `pip uninstall onnxruntime`, then .*ort-cuda"):
         open_backend("ort-cuda")
 
 
@@ -33,7 +31,7 @@ def test_without_a_gpu_nothing_runs_on_the_cpu_in_its_place(tmp_path: Path) -> N
         pytest.skip("there is a GPU here")
     assert "CUDA driver" in reason
     with OrtCudaBackend(threads=1) as backend:  # as if nobody had asked
-        with pytest.raises(EngineError, match="room for float32.* on the GPU, found"):
+        with pytest.raises(EngineError, match=r"room for float32.* on the GPU, found"):
             backend.allocate("float32", (2,))
         with pytest.raises(EngineError, match="to load in ONNX Runtime, found"):
             load(backend, write_graph(tmp_path))

@@ -82,7 +82,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path, ending: str, damage: object) 
     cache.write(KEY, memoryview(PLAN))
     place = tmp_path / (KEY.file_name + ending)
     place.write_bytes(damage(place.read_bytes()))  # type: ignore[operator]
-    with pytest.raises(PlanError, match="as it was built, found .*--rebuild"):
+    with pytest.raises(PlanError, match=r"as it was built, found .*--rebuild"):
         cache.read(KEY)
 
 

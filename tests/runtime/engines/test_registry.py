@@ -69,7 +69,7 @@ def test_an_unknown_engine_is_refused_with_those_that_are_known() -> None:
     for ask in (why_not, open_backend):
         with pytest.raises(
             InputError,
-            match="expected an engine of ort-cpu, openvino, ort-cuda, tensorrt, tensorrt-rtx, found 'tpu'",
+            match=f"expected an engine of {', '.join(ENGINES)}, found 'tpu'",
         ):
             ask("tpu")
 
