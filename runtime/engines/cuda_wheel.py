@@ -42,7 +42,7 @@ def runs_on(compute_capability: tuple[int, int], processor: str | None = None) -
     """Whether the wheel has machine code that a GPU runs: of the same major number, and no newer.
 
     Args:
-        compute_capability: Of the GPU, e.g. ``(8, 7)``.
+        compute_capability: What the GPU can do, e.g. ``(8, 7)``.
         processor: Processor that the wheel is for; None = this machine's. Of one that has no wheel nothing is known.
     """
     major, minor = compute_capability

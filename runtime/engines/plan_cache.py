@@ -38,7 +38,7 @@ class PlanKey:
         sha256: Hash of the graph and of its weights.
         engine: Name of the engine.
         version: Version of its library.
-        compute_capability: Of the GPU, e.g. ``SM87``.
+        compute_capability: What the GPU can do, e.g. ``SM87``.
         gpu: Name of the GPU; empty for an engine whose plans run on each of that compute capability.
         driver: CUDA version of the driver, e.g. 12060; 0 for an engine whose plans do not depend on it.
         flags: Options of the build, sorted.

@@ -198,7 +198,7 @@ class TensorRtBackend:
     """The ``tensorrt`` backend.
 
     Args:
-        threads: Of no use to a GPU.
+        threads: Ignored: the graph runs on the GPU.
         prepack: Must be True: every plan has its own copy of the weights.
         plans: Folder of the plans; None = in the user's cache.
         builds_plans: Build a plan that is missing, instead of refusing.

@@ -18,7 +18,6 @@ from saccade.runtime.engines.cuda_driver import Gpu
 from saccade.runtime.engines.plan_cache import PlanCache
 from saccade.runtime.engines.registry import PLAN_ENGINES
 from saccade.runtime.engines.tensorrt import TensorRtBackend, TensorRtRtxBackend
-from saccade.runtime.engines.tensorrt_build import build_plan
 from saccade.runtime.program import ProgramExecutor
 from tests.contracts.engine import EngineContract, buffers, fill, load, weights_files, write_graph
 from tests.runtime.engines.fake_cuda import FakeCuda
@@ -130,67 +129,6 @@ def test_weights_cannot_be_shared() -> None:
         TensorRtBackend(prepack=False)
 
 
-def test_tensorrt_rtx_takes_weights_from_memory_and_from_files_alike(tmp_path: Path) -> None:
-    """The real one, ahead of time, without a GPU; the plans have the same size whatever the way."""
-    library = pytest.importorskip("tensorrt_rtx_bindings", reason="the extra `tensorrt-rtx` is not installed")
-    weights = np.random.default_rng(0).standard_normal((64, 16)).astype(np.float32)
-    files = weights_files("MatMul", weights)
-    sizes = set()
-    for module in (library, _WithAnOldParser(library)):
-        built = build_plan(module, "graphs/a.onnx", files, target="SM89", timings=b"", scratch=tmp_path)  # type: ignore[arg-type]
-        sizes.add(built.plan.nbytes)
-        assert built.timings is None
-        assert weights.tobytes()[:64] in built.plan.tobytes() or built.plan.nbytes > weights.nbytes
-    assert len(sizes) == 1 and not list(tmp_path.iterdir())
-    with pytest.raises(EngineError, match=r"\(SM75, .*\), found SM87: choose another --engine"):
-        build_plan(library, "graphs/a.onnx", files, target="SM87", timings=b"", scratch=tmp_path)
-
-
-def test_every_name_that_is_used_is_one_of_tensorrt_rtx() -> None:
-    library = pytest.importorskip("tensorrt_rtx_bindings", reason="the extra `tensorrt-rtx` is not installed")
-    used = {
-        "Builder": "create_network create_builder_config build_serialized_network",
-        "IBuilderConfig": "create_timing_cache set_timing_cache num_compute_capabilities set_compute_capability",
-        "OnnxParser": "parse parse_from_file load_model_proto load_initializer parse_model_proto num_errors get_error",
-        "ParserError": "desc node node_name node_operator",
-        "INetworkDefinition": "num_inputs get_input",
-        "ITimingCache": "serialize",
-        "Runtime": "deserialize_cuda_engine",
-        "ICudaEngine": "num_io_tensors get_tensor_name get_tensor_mode get_tensor_shape get_tensor_dtype "
-        "device_memory_size_v2 create_execution_context",
-        "IExecutionContext": "set_device_memory set_tensor_address execute_async_v3 is_stream_capturable",
-        "ILogger": "Severity log",
-        "NetworkDefinitionCreationFlag": "STRONGLY_TYPED",
-        "ExecutionContextAllocationStrategy": "USER_MANAGED",
-        "TensorIOMode": "INPUT OUTPUT",
-        "DataType": "FLOAT HALF INT8 INT32 INT64 BOOL UINT8",
-    }
-    missing = [
-        f"{kind}.{name}"
-        for kind, names in used.items()
-        for name in names.split()
-        if not hasattr(getattr(library, kind), name)
-    ]
-    assert missing == []
-    assert library.__version__
-
-
 def test_each_engine_with_plans_has_its_own_library() -> None:
     assert (TensorRtBackend.name, TensorRtRtxBackend.name) == PLAN_ENGINES
     assert TensorRtBackend.is_bound_to_gpu and not TensorRtRtxBackend.is_bound_to_gpu
-
-
-class _WithAnOldParser:
-    """A real library, whose parser reads weights from files alone."""
-
-    def __init__(self, library: Any) -> None:
-        self._library = library
-        self.__name__, self.__version__ = library.__name__, library.__version__
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._library, name)
-
-    def OnnxParser(self, network: Any, logger: Any) -> Any:  # noqa: N802 - NVIDIA's name
-        parser = self._library.OnnxParser(network, logger)
-        names = ("parse", "parse_from_file", "num_errors", "get_error")
-        return type("OldParser", (), {name: getattr(parser, name) for name in names} | {"kept": parser})
