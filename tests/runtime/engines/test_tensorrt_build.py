@@ -10,7 +10,9 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-library = pytest.importorskip("tensorrt_rtx_bindings", reason="the extra `tensorrt-rtx` is not installed")
+pytest.importorskip("tensorrt_rtx_bindings", reason="the extra `tensorrt-rtx` is not installed")
+
+import tensorrt_rtx_bindings as library
 
 from saccade.proto.errors import EngineError
 from saccade.runtime.engines.tensorrt_build import build_plan
