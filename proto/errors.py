@@ -8,6 +8,7 @@
     │   └── BundleIntegrityError        a file is missing, extra, changed, or points outside the bundle
     ├── StatisticsError                 statistics.json of a checkpoint or bundle is incomplete or broken
     ├── EngineError                     an engine cannot load or run a graph
+    │   └── PlanError                   a plan for the GPU is missing, of another machine, or damaged
     ├── UnknownProfileError             the bundle has no profile of that name
     ├── UnknownLoweringError            the bundle has no lowering of that name
     ├── InputError                      the caller gave something unusable; nothing was run
@@ -115,6 +116,12 @@ class EngineError(SaccadeError):
     """An engine cannot load or run a graph."""
 
     code = "engine"
+
+
+class PlanError(EngineError):
+    """A plan for the GPU is missing, was built for another machine or by another version, or is damaged."""
+
+    code = "engine.plan"
 
 
 class UnknownProfileError(SaccadeError):

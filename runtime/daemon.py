@@ -44,6 +44,7 @@ class DaemonConfig:
         is_insecure_bind_allowed: Whether to bind beyond loopback too, where anyone on the network can drive the robot.
         engine: Name of what executes the graphs of ``bundle``.
         lowering: Name of the form of its graphs that runs.
+        plans: Folder of the plans of an engine that has some; None = in the user's cache.
         threads: Threads of the engine; 0 = one for each core.
         prepack: Faster matrix products for a copy of the weights in each profile.
         lease_ns: How long the robot stays lent to a client that is silent, nanoseconds.
@@ -69,6 +70,7 @@ class DaemonConfig:
     is_insecure_bind_allowed: bool = False
     engine: str = DEFAULT_ENGINE
     lowering: str = CANONICAL
+    plans: Path | None = None
     threads: int = 0
     prepack: bool = True
     lease_ns: int = DEFAULT_LEASE_NS
@@ -134,7 +136,7 @@ class Daemon:
         bundle = Bundle.open(config.bundle)
         check_controls(bundle.manifest)
         backend = stack.enter_context(
-            open_backend(config.engine, threads=config.threads, prepack=config.prepack)
+            open_backend(config.engine, threads=config.threads, prepack=config.prepack, plans=config.plans)
         )
         program = ProgramExecutor(bundle, backend, lowering=config.lowering)
         program.warm_up()

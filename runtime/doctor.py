@@ -11,7 +11,7 @@ from importlib.metadata import PackageNotFoundError, packages_distributions, ver
 from pathlib import Path
 
 from saccade.proto.distribution import VERSION, install_hint
-from saccade.proto.errors import SaccadeError
+from saccade.proto.errors import PlanError, SaccadeError
 from saccade.proto.file_errors import file_error
 from saccade.runtime.binding import check_bind
 from saccade.runtime.bundle import Bundle
@@ -99,7 +99,10 @@ def _check_engine(name: str, bundles: list[Bundle]) -> str:
         if not bundles:
             return "ready"
         (bundle,) = bundles
-        program = ProgramExecutor(bundle, backend)
+        try:
+            program = ProgramExecutor(bundle, backend)
+        except PlanError as error:
+            return f"ready, but nothing was run: {error.message}"
         program.warm_up()
         times_ms = []
         for profile in bundle.manifest.profiles:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import onnx_ir as ir
 
+from saccade.export.lowering.rewriting import MODULE
 from saccade.proto.errors import ReceiptError
 
 MAX_TOP_K = 3840
@@ -169,7 +170,9 @@ def lint(model: ir.Model, where: str) -> LintReceipt:
     """
     findings = [*_global_findings(model)]
     for node in model.graph:
-        findings += [f"{node.op_type} {node.name!r}: {finding}" for finding in _node_findings(node)]
+        findings += [
+            f"{node.op_type} {node.name!r}{_made_by(node)}: {finding}" for finding in _node_findings(node)
+        ]
     if findings:
         shown = "\n  ".join(findings[:20])
         more = f"\n  ... and {len(findings) - 20} more" if len(findings) > 20 else ""
@@ -199,6 +202,12 @@ def _global_findings(model: ir.Model) -> Iterator[str]:
         yield from (f"input {finding}" for finding in _value_findings(value))
     for value in model.graph.initializers.values():
         yield from (f"weight {finding}" for finding in _value_findings(value))
+
+
+def _made_by(node: ir.Node) -> str:
+    """Name the module that a node is of, where it is known: rewriting makes nodes of its own."""
+    module = node.meta.get(MODULE)
+    return f" of module {module!r}" if module else ""
 
 
 def _node_findings(node: ir.Node) -> Iterator[str]:

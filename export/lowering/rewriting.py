@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+
 import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 from onnxscript import optimizer, rewriter
@@ -45,6 +47,10 @@ _RULES = (
 one with two outputs (``slice_split_rule``), which looks at every pair of nodes: two thirds of the time that a model of
 32 layers took."""
 _ROUNDS = 2
+MODULE = "module"
+"""Key of a node's ``meta``: path of the module that made it, e.g. ``decoder.layers.3.mlp``."""
+_SCOPES = "pkg.torch.onnx.name_scopes"
+"""Where torch notes the modules around a node, the outermost first, then the node itself."""
 
 
 def make_lean(model: ir.Model) -> ir.Model:
@@ -111,7 +117,13 @@ def compute_outputs(model: ir.Model) -> None:
 
 
 def _drop_notes(model: ir.Model) -> None:
-    """Remove stack traces, module paths and symbolic notes: they name files of the exporting machine."""
+    """Remove stack traces and symbolic notes, which name files of the exporting machine.
+
+    The path of the module that a node is of stays in memory, for messages; it is never written.
+    """
+    for node in model.graph:
+        if scopes := node.metadata_props.get(_SCOPES):
+            node.meta[MODULE] = ast.literal_eval(scopes)[-2:][0]
     common_passes.ClearMetadataAndDocStringPass()(model)
     model.metadata_props.clear()
     model.producer_name, model.producer_version = "saccade", ""

@@ -18,7 +18,7 @@ from saccade.runtime.bench.report import read_accounts, shape_line, to_cells, to
 from saccade.runtime.bench.roofline import measure_roofline
 from saccade.runtime.bench.stopwatch import Timing, time_steps
 from saccade.runtime.bundle import Bundle
-from saccade.runtime.commands.engine_options import engine_option, lowering_option
+from saccade.runtime.commands.engine_options import engine_option, lowering_option, plans_option
 from saccade.runtime.commands.real_time_options import real_time_options
 from saccade.runtime.cores import checked_threads, usable_cores
 from saccade.runtime.engines.registry import open_backend
@@ -56,6 +56,7 @@ from saccade.runtime.session import Session, check_controls
 )
 @engine_option
 @lowering_option
+@plans_option
 @click.option(
     "--threads", default=0, show_default=True, help="Threads that run the model; 0 = one for each core."
 )
@@ -72,6 +73,7 @@ def bench(
     instruction: str,
     engine: str,
     lowering: str,
+    plans: Path | None,
     threads: int,
     real_time: RealTime,
     json_path: Path | None,
@@ -97,7 +99,7 @@ def bench(
     asked = profiles or [profile.name for profile in opened.manifest.profiles]
     names = [opened.manifest.profile(name).name for name in asked]
     accounts, before = read_accounts(opened), machine_state()
-    with open_backend(engine, threads=threads) as backend:
+    with open_backend(engine, threads=threads, plans=plans, builds_plans=True) as backend:
         program = ProgramExecutor(opened, backend, lowering=lowering)
         program.warm_up()
         with OtherWork() as other, Session(program) as session, _Display(console, seconds) as display:

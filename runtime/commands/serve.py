@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from saccade.runtime.commands.engine_options import engine_option, lowering_option
+from saccade.runtime.commands.engine_options import engine_option, lowering_option, plans_option
 from saccade.runtime.commands.real_time_options import real_time_options
 from saccade.runtime.daemon import Daemon, DaemonConfig, run
 from saccade.runtime.deadline.allowed import DEFAULT_SUCCESS_KEPT
@@ -48,6 +48,7 @@ class _Duration(click.FloatRange):
 )
 @engine_option
 @lowering_option
+@plans_option
 @click.option(
     "--threads",
     default=0,
@@ -143,6 +144,7 @@ def serve(
     insecure_bind: bool,
     engine: str,
     lowering: str,
+    plans: Path | None,
     threads: int,
     real_time: RealTime,
     lean: bool,
@@ -179,6 +181,7 @@ def serve(
         is_insecure_bind_allowed=insecure_bind,
         engine=engine,
         lowering=lowering,
+        plans=plans,
         threads=threads,
         prepack=not lean,
         lease_ns=round(lease_s * 1e9),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import posixpath
 from collections.abc import Iterator, Mapping
@@ -67,17 +68,55 @@ def external_weights(graph: str, files: Mapping[str, NDArray[np.uint8]]) -> Iter
     Raises:
         EngineError: The file is no graph, or points to what is not there.
     """
+    model = _read(graph, files)
+    tables = _tables(model.graph)
+    for tensor in _outside(model):
+        values = _values(tensor, graph, files)
+        yield Weight(tensor.name, values, tensor.name in tables, tensor.data_type, tuple(tensor.dims))
+
+
+def graph_sha256(graph: str, files: Mapping[str, NDArray[np.uint8]], known: dict[str, str]) -> str:
+    """Return the hash of a graph together with the files that its weights lie in.
+
+    Args:
+        graph: Name of the ONNX file.
+        files: Content of all files by name.
+        known: Hashes of weights files by name; those that are missing are added, so that each is hashed once.
+
+    Raises:
+        EngineError: The file is no graph, or points to what is not there.
+    """
+    digest = hashlib.sha256(files[graph].data)
+    for tensor in _outside(_read(graph, files)):
+        _values(tensor, graph, files)
+        name, _ = _place(tensor, graph)
+        if name not in known:
+            known[name] = hashlib.sha256(files[name].data).hexdigest()
+        digest.update(f"{tensor.name} {known[name]}".encode())
+    return digest.hexdigest()
+
+
+def _read(graph: str, files: Mapping[str, NDArray[np.uint8]]) -> OnnxModel:
     try:
-        model = OnnxModel.FromString(files[graph].tobytes())
+        model: OnnxModel = OnnxModel.FromString(files[graph].tobytes())
     except DecodeError as error:
         raise EngineError(
             f"expected {graph} to be an ONNX graph, found: {error}: export it again."
         ) from error
-    tables = _tables(model.graph)
+    return model
+
+
+def _outside(model: OnnxModel) -> Iterator[OnnxTensor]:
+    """Yield the weights that lie in other files."""
     for tensor in model.graph.initializer:
         if tensor.data_location == OnnxTensor.IN_ANOTHER_FILE:
-            values = _values(tensor, posixpath.dirname(graph), files)
-            yield Weight(tensor.name, values, tensor.name in tables, tensor.data_type, tuple(tensor.dims))
+            yield tensor
+
+
+def _place(tensor: OnnxTensor, graph: str) -> tuple[str, dict[str, str]]:
+    """Return the name of the file that a weight lies in, and what else the graph says of its place."""
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    return posixpath.normpath(posixpath.join(posixpath.dirname(graph), place.get("location", ""))), place
 
 
 def _tables(graph: OnnxGraph) -> set[str]:
@@ -91,9 +130,8 @@ def _tables(graph: OnnxGraph) -> set[str]:
     return first - other
 
 
-def _values(tensor: OnnxTensor, folder: str, files: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.generic]:
-    place = {entry.key: entry.value for entry in tensor.external_data}
-    name = posixpath.normpath(posixpath.join(folder, place.get("location", "")))
+def _values(tensor: OnnxTensor, graph: str, files: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.generic]:
+    name, place = _place(tensor, graph)
     is_packed = tensor.data_type in _PACKED
     dtype = np.dtype("uint8" if is_packed else _DTYPES.get(tensor.data_type, "V"))
     numbers = math.prod(tensor.dims)

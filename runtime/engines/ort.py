@@ -1,4 +1,4 @@
-"""ONNX Runtime on the CPU; the only file that imports ``onnxruntime``.
+"""ONNX Runtime on the CPU; what runs it on a GPU is beside it, and only these two import ``onnxruntime``.
 
 Buffers are numpy arrays that ONNX Runtime reads and writes in place, so nothing is copied on the way in or out.
 Threads do not spin between steps: a robot's other programs need the cores.
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnxruntime as ort
@@ -71,6 +71,7 @@ class OrtEngine:
         options: How the session runs, and the weights that it is given.
         run_options: Shared by all runs of one backend, so that one flag interrupts them.
         shared: Weights that stay where they are, and so have to stay.
+        provider: ONNX Runtime's name of what computes.
     """
 
     def __init__(
@@ -80,13 +81,19 @@ class OrtEngine:
         options: ort.SessionOptions,
         run_options: ort.RunOptions,
         shared: Sequence[object],
+        provider: str,
     ) -> None:
         self._run_options = run_options
         self._shared = shared
         try:
-            self._session = ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            self._session = ort.InferenceSession(model, options, providers=[provider])
         except Exception as error:
             raise EngineError(f"expected {name} to load in ONNX Runtime, found: {error}") from error
+        if self._session.get_providers()[0] != provider:  # it goes on with another where one does not load
+            raise EngineError(
+                f"expected {name} to run on {provider}, found that ONNX Runtime {ort.__version__} could not load that: "
+                "are the CUDA libraries that it was built for installed?"
+            )
         self.inputs = tuple(_port(node, name) for node in self._session.get_inputs())
         self.outputs = tuple(_port(node, name) for node in self._session.get_outputs())
 
@@ -120,6 +127,10 @@ class OrtBackend:
     """
 
     name = "ort-cpu"
+    provider: ClassVar[str] = "CPUExecutionProvider"
+    """ONNX Runtime's name of what computes."""
+    shares_tables: ClassVar[bool] = True
+    """Whether graphs read one copy of a table that rows are looked up in."""
 
     def __init__(self, *, threads: int = 0, prepack: bool = True) -> None:
         self._threads = checked_threads(threads) or usable_cores()
@@ -127,7 +138,7 @@ class OrtBackend:
         self._run_options = ort.RunOptions()
         self._run_options.log_severity_level = _SILENT
 
-    def allocate(self, dtype: str, shape: tuple[int, ...]) -> OrtBuffer:
+    def allocate(self, dtype: str, shape: tuple[int, ...]) -> Buffer:
         """See :meth:`saccade.runtime.engines.base.Backend.allocate`."""
         return OrtBuffer(dtype, shape)
 
@@ -150,19 +161,20 @@ class OrtBackend:
         held: list[NDArray[np.int8]] = []
         for weight in external_weights(name, files):
             values = weight.values
-            if self._prepack and weight.is_table:  # alone in its memory: that of the whole file is free to go
+            is_shared = weight.is_table and self.shares_tables
+            if self._prepack and is_shared:  # alone in its memory: that of the whole file is free to go
                 values = tables.setdefault(values.ctypes.data, values.copy())
             if weight.is_packed:
                 given[weight.name], memory = _packed(weight, name)
                 held.append(memory)
             else:
                 given[weight.name] = ort.OrtValue.ortvalue_from_numpy(values)
-            if weight.is_table or not self._prepack:
+            if is_shared or not self._prepack:
                 options.add_initializer(weight.name, given[weight.name])
                 shared.append(given[weight.name])
         options.add_external_initializers(list(given), list(given.values()))
         shared += [] if self._prepack else held
-        return OrtEngine(name, files[name].tobytes(), options, self._run_options, shared)
+        return OrtEngine(name, files[name].tobytes(), options, self._run_options, shared, self.provider)
 
     def _session_options(self) -> ort.SessionOptions:
         options = ort.SessionOptions()
@@ -210,9 +222,10 @@ def _packed(weight: Weight, graph: str) -> tuple[ort.OrtValue, NDArray[np.int8]]
 
 
 def _value(buffer: Buffer) -> ort.OrtValue:
-    if not isinstance(buffer, OrtBuffer):
-        raise EngineError(f"expected a buffer that ort-cpu allocated, found {type(buffer).__name__}.")
-    return buffer.value
+    value = getattr(buffer, "value", None)
+    if not isinstance(value, ort.OrtValue):
+        raise EngineError(f"expected a buffer that ONNX Runtime allocated, found {type(buffer).__name__}.")
+    return value
 
 
 def _give_back_freed_memory() -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.util
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from saccade.export.bundle import recipe
 from saccade.export.control.frames import synthetic_recording
 from saccade.export.control.pipeline import ExportReport, ExportRequest, export_bundle
 from saccade.export.families.checkpoint import Checkpoint
@@ -20,6 +20,7 @@ from saccade.export.families.registry import load_checkpoint
 from tests.export.families.control_steps import with_embodiment
 from tests.export.families.lerobot_reference import use_sizes, write
 from tests.export.inspection.tiny_checkpoints import WRITERS, know_tiny_variants
+from tests.export.parsed_graphs import HAS_TENSORRT_RTX, and_parse
 from tests.export.samples import write_tiny_checkpoint
 
 RATIOS = {"vla_pruner": (1.0, 0.5, 0.25), "random_keep": (1.0, 0.5), "keep_all": (1.0,)}
@@ -28,6 +29,15 @@ RATIOS = {"vla_pruner": (1.0, 0.5, 0.25), "random_keep": (1.0, 0.5), "keep_all":
 @pytest.fixture(autouse=True, scope="session")
 def _one_thread() -> None:
     torch.set_num_threads(1)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _tensorrt_rtx_parses_every_bundle() -> Iterator[None]:
+    """Whichever family, kind and profile a test exports, TensorRT-RTX's parser has to take its graphs."""
+    with pytest.MonkeyPatch.context() as patch:
+        if HAS_TENSORRT_RTX:
+            patch.setattr(recipe, "_capture", and_parse(recipe._capture))
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -127,11 +137,12 @@ def lerobot_written(
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests marked ``tensorrt_rtx`` where it is missing; never on Linux x86_64: it comes with ``make test``."""
-    system = sys.platform, platform.machine()
-    if system == ("linux", "x86_64") or importlib.util.find_spec("tensorrt_rtx_bindings") is not None:
+    if HAS_TENSORRT_RTX:
         return
     for item in items:
         if item.get_closest_marker("tensorrt_rtx"):
             item.add_marker(
-                pytest.mark.skip(reason=f"NOT CHECKED: no TensorRT-RTX here ({' '.join(system)})")
+                pytest.mark.skip(
+                    reason=f"NOT CHECKED: no TensorRT-RTX here ({sys.platform} {platform.machine()})"
+                )
             )

@@ -21,6 +21,7 @@ from saccade.runtime.bundle import Bundle
 from tests.export.answer.test_pipeline import write_tokenizer
 from tests.export.families.llava.test_llava import PROCESSOR, reference
 from tests.export.families.published import save
+from tests.export.parsed_graphs import HAS_TENSORRT_RTX, PARSED
 
 KINDS = ("control", "answer", "scorer")
 NOTHING_PASSES = {
@@ -71,6 +72,8 @@ def test_every_kind_has_the_same_receipts(export: Export, tmp_path: Path, kind: 
     graphs = [path.name for path in (tmp_path / "bundle/graphs").glob("*.onnx")]
     assert len(receipts["lint"]) == len(graphs) and set(graphs) <= set(receipts["export"]["bytes"])
     assert Bundle.open(tmp_path / "bundle").manifest == report.manifest
+    if HAS_TENSORRT_RTX:
+        assert PARSED[-len(graphs) :] == list(report.lint)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -8,9 +8,11 @@ import numpy as np
 import onnx
 import onnx_ir as ir
 import pytest
+import torch
 from onnx import TensorProto, helper
 
 from saccade.export.control.pipeline import ExportReport
+from saccade.export.lowering.capture import GraphPorts, to_graph
 from saccade.export.lowering.lint import lint
 from saccade.export.lowering.shared_weights import INLINE_BYTES, WEIGHTS_NAME, SharedWeights
 from saccade.proto.errors import ReceiptError
@@ -113,6 +115,19 @@ def _linted(
 def test_an_operator_that_tensorrt_refuses_is_found(op: str, message: str) -> None:
     with pytest.raises(ReceiptError, match=message):
         _linted(helper.make_node(op, ["x"], ["y"]), {"y": (TensorProto.FLOAT, [1, 4000])})
+
+
+def test_the_module_that_made_a_refused_node_is_named() -> None:
+    class Volume(torch.nn.Module):
+        def forward(self, edges: torch.Tensor) -> torch.Tensor:
+            return torch.linalg.det(edges)
+
+    solid = torch.nn.Sequential(torch.nn.Sequential(torch.nn.Tanh(), Volume()), torch.nn.Tanh())
+    graph = to_graph(solid, (torch.eye(3)[None],), GraphPorts(("edges",), ("volume",)), "solid")
+    with pytest.raises(ReceiptError, match=r"Det '.*' of module '0\.1': not an operator") as refused:
+        lint(graph, "solid.onnx")
+    assert "Tanh" not in refused.value.message
+    assert b"name_scopes" not in ir.serde.serialize_model(graph).SerializeToString()
 
 
 def test_a_private_domain_is_found() -> None:
