@@ -219,11 +219,23 @@ class LimitsSpec:
         low: Smallest value of each action dimension.
         high: Largest value of each action dimension.
         max_change: Largest change of each action dimension from one control step to the next.
+        margin: How far inside ``low`` and ``high`` the robot's side keeps each position; empty = at them.
+        velocity: Largest speed of each dimension, its unit per second; empty = what ``max_change`` says.
+        acceleration: Largest acceleration, unit per second squared; empty = unlimited, for deltas as ``max_change``
+            says.
+        jerk: Largest jerk, unit per second cubed; empty = unlimited.
+        kinds: What each dimension is: ``linear``, ``angle``, three ``axis_angle`` or ``roll_pitch_yaw`` in a row, or
+            ``discrete``; empty = a gripper whose ``max_change`` spans its range is discrete, all others linear.
     """
 
     low: tuple[float, ...]
     high: tuple[float, ...]
     max_change: tuple[float, ...]
+    margin: tuple[float, ...] = ()
+    velocity: tuple[float, ...] = ()
+    acceleration: tuple[float, ...] = ()
+    jerk: tuple[float, ...] = ()
+    kinds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.low) == len(self.high) == len(self.max_change):
@@ -232,6 +244,9 @@ class LimitsSpec:
             raise ManifestError(f"expected low < high, found {list(self.low)} and {list(self.high)}.")
         if any(change <= 0 for change in self.max_change):
             raise ManifestError(f"expected max_change > 0, found {list(self.max_change)}.")
+        for name in ("margin", "velocity", "acceleration", "jerk", "kinds"):
+            if len(getattr(self, name)) not in {0, len(self.low)}:
+                raise ManifestError(f"expected {name} for none or for each of {len(self.low)} dimensions.")
 
 
 @dataclass(frozen=True)
