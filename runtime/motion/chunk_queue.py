@@ -45,8 +45,8 @@ class ChunkQueue:
     Args:
         limits: Kinds of the axes, and the length of a control step.
         mode: How chunks that overlap become one motion.
-        decay: Of ``ensemble``: by how much each newer chunk weighs less, at least 0.
-        seam_ns: Of ``blend``: how long a seam lasts, nanoseconds; None = one control step.
+        decay: By how much each newer chunk weighs less in ``ensemble``, at least 0.
+        seam_ns: How long a seam of ``blend`` lasts, nanoseconds; None = one control step.
     """
 
     def __init__(

@@ -53,8 +53,8 @@ class MotionController:
         refuses: Whether a command that breaks a limit is refused, with all chunks, instead of clamped.
         watchdog_ns: How long there may be no action before the robot is latched; None = three control steps, at least
             100 and at most 200 ms.
-        decay: Of the mode ``ensemble``: how much less each newer chunk weighs.
-        seam_ns: Of the mode ``blend``: how long a seam lasts, nanoseconds; None = one control step.
+        decay: By how much each newer chunk weighs less in the mode ``ensemble``.
+        seam_ns: How long a seam of the mode ``blend`` lasts, nanoseconds; None = one control step.
 
     Raises:
         InputError: ``tick_hz`` is not above 0, or float32 is too coarse for such limits at that rate.
