@@ -163,7 +163,7 @@ class CudaBuffer:
         count = int(np.prod(shape, dtype=np.int64)) * kind.itemsize
         self._stream = stream
         self._memory = stream.device_memory(count)
-        self.host: NDArray[Any] = np.frombuffer(stream.host_memory(count), kind).reshape(shape)
+        self.host: NDArray[Any] = np.frombuffer(memoryview(stream.host_memory(count)), kind).reshape(shape)
         self.host.fill(0)
         self.to_device()
         stream.synchronize()

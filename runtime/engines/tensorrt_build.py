@@ -99,7 +99,7 @@ def told_errors(library: ModuleType) -> Any:
     """
     base: Any = library.ILogger
 
-    class ToldErrors(base):
+    class ToldErrors(base):  # type: ignore[misc]  # it comes with the extra
         """Keeps the text of each error; the name of its method is TensorRT's."""
 
         def __init__(self) -> None:
