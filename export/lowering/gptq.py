@@ -39,7 +39,7 @@ class RoundedWeight:
     def weight(self) -> NDArray[np.float32]:
         """The weight that an engine computes with, float32 ``(inputs, outputs)``."""
         block = len(self.values) // len(self.scales)
-        whole: NDArray[np.float32] = self.values * np.repeat(self.scales, block, axis=0)
+        whole: NDArray[np.float32] = self.values.astype(np.float32) * np.repeat(self.scales, block, axis=0)
         return whole
 
 
