@@ -119,7 +119,7 @@ def _table(report: LowerReport, out: Path) -> Table:
                 name,
                 profile,
                 f"{found.worst_share:.2%} ({actions.names[worst]})",
-                f"{found.max_error[worst]:.2g} {actions.units[worst]}",
+                f"{found.max_error[worst]:.2g} {actions.units[worst]}".removesuffix(" 1"),
                 f"{found.overlap_min:.0%}",
             )
     return table

@@ -24,4 +24,5 @@ def test_lowers_and_reports(
     again = CliRunner().invoke(main, arguments)
     assert again.exit_code == 1 and "use --force to replace it" in again.output
     forced = CliRunner().invoke(main, [*arguments, "--force"])
-    assert forced.exit_code == 0 and "on frames held out of calibration" in forced.output
+    assert forced.exit_code == 0
+    assert "on frames held out of calibration" in " ".join(forced.output.split())
