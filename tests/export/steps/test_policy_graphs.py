@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from itertools import cycle
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import onnx_ir as ir
 import onnxruntime as ort
 import pytest
 
+from saccade.export.bundle.tensorrt_rtx import TARGETS, check_tensorrt_rtx
 from saccade.export.control.parity import ParityTolerance, check_parity
 from saccade.export.lowering.capture import to_graph
 from saccade.export.lowering.lint import lint
@@ -40,6 +42,23 @@ def test_graph_equals_module_in_a_whole_model(name: str, tmp_path: Path) -> None
         tolerance=ParityTolerance(),
     )
     assert receipt.frames == (5 if step.counts is not None else len(frames))
+
+
+BUILT = dict(
+    zip(("foveate", "sparsevlm", "spatten", "vflowopt", "vla_pruner", "zero_tprune"), cycle(TARGETS))
+)
+"""Policies with the operators that the others have too, and the card that each is built for."""
+
+
+@pytest.mark.tensorrt_rtx
+@pytest.mark.parametrize("name", POLICIES)
+def test_every_policy_is_read_and_some_are_built(name: str, tmp_path: Path) -> None:
+    graph = tmp_path / f"{name}.onnx"
+    ir.save(policy_graph(name), graph)
+    cards = [BUILT[name]] if name in BUILT else []
+    receipt = check_tensorrt_rtx(graph, cards)
+    assert receipt.layers > 100
+    assert all(receipt.plans[card].bytes > 10_000 for card in cards)
 
 
 def test_rows_before_the_actions_are_read_off_the_attention_that_is_there() -> None:
