@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _LOOKED_AT = 64
-"""Rows and columns of a view that are looked at, at least, if it has so many."""
+"""Rows and columns of a view that are looked at, at most."""
 _VISIBLE = 24
 """Difference of a pixel's brightness from which it has changed, of 255: above the noise of cameras."""
 _REMEMBERED = 16
@@ -57,8 +57,6 @@ class SceneChange:
 
 
 def _brightness(pixels: NDArray[np.uint8]) -> NDArray[np.int16]:
-    """Return the brightest channel of every n-th pixel, int16 ``(rows, columns)``."""
+    """Return the green channel, most of what is seen of brightness, of every n-th pixel, int16 ``(rows, columns)``."""
     height, width = pixels.shape[:2]
-    step = max(1, height // _LOOKED_AT), max(1, width // _LOOKED_AT)
-    brightest: NDArray[np.uint8] = pixels[:: step[0], :: step[1]].max(axis=2)
-    return brightest.astype(np.int16)
+    return pixels[:: -(-height // _LOOKED_AT), :: -(-width // _LOOKED_AT), 1].astype(np.int16)
