@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from saccade.proto.errors import ManifestError
+from saccade.proto.lowering_spec import CANONICAL
 
 
 @dataclass(frozen=True)
@@ -33,8 +34,10 @@ class ClosedLoopReceipt:
 
     Args:
         outcomes: How the episodes ended, by profile and by task; every profile ran the same seeds.
+        lowering: Name of the form of the graphs that ran; it says nothing of another.
         settings: What ran, and how: versions, machine, seeds, time; for people.
     """
 
     outcomes: dict[str, dict[str, Outcomes]]
+    lowering: str = CANONICAL
     settings: dict[str, Any] = field(default_factory=dict)

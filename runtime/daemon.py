@@ -180,7 +180,10 @@ class Daemon:
         if not config.deadline_ns:
             return None
         allowed = allowed_profiles(
-            bundle.manifest, config.deadline_profiles, success_kept=config.success_kept
+            bundle.manifest,
+            config.deadline_profiles,
+            lowering=config.lowering,
+            success_kept=config.success_kept,
         )
         return ProfileChooser(config.deadline_ns, measured_step_times(program), allowed)
 

@@ -195,14 +195,17 @@ class Session:
         self._write(observation)
         timings_ns["prepare"] = time.monotonic_ns() - preparing
         results = self._program.step(chosen, timings_ns)
+        if (
+            self._chooser is not None
+        ):  # of a step whose chunk is dropped as late, too: it must not be so slow again
+            self._chooser.note(chosen, time.monotonic_ns() - preparing)
         finishing = time.monotonic_ns()
         actions, clamped = self._limiter.limit(self._physical(results[ACTIONS][0], observation))
         check_in_time(self._clock() - observation.captured_ns, self._max_age_ns, "ready")
         telemetry = self._telemetry(results) if observation.wants_telemetry else None
         self._commit(observation, actions)
         finished = time.monotonic_ns()
-        if self._chooser is not None and choice is not None:
-            self._chooser.note(chosen, finished - preparing)
+        if choice is not None:
             choice = dataclasses.replace(choice, ready_ns=max(1, self._clock() - observation.captured_ns))
         timings_ns |= {"finish": finished - finishing, "session": finished - started}
         return ActionChunk(

@@ -255,7 +255,7 @@ def run(
         names = tuple(manifest.profile(name).name for name in profiles or profiles_for(manifest, keep))
         plan = EvaluationPlan(tasks, names, seeds, execute, wrong_instruction, live)
         if receipt:
-            check_receivable(plan)
+            check_receivable(plan, bundle, connection.table)
         with LiveProgress(plan, console) as progress:
             recorder = ClipRecorder.of_smallest(manifest, names, progress)
             results = evaluate(connection, plan, progress if record is None else recorder)

@@ -37,6 +37,7 @@ class Connection:
         engine: Name of what executes its graphs.
         transport: How it is reached.
         table: The table that it was trained on.
+        lowering: Name of the form of its graphs that runs.
     """
 
     robot: Robot
@@ -44,6 +45,7 @@ class Connection:
     engine: str
     transport: TransportChoice
     table: Table
+    lowering: str = CANONICAL
 
 
 @contextmanager
@@ -83,7 +85,9 @@ def connect(
             if view_scorer is not None:
                 scorer = stack.enter_context(open_view_scorer(view_scorer, backend, program.manifest))
             with Session(program, scorer=scorer) as session:
-                yield Connection(session, program.manifest, program.engine_name, transport, played_on)
+                yield Connection(
+                    session, program.manifest, program.engine_name, transport, played_on, lowering
+                )
         return
     with DaemonProcess(
         bundle,
@@ -99,7 +103,9 @@ def connect(
             check_robot(description.manifest)
             played_on = table_of(description.manifest, table)
             with client.open() as robot:
-                yield Connection(robot, description.manifest, description.engine, transport, played_on)
+                yield Connection(
+                    robot, description.manifest, description.engine, transport, played_on, lowering
+                )
 
 
 def check_robot(manifest: Manifest) -> None:

@@ -5,23 +5,38 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from saccade.proto.bundle_layout import MANIFEST_NAME
 from saccade.proto.closed_loop import ClosedLoopReceipt, Outcomes
 from saccade.proto.errors import SimulatorError
 from saccade.proto.manifest import read_manifest, write_manifest
+from saccade.proto.profile_names import FULL_PROFILE
+from saccade.proto.writable import check_file, check_folder
 from saccade.runtime.provenance import provenance
 from saccade.sim.connection import Connection
 from saccade.sim.evaluation import EvaluationPlan, Results, time_to_json
+from saccade.sim.tabletop.table import Table
 
 
-def check_receivable(plan: EvaluationPlan) -> None:
-    """Refuse an evaluation that shows nothing of a bundle.
+def check_receivable(plan: EvaluationPlan, bundle: Path, table: Table) -> None:
+    """Refuse an evaluation that shows too little of a bundle, and a bundle that nothing can be written into.
 
     Args:
         plan: What is to be run.
+        bundle: Directory of the bundle.
+        table: The table that it plays on.
 
     Raises:
-        SimulatorError: The model is told another task than the one that counts.
+        SimulatorError: The model is told another task than the one that counts, or a task or ``full`` is left out.
+        FileError: The operating system refuses to write the bundle's manifest, or beside the bundle.
     """
+    left_out = {*table.templates, FULL_PROFILE} - {*plan.templates, *plan.profiles}
+    if left_out:
+        raise SimulatorError(
+            f"expected every task of the table {table.name}, and {FULL_PROFILE} to compare with, found "
+            f"{', '.join(sorted(left_out))} left out: a receipt of the rest would say too much."
+        )
+    check_folder(bundle.parent)
+    check_file(bundle / MANIFEST_NAME)
     if plan.is_told_wrong:
         raise SimulatorError(
             "expected an evaluation of the tasks that the model is told, found the control experiment: leave out "
@@ -49,7 +64,7 @@ def closed_loop_receipt(results: Results, connection: Connection) -> ClosedLoopR
         "execute": plan.execute,
         "time": time_to_json(plan.live),
     }
-    return ClosedLoopReceipt(outcomes, settings)
+    return ClosedLoopReceipt(outcomes, connection.lowering, settings)
 
 
 def write_closed_loop_receipt(bundle: Path, receipt: ClosedLoopReceipt) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from saccade.proto.closed_loop import ClosedLoopReceipt
 from saccade.proto.errors import ServeError
+from saccade.proto.lowering_spec import CANONICAL
 from saccade.proto.manifest import Manifest
 from saccade.proto.profile_names import FULL_PROFILE
 
@@ -13,13 +14,18 @@ _FEWEST_EPISODES = 50
 
 
 def allowed_profiles(
-    manifest: Manifest, named: tuple[str, ...] = (), *, success_kept: float = DEFAULT_SUCCESS_KEPT
+    manifest: Manifest,
+    named: tuple[str, ...] = (),
+    *,
+    lowering: str = CANONICAL,
+    success_kept: float = DEFAULT_SUCCESS_KEPT,
 ) -> tuple[str, ...]:
     """Return the names of the profiles that a deadline may choose from, ``full`` among them.
 
     Args:
         manifest: Manifest of the bundle.
         named: Names that the operator answers for; empty = what the bundle's closed-loop receipt proves.
+        lowering: Name of the form of the graphs that is served.
         success_kept: Share of the successes of ``full`` that a profile must have in *each* task, 0 to 1.
 
     Raises:
@@ -34,6 +40,11 @@ def allowed_profiles(
         raise ServeError(
             "expected profiles to choose from under a deadline, found a bundle without a closed-loop receipt: "
             f"{remedy}."
+        )
+    if receipt.lowering != lowering:
+        raise ServeError(
+            f"expected a closed-loop receipt of the lowering {lowering}, found one of {receipt.lowering}: {remedy}, "
+            f"--lowering {lowering}."
         )
     allowed = tuple(
         profile.name

@@ -36,8 +36,8 @@ class StepTimes:
 
     @property
     def load(self) -> float:
-        """How many times as long as on an idle machine a step takes; at least 1."""
-        return max(1.0, sorted(self._loads)[-2]) if len(self._loads) > 1 else 1.0
+        """How many times as long as at the start a step takes; below 1 where the machine was busy then."""
+        return sorted(self._loads)[-2] if len(self._loads) > 1 else 1.0
 
     def predict_ns(self, profile: str) -> int:
         """Return how long a control step would take, nanoseconds.

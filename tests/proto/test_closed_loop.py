@@ -6,7 +6,9 @@ from saccade.proto.strict_json import dump_json, from_json, parse_json
 
 
 def test_round_trip() -> None:
-    receipt = ClosedLoopReceipt({"full": {"push": Outcomes(48, 50)}, "keep25": {}}, {"seeds": [0, 50]})
+    receipt = ClosedLoopReceipt(
+        {"full": {"push": Outcomes(48, 50)}, "keep25": {}}, "cpu-int8", {"seeds": [0, 50]}
+    )
     assert from_json(ClosedLoopReceipt, parse_json(dump_json(receipt))) == receipt
 
 

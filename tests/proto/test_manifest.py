@@ -47,13 +47,13 @@ def test_round_trip(manifest: Manifest, tmp_path: Path) -> None:
 
 def test_a_manifest_is_replaced_whole(manifest: Manifest, tmp_path: Path) -> None:
     write_manifest(manifest, tmp_path)
-    receipt = ClosedLoopReceipt({"full": {"push": Outcomes(48, 50)}}, {"seeds": [0, 50]})
+    receipt = ClosedLoopReceipt({"full": {"push": Outcomes(48, 50)}}, settings={"seeds": [0, 50]})
     measured = replace(manifest, closed_loop=receipt)
     write_manifest(measured, tmp_path)
     assert read_manifest(tmp_path) == measured
     assert [path.name for path in tmp_path.iterdir()] == [MANIFEST_NAME]
     with pytest.raises(errors.ManifestError, match="JSON cannot hold"):
-        write_manifest(replace(measured, closed_loop=ClosedLoopReceipt({}, {"time": nan})), tmp_path)
+        write_manifest(replace(measured, closed_loop=ClosedLoopReceipt({}, settings={"time": nan})), tmp_path)
     assert read_manifest(tmp_path) == measured
 
 

@@ -9,6 +9,8 @@ from saccade.proto import errors
 from saccade.proto.policy_spec import CameraCutSpec, GateSpec
 from saccade.proto.scales import MeanStdScale
 from saccade.runtime.bundle import Bundle
+from saccade.runtime.deadline.chooser import ProfileChooser
+from saccade.runtime.deadline.step_times import StepTimes
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.guards.motion_gate import MotionGate
 from saccade.runtime.observation import ActionChunk, Observation
@@ -324,3 +326,17 @@ def test_a_state_that_overflows_when_it_is_normalised_is_refused(session: Sessio
         state = np.array([size, 0.0], np.float64 if size > 1e39 else np.float32)
         with pytest.raises(errors.ProprioError, match="within what float32 can hold once normalised"):
             session.act(dataclasses.replace(tiny_observation(), proprio=state))
+
+
+def test_a_step_whose_chunk_is_dropped_as_late_is_not_repeated_as_slow(program: ProgramExecutor) -> None:
+    """Each chunk is late, so that none is ever returned; the chooser learns all the same."""
+    times = StepTimes({"full": 1, "keep50": 1})
+    now_ns = iter(range(0, 10**9, 1000))
+    chooser = ProfileChooser(10**9, times, ("full", "keep50"))
+    with Session(program, max_age_ns=2500, clock=lambda: next(now_ns), chooser=chooser) as session:
+        session.reset(INSTRUCTION)
+        for sequence in (1, 2):
+            captured_ns = next(now_ns)
+            with pytest.raises(errors.LateChunkError):
+                session.step(tiny_observation(sequence=sequence, captured_ns=captured_ns))
+    assert times.load > 1000

@@ -1,10 +1,11 @@
+from dataclasses import replace
 from pathlib import Path
 from shutil import copytree
 
 import pytest
 
 from saccade.proto.closed_loop import Outcomes
-from saccade.proto.errors import SimulatorError
+from saccade.proto.errors import FileError, SimulatorError
 from saccade.runtime.bundle import Bundle
 from saccade.sim.closed_loop import Episode
 from saccade.sim.connection import Connection
@@ -37,6 +38,22 @@ def test_a_bundle_keeps_what_was_seen_of_it(bundle: Path, in_process: Connection
     assert (found.settings["seeds"], found.settings["engine"]) == ([40, 42], "ort-cpu")
 
 
-def test_the_control_experiment_shows_nothing_of_a_bundle() -> None:
-    with pytest.raises(SimulatorError, match="found the control experiment"):
-        check_receivable(EvaluationPlan(("reach",), ("full",), range(1), is_told_wrong=True))
+def test_too_little_says_nothing_of_a_bundle(bundle: Path, in_process: Connection) -> None:
+    table = in_process.table
+    whole = EvaluationPlan(table.templates, ("full", "keep25"), range(1))
+    check_receivable(whole, bundle, table)
+    for plan, message in (
+        (replace(whole, is_told_wrong=True), "found the control experiment"),
+        (replace(whole, profiles=("keep25",)), "found full left out"),
+        (replace(whole, templates=("reach",)), "found place, push, stack left out"),
+    ):
+        with pytest.raises(SimulatorError, match=message):
+            check_receivable(plan, bundle, table)
+
+
+def test_a_place_that_cannot_be_written_is_found_before_the_work(
+    bundle: Path, in_process: Connection
+) -> None:
+    plan = EvaluationPlan(in_process.table.templates, ("full",), range(1))
+    with pytest.raises(FileError, match="found: "):
+        check_receivable(plan, Path("/dev/null/bundle"), in_process.table)

@@ -39,3 +39,13 @@ def test_the_operator_may_name_them(tiny: Path) -> None:
     assert allowed_profiles(read_manifest(tiny), ("keep50",)) == ("full", "keep50")
     with pytest.raises(UnknownProfileError, match="keep7"):
         allowed_profiles(read_manifest(tiny), ("keep7",))
+
+
+def test_a_receipt_of_another_form_of_the_graphs_proves_nothing(tiny: Path) -> None:
+    outcomes = {"full": {"push": Outcomes(48, 50)}, "keep50": {"push": Outcomes(48, 50)}}
+    manifest = replace(read_manifest(tiny), closed_loop=ClosedLoopReceipt(outcomes, "cpu-int8"))
+    assert allowed_profiles(manifest, lowering="cpu-int8") == ("full", "keep50")
+    with pytest.raises(
+        ServeError, match=r"of the lowering cpu-fp32, found one of cpu-int8.*--lowering cpu-fp32"
+    ):
+        allowed_profiles(manifest)
