@@ -47,7 +47,7 @@ def test_graph_equals_module_in_a_whole_model(name: str, tmp_path: Path) -> None
 BUILT = dict(
     zip(("foveate", "sparsevlm", "spatten", "vflowopt", "vla_pruner", "zero_tprune"), cycle(TARGETS))
 )
-"""Policies with the operators that the others have too, and the card that each is built for."""
+"""Policies that are built too, and the card that each is built for; `Max` and `Mod` of others are only read."""
 
 
 @pytest.mark.tensorrt_rtx
