@@ -144,7 +144,7 @@ def table_of(manifest: Manifest, asked: str | None = None) -> Table:
         asked: Name of the table that was asked for; needed only for a bundle that was trained on none of them.
 
     Raises:
-        SimulatorError: There is no such table, or the bundle was trained on another one, or on none that is known.
+        SimulatorError: There is no such table, or the bundle was trained on none that is known and none was asked for.
     """
     views = ", ".join(f"{view.name} {view.height}x{view.width}" for view in manifest.views)
     trained_on = next((t for t in TABLES.values() if t.data_set == manifest.statistics_key), None)
@@ -155,12 +155,6 @@ def table_of(manifest: Manifest, asked: str | None = None) -> Table:
             f"expected a bundle that was trained on one of the tables {known}, found {manifest.name} with the "
             f"statistics {manifest.statistics_key} and the views {views}: name the "
             "table with --table, or train on one of them."
-        )
-    if trained_on not in (None, wanted):
-        raise SimulatorError(
-            f"expected a bundle for the table {wanted.name}, with views of {wanted.image_px}x{wanted.image_px} pixels, "
-            f"found {manifest.name}, which was trained on the table {trained_on.name} with the views {views}: leave "
-            f"--table out, or export a checkpoint that was trained on {wanted.name}."
         )
     return wanted
 

@@ -17,7 +17,7 @@ MINI = ROOT / "sim/saccade_mini/bundle"
 CODE = re.compile(r"```python\n(.*?)```", re.DOTALL)
 ROBOT = """
 import numpy as np
-scene_rgb = wrist_rgb = np.zeros((120, 120, 3), np.uint8)
+scene_rgb = wrist_rgb = np.zeros((144, 144, 3), np.uint8)
 proprio = np.zeros(4, np.float32)
 """
 FOLDERS = ("", "benchmarks", "export", "export/families", "policies", "proto", "runtime", "sim", "tests")

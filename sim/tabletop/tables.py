@@ -1,14 +1,14 @@
-"""Every table there is, by name. One that goes takes its folder and its entry here."""
+"""Every table there is, by name."""
 
 from __future__ import annotations
 
 from saccade.proto.errors import SimulatorError
-from saccade.sim.tabletop import blocks, shapes
+from saccade.sim.tabletop import shapes
 from saccade.sim.tabletop.table import Table
 
-TABLES: dict[str, Table] = {table.name: table for table in (blocks.TABLE, shapes.TABLE)}
+TABLES: dict[str, Table] = {table.name: table for table in (shapes.TABLE,)}
 
-BUNDLED = blocks.TABLE
+BUNDLED = shapes.TABLE
 """The table that the bundled model plays on."""
 
 

@@ -42,10 +42,11 @@ def train() -> None:
 
     \b
     Example, in this order:
-      saccade train record  --run runs/mini --shards 52 --model mini-2 --processes 2
-      saccade train see     --run runs/mini --steps 1700
-      saccade train act     --run runs/mini --steps 6000
-      saccade train correct --run runs/mini --shards 10     # then `act` again, with more steps
+      saccade train record  --run runs/mini --shards 41 --processes 2
+      saccade train see     --run runs/mini
+      saccade train act     --run runs/mini
+      saccade train correct --run runs/mini --shards 12 --processes 2
+      saccade train act     --run runs/mini --steps 3700 --decay 700
       saccade train finish  --run runs/mini --out sim/saccade_mini/checkpoint
     \b
     Or train a finished checkpoint further, in a run of its own:
@@ -89,7 +90,7 @@ _start_option = click.option(
 @_run_option
 @_model_option
 @click.option(
-    "--shards", default=52, show_default=True, help=f"Shards to record, {FRAMES_PER_SHARD} frames each."
+    "--shards", default=41, show_default=True, help=f"Shards to record, {FRAMES_PER_SHARD} frames each."
 )
 @_first_option
 @_workers_option
@@ -106,10 +107,10 @@ def record(run: Path, model: str | None, shards: int, first: int, processes: int
 
 @train.command()
 @_run_option
-@click.option("--steps", default=1700, show_default=True, help="Optimiser steps in all.")
+@click.option("--steps", default=2000, show_default=True, help="Optimiser steps in all.")
 @click.option(
     "--decay",
-    default=600,
+    default=800,
     show_default=True,
     help="Steps at the end over which the learning rate falls to zero.",
 )
@@ -126,10 +127,10 @@ def see(run: Path, steps: int, decay: int, rate: float, processes: int) -> None:
 
 @train.command()
 @_run_option
-@click.option("--steps", default=6000, show_default=True, help="Optimiser steps in all.")
+@click.option("--steps", default=2100, show_default=True, help="Optimiser steps in all.")
 @click.option(
     "--decay",
-    default=2000,
+    default=500,
     show_default=True,
     help="Steps at the end over which the learning rate falls to zero.",
 )

@@ -12,7 +12,7 @@ from saccade.export.families.openvla_oft.config import OftConfig
 from saccade.export.models.decoder import DecoderConfig
 from saccade.export.models.vision_transformer import VisionConfig
 from saccade.proto.errors import CheckpointError
-from saccade.sim.tabletop import blocks, shapes
+from saccade.sim.tabletop import shapes
 from saccade.sim.tabletop.arm import ACTION_NAMES, PROPRIO_NAMES
 from saccade.sim.tabletop.cameras import VIEWS
 from saccade.sim.tabletop.table import Table
@@ -54,21 +54,7 @@ class Mini:
     words: tuple[str, ...]
 
 
-FIRST = Mini(
-    name="mini-1",
-    title="saccade-mini",
-    table=blocks.TABLE,
-    tower_blocks=4,
-    tower_width=192,
-    tower_mlp=512,
-    layers=5,
-    width=160,
-    mlp=432,
-    words=("touch", "push", "put", "stack", "the", "block", "zone", "to", "in", "on"),
-)
-"""200 visual tokens, 3.3 M parameters; the tower is 43 % of the work."""
-
-SECOND = Mini(
+MINI = Mini(
     name="mini-2",
     title="saccade-mini",
     table=shapes.TABLE,
@@ -84,7 +70,7 @@ SECOND = Mini(
 )  # fmt: skip
 """288 visual tokens; the decoder is most of the work, as in the models that it stands for."""
 
-MINIS = {mini.name: mini for mini in (FIRST, SECOND)}
+MINIS = {mini.name: mini for mini in (MINI,)}
 
 
 def begin_run(run: Path, asked: str | None) -> Mini:
@@ -100,7 +86,7 @@ def begin_run(run: Path, asked: str | None) -> Mini:
     path = run / _MODEL_FILE
     if not path.exists():
         run.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps({"model": asked or SECOND.name}) + "\n")
+        path.write_text(json.dumps({"model": asked or MINI.name}) + "\n")
     mini = mini_of(run)
     if asked not in (None, mini.name):
         raise CheckpointError(
@@ -116,7 +102,7 @@ def mini_of(run: Path) -> Mini:
         CheckpointError: The run was begun for a model that is no more.
     """
     path = run / _MODEL_FILE
-    name = json.loads(path.read_text())["model"] if path.exists() else SECOND.name
+    name = json.loads(path.read_text())["model"] if path.exists() else MINI.name
     if name not in MINIS:
         raise CheckpointError(f"expected a model out of {', '.join(MINIS)} in {path}, found {name!r}.")
     return MINIS[name]

@@ -58,7 +58,7 @@ def cell(
 def bundles(tmp_path: Path) -> dict[str, Path]:
     """Real ones, whose policy asks for two full control steps."""
     accounts = {
-        "full": {"mean_visual_tokens": 200.0, "ratio_to_full": 1.0},
+        "full": {"mean_visual_tokens": 288.0, "ratio_to_full": 1.0},
         "keep25": {"mean_visual_tokens": 80.0, "ratio_to_full": 0.7},
     }
     found = {}
@@ -92,7 +92,7 @@ def test_a_row_joins_loop_phases_and_latency(bundles: dict[str, Path]) -> None:
     assert (row.success.successes, row.success.episodes, row.own_full) == (7, 8, "first 2")
     # Of 12 control steps 4 were full: tokens, work and time are those of the mean step, not of the pruned one.
     assert row.full_share == pytest.approx(4 / 12)
-    assert row.tokens == pytest.approx((4 * 200 + 8 * 80) / 12)
+    assert row.tokens == pytest.approx((4 * 288 + 8 * 80) / 12)
     assert row.macs == pytest.approx((4 * 1.0 + 8 * 0.7) / 12)
     assert row.step_ms == pytest.approx((4 * 20 + 8 * 11.5) / 12)
     line = markdown([row]).splitlines()[4]
@@ -211,7 +211,7 @@ def test_the_sheet_is_an_image_with_a_row_for_each_bundle(tmp_path: Path) -> Non
     sheet.save(path)
     with Image.open(path) as read:
         assert read.size == sheet.size
-    assert sheet.size[1] > 2 * 120
+    assert sheet.size[1] > 2 * 144
 
 
 def test_a_bundle_is_made_again_only_if_what_it_is_made_from_changed(tmp_path: Path) -> None:

@@ -33,18 +33,18 @@ from saccade.proto.manifest import (
 from saccade.proto.policy_spec import PolicySpec
 from saccade.proto.tensor_spec import TensorRole, TensorSpec
 
-GRID = GridSpec(views=2, rows=10, columns=10)
+GRID = GridSpec(views=2, rows=12, columns=12)
 PATCH_PX = 12
 CHUNK = 8
 TEXT = 10
-KEEPS = {"full": (200, 1.0), "keep25": (50, 0.25)}
+KEEPS = {"full": (288, 1.0), "keep25": (72, 0.25)}
 WARMUP_STEPS = 2
 LOWER_M = 0.01
 _WORDS = ("[UNK]", "touch", "push", "put", "stack", "the", "block", "zone", "red", "green", "blue", "yellow")
 
 
-def write_tabletop_bundle(root: Path, *, side: int = 120) -> Path:
-    """Write the bundle to ``root``, which does not exist yet; ``side`` pixels a view, a multiple of 10."""
+def write_tabletop_bundle(root: Path, *, side: int = 144) -> Path:
+    """Write the bundle to ``root``, which does not exist yet; ``side`` pixels a view, a multiple of 12."""
     (root / "graphs").mkdir(parents=True)
     for profile, (keep, _) in KEEPS.items():
         (root / _graph(profile)).write_bytes(_model(keep, side).SerializeToString())
@@ -55,7 +55,7 @@ def write_tabletop_bundle(root: Path, *, side: int = 120) -> Path:
     action = {"q01": [-0.02] * 3 + [0.0], "q99": [0.02] * 3 + [1.0], "mask": [True] * 3 + [False]}
     proprio = {"q01": [-0.2] * 4, "q99": [0.2] * 4}
     (root / "statistics.json").write_text(
-        json.dumps({"saccade_tabletop": {"action": action, "proprio": proprio}})
+        json.dumps({"saccade_shapes": {"action": action, "proprio": proprio}})
     )
     write_manifest(_manifest(root, side), root)
     return root
@@ -88,7 +88,7 @@ def _manifest(root: Path, side: int) -> Manifest:
         sequence=(SegmentSpec("visual", GRID.tokens), SegmentSpec("text", TEXT)),
         action=ActionSpec(("dx", "dy", "dz", "gripper"), ("m", "m", "m", "1"), CHUNK, 20.0, "delta_ee"),
         statistics="statistics.json",
-        statistics_key="saccade_tabletop",
+        statistics_key="saccade_shapes",
         tensors=_tensors(side),
         carry=(CarrySpec("carry.h", 0.0),),
         profiles=tuple(

@@ -120,7 +120,7 @@ def test_only_who_watches_asks_for_telemetry(env: TabletopEnv, in_process: Conne
     run_episode(env, in_process.robot, seed=1, profile="keep25", watch=moments.append)
     for moment in moments[WARMUP_STEPS:]:
         assert moment.chunk is not None and moment.chunk.telemetry is not None
-        assert len(moment.chunk.telemetry.kept) == 50
+        assert len(moment.chunk.telemetry.kept) == 72
         assert (
             np.flatnonzero(moment.chunk.telemetry.fate >= 0).tolist() == moment.chunk.telemetry.kept.tolist()
         )

@@ -22,7 +22,7 @@ from saccade.sim.connection import (
     table_of,
 )
 from saccade.sim.tabletop.env import TabletopEnv
-from saccade.sim.tabletop.tables import TABLES
+from saccade.sim.tabletop.tables import BUNDLED, TABLES
 
 
 def changed(manifest: Manifest, change: dict[str, Any]) -> Manifest:
@@ -63,7 +63,7 @@ def test_the_daemon_answers_as_the_session_in_process(
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"views": (ViewSpec("front", 120, 120), ViewSpec("wrist", 120, 120))}, "views scene, wrist"),
+        ({"views": (ViewSpec("front", 144, 144), ViewSpec("wrist", 144, 144))}, "views scene, wrist"),
         ({"views": (ViewSpec("scene", 120, 120), ViewSpec("wrist", 96, 96))}, "square views"),
         ({"views": (ViewSpec("scene", 120, 90), ViewSpec("wrist", 120, 90))}, "square views"),
         ({"proprio": VectorSpec(("x", "y"), ("m", "m"))}, "proprioception tcp_x"),
@@ -77,23 +77,21 @@ def test_a_bundle_for_another_robot_is_refused(
 
 
 def test_a_bundle_says_which_table_it_belongs_to(in_process: Connection) -> None:
-    assert in_process.table is table_of(in_process.manifest, "blocks") is TABLES["blocks"]
+    assert in_process.table is table_of(in_process.manifest, "shapes") is TABLES["blocks"]
 
 
-def test_a_bundle_of_the_first_table_is_refused_on_the_second(in_process: Connection) -> None:
-    with pytest.raises(SimulatorError, match=r"views of 144x144 .* on the table blocks .* scene 120x120"):
-        table_of(in_process.manifest, "shapes")
-
-
-def test_a_bundle_of_no_table_needs_to_be_told(in_process: Connection) -> None:
-    manifest = changed(in_process.manifest, {"statistics_key": "kitchen"})
-    with pytest.raises(SimulatorError, match=r"shapes \(saccade_shapes, 144 px\), found .* kitchen"):
+@pytest.mark.parametrize("data_set", ["kitchen", "saccade_tabletop"], ids=["unknown", "the first saccade-mini"])
+def test_a_bundle_of_no_table_needs_to_be_told(in_process: Connection, data_set: str) -> None:
+    views = (ViewSpec("scene", 120, 120), ViewSpec("wrist", 120, 120))
+    manifest = changed(in_process.manifest, {"statistics_key": data_set, "views": views})
+    expected = rf"shapes \(saccade_shapes, 144 px\), found .* {data_set} and the views scene 120x120, wrist 120x120"
+    with pytest.raises(SimulatorError, match=expected):
         table_of(manifest)
-    assert table_of(manifest, "shapes") is TABLES["shapes"]
+    assert table_of(manifest, "shapes") is BUNDLED
 
 
 def test_profiles_by_keep_ratio(in_process: Connection) -> None:
     assert profiles_for(in_process.manifest, (0.25, 1.0)) == ("keep25", "full")
     with pytest.raises(UnknownProfileError, match=r"1 \(full\), 0\.25 \(keep25\); found 0\.3"):
         profiles_for(in_process.manifest, (0.3,))
-    assert image_px(in_process.manifest) == 120
+    assert image_px(in_process.manifest) == 144

@@ -66,7 +66,7 @@ def test_results_are_json_that_names_machine_and_versions(results: Results, in_p
     found = json.loads(json.dumps(results_to_json(results, in_process)))
     assert found["machine"]["cores"] >= 1 and found["versions"]["onnxruntime"]
     assert found["transport"] == "in-process" and found["seeds"] == [3, 5]
-    assert found["table"] == "blocks" and found["time"] == {"is_live": False, "latency_ms": None}
+    assert found["table"] == "shapes" and found["time"] == {"is_live": False, "latency_ms": None}
     assert len(found["scores"]) == 6 and len(found["cells"]) == 4
     cell = found["cells"][1]
     assert (cell["task"], cell["profile"], cell["first_seed"], cell["outcomes"]) == (

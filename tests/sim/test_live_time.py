@@ -14,7 +14,6 @@ from saccade.sim.closed_loop import Episode, run_episode
 from saccade.sim.live_time import LiveTime, TickCount, is_late
 from saccade.sim.tabletop.env import TabletopEnv
 from saccade.sim.tabletop.scripted_expert import scripted_action
-from saccade.sim.tabletop.tables import TABLES
 
 CHUNK = ActionChunk(np.zeros((8, 4), np.float32), "full", 0, 1, 0)
 """Lasts 400 ms at 20 Hz."""
@@ -40,7 +39,7 @@ class ExpertRobot:
 
 @pytest.fixture(scope="module")
 def env() -> Iterator[TabletopEnv]:
-    env = TabletopEnv("intercept", table=TABLES["shapes"], image_px=16)
+    env = TabletopEnv("intercept", image_px=16)
     yield env
     env.close()
 

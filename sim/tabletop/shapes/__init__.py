@@ -1,4 +1,4 @@
-"""The second table: blocks, cylinders and balls in two colours, two zones, and a belt on which two of them ride by."""
+"""A table of shapes: blocks, cylinders and balls in two colours, two zones, and a belt on which two of them ride by."""
 
 from saccade.sim.tabletop.shapes.layout import sample_layout
 from saccade.sim.tabletop.shapes.look import THING_COLOURS, ZONE_COLOURS, paint

@@ -1,4 +1,4 @@
-"""Random layouts of the second table: what is there, in two colours, what rides on the belt, where the rest lies."""
+"""Random layouts of the table: what is there, in two colours, what rides on the belt, where the rest lies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What changes in the look of the second table: surfaces, shades, lamps (also while the episode runs), the mount."""
+"""What changes in the look of the table: surfaces, shades, lamps (also while the episode runs), the mount."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The second table as a MuJoCo model: two blocks, two cylinders, two balls, two zones, and a belt at the far side."""
+"""The table as a MuJoCo model: two blocks, two cylinders, two balls, two zones, and a belt at the far side."""
 
 from __future__ import annotations
 

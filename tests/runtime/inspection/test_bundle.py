@@ -63,7 +63,7 @@ def test_the_shipped_bundle_says_what_its_receipt_says() -> None:
     ]
     (fit,) = found.policies
     assert (fit.name, fit.acts) == ("vla_pruner", (CutPlace("decoder", 2),))
-    assert found.unit == "control step" and found.visual_tokens == 200
+    assert found.unit == "control step" and found.visual_tokens == 288
 
 
 def test_a_person_sees_cost_time_and_verdict() -> None:
@@ -71,7 +71,7 @@ def test_a_person_sees_cost_time_and_verdict() -> None:
     assert result.exit_code == 0, result.output
     for part in (
         "saccade-mini - bundle, family openvla_oft",
-        "2 x (10 x 10) = 200 visual tokens",
+        "2 x (12 x 12) = 288 visual tokens",
         "One control step: FLOPs, and bytes read with weights in fp32",
         "807 MFLOP",
         "Does pruning pay?",

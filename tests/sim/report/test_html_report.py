@@ -79,14 +79,14 @@ def test_needs_nothing_else(report: Report) -> None:
 
 def test_shows_the_frames_and_patches_of_the_episode(report: Report) -> None:
     data = clips_in(render_report(report))
-    assert (data["tokens"], data["views"]) == (200, ["scene", "wrist"])
+    assert (data["tokens"], data["views"]) == (288, ["scene", "wrist"])
     for clip, shown in zip(report.clips.values(), data["clips"], strict=True):
         assert shown["profiles"] == ["full"] * 2 + ["keep25"] * 38
-        assert shown["kept"] == [200] * 2 + [50] * 38
+        assert shown["kept"] == [288] * 2 + [72] * 38
         assert shown["env_steps"] == list(range(0, 160, 4))
         picture = image_in(shown["frames"][7])
         seen = np.concatenate(list(clip.frames[7]), axis=1).astype(int)
-        assert picture.size == (240, 120)
+        assert picture.size == (288, 144)
         assert np.abs(np.asarray(picture.convert("RGB")) - seen).mean() < 6  # lossy, but that very frame
         assert shown["layers"][:2] == ["", ""], "nothing was dropped in the warm-up"
         fate = clip.telemetry[7].fate
@@ -117,8 +117,8 @@ def test_text_cannot_break_out(report: Report) -> None:
 def test_one_profile_alone_is_a_report_too(report: Report) -> None:
     plan = dataclasses.replace(report.results.plan, profiles=("full",))
     results = Results(plan, tuple(report.results.of("full")), report.results.keeps)
-    html = render_report(dataclasses.replace(report, results=results, clips={}, claim=claim_of(results, 200)))
-    assert "0 of 4 episodes solved, looking at 200 of 200 patches" in html
+    html = render_report(dataclasses.replace(report, results=results, clips={}, claim=claim_of(results, 288)))
+    assert "0 of 4 episodes solved, looking at 288 of 288 patches" in html
     assert "instead of" not in html
 
 
@@ -145,7 +145,7 @@ def test_records_the_first_success_else_the_first_episode(report: Report) -> Non
     assert set(report.clips) == {"reach", "push"}
     for clip in report.clips.values():
         assert clip.episode.seed == 0 and clip.episode.profile == "keep25"
-        assert clip.frames.shape == (40, 2, 120, 120, 3) and clip.frames.dtype == np.uint8
+        assert clip.frames.shape == (40, 2, 144, 144, 3) and clip.frames.dtype == np.uint8
 
 
 def test_says_when_every_look_sees_everything(report: Report) -> None:

@@ -34,7 +34,7 @@ def test_a_record_holds_what_an_evaluation_finds(bundle: Path, in_process: Conne
     record = json.loads(run_block(block(bundle)))
     expected = evaluate(in_process, EvaluationPlan(("reach",), ("keep25",), range(3, 5), 8), Unwatched())
     assert [timeless(episode) for episode in episodes_of(record)] == list(map(timeless, expected.episodes))
-    assert record["keeps"] == {"full": 200, "keep25": 50}
+    assert record["keeps"] == {"full": 288, "keep25": 72}
     for episode, latencies in zip(episodes_of(record), record["timings"]["latency_ns"], strict=True):
         assert [step.latency_ns for step in episode.control_steps] == latencies and min(latencies) > 0
 

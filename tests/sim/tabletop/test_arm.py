@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from saccade.sim.tabletop.tables import TABLES
 from saccade.sim.tabletop.world import World
 
 
@@ -17,7 +16,7 @@ def test_actions_beyond_the_arm_are_clipped() -> None:
 
 
 def test_an_arm_without_a_new_command_comes_to_rest_where_it_was_sent() -> None:
-    world = World(TABLES["shapes"])
+    world = World()
     world.reset(np.random.default_rng(0), "reach")
     world.step(np.array([0.02, 0, 0, 1], np.float32))
     world.run_on(100)

@@ -34,7 +34,7 @@ def env() -> Iterator[TabletopEnv]:
 
 
 def test_an_unknown_task_is_refused() -> None:
-    with pytest.raises(UnknownTaskError, match=r"reach, push, place, stack.*'juggle'"):
+    with pytest.raises(UnknownTaskError, match=r"reach, push, place, stack, intercept.*'juggle'"):
         TabletopEnv("juggle")
 
 
@@ -82,7 +82,7 @@ def test_a_scene_allows_many_tasks(env: TabletopEnv) -> None:
         worded = [
             instruction(task, layout) for name in BUNDLED.templates for task in feasible_tasks(layout, name)
         ]
-        assert len(set(worded)) == len(worded) >= 16
+        assert len(set(worded)) == len(worded) >= 12
 
 
 @pytest.mark.parametrize("verb", ["push", "place", "stack"])

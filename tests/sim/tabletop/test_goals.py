@@ -6,14 +6,13 @@ import numpy as np
 import pytest
 
 from saccade.sim.tabletop.scripted_expert import scripted_action
-from saccade.sim.tabletop.tables import TABLES
 from saccade.sim.tabletop.tasks import INTERCEPT, Task, feasible_tasks
 from saccade.sim.tabletop.world import World
 
 
 @pytest.fixture(scope="module")
 def world() -> World:
-    return World(TABLES["shapes"])
+    return World()
 
 
 def play(world: World, task: Task) -> None:

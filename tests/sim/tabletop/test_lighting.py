@@ -7,7 +7,6 @@ import pytest
 
 from saccade.sim.tabletop.lighting import STEADY, Lighting
 from saccade.sim.tabletop.scripted_expert import scripted_action
-from saccade.sim.tabletop.tables import TABLES
 from saccade.sim.tabletop.world import World
 
 
@@ -23,7 +22,7 @@ def test_a_wave_goes_from_bright_to_dark_and_back() -> None:
 
 
 def test_the_light_of_a_moment_comes_back_with_it() -> None:
-    world = World(TABLES["shapes"])
+    world = World()
     world.reset(np.random.default_rng(1), "place")
     moment, before = world.snapshot(), world.model.light_diffuse.copy()
     for _ in range(12):

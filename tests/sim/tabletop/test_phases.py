@@ -10,7 +10,6 @@ import pytest
 from saccade.sim.tabletop.env import TabletopEnv
 from saccade.sim.tabletop.phases import Phase, phase_of
 from saccade.sim.tabletop.scripted_expert import scripted_action
-from saccade.sim.tabletop.tables import BUNDLED, TABLES
 
 EXPECTED = {
     "reach": [Phase.REACH, Phase.GRASP],
@@ -23,8 +22,7 @@ EXPECTED = {
 
 @pytest.mark.parametrize("template", list(EXPECTED))
 def test_an_expert_goes_through_the_phases_in_order(template: str) -> None:
-    table = TABLES["shapes"] if template == "intercept" else BUNDLED
-    with closing(TabletopEnv(template, table=table, image_px=16)) as env:
+    with closing(TabletopEnv(template, image_px=16)) as env:
         env.reset(seed=500_010)
         phases = []
         goes_on = True

@@ -15,5 +15,5 @@ def test_a_table_is_known_by_its_name_and_by_its_data_set() -> None:
 
 
 def test_an_unknown_table_is_refused() -> None:
-    with pytest.raises(SimulatorError, match="out of blocks, shapes, found 'kitchen'"):
+    with pytest.raises(SimulatorError, match="out of shapes, found 'kitchen'"):
         table_named("kitchen")

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from saccade.sim.tabletop.scene import BALL
-from saccade.sim.tabletop.tables import TABLES
+from saccade.sim.tabletop.tables import BUNDLED
 from saccade.sim.tabletop.tasks import (
     INTERCEPT,
     PUSH,
@@ -20,7 +20,7 @@ from saccade.sim.tabletop.tasks import (
     instruction,
 )
 
-SHAPES = TABLES["shapes"]
+SHAPES = BUNDLED
 
 
 def draw(seed: int) -> Layout:

@@ -41,7 +41,7 @@ def world():
 
 @pytest.fixture
 def riding():
-    world = World(TABLES["shapes"])
+    world = World()
     world.reset(np.random.default_rng(3), INTERCEPT)
     return world
 

@@ -13,10 +13,9 @@ from saccade.proto.errors import CheckpointError
 from saccade.proto.roofline import DECODER, VISION
 from saccade.sim.tabletop.tasks import feasible_tasks, instruction
 from saccade.sim.training.mini import (
-    FIRST,
+    MINI,
     MAX_TEXT_TOKENS,
     MINIS,
-    SECOND,
     UNKNOWN,
     begin_run,
     build_config,
@@ -36,8 +35,8 @@ def test_every_word_of_every_instruction_is_known(mini):
                 assert UNKNOWN not in found.tokens and len(found.ids) <= MAX_TEXT_TOKENS
 
 
-def test_the_second_costs_what_the_models_cost_that_it_stands_for():
-    config = build_config(SECOND, build_tokenizer(SECOND))
+def test_it_costs_what_the_models_cost_that_it_stands_for():
+    config = build_config(MINI, build_tokenizer(MINI))
     with torch.device("meta"):
         model = OpenVlaOft(config)
     account = family_account(model, CutPlan())
@@ -47,10 +46,10 @@ def test_the_second_costs_what_the_models_cost_that_it_stands_for():
 
 
 def test_a_run_trains_one_model(tmp_path):
-    assert mini_of(tmp_path / "fresh") is SECOND and not (tmp_path / "fresh").exists()
-    assert begin_run(tmp_path, "mini-1") is mini_of(tmp_path) is begin_run(tmp_path, None) is FIRST
-    with pytest.raises(CheckpointError, match="to train mini-1, found --model mini-2: begin a new --run"):
-        begin_run(tmp_path, "mini-2")
-    (tmp_path / "model.json").write_text('{"model": "mini-0"}')
-    with pytest.raises(CheckpointError, match=r"out of mini-1, mini-2 in .*, found 'mini-0'"):
+    assert mini_of(tmp_path / "fresh") is MINI and not (tmp_path / "fresh").exists()
+    assert begin_run(tmp_path, "mini-2") is mini_of(tmp_path) is begin_run(tmp_path, None) is MINI
+    with pytest.raises(CheckpointError, match="to train mini-2, found --model mini-3: begin a new --run"):
+        begin_run(tmp_path, "mini-3")
+    (tmp_path / "model.json").write_text('{"model": "mini-1"}')
+    with pytest.raises(CheckpointError, match=r"out of mini-2 in .*, found 'mini-1'"):
         mini_of(tmp_path)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from saccade.sim.training.mini import FIRST
+from saccade.sim.training.mini import MINI
 from saccade.sim.training.optimiser import Optimiser
 from saccade.sim.training.stages import build_model
 
@@ -18,18 +18,18 @@ def stepped(model, optimiser, seed):
 
 
 def test_muon_takes_the_matrices_of_blocks_and_nothing_else():
-    model = build_model(FIRST, 0)
+    model = build_model(MINI, 0)
     optimiser = stepped(model, Optimiser(model, 0.0), seed=0)
     kinds = {name.rsplit(".", 1)[-1] for name in optimiser.tensors()}
     assert kinds == {"step", "exp_avg", "exp_avg_sq", "momentum_buffer"}
     turned = sum("momentum_buffer" in name for name in optimiser.tensors())
-    tower, decoder = 4 * FIRST.tower_blocks, 7 * FIRST.layers
+    tower, decoder = 4 * MINI.tower_blocks, 7 * MINI.layers
     assert turned == tower + decoder
     assert all(weight.grad is None for weight in model.parameters())
 
 
 def test_what_is_frozen_stays():
-    model = build_model(FIRST, 0)
+    model = build_model(MINI, 0)
     model.vision_backbone.requires_grad_(False)
     before = {name: weight.clone() for name, weight in model.named_parameters()}
     stepped(model, Optimiser(model, 0.1), seed=0)
@@ -38,7 +38,7 @@ def test_what_is_frozen_stays():
 
 
 def test_what_it_remembers_comes_back():
-    one, two = build_model(FIRST, 0), build_model(FIRST, 0)
+    one, two = build_model(MINI, 0), build_model(MINI, 0)
     first = stepped(one, Optimiser(one, 0.0), seed=0)
     two.load_state_dict(one.state_dict())
     second = Optimiser(two, 0.0)

@@ -29,7 +29,7 @@ from saccade.sim.training.cli import train
 from saccade.sim.training.demonstrations import record_frames, save_frames
 from saccade.sim.training.finish import begin_cloning, read_receipt
 from saccade.sim.training.loop import STATE, LoopConfig, learning_rate
-from saccade.sim.training.mini import FIRST, MINIS, begin_run
+from saccade.sim.training.mini import MINI, MINIS, begin_run
 from saccade.sim.training.shards import Shards
 from saccade.sim.training.stages import HELD_OUT, CloningFactory, PerceptionFactory
 from saccade.sim.training.statistics import measure_statistics, read_statistics, write_statistics
@@ -39,8 +39,8 @@ from saccade.sim.training.statistics import measure_statistics, read_statistics,
 def run(tmp_path_factory):
     """A run directory with two tiny shards."""
     run = tmp_path_factory.mktemp("run")
-    begin_run(run, FIRST.name)
-    frames = list(islice(record_frames(FIRST_TRAINING_SEED, FIRST.table), 96))
+    begin_run(run, MINI.name)
+    frames = list(islice(record_frames(FIRST_TRAINING_SEED, MINI.table), 96))
     save_frames(run / "data" / "demo_0000", frames[:80])
     save_frames(run / "data" / HELD_OUT, frames[80:])
     return run
@@ -74,7 +74,7 @@ def test_rate_rises_holds_and_falls_to_zero():
 
 
 def test_a_run_that_was_cut_off_goes_on_as_if_nothing_had_happened(run, tmp_path):
-    build = PerceptionFactory(run / "data", FIRST.name)
+    build = PerceptionFactory(run / "data", MINI.name)
     whole, half = (replace(config(steps), decay_steps=1) for steps in (2, 1))
     loop.train(build, whole, tmp_path / "straight")
     loop.train(build, half, tmp_path / "cut")
@@ -165,9 +165,9 @@ def wait_until(condition, timeout_s=60.0):
 @pytest.fixture(scope="module")
 def checkpoint(run):
     """What `see`, `act` and `finish` make of the run."""
-    loop.train(PerceptionFactory(run / "data", FIRST.name), config(3), run / "perception")
-    begin_cloning(run, FIRST.table, None)
-    loop.train(CloningFactory(run, FIRST.name), config(3), run / "cloning")
+    loop.train(PerceptionFactory(run / "data", MINI.name), config(3), run / "perception")
+    begin_cloning(run, MINI.table, None)
+    loop.train(CloningFactory(run, MINI.name), config(3), run / "cloning")
     arguments = ["finish", "--run", str(run), "--out", str(run / "checkpoint")]
     result = CliRunner().invoke(train, arguments)
     assert result.exit_code == 0, result.output
@@ -185,14 +185,14 @@ def test_a_run_is_saved_by_the_clock_too(run, tmp_path, monkeypatch):
 
     monkeypatch.setattr(loop, "write_weights", save)
     settings = replace(config(4, save_every_s=0.0), validate_every=2)
-    loop.train(PerceptionFactory(run / "data", FIRST.name), settings, tmp_path)
+    loop.train(PerceptionFactory(run / "data", MINI.name), settings, tmp_path)
     assert saved == [1, 2, 3, 4]
     assert [json.loads(line)["step"] for line in (tmp_path / "log.jsonl").read_text().splitlines()] == [2, 4]
 
 
 def test_asking_again_for_what_is_done_changes_nothing(run, checkpoint):
     settled = (run / "perception" / "config.json").read_text()
-    loop.train(PerceptionFactory(run / "data", FIRST.name), config(2, learning_rate=1.0), run / "perception")
+    loop.train(PerceptionFactory(run / "data", MINI.name), config(2, learning_rate=1.0), run / "perception")
     assert (run / "perception" / "config.json").read_text() == settled
 
 
@@ -217,17 +217,17 @@ def test_a_checkpoint_holds_the_weights_and_how_they_were_made(run, checkpoint):
 
 def test_a_run_may_go_on_from_a_checkpoint(run, checkpoint, tmp_path):
     shutil.copytree(run / "data", tmp_path / "data")
-    begin_cloning(tmp_path, FIRST.table, checkpoint)
-    factory = CloningFactory(tmp_path, FIRST.name, checkpoint)
+    begin_cloning(tmp_path, MINI.table, checkpoint)
+    factory = CloningFactory(tmp_path, MINI.name, checkpoint)
     further = factory(seed=1).module.state_dict()
     for key, value in weights(run / "cloning").items():
         if ".model." in key:  # the read-outs start afresh
             torch.testing.assert_close(
                 further[key.removeprefix("module.")], value.half().float(), rtol=0, atol=0
             )
-    begin_cloning(tmp_path, FIRST.table, checkpoint)  # resuming: nothing to settle
+    begin_cloning(tmp_path, MINI.table, checkpoint)  # resuming: nothing to settle
     with pytest.raises(CheckpointError, match="found no checkpoint: begin a new --run"):
-        begin_cloning(tmp_path, FIRST.table, None)
+        begin_cloning(tmp_path, MINI.table, None)
     loop.train(factory, config(1), tmp_path / "cloning")
     receipt = read_receipt(tmp_path)
     assert receipt["before"] == json.loads((checkpoint / "training.json").read_text())
@@ -251,8 +251,8 @@ def test_corrections_are_frames_that_the_model_saw(checkpoint, tmp_path, monkeyp
 
 
 def test_success_so_far_is_shown_also_as_json(run, checkpoint, monkeypatch):
-    only = replace(FIRST, table=replace(FIRST.table, templates=("reach",)))
-    monkeypatch.setitem(MINIS, FIRST.name, only)
+    only = replace(MINI, table=replace(MINI.table, templates=("reach",)))
+    monkeypatch.setitem(MINIS, MINI.name, only)
     found = CliRunner().invoke(main, ["train", "check", "--run", str(run), "--episodes", "1", "--json"])
     assert found.exit_code == 0, found.output
     shown = json.loads(found.stdout)
@@ -283,8 +283,8 @@ def test_a_step_before_its_time_names_the_one_to_run_first(
 
 def test_statistics_round_trip_and_leave_the_gripper_alone(run, tmp_path):
     statistics = measure_statistics(Shards([run / "data" / "demo_0000"]))
-    write_statistics(statistics, tmp_path, FIRST.table)
-    assert read_statistics(CheckpointFolder(tmp_path), FIRST.table).to_json("x") == statistics.to_json("x")
+    write_statistics(statistics, tmp_path, MINI.table)
+    assert read_statistics(CheckpointFolder(tmp_path), MINI.table).to_json("x") == statistics.to_json("x")
     actions = np.array([[0.01, -0.02, 0.0, 1.0], [0.02, 0.01, -0.005, 0.0]], np.float32)
     normalised = statistics.action.normalise(actions)
     np.testing.assert_array_equal(normalised[:, 3], actions[:, 3])

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from saccade.sim.tabletop.cameras import Cameras
-from saccade.sim.tabletop.tables import TABLES
 from saccade.sim.tabletop.world import World
 
 
 def test_the_ground_is_textured_and_changes() -> None:
-    world = World(TABLES["shapes"])
+    world = World()
     grounds = set()
     with Cameras(world, 48) as cameras:
         for seed in range(6):
@@ -26,7 +25,7 @@ def test_the_ground_is_textured_and_changes() -> None:
 
 
 def test_the_way_of_the_belt_shows() -> None:
-    world = World(TABLES["shapes"])
+    world = World()
     shown = {}
     for seed in range(12):
         world.reset(np.random.default_rng(seed))

@@ -5,12 +5,11 @@ from __future__ import annotations
 import numpy as np
 
 from saccade.sim.tabletop.scripted_expert import scripted_action
-from saccade.sim.tabletop.tables import TABLES
 from saccade.sim.tabletop.world import World
 
 
 def test_the_belt_runs_on_while_things_are_taken_from_it() -> None:
-    world = World(TABLES["shapes"])
+    world = World()
     world.reset(np.random.default_rng(0), "intercept")
     speed = world.layout.belt_mps
     while not world.is_over():
