@@ -16,11 +16,14 @@ from saccade.export.bundle.progress import Progress, Stopwatch
 from saccade.export.bundle.receipts import write_receipt
 from saccade.export.bundle.writer import BundleWriter, hash_file
 from saccade.export.control.frames import FrameSpec, host_tensors, read_frames
+from saccade.export.lowering.float16 import lower_to_float16
 from saccade.export.lowering.int4 import lower_to_int4
+from saccade.export.lowering.lint import lint
 from saccade.export.lowering.products import find_products
 from saccade.export.lowering.shared_weights import SharedWeights
 from saccade.export.quantisation.int8_search import Int8Search
 from saccade.export.quantisation.judgement import ActionRuler, Judgement
+from saccade.export.quantisation.ranges import beyond, largest_values
 from saccade.export.quantisation.request import LowerReport, LowerRequest
 from saccade.export.quantisation.rounding import rounded_weights
 from saccade.export.quantisation.trajectory import ProfileRunner, StepRecord, Tensors, trajectories
@@ -31,8 +34,9 @@ from saccade.proto.lowering_spec import LoweringSpec
 from saccade.proto.manifest import Manifest, read_manifest
 from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.statistics import Statistics
+from saccade.proto.tensor_names import ACTIONS
 
-CPU_INT8, INT4 = "cpu-int8", "int4"
+CPU_INT8, INT4, GPU_FP16 = "cpu-int8", "int4", "gpu-fp16"
 _FEWEST_FRAMES = 8
 _HELD_OUT = 4
 """One frame in so many is held out of calibration, and judges."""
@@ -50,8 +54,8 @@ class _Measured:
     ruler: ActionRuler
 
 
-Apply = Callable[[ir.Model], None]
-"""Rewrites one graph of the bundle in place."""
+Apply = Callable[[str, ir.Model], None]
+"""Rewrites one graph of the bundle, told by its path there, in place."""
 
 
 def lower_bundle(request: LowerRequest, progress: Progress) -> LowerReport:
@@ -185,7 +189,7 @@ def _to_int8(measured: _Measured, watch: Stopwatch) -> tuple[dict[str, Any], App
         },
         "is_linted": False,
     }
-    return settings, choice.apply
+    return settings, lambda graph, model: choice.apply(model)
 
 
 def _to_int4(measured: _Measured, watch: Stopwatch) -> tuple[dict[str, Any], Apply]:
@@ -221,12 +225,38 @@ def _to_int4(measured: _Measured, watch: Stopwatch) -> tuple[dict[str, Any], App
         },
         "is_linted": False,
     }
-    return settings, lambda model: lower_to_int4(model, rounded)
+    return settings, lambda graph, model: lower_to_int4(model, rounded)
+
+
+def _to_float16(measured: _Measured, watch: Stopwatch) -> tuple[dict[str, Any], Apply]:
+    watch.start(f"{GPU_FP16}: ranges")
+    results: dict[str, set[str]] = {}
+    ranges: dict[str, dict[str, float]] = {}
+    for profile in measured.manifest.profiles:
+        for stage in profile.stages:
+            results[stage.graph] = {port for port, name in stage.outputs.items() if name == ACTIONS}
+            ranges[stage.graph] = largest_values(
+                measured.bundle / stage.graph, stage, measured.calibration[profile.name], results[stage.graph]
+            )
+    wide = {graph: beyond(found) for graph, found in ranges.items()}
+    settings = {
+        "passes": ["float16"],
+        "float16": {graph: len(found) - len(wide[graph]) for graph, found in ranges.items()},
+        "wide": {graph: found for graph, found in wide.items() if found},
+        "is_linted": True,
+    }
+
+    def apply(graph: str, model: ir.Model) -> None:
+        lower_to_float16(model, results=results[graph], wide=wide[graph])
+        lint(model, f"{graph} in {GPU_FP16}")
+
+    return settings, apply
 
 
 _LOWERINGS: Mapping[str, Callable[[_Measured, Stopwatch], tuple[dict[str, Any], Apply]]] = {
     CPU_INT8: _to_int8,
     INT4: _to_int4,
+    GPU_FP16: _to_float16,
 }
 LOWERINGS = tuple(_LOWERINGS)
 """Names of the lowerings that can be made."""
@@ -247,7 +277,7 @@ def _write_graphs(folder: Path, manifest: Manifest, name: str, apply: Apply) -> 
     with SharedWeights(folder / parent, f"weights.{name}.bin") as weights:
         for graph in manifest.graphs:
             model = ir.load(folder / graph)
-            apply(model)
+            apply(graph, model)
             weights.adopt(model)
             paths[graph] = f"{graph.removesuffix('.onnx')}.{name}.onnx"
             ir.save(model, folder / paths[graph])
