@@ -37,7 +37,7 @@ def lower_to_float16(
     names = [value.name or "" for value in narrow]
     is_narrow = set(narrow)
     for value in narrow:
-        value.dtype = _HALF
+        value.type = ir.TensorType(_HALF)  # a new one: values may share theirs
     for node in order:
         for place, value in enumerate(node.inputs):
             if value is not None and is_float(value) and value not in is_narrow:

@@ -28,13 +28,26 @@ LARGEST = 65504.0
 """Largest finite number of float16."""
 MOVES = frozenset(
     (
-        *("Reshape", "Transpose", "Slice", "Squeeze", "Unsqueeze", "Split", "Concat", "Expand", "Identity", "Tile"),
+        *(
+            "Reshape",
+            "Transpose",
+            "Slice",
+            "Squeeze",
+            "Unsqueeze",
+            "Split",
+            "Concat",
+            "Expand",
+            "Identity",
+            "Tile",
+        ),
         *("Gather", "GatherElements", "GatherND", "ScatterElements", "ScatterND"),
     )
 )
 """Operators that move numbers and calculate nothing."""
 _GATHERS = frozenset(("Gather", "GatherElements", "GatherND"))
-_POINTWISE = frozenset(("Add", "Sub", "Mul", "Neg", "Relu", "Gelu", "Sigmoid", "Tanh", "Erf", "Where"))
+_POINTWISE = frozenset(
+    ("Add", "Sub", "Mul", "Neg", "Relu", "Gelu", "Sigmoid", "Tanh", "Erf", "Where", "RotaryEmbedding")
+)
 _BETWEEN = MOVES | _POINTWISE
 """What is float16 if what it reads is."""
 _AFTER = _BETWEEN | {"Cast", "Clip", "Div", "ArgMax", "TopK", "Min", "Max", "Round"}
@@ -52,7 +65,10 @@ def half_nodes(
         wide: Names of values that are too large for float16 or too near to it: whatever reads or writes one stays in
             float32.
     """
-    graph, outputs = model.graph, [value for value in model.graph.outputs if results is None or value.name in results]
+    graph, outputs = (
+        model.graph,
+        [value for value in model.graph.outputs if results is None or value.name in results],
+    )
     trunk = _behind(outputs, None)
     precise = _behind(outputs, _AFTER) | _angles(graph)
     too_wide = set(wide)
@@ -140,7 +156,7 @@ def _angles(graph: ir.Graph) -> set[ir.Node]:
 
 
 def _tables(graph: ir.Graph) -> set[ir.Value]:
-    """Return sines and cosines in any arrangement, and constants that a node fills: they are rounded where they are used."""
+    """Return sines and cosines in any arrangement, and what a node fills with a constant; both are rounded where used."""
     found: set[ir.Value] = set()
     for node in graph:
         read = [value for value in node.inputs if is_float(value)]
@@ -153,8 +169,12 @@ def _tables(graph: ir.Graph) -> set[ir.Value]:
 
 
 def _is_attention(node: ir.Node, trunk: set[ir.Node]) -> bool:
-    """Whether a node multiplies queries with keys, or shares with values."""
-    if node.op_type != "MatMul" or any(value is None or value.const_value is not None for value in node.inputs):
+    """Whether a node multiplies queries with keys, or shares with values, or both."""
+    if node.op_type == "Attention":
+        return True
+    if node.op_type != "MatMul" or any(
+        value is None or value.const_value is not None for value in node.inputs
+    ):
         return False
     return _leads_to_softmax(node.outputs[0], trunk) or any(_is_share(value) for value in node.inputs)
 
@@ -183,10 +203,21 @@ def _is_share(value: ir.Value | None) -> bool:
 def _hoist(graph: ir.Graph, half: set[ir.Node], allowed: set[ir.Node], wide: set[str]) -> None:
     """Round before numbers are moved, where all that read them round anyway: the same bits, and less to move."""
     for node in reversed(list(graph)):
-        if node in half or node not in allowed or node.op_type not in MOVES or wide.intersection(_names(node)):
+        if (
+            node in half
+            or node not in allowed
+            or node.op_type not in MOVES
+            or wide.intersection(_names(node))
+        ):
             continue
         read, written = [v for v in node.inputs if is_float(v)], [v for v in node.outputs if is_float(v)]
         uses = [use.node for value in written for use in value.uses()]
         is_output = any(value.is_graph_output() for value in written)
-        if read and uses and not is_output and all(fits(v) for v in read) and all(each in half for each in uses):
+        if (
+            read
+            and uses
+            and not is_output
+            and all(fits(v) for v in read)
+            and all(each in half for each in uses)
+        ):
             half.add(node)

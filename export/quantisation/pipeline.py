@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import onnx_ir as ir
 
@@ -16,14 +15,13 @@ from saccade.export.bundle.progress import Progress, Stopwatch
 from saccade.export.bundle.receipts import write_receipt
 from saccade.export.bundle.writer import BundleWriter, hash_file
 from saccade.export.control.frames import FrameSpec, host_tensors, read_frames
-from saccade.export.lowering.float16 import lower_to_float16
 from saccade.export.lowering.int4 import lower_to_int4
-from saccade.export.lowering.lint import lint
 from saccade.export.lowering.products import find_products
 from saccade.export.lowering.shared_weights import SharedWeights
+from saccade.export.quantisation.form import Apply, Form
+from saccade.export.quantisation.half_precision import half_form
 from saccade.export.quantisation.int8_search import Int8Search
 from saccade.export.quantisation.judgement import ActionRuler, Judgement
-from saccade.export.quantisation.ranges import beyond, largest_values
 from saccade.export.quantisation.request import LowerReport, LowerRequest
 from saccade.export.quantisation.rounding import rounded_weights
 from saccade.export.quantisation.trajectory import ProfileRunner, StepRecord, Tensors, trajectories
@@ -34,9 +32,8 @@ from saccade.proto.lowering_spec import LoweringSpec
 from saccade.proto.manifest import Manifest, read_manifest
 from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.statistics import Statistics
-from saccade.proto.tensor_names import ACTIONS
 
-CPU_INT8, INT4, GPU_FP16 = "cpu-int8", "int4", "gpu-fp16"
+CPU_INT8, INT4, GPU_FP16, GPU_FP16_OPSET23 = "cpu-int8", "int4", "gpu-fp16", "gpu-fp16-opset23"
 _FEWEST_FRAMES = 8
 _HELD_OUT = 4
 """One frame in so many is held out of calibration, and judges."""
@@ -52,10 +49,6 @@ class _Measured:
     calibration: Mapping[str, Sequence[StepRecord]]
     held_out: Mapping[str, Sequence[StepRecord]]
     ruler: ActionRuler
-
-
-Apply = Callable[[str, ir.Model], None]
-"""Rewrites one graph of the bundle, told by its path there, in place."""
 
 
 def lower_bundle(request: LowerRequest, progress: Progress) -> LowerReport:
@@ -79,13 +72,13 @@ def lower_bundle(request: LowerRequest, progress: Progress) -> LowerReport:
         _copy(request.bundle, writer.folder, manifest)
         specs, judgements = [], {}
         for name in request.lowerings:
-            settings, apply = _LOWERINGS[name](measured, watch)
+            form = _LOWERINGS[name](measured, watch)
             watch.start(f"{name}: write")
-            graphs = _write_graphs(writer.folder, manifest, name, apply)
-            specs.append(LoweringSpec(name, graphs, {**settings, "frames": _digest(request.frames)}))
+            graphs = _write_graphs(writer.folder, manifest, name, form.apply)
+            specs.append(LoweringSpec(name, graphs, {**form.settings, "frames": _digest(request.frames)}))
             watch.start(f"{name}: judge on held-out frames")
             judgements[name] = _judge(measured, writer.folder, graphs)
-            receipt = {"settings": settings, "profiles": judgements[name], "seconds": watch.seconds}
+            receipt = {"settings": form.settings, "profiles": judgements[name], "seconds": watch.seconds}
             write_receipt(writer.folder, f"lowering.{name}", receipt)
         written = writer.commit(
             lambda files: replace(manifest, files=dict(files), lowerings=(*manifest.lowerings, *specs))
@@ -155,7 +148,7 @@ def _measure(request: LowerRequest, manifest: Manifest) -> _Measured:
     )
 
 
-def _to_int8(measured: _Measured, watch: Stopwatch) -> tuple[dict[str, Any], Apply]:
+def _to_int8(measured: _Measured, watch: Stopwatch) -> Form:
     watch.start(f"{CPU_INT8}: activations")
     smallest = min(measured.manifest.profiles, key=lambda profile: profile.keep).name
     search = Int8Search(
@@ -189,10 +182,10 @@ def _to_int8(measured: _Measured, watch: Stopwatch) -> tuple[dict[str, Any], App
         },
         "is_linted": False,
     }
-    return settings, lambda graph, model: choice.apply(model)
+    return Form(settings, lambda graph, model: choice.apply(model))
 
 
-def _to_int4(measured: _Measured, watch: Stopwatch) -> tuple[dict[str, Any], Apply]:
+def _to_int4(measured: _Measured, watch: Stopwatch) -> Form:
     request, bits = measured.request, 4
     rounded = rounded_weights(
         measured.bundle,
@@ -225,38 +218,24 @@ def _to_int4(measured: _Measured, watch: Stopwatch) -> tuple[dict[str, Any], App
         },
         "is_linted": False,
     }
-    return settings, lambda graph, model: lower_to_int4(model, rounded)
+    return Form(settings, lambda graph, model: lower_to_int4(model, rounded))
 
 
-def _to_float16(measured: _Measured, watch: Stopwatch) -> tuple[dict[str, Any], Apply]:
+def _to_float16(measured: _Measured, watch: Stopwatch) -> Form:
     watch.start(f"{GPU_FP16}: ranges")
-    results: dict[str, set[str]] = {}
-    ranges: dict[str, dict[str, float]] = {}
-    for profile in measured.manifest.profiles:
-        for stage in profile.stages:
-            results[stage.graph] = {port for port, name in stage.outputs.items() if name == ACTIONS}
-            ranges[stage.graph] = largest_values(
-                measured.bundle / stage.graph, stage, measured.calibration[profile.name], results[stage.graph]
-            )
-    wide = {graph: beyond(found) for graph, found in ranges.items()}
-    settings = {
-        "passes": ["float16"],
-        "float16": {graph: len(found) - len(wide[graph]) for graph, found in ranges.items()},
-        "wide": {graph: found for graph, found in wide.items() if found},
-        "is_linted": True,
-    }
-
-    def apply(graph: str, model: ir.Model) -> None:
-        lower_to_float16(model, results=results[graph], wide=wide[graph])
-        lint(model, f"{graph} in {GPU_FP16}")
-
-    return settings, apply
+    return half_form(measured.bundle, measured.manifest, measured.calibration, is_fused=False)
 
 
-_LOWERINGS: Mapping[str, Callable[[_Measured, Stopwatch], tuple[dict[str, Any], Apply]]] = {
+def _to_float16_opset23(measured: _Measured, watch: Stopwatch) -> Form:
+    watch.start(f"{GPU_FP16_OPSET23}: ranges")
+    return half_form(measured.bundle, measured.manifest, measured.calibration, is_fused=True)
+
+
+_LOWERINGS: Mapping[str, Callable[[_Measured, Stopwatch], Form]] = {
     CPU_INT8: _to_int8,
     INT4: _to_int4,
     GPU_FP16: _to_float16,
+    GPU_FP16_OPSET23: _to_float16_opset23,
 }
 LOWERINGS = tuple(_LOWERINGS)
 """Names of the lowerings that can be made."""

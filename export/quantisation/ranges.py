@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,13 +13,17 @@ from saccade.export.lowering.precision import LARGEST, half_nodes, is_float
 from saccade.export.quantisation.trajectory import StepRecord, serialised
 from saccade.proto.manifest import StageSpec
 
-MARGIN = 4.0
+MARGIN = 2.0
 """How many times larger than on the recorded frames a value may become before float16 ends."""
 _SUFFIX = ".largest"
 
 
 def largest_values(
-    graph: Path, stage: StageSpec, records: Sequence[StepRecord], results: Collection[str]
+    graph: Path,
+    stage: StageSpec,
+    records: Sequence[StepRecord],
+    results: Collection[str],
+    prepare: Callable[[ir.Model], None] = lambda model: None,
 ) -> dict[str, float]:
     """Return the largest absolute value of everything that could be float16 in a graph, or is cast to it, by name.
 
@@ -28,8 +32,10 @@ def largest_values(
         stage: Its wiring; every input is a host, task or carry tensor.
         records: Control steps whose inputs the graph is run on, at least one.
         results: Names of the graph's outputs that the model is for.
+        prepare: Rewrites the graph before, without changing what it computes.
     """
     model = ir.load(graph)
+    prepare(model)
     names = [_add_largest(model, value) for value in _candidates(model, results)]
     session = open_graph(graph, serialised(model))
     seen = [
