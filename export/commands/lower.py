@@ -31,7 +31,8 @@ Example:
     required=True,
     type=click.Choice(LOWERINGS),
     help="Form to add, to be repeated. cpu-int8: products in int8 on a CPU, as many as the budget allows; int4: "
-    "weights in blocks of 4 bits, for memory.",
+    "weights in blocks of 4 bits, for memory; gpu-fp16: float16 with islands of float32, for TensorRT from 10.3 on; "
+    "gpu-fp16-opset23: the same with the attention, rotary and norm operators of TensorRT from 10.15 on.",
 )
 @click.option(
     "--frames",
@@ -111,7 +112,8 @@ def _table(report: LowerReport, out: Path) -> Table:
     actions = report.manifest.action
     table = Table(title=f"{report.manifest.name} -> {out}, on frames held out of calibration")
     for column in ("lowering", "profile", "error, of range", "largest error", "common tokens"):
-        table.add_column(column, justify="left" if column in {"lowering", "profile"} else "right")
+        is_name = column in {"lowering", "profile"}
+        table.add_column(column, justify="left" if is_name else "right", no_wrap=is_name)
     for name, judged in report.judgements.items():
         for profile, found in judged.items():
             worst = max(range(actions.dim), key=lambda axis: found.share[axis])

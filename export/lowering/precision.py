@@ -156,7 +156,7 @@ def _angles(graph: ir.Graph) -> set[ir.Node]:
 
 
 def _tables(graph: ir.Graph) -> set[ir.Value]:
-    """Return sines and cosines in any arrangement, and what a node fills with a constant; both are rounded where used."""
+    """Return sines and cosines in any arrangement, and what is filled with a constant: both are rounded where used."""
     found: set[ir.Value] = set()
     for node in graph:
         read = [value for value in node.inputs if is_float(value)]
