@@ -15,17 +15,12 @@ import onnx_ir as ir
 import onnx_ir.passes.common as common_passes
 
 from saccade.export.lowering.constants import add_constant
+from saccade.export.lowering.rms_norms import find_rms_norm, made_by, scalar
 from saccade.export.lowering.row_gathers import shape_constant, static_shape
 
 OPSET, _IR_VERSION = 23, 11
 _KEEP_LAST = ("Gather", "Slice", "Squeeze", "Unsqueeze", "Identity", "Reshape", "Expand")
 _FUSED = ("RMSNormalization", "RotaryEmbedding", "Attention")
-
-
-class _Norm(NamedTuple):
-    x: ir.Value
-    weight: ir.Value
-    epsilon: float
 
 
 class _Attention(NamedTuple):
@@ -46,7 +41,7 @@ def fuse_to_opset23(model: ir.Model) -> dict[str, int]:
         How many of each operator came into being.
     """
     for node in list(model.graph):
-        if (norm := _norm(node)) is not None:
+        if (norm := find_rms_norm(node)) is not None:
             inputs, more = [norm.x, norm.weight], {"axis": -1, "epsilon": norm.epsilon, "stash_type": 1}
             _replace(model, node, ir.node("RMSNormalization", inputs, more))
         elif (rotated := _rotary(node)) is not None:
@@ -72,59 +67,16 @@ def _replace(model: ir.Model, node: ir.Node, new: ir.Node) -> None:
     ir.convenience.replace_nodes_and_values(model.graph, node, [node], [new], [old], [made])
 
 
-def _made_by(value: ir.Value | None, kind: str) -> ir.Node | None:
-    node = None if value is None else value.producer()
-    return node if node is not None and node.op_type == kind else None
-
-
-def _scalar(value: ir.Value | None) -> float | None:
-    tensor = None if value is None else value.const_value
-    return float(tensor.numpy().item()) if tensor is not None and tensor.size == 1 else None
-
-
-def _norm(node: ir.Node) -> _Norm | None:
-    """Recognise ``x / sqrt(mean(x ** 2) + epsilon) * weight``, of which nothing else reads a part."""
-    if node.op_type != "Mul":
-        return None
-    for place in (0, 1):
-        divided, weight = _made_by(node.inputs[place], "Div"), node.inputs[1 - place]
-        if (
-            divided is None
-            or weight is None
-            or weight.const_value is None
-            or len(divided.outputs[0].uses()) != 1
-        ):
-            continue
-        x, root = divided.inputs[0], _made_by(divided.inputs[1], "Sqrt")
-        added = None if root is None else _made_by(root.inputs[0], "Add")
-        mean = None if added is None else _made_by(added.inputs[0], "ReduceMean")
-        power = None if mean is None else _made_by(mean.inputs[0], "Pow")
-        if x is None or added is None or mean is None or power is None or power.inputs[0] is not x:
-            continue
-        epsilon, axes = _scalar(added.inputs[1]), _scalar(mean.inputs[1])
-        width = static_shape(x)
-        if (
-            width is None
-            or epsilon is None
-            or _scalar(power.inputs[1]) != 2.0
-            or axes not in {-1.0, float(len(width) - 1)}
-            or static_shape(weight) != width[-1:]
-        ):
-            continue
-        return _Norm(x, weight, epsilon)
-    return None
-
-
 def _rotary(node: ir.Node) -> tuple[ir.Value, ir.Value, ir.Value] | None:
     """Recognise ``x * cos + swap_halves(x) * sin``, where ``sin`` has the sign of the half; return x, cos, sin."""
-    parts = [_made_by(value, "Mul") for value in node.inputs] if node.op_type == "Add" else []
+    parts = [made_by(value, "Mul") for value in node.inputs] if node.op_type == "Add" else []
     for first, second in (parts, parts[::-1]) if len(parts) == 2 else ():
         if first is None or second is None:
             continue
         x, cos = first.inputs
         swapped, sin = second.inputs
-        joined = _made_by(swapped, "Concat")
-        split = None if joined is None else _made_by(joined.inputs[0], "Split")
+        joined = made_by(swapped, "Concat")
+        split = None if joined is None else made_by(joined.inputs[0], "Split")
         if (
             x is None
             or cos is None
@@ -174,7 +126,7 @@ def _joins_last(node: ir.Node) -> bool:
 def _are_halves(first: ir.Value | None, second: ir.Value | None, mirrored: bool) -> bool:
     if not mirrored:
         return first is second
-    negated = _made_by(first, "Neg")
+    negated = made_by(first, "Neg")
     return negated is not None and negated.inputs[0] is second
 
 
@@ -234,7 +186,7 @@ def _whole(model: ir.Model, number: int) -> ir.Value:
 
 def _attention(node: ir.Node) -> _Attention | None:
     """Recognise ``softmax(query * scale @ key^T + mask) @ value`` whose shares nobody else reads."""
-    shares = _made_by(node.inputs[0], "Softmax") if node.op_type == "MatMul" else None
+    shares = made_by(node.inputs[0], "Softmax") if node.op_type == "MatMul" else None
     if (
         shares is None
         or len(shares.outputs[0].uses()) != 1
@@ -242,15 +194,15 @@ def _attention(node: ir.Node) -> _Attention | None:
     ):
         return None
     logits, mask = shares.inputs[0], None
-    added = _made_by(logits, "Add")
+    added = made_by(logits, "Add")
     if added is not None:
         logits, mask = added.inputs
-    product = _made_by(logits, "MatMul")
-    scaled = None if product is None else _made_by(product.inputs[0], "Mul")
-    turned = None if product is None else _made_by(product.inputs[1], "Transpose")
+    product = made_by(logits, "MatMul")
+    scaled = None if product is None else made_by(product.inputs[0], "Mul")
+    turned = None if product is None else made_by(product.inputs[1], "Transpose")
     if scaled is None or turned is None or list(turned.attributes["perm"].as_ints()) != [0, 1, 3, 2]:
         return None
-    query, scale, key, value = scaled.inputs[0], _scalar(scaled.inputs[1]), turned.inputs[0], node.inputs[1]
+    query, scale, key, value = scaled.inputs[0], scalar(scaled.inputs[1]), turned.inputs[0], node.inputs[1]
     shapes = [static_shape(each) for each in (query, key, value)]
     if (
         query is None
