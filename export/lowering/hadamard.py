@@ -1,8 +1,8 @@
 """Randomised Hadamard rotations: orthogonal matrices whose entries all have the same size.
 
-Such a rotation spreads an outlier of one channel over all of them. A Hadamard matrix of entries 1 and -1 is put together
-from smaller ones: 2 (Sylvester), ``q + 1`` and ``2 (q + 1)`` for a prime ``q`` that is 3 or 1 modulo 4 (Paley). That covers
-the widths of published decoders; where it does not, there is no rotation.
+Such a rotation spreads an outlier of one channel over all of them. A Hadamard matrix of entries 1 and -1 is put
+together from smaller ones: 2 (Sylvester), ``q + 1`` and ``2 (q + 1)`` for a prime ``q`` that is 3 or 1 modulo 4
+(Paley). That covers the widths of published decoders; where it does not, there is no rotation.
 
 Source:
     QuaRot, 2404.00456, section 2: a Hadamard matrix times a diagonal of random signs. Paley, J. Math. Phys. 12 (1933).
@@ -38,21 +38,22 @@ def hadamard(order: int) -> Floats | None:
     Args:
         order: Rows and columns.
     """
-    if order == 1:
-        return np.ones((1, 1))
-    if order == 2:
-        return _SYLVESTER.copy()
+    if order in {1, 2}:
+        return _SYLVESTER[:order, :order].copy()
     if order < 1 or order % 4:
         return None
     if _is_prime(order - 1):
         return _paley_first(order - 1)
     if _is_prime(order // 2 - 1) and (order // 2 - 1) % 4 == 1:
         return _paley_second(order // 2 - 1)
+    return _product(order)
+
+
+def _product(order: int) -> Floats | None:
     for factor in (2, *range(4, int(order**0.5) + 1, 4)):
-        if order % factor == 0:
-            small, large = hadamard(factor), hadamard(order // factor)
-            if small is not None and large is not None:
-                return np.kron(small, large)
+        small, large = (hadamard(factor), hadamard(order // factor)) if order % factor == 0 else (None, None)
+        if small is not None and large is not None:
+            return np.kron(small, large)
     return None
 
 

@@ -37,14 +37,26 @@ def find_rms_norm(node: ir.Node) -> RmsNorm | None:
         return None
     for place in (0, 1):
         divide, weight = made_by(node.inputs[place], "Div"), node.inputs[1 - place]
-        if divide is None or weight is None or weight.const_value is None or len(divide.outputs[0].uses()) != 1:
+        if (
+            divide is None
+            or weight is None
+            or weight.const_value is None
+            or len(divide.outputs[0].uses()) != 1
+        ):
             continue
         x, root = divide.inputs[0], made_by(divide.inputs[1], "Sqrt")
         added = None if root is None else made_by(root.inputs[0], "Add")
         mean = None if added is None else made_by(added.inputs[0], "ReduceMean")
         power = None if mean is None else made_by(mean.inputs[0], "Pow")
         shape = static_shape(x)
-        if added is None or mean is None or power is None or x is None or shape is None or power.inputs[0] is not x:
+        if (
+            added is None
+            or mean is None
+            or power is None
+            or x is None
+            or shape is None
+            or power.inputs[0] is not x
+        ):
             continue
         epsilon, axis = scalar(added.inputs[1]), scalar(mean.inputs[1])
         is_last = axis in {-1.0, float(len(shape) - 1)} and static_shape(weight) == shape[-1:]

@@ -1,16 +1,16 @@
 """Rotates the residual stream of a model: the same results, but no channel stands out, which few bits are lost on.
 
-Between two RMSNorms a decoder only adds, gathers and joins tokens, and the norm itself does not see a rotation: it needs
-nothing but the length of a row. So every weight that writes to the stream is multiplied with a rotation, every weight
-that reads it behind a norm with the inverse, the norm's own weight folded in; embeddings and biases turn along. Before
-rounding that is exact but for the last digits.
+Between two RMSNorms a decoder only adds, gathers and joins tokens, and the norm itself does not see a rotation: it
+needs nothing but the length of a row. So every weight that writes to the stream is multiplied with a rotation, every
+weight that reads it behind a norm with the inverse, the norm's own weight folded in; embeddings and biases turn along.
+Before rounding that is exact but for the last digits.
 
 Whatever reads the stream in another way, or writes other things to it (a policy that compares tokens, an action head
-with a LayerNorm), gets a product of its own that turns it back. Where that would be more than the norms, the rotation is
-refused.
+with a LayerNorm), gets a product of its own that turns it back. Where that would be more than the norms, the rotation
+is refused.
 
 Source:
-    QuaRot, 2404.00456, section 4, stage 1a, as RSQ takes it (2503.01820); computational invariance: SliceGPT, 2401.15024.
+    QuaRot, 2404.00456, section 4, stage 1a, as RSQ takes it (2503.01820); that the results stay: SliceGPT, 2401.15024.
 """
 
 from __future__ import annotations
@@ -85,20 +85,25 @@ class _Stream:
 
     def __init__(self, model: ir.Model, norms: dict[ir.Node, RmsNorm], start: ir.Value, seed: int) -> None:
         self._model = model
-        self._ends = {norm.power: norm for norm in norms.values()} | {norm.divide: norm for norm in norms.values()}
+        self._ends = {norm.power: norm for norm in norms.values()} | {
+            norm.divide: norm for norm in norms.values()
+        }
         self._scaled = {norm.divide: node for node, norm in norms.items()}
         self.width = _width(start)
         turn = rotation(self.width, seed)
         if turn is None:
             raise ExportError(
-                f"expected a width of which a Hadamard matrix is known, found {self.width} channels: leave --rotate out."
+                f"expected a width of which a Hadamard matrix is known, found {self.width} channels: leave --rotate "
+                "out."
             )
         self._rotation, self.turned, self.back = turn, 0, 0
         self.values = self._connected(start)
 
     def rotate(self) -> None:
         """Turn all that writes and reads the stream."""
-        norms = [self._ends[node] for node in self._ends if node.op_type == "Div" and node.inputs[0] in self.values]
+        norms = [
+            self._ends[node] for node in self._ends if node.op_type == "Div" and node.inputs[0] in self.values
+        ]
         writers = [value for value in self.values if not self._is_inside(value)]
         readers = list(self._readers())
         for value in writers:
@@ -140,7 +145,10 @@ class _Stream:
             return all(_width(value) == self.width for value in (*node.inputs, *node.outputs))
         if node.op_type == "Concat":
             rank = len(node.outputs[0].shape or ())
-            return node.attributes.get_int("axis", 0) not in {-1, rank - 1} and _width(node.outputs[0]) == self.width
+            return (
+                node.attributes.get_int("axis", 0) not in {-1, rank - 1}
+                and _width(node.outputs[0]) == self.width
+            )
         return _is_view(node) and _width(node.inputs[0]) == self.width
 
     def _turn_writer(self, value: ir.Value) -> None:
@@ -152,7 +160,9 @@ class _Stream:
             self._replace(node, 1, lambda weight: weight @ self._rotation)
         elif node is not None and node.op_type == "Gemm" and _is_plain_gemm(node):
             is_turned = node.attributes.get_int("transB", 0) == 1
-            self._replace(node, 1, lambda weight: (self._rotation.T @ weight) if is_turned else weight @ self._rotation)
+            self._replace(
+                node, 1, lambda weight: (self._rotation.T @ weight) if is_turned else weight @ self._rotation
+            )
             if len(node.inputs) > 2:
                 self._replace(node, 2, lambda bias: bias @ self._rotation)
         elif node is not None and node.op_type == "Gather" and _is_table(node):
@@ -174,7 +184,9 @@ class _Stream:
                 if not self._passes(use.node) and use.node not in self._ends:
                     yield value, use
             if value.is_graph_output():
-                raise ExportError(f"expected a stream that stays in the graph, found the output {value.name!r}.")
+                raise ExportError(
+                    f"expected a stream that stays in the graph, found the output {value.name!r}."
+                )
 
     def _turn_norm(self, norm: RmsNorm) -> None:
         """Fold a norm's weight into the weights behind it; the rows that it gives are rotated."""
@@ -194,7 +206,11 @@ class _Stream:
 
     def _turn_reader(self, value: ir.Value, use: ir.Usage, scale: ir.Value | None) -> None:
         """Turn a weight that reads rotated rows, or turn the rows back for anything else."""
-        factor = 1.0 if scale is None or scale.const_value is None else scale.const_value.numpy().astype(np.float64)
+        factor = (
+            1.0
+            if scale is None or scale.const_value is None
+            else scale.const_value.numpy().astype(np.float64)
+        )
         inverse = self._rotation.T * factor
         node = use.node
         if node.op_type == "MatMul" and use.idx == 0 and _is_weight(node.inputs[1]):
@@ -226,7 +242,7 @@ class _Stream:
         """Give a node a changed constant, computed when it is written; one for all nodes that change it alike."""
         stored = node.inputs[place]
         tensor = None if stored is None else stored.const_value
-        assert stored is not None and tensor is not None  # noqa: S101, PT018 - it is a constant
+        assert stored is not None and tensor is not None  # noqa: S101 - it is a constant
 
         def turned() -> ir.TensorProtocol:
             return ir.tensor(np.ascontiguousarray(change(tensor.numpy().astype(np.float64)), np.float32))
@@ -265,7 +281,10 @@ def _is_view(node: ir.Node) -> bool:
 
 
 def _is_read_by_weights(value: ir.Value) -> bool:
-    return any(use.node.op_type == "MatMul" and use.idx == 0 and _is_weight(use.node.inputs[1]) for use in value.uses())
+    return any(
+        use.node.op_type == "MatMul" and use.idx == 0 and _is_weight(use.node.inputs[1])
+        for use in value.uses()
+    )
 
 
 def _is_weight(value: ir.Value | None) -> bool:

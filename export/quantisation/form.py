@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import onnx_ir as ir
@@ -18,8 +19,10 @@ class Form:
 
     Args:
         settings: What was done and how, for the manifest.
-        apply: Rewrites the canonical graphs.
+        apply: Rewrites the graphs.
+        source: Folder that has the graphs to rewrite under their paths in the bundle; None = the canonical ones.
     """
 
     settings: dict[str, Any]
     apply: Apply
+    source: Path | None = None

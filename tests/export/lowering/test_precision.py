@@ -83,5 +83,4 @@ def test_a_policy_scores_and_chooses_in_float32() -> None:
     assert {"Softmax", "MatMul"} <= {node.op_type for node in seen}, "scores, in float32"
     assert entered <= MOVES | {"Add"}
     large = [node for node in graph if is_product(node)]
-    rest = [use.node.op_type for node in large if node not in chosen for use in node.outputs[0].uses()]
-    assert len(large) > 30 and rest == ["Add"], "the last product, before the actions"
+    assert len(large) > 30 and set(large) <= chosen, "the model, in float16"
