@@ -17,8 +17,7 @@ from saccade.export.lowering.int4 import lower_to_int4
 from saccade.export.lowering.products import find_products
 from saccade.export.lowering.rotation import rotate_residual_stream
 from saccade.export.lowering.shared_weights import SharedWeights
-from saccade.export.quantisation.form import Form
-from saccade.export.quantisation.request import LowerRequest
+from saccade.export.quantisation.request import Form, LowerRequest
 from saccade.export.quantisation.rounding import Tell, rounded_weights
 from saccade.export.quantisation.trajectory import StepRecord
 from saccade.proto.errors import ExportError

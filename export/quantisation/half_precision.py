@@ -10,8 +10,8 @@ import onnx_ir as ir
 from saccade.export.lowering.float16 import lower_to_float16
 from saccade.export.lowering.lint import lint
 from saccade.export.lowering.opset23 import fuse_to_opset23
-from saccade.export.quantisation.form import Form
 from saccade.export.quantisation.ranges import beyond, largest_values
+from saccade.export.quantisation.request import Form
 from saccade.export.quantisation.trajectory import StepRecord
 from saccade.proto.manifest import Manifest
 from saccade.proto.tensor_names import ACTIONS

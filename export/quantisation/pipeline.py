@@ -18,11 +18,10 @@ from saccade.export.bundle.writer import BundleWriter, hash_file
 from saccade.export.control.frames import FrameSpec, host_tensors, read_frames
 from saccade.export.lowering.shared_weights import SharedWeights
 from saccade.export.quantisation.few_bits import few_bits_form
-from saccade.export.quantisation.form import Form
 from saccade.export.quantisation.half_precision import half_form
 from saccade.export.quantisation.int8_search import Int8Search
 from saccade.export.quantisation.judgement import ActionRuler, Judgement
-from saccade.export.quantisation.request import LowerReport, LowerRequest
+from saccade.export.quantisation.request import Form, LowerReport, LowerRequest
 from saccade.export.quantisation.trajectory import ProfileRunner, StepRecord, Tensors, trajectories
 from saccade.proto.bundle_kind import BundleKind
 from saccade.proto.bundle_layout import MANIFEST_NAME

@@ -1,10 +1,13 @@
-"""What ``saccade lower`` is asked for, and what came out."""
+"""What ``saccade lower`` is asked for, what a lowering comes to, and what came out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
 
 from saccade.export.quantisation.judgement import Judgement
 from saccade.export.quantisation.rounding import ROUNDINGS, RSQ
@@ -13,6 +16,9 @@ from saccade.proto.manifest import Manifest
 
 DEFAULT_BUDGET = 0.01
 DEFAULT_BLOCK = 32
+
+Apply = Callable[[str, ir.Model], None]
+"""Rewrites one graph of the bundle, told by its path there, in place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -54,6 +60,21 @@ class LowerRequest:
                 f"expected int4 or int3 among the lowerings to rotate, found {', '.join(self.lowerings) or 'none'}: "
                 "leave --rotate out."
             )
+
+
+@dataclass(frozen=True)
+class Form:
+    """A lowering that is ready to be written.
+
+    Args:
+        settings: What was done and how, for the manifest.
+        apply: Rewrites the graphs.
+        source: Folder that has the graphs to rewrite under their paths in the bundle; None = the canonical ones.
+    """
+
+    settings: dict[str, Any]
+    apply: Apply
+    source: Path | None = None
 
 
 @dataclass(frozen=True)
