@@ -45,7 +45,9 @@ def test_a_rotated_bundle_does_the_same(measured: Measured, tmp_path: Path) -> N
         assert judged.worst_share < 1e-4 and judged.same_kept == 1
     own, rotated = (find_products(ir.load(folder / stage.graph)) for folder in (measured.bundle, tmp_path))
     largest = max(
-        np.abs(a.weight - b.weight).max() for a, b in zip(own, rotated[: len(own)]) if a.shape == b.shape
+        np.abs(a.weight - b.weight).max()
+        for a, b in zip(own, rotated[: len(own)], strict=True)
+        if a.shape == b.shape
     )
     assert largest > 0.01, "other weights"
 

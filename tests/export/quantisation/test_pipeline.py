@@ -22,7 +22,6 @@ from saccade.runtime.program import ProgramExecutor
 from tests.export.quantisation.conftest import Measured
 from tests.tiny_answerer import write_tiny_answerer
 
-
 LOWERED = ("int4", "cpu-int8", "gpu-fp16", "gpu-fp16-opset23")
 
 
