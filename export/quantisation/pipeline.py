@@ -64,25 +64,23 @@ def lower_bundle(request: LowerRequest, progress: Progress) -> LowerReport:
         FileError: The operating system refuses.
     """
     watch = Stopwatch(progress)
-    with (
-        BundleWriter(request.out, overwrite=request.overwrite) as writer,
-        TemporaryDirectory(prefix=f".{request.out.name}.", dir=writer.folder.parent) as scratch,
-    ):
-        watch.start("verify bundle")
-        manifest = _checked(request)
-        watch.start("run canonical graphs")
-        measured = _measure(request, manifest, Path(scratch))
-        _copy(request.bundle, writer.folder, manifest)
+    with BundleWriter(request.out, overwrite=request.overwrite) as writer:
         specs, judgements = [], {}
-        for name in request.lowerings:
-            form = _LOWERINGS[name](measured, watch)
-            watch.start(f"{name}: write")
-            graphs = _write_graphs(writer.folder, manifest, name, form)
-            specs.append(LoweringSpec(name, graphs, {**form.settings, "frames": _digest(request.frames)}))
-            watch.start(f"{name}: judge on held-out frames")
-            judgements[name] = _judge(measured, writer.folder, graphs)
-            receipt = {"settings": form.settings, "profiles": judgements[name], "seconds": watch.seconds}
-            write_receipt(writer.folder, f"lowering.{name}", receipt)
+        with TemporaryDirectory(dir=writer.folder) as scratch:
+            watch.start("verify bundle")
+            manifest = _checked(request)
+            watch.start("run canonical graphs")
+            measured = _measure(request, manifest, Path(scratch))
+            _copy(request.bundle, writer.folder, manifest)
+            for name in request.lowerings:
+                form = _LOWERINGS[name](measured, watch)
+                watch.start(f"{name}: write")
+                graphs = _write_graphs(writer.folder, manifest, name, form)
+                specs.append(LoweringSpec(name, graphs, {**form.settings, "frames": _digest(request.frames)}))
+                watch.start(f"{name}: judge on held-out frames")
+                judgements[name] = _judge(measured, writer.folder, graphs)
+                receipt = {"settings": form.settings, "profiles": judgements[name], "seconds": watch.seconds}
+                write_receipt(writer.folder, f"lowering.{name}", receipt)
         written = writer.commit(
             lambda files: replace(manifest, files=dict(files), lowerings=(*manifest.lowerings, *specs))
         )
