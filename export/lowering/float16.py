@@ -39,9 +39,9 @@ def lower_to_float16(
     for value in narrow:
         value.type = ir.TensorType(_HALF)  # a new one: values may share theirs
     for node in order:
-        for place, value in enumerate(node.inputs):
-            if value is not None and is_float(value) and value not in is_narrow:
-                node.replace_input_with(place, _halved(model, node, value))
+        for place, read in enumerate(node.inputs):
+            if read is not None and is_float(read) and read not in is_narrow:
+                node.replace_input_with(place, _halved(model, node, read))
     for value in narrow:
         _widen(model, value, chosen)
     common_passes.RemoveUnusedNodesPass()(model)

@@ -53,7 +53,7 @@ def _product(order: int) -> Floats | None:
     for factor in (2, *range(4, int(order**0.5) + 1, 4)):
         small, large = (hadamard(factor), hadamard(order // factor)) if order % factor == 0 else (None, None)
         if small is not None and large is not None:
-            return np.kron(small, large)
+            return np.kron(small, large).astype(np.float64)
     return None
 
 

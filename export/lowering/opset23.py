@@ -46,7 +46,7 @@ def fuse_to_opset23(model: ir.Model) -> dict[str, int]:
             _replace(model, node, ir.node("RMSNormalization", inputs, more))
         elif (rotated := _rotary(node)) is not None:
             x, cos, sin = rotated
-            half = x.shape[-1] // 2  # type: ignore[index,operator]
+            half = int(x.shape[-1]) // 2  # type: ignore[index, arg-type]
             caches = [_cache(model, node, cos, 0, half), _cache(model, node, sin, half, 2 * half)]
             _replace(model, node, ir.node("RotaryEmbedding", [x, *caches], {"interleaved": 0}))
         elif (found := _attention(node)) is not None:

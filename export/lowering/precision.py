@@ -78,7 +78,7 @@ def half_nodes(
     for node in graph:
         if node not in trunk or node in precise or too_wide.intersection(_names(node)):
             continue
-        read = [value for value in node.inputs if is_float(value)]
+        read = [value for value in node.inputs if value is not None and is_float(value)]
         if not all(fits(value) for value in read):
             continue
         starts = is_product(node) or _is_attention(node, trunk) or _looks_up(node)
@@ -99,7 +99,8 @@ def is_product(node: ir.Node) -> bool:
     """Whether a node multiplies with a constant weight that is worth storing in fewer bits."""
     if node.op_type not in {"MatMul", "Gemm", "Conv"}:
         return False
-    weight = node.inputs[1].const_value if node.inputs[1] is not None else None
+    stored = node.inputs[1]
+    weight = None if stored is None else stored.const_value
     return weight is not None and len(weight.shape) >= 2 and weight.size >= SMALLEST_WEIGHT
 
 

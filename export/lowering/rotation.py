@@ -110,8 +110,8 @@ class _Stream:
             self._turn_writer(value)
         for node in {use.node for value in self.values for use in value.uses() if self._passes(use.node)}:
             self._turn_constants(node)
-        for value, use in readers:
-            self._turn_reader(value, use, None)
+        for value, node, place in readers:
+            self._turn_reader(value, node, place, None)
         for norm in norms:
             self._turn_norm(norm)
         if self.back > len(norms):
@@ -178,11 +178,11 @@ class _Stream:
             if value is not None and value.const_value is not None and node.op_type in {"Add", "Concat"}:
                 self._replace(node, place, lambda rows: rows @ self._rotation)
 
-    def _readers(self) -> Iterator[tuple[ir.Value, ir.Usage]]:
+    def _readers(self) -> Iterator[tuple[ir.Value, ir.Node, int]]:
         for value in self.values:
             for use in value.uses():
                 if not self._passes(use.node) and use.node not in self._ends:
-                    yield value, use
+                    yield value, use.node, use.idx
             if value.is_graph_output():
                 raise ExportError(
                     f"expected a stream that stays in the graph, found the output {value.name!r}."
@@ -202,9 +202,9 @@ class _Stream:
                 if any(output in normed for output in use.node.outputs):
                     use.node.replace_input_with(use.idx, new)
                 else:
-                    self._turn_reader(new, use, norm.weight)
+                    self._turn_reader(new, use.node, use.idx, norm.weight)
 
-    def _turn_reader(self, value: ir.Value, use: ir.Usage, scale: ir.Value | None) -> None:
+    def _turn_reader(self, value: ir.Value, node: ir.Node, place: int, scale: ir.Value | None) -> None:
         """Turn a weight that reads rotated rows, or turn the rows back for anything else."""
         factor = (
             1.0
@@ -212,13 +212,12 @@ class _Stream:
             else scale.const_value.numpy().astype(np.float64)
         )
         inverse = self._rotation.T * factor
-        node = use.node
-        if node.op_type == "MatMul" and use.idx == 0 and _is_weight(node.inputs[1]):
+        if node.op_type == "MatMul" and place == 0 and _is_weight(node.inputs[1]):
             node.replace_input_with(0, value)
             self._replace(node, 1, lambda weight: inverse @ weight)
         else:
             name = "back" if scale is None else f"back.{scale.name}"
-            node.replace_input_with(use.idx, self._product(value, inverse, name))
+            node.replace_input_with(place, self._product(value, inverse, name))
 
     def _product(self, value: ir.Value, matrix: Floats, suffix: str) -> ir.Value:
         """Multiply a value with a matrix of the rotation's size, once for all that want it."""
