@@ -31,7 +31,9 @@ Example:
     required=True,
     type=click.Choice(LOWERINGS),
     help="Form to add, to be repeated. cpu-int8: products in int8 on a CPU, as many as the budget allows; int4: "
-    "weights in blocks of 4 bits, for memory.",
+    "weights in blocks of 4 bits, for memory; int3: the same with the levels of 3 bits, stored as 4, to see what they "
+    "cost; gpu-fp16: float16 with islands of float32, for TensorRT from 10.3 on; "
+    "gpu-fp16-opset23: the same with the attention, rotary and norm operators of TensorRT from 10.15 on.",
 )
 @click.option(
     "--frames",
@@ -52,15 +54,20 @@ Example:
     default=RSQ,
     show_default=True,
     type=click.Choice(ROUNDINGS),
-    help="int4: each number alone; so that the products change least (GPTQ); or the same by the attention that each "
-    "token receives (RSQ).",
+    help="int4, int3: each number alone; so that the products change least (GPTQ); or the same by the attention that "
+    "each token receives (RSQ).",
 )
 @click.option(
     "--block",
     default=str(DEFAULT_BLOCK),
     show_default=True,
     type=click.Choice(["16", "32", "64", "128"]),
-    help="int4: inputs that share a scale.",
+    help="int4, int3: inputs that share a scale.",
+)
+@click.option(
+    "--rotate",
+    is_flag=True,
+    help="int4, int3: rotate what flows between layers first, so that no channel stands out (QuaRot).",
 )
 @click.option("--force", is_flag=True, help="Replace a bundle at --out.")
 @click.option("--json", "as_json", is_flag=True, help="Print what was found as JSON.")
@@ -73,6 +80,7 @@ def lower(
     budget: float,
     rounding: str,
     block: str,
+    rotate: bool,
     force: bool,
     as_json: bool,
 ) -> None:
@@ -89,6 +97,7 @@ def lower(
         budget=budget,
         rounding=rounding,
         block=int(block),
+        rotate=rotate,
         overwrite=force,
     )
     with shown() as progress:
@@ -111,7 +120,8 @@ def _table(report: LowerReport, out: Path) -> Table:
     actions = report.manifest.action
     table = Table(title=f"{report.manifest.name} -> {out}, on frames held out of calibration")
     for column in ("lowering", "profile", "error, of range", "largest error", "common tokens"):
-        table.add_column(column, justify="left" if column in {"lowering", "profile"} else "right")
+        is_name = column in {"lowering", "profile"}
+        table.add_column(column, justify="left" if is_name else "right", no_wrap=is_name)
     for name, judged in report.judgements.items():
         for profile, found in judged.items():
             worst = max(range(actions.dim), key=lambda axis: found.share[axis])

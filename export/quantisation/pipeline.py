@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from tempfile import TemporaryDirectory
 
 import onnx_ir as ir
 
@@ -16,13 +16,12 @@ from saccade.export.bundle.progress import Progress, Stopwatch
 from saccade.export.bundle.receipts import write_receipt
 from saccade.export.bundle.writer import BundleWriter, hash_file
 from saccade.export.control.frames import FrameSpec, host_tensors, read_frames
-from saccade.export.lowering.int4 import lower_to_int4
-from saccade.export.lowering.products import find_products
 from saccade.export.lowering.shared_weights import SharedWeights
+from saccade.export.quantisation.few_bits import few_bits_form
+from saccade.export.quantisation.half_precision import half_form
 from saccade.export.quantisation.int8_search import Int8Search
 from saccade.export.quantisation.judgement import ActionRuler, Judgement
-from saccade.export.quantisation.request import LowerReport, LowerRequest
-from saccade.export.quantisation.rounding import rounded_weights
+from saccade.export.quantisation.request import Form, LowerReport, LowerRequest
 from saccade.export.quantisation.trajectory import ProfileRunner, StepRecord, Tensors, trajectories
 from saccade.proto.bundle_kind import BundleKind
 from saccade.proto.bundle_layout import MANIFEST_NAME
@@ -32,7 +31,8 @@ from saccade.proto.manifest import Manifest, read_manifest
 from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.statistics import Statistics
 
-CPU_INT8, INT4 = "cpu-int8", "int4"
+CPU_INT8, INT4, INT3 = "cpu-int8", "int4", "int3"
+GPU_FP16, GPU_FP16_OPSET23 = "gpu-fp16", "gpu-fp16-opset23"
 _FEWEST_FRAMES = 8
 _HELD_OUT = 4
 """One frame in so many is held out of calibration, and judges."""
@@ -45,13 +45,10 @@ class _Measured:
     bundle: Path
     manifest: Manifest
     request: LowerRequest
+    scratch: Path
     calibration: Mapping[str, Sequence[StepRecord]]
     held_out: Mapping[str, Sequence[StepRecord]]
     ruler: ActionRuler
-
-
-Apply = Callable[[ir.Model], None]
-"""Rewrites one graph of the bundle in place."""
 
 
 def lower_bundle(request: LowerRequest, progress: Progress) -> LowerReport:
@@ -68,21 +65,22 @@ def lower_bundle(request: LowerRequest, progress: Progress) -> LowerReport:
     """
     watch = Stopwatch(progress)
     with BundleWriter(request.out, overwrite=request.overwrite) as writer:
-        watch.start("verify bundle")
-        manifest = _checked(request)
-        watch.start("run canonical graphs")
-        measured = _measure(request, manifest)
-        _copy(request.bundle, writer.folder, manifest)
         specs, judgements = [], {}
-        for name in request.lowerings:
-            settings, apply = _LOWERINGS[name](measured, watch)
-            watch.start(f"{name}: write")
-            graphs = _write_graphs(writer.folder, manifest, name, apply)
-            specs.append(LoweringSpec(name, graphs, {**settings, "frames": _digest(request.frames)}))
-            watch.start(f"{name}: judge on held-out frames")
-            judgements[name] = _judge(measured, writer.folder, graphs)
-            receipt = {"settings": settings, "profiles": judgements[name], "seconds": watch.seconds}
-            write_receipt(writer.folder, f"lowering.{name}", receipt)
+        with TemporaryDirectory(dir=writer.folder) as scratch:
+            watch.start("verify bundle")
+            manifest = _checked(request)
+            watch.start("run canonical graphs")
+            measured = _measure(request, manifest, Path(scratch))
+            _copy(request.bundle, writer.folder, manifest)
+            for name in request.lowerings:
+                form = _LOWERINGS[name](measured, watch)
+                watch.start(f"{name}: write")
+                graphs = _write_graphs(writer.folder, manifest, name, form)
+                specs.append(LoweringSpec(name, graphs, {**form.settings, "frames": _digest(request.frames)}))
+                watch.start(f"{name}: judge on held-out frames")
+                judgements[name] = _judge(measured, writer.folder, graphs)
+                receipt = {"settings": form.settings, "profiles": judgements[name], "seconds": watch.seconds}
+                write_receipt(writer.folder, f"lowering.{name}", receipt)
         written = writer.commit(
             lambda files: replace(manifest, files=dict(files), lowerings=(*manifest.lowerings, *specs))
         )
@@ -118,7 +116,7 @@ def _checked(request: LowerRequest) -> Manifest:
     return manifest
 
 
-def _measure(request: LowerRequest, manifest: Manifest) -> _Measured:
+def _measure(request: LowerRequest, manifest: Manifest, scratch: Path) -> _Measured:
     spec = FrameSpec.of_bundle(request.bundle, manifest)
     recording = read_frames(request.frames, spec)
     frames: list[Tensors] = [
@@ -142,6 +140,7 @@ def _measure(request: LowerRequest, manifest: Manifest) -> _Measured:
         request.bundle,
         manifest,
         request,
+        scratch,
         {
             name: [each for place, each in enumerate(steps) if place % _HELD_OUT]
             for name, steps in records.items()
@@ -151,7 +150,7 @@ def _measure(request: LowerRequest, manifest: Manifest) -> _Measured:
     )
 
 
-def _to_int8(measured: _Measured, watch: Stopwatch) -> tuple[dict[str, Any], Apply]:
+def _to_int8(measured: _Measured, watch: Stopwatch) -> Form:
     watch.start(f"{CPU_INT8}: activations")
     smallest = min(measured.manifest.profiles, key=lambda profile: profile.keep).name
     search = Int8Search(
@@ -185,48 +184,44 @@ def _to_int8(measured: _Measured, watch: Stopwatch) -> tuple[dict[str, Any], App
         },
         "is_linted": False,
     }
-    return settings, choice.apply
+    return Form(settings, lambda graph, model: choice.apply(model))
 
 
-def _to_int4(measured: _Measured, watch: Stopwatch) -> tuple[dict[str, Any], Apply]:
-    request, bits = measured.request, 4
-    rounded = rounded_weights(
-        measured.bundle,
+def _to_few_bits(measured: _Measured, watch: Stopwatch, name: str, bits: int) -> Form:
+    return few_bits_form(
+        measured.request,
         measured.manifest,
         measured.calibration,
-        rounding=request.rounding,
         bits=bits,
-        block=request.block,
-        tell=watch.counted(f"{INT4}: {request.rounding}", "weights"),
+        scratch=measured.scratch / name,
+        tell=watch.counted(f"{name}: {measured.request.rounding}", "weights"),
     )
-    if not rounded:
-        raise ExportError(
-            f"expected weights whose inputs are a multiple of {request.block}, found none: choose another --block."
-        )
-    products = {
-        product.name: product.shape
-        for graph in measured.manifest.graphs
-        for product in find_products(ir.load(measured.bundle / graph))
-    }
-    settings = {
-        "passes": ["int4"],
-        "rounding": request.rounding,
-        "bits": bits,
-        "block": request.block,
-        "int4": sorted(rounded),
-        "float32": {
-            name: f"{shape[0]} inputs, no multiple of {request.block}"
-            for name, shape in products.items()
-            if name not in rounded
-        },
-        "is_linted": False,
-    }
-    return settings, lambda model: lower_to_int4(model, rounded)
 
 
-_LOWERINGS: Mapping[str, Callable[[_Measured, Stopwatch], tuple[dict[str, Any], Apply]]] = {
+def _to_int4(measured: _Measured, watch: Stopwatch) -> Form:
+    return _to_few_bits(measured, watch, INT4, 4)
+
+
+def _to_int3(measured: _Measured, watch: Stopwatch) -> Form:
+    return _to_few_bits(measured, watch, INT3, 3)
+
+
+def _to_float16(measured: _Measured, watch: Stopwatch) -> Form:
+    watch.start(f"{GPU_FP16}: ranges")
+    return half_form(measured.bundle, measured.manifest, measured.calibration, is_fused=False)
+
+
+def _to_float16_opset23(measured: _Measured, watch: Stopwatch) -> Form:
+    watch.start(f"{GPU_FP16_OPSET23}: ranges")
+    return half_form(measured.bundle, measured.manifest, measured.calibration, is_fused=True)
+
+
+_LOWERINGS: Mapping[str, Callable[[_Measured, Stopwatch], Form]] = {
     CPU_INT8: _to_int8,
     INT4: _to_int4,
+    INT3: _to_int3,
+    GPU_FP16: _to_float16,
+    GPU_FP16_OPSET23: _to_float16_opset23,
 }
 LOWERINGS = tuple(_LOWERINGS)
 """Names of the lowerings that can be made."""
@@ -239,15 +234,15 @@ def _copy(bundle: Path, folder: Path, manifest: Manifest) -> None:
         shutil.copyfile(bundle / name, target)
 
 
-def _write_graphs(folder: Path, manifest: Manifest, name: str, apply: Apply) -> dict[str, str]:
+def _write_graphs(folder: Path, manifest: Manifest, name: str, form: Form) -> dict[str, str]:
     """Write the lowered graphs beside the canonical ones, and return their paths by those of the canonical ones."""
     paths: dict[str, str] = {}
     parents = {os.path.dirname(graph) for graph in manifest.graphs}
     (parent,) = parents  # the recipe writes all graphs to one folder
     with SharedWeights(folder / parent, f"weights.{name}.bin") as weights:
         for graph in manifest.graphs:
-            model = ir.load(folder / graph)
-            apply(model)
+            model = ir.load((form.source or folder) / graph)
+            form.apply(graph, model)
             weights.adopt(model)
             paths[graph] = f"{graph.removesuffix('.onnx')}.{name}.onnx"
             ir.save(model, folder / paths[graph])

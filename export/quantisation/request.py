@@ -1,10 +1,13 @@
-"""What ``saccade lower`` is asked for, and what came out."""
+"""What ``saccade lower`` is asked for, what a lowering comes to, and what came out."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import onnx_ir as ir
 
 from saccade.export.quantisation.judgement import Judgement
 from saccade.export.quantisation.rounding import ROUNDINGS, RSQ
@@ -13,6 +16,9 @@ from saccade.proto.manifest import Manifest
 
 DEFAULT_BUDGET = 0.01
 DEFAULT_BLOCK = 32
+
+Apply = Callable[[str, ir.Model], None]
+"""Rewrites one graph of the bundle, told by its path there, in place."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,12 +31,13 @@ class LowerRequest:
         lowerings: Names of the lowerings.
         frames: Recorded frames (.npz).
         budget: Largest root mean square error of any action dimension that int8 may make, as a share of its range.
-        block: Inputs of a weight that share a scale, for int4.
-        rounding: How int4 weights are rounded: ``nearest``, ``gptq``, or ``rsq``.
+        block: Inputs of a weight that share a scale, for int4 and int3.
+        rounding: How weights of int4 and int3 are rounded: ``nearest``, ``gptq``, or ``rsq``.
+        rotate: Rotate the residual stream before weights are rounded to int4 or int3.
         overwrite: Replace a bundle at ``out``.
 
     Raises:
-        ExportError: The budget is not above 0, or nobody knows the rounding.
+        ExportError: The budget is not above 0, nobody knows the rounding, or nothing is rounded that could be rotated.
     """
 
     bundle: Path
@@ -40,6 +47,7 @@ class LowerRequest:
     budget: float = DEFAULT_BUDGET
     block: int = DEFAULT_BLOCK
     rounding: str = RSQ
+    rotate: bool = False
     overwrite: bool = False
 
     def __post_init__(self) -> None:
@@ -47,6 +55,26 @@ class LowerRequest:
             raise ExportError(f"expected a budget above 0 and at most 1, found {self.budget:g}.")
         if self.rounding not in ROUNDINGS:
             raise ExportError(f"expected a rounding of {', '.join(ROUNDINGS)}, found {self.rounding!r}.")
+        if self.rotate and not {"int4", "int3"} & set(self.lowerings):
+            raise ExportError(
+                f"expected int4 or int3 among the lowerings to rotate, found {', '.join(self.lowerings) or 'none'}: "
+                "leave --rotate out."
+            )
+
+
+@dataclass(frozen=True)
+class Form:
+    """A lowering that is ready to be written.
+
+    Args:
+        settings: What was done and how, for the manifest.
+        apply: Rewrites the graphs.
+        source: Folder that has the graphs to rewrite under their paths in the bundle; None = the canonical ones.
+    """
+
+    settings: dict[str, Any]
+    apply: Apply
+    source: Path | None = None
 
 
 @dataclass(frozen=True)
