@@ -1,4 +1,4 @@
-"""``--realtime-priority``, ``--lock-memory``, ``--cores`` and ``--spin-us`` of every command that runs control steps."""
+"""``--realtime-priority``, ``--lock-memory``, ``--cores`` and ``--spin-us`` of commands that run control steps."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ spin_option = click.option(
     default=0,
     show_default=True,
     type=click.IntRange(0, MOST_SPIN_US),
-    help="Stay awake so many microseconds before the next control step of a robot that asks at a steady rate; it keeps a "
-    "core busy. 0 = sleep.",
+    help="Stay awake so many microseconds before the next control step of a robot that asks at a steady rate, which "
+    "keeps a core busy; 0 = sleep.",
 )
 
 
