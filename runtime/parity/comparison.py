@@ -1,7 +1,7 @@
 """Compares an engine with ONNX Runtime on the CPU, one control step at a time, from the same carry.
 
 Both get the reference's carry before every step, so that each step is judged alone. Two engines may put near ties of a
-policy's scores in another order: where they keep other tokens, the actions differ for that reason, and are judged apart.
+policy's scores in another order: where they keep other tokens, actions differ for that reason, and are judged apart.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from saccade.proto.statistics import Statistics
 RECORDED, RANDOM = "recorded", "random"
 _FIELDS = ("images", "proprio", "instruction")
 _COARSE_PX = 8
-"""Side of the squares that random pictures are made of, so that patches differ as those of a scene do."""
+"""Side of the squares that random pictures are made of, at most, so that patches differ as those of a scene do."""
 _SHIFT_PX = 3
 """How far the scene moves from one random frame to the next, pixels."""
 
@@ -52,9 +52,10 @@ def random_frames(manifest: Manifest, statistics: Statistics, count: int, instru
         instruction: What the robot is told in all of them.
     """
     rng, view = np.random.default_rng(0), manifest.views[0]
-    squares = (len(manifest.views), -(-view.height // _COARSE_PX), -(-view.width // _COARSE_PX), 3)
+    side = max(1, min(_COARSE_PX, view.height // 8, view.width // 8))
+    squares = (len(manifest.views), -(-view.height // side), -(-view.width // side), 3)
     coarse = rng.integers(0, 256, squares, np.uint8)
-    scene = coarse.repeat(_COARSE_PX, axis=1).repeat(_COARSE_PX, axis=2)[:, : view.height, : view.width]
+    scene = coarse.repeat(side, axis=1).repeat(side, axis=2)[:, : view.height, : view.width]
     images = np.stack([np.roll(scene, _SHIFT_PX * frame, axis=2) for frame in range(count)])
     low, high = statistics.proprio.bounds
     proprio = rng.uniform(low, high, (count, manifest.proprio.dim)).astype(np.float32)

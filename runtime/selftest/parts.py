@@ -1,8 +1,8 @@
-"""What a self-test runs: the commands of each part, what is cut short when it is quick, and what is left out and why."""
+"""What a self-test runs: the commands of each part, what is cut short, and what is left out and why."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -72,7 +72,7 @@ def run_parts(plan: Plan, tell: Callable[[str], None], note: Callable[[Part], No
         note: Gets each part as it ends, in the order of :func:`titles`.
     """
     tell(DOCTOR)
-    note(_doctor(plan))
+    note(_anonymous(_doctor(plan), plan))
     for engine in plan.engines:
         gone = _absent(plan, engine)
         for name in ENGINE_PARTS:
@@ -80,7 +80,7 @@ def run_parts(plan: Plan, tell: Callable[[str], None], note: Callable[[Part], No
                 note(replace(gone, name=name))
                 continue
             tell(f"{engine}: {name}")
-            part = _RUN[name](plan, engine)
+            part = _anonymous(_RUN[name](plan, engine), plan)
             note(part)
             if name == BUILD and part.status is Status.FAILED:
                 gone = Part(name, engine, Status.SKIPPED, 0.0, message="its plans could not be built")
@@ -187,6 +187,29 @@ def _part(name: str, engine: str | None, outcome: Outcome) -> Part:
     status = Status.FAILED if outcome.code else Status.DONE
     result = shortened(outcome.result)
     return Part(name, engine, status, round(outcome.seconds, 1), outcome.code, outcome.message, result)
+
+
+def _anonymous(part: Part, plan: Plan) -> Part:
+    """Return a part without the places of this machine, which tell whose it is."""
+    places = {str(plan.folder): "", str(plan.bundle.resolve()): plan.bundle.name, str(Path.home()): "~"}
+    return replace(part, message=without(part.message, places), result=without(part.result, places))
+
+
+def without(value: Any, places: Mapping[str, str]) -> Any:
+    """Return plain JSON values in which every place stands under another name.
+
+    Args:
+        value: Plain JSON values.
+        places: Other names of places, by the text that stands for them; the first that fits counts.
+    """
+    if isinstance(value, dict):
+        return {key: without(item, places) for key, item in value.items()}
+    if isinstance(value, list):
+        return [without(item, places) for item in value]
+    if isinstance(value, str):
+        for place, name in places.items():
+            value = value.replace(place, name)
+    return value
 
 
 def shortened(result: Any) -> Any:
