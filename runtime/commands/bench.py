@@ -21,7 +21,7 @@ from saccade.runtime.bundle import Bundle
 from saccade.runtime.commands.engine_options import engine_option, lowering_option, plans_option
 from saccade.runtime.commands.real_time_options import real_time_options, spin_option
 from saccade.runtime.cores import checked_threads, usable_cores
-from saccade.runtime.engines.registry import open_backend
+from saccade.runtime.engines.registry import open_backend, runs_on_gpu
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.provenance import provenance
 from saccade.runtime.real_time import RealTime, ask_for
@@ -110,7 +110,7 @@ def bench(
         program.warm_up()
         with OtherWork() as other, Session(program) as session, _Display(console, seconds) as display:
             session.reset(instruction)
-            roofline = measure_roofline(backend, threads)
+            roofline = measure_roofline(backend, threads, on_gpu=runs_on_gpu(engine))
             timings = time_steps(
                 session,
                 opened.manifest,
