@@ -40,7 +40,7 @@ class Plan:
         bundle: Directory of the bundle.
         manifest: Its manifest; it controls a robot.
         engines: Names of the engines, each of which gets every part.
-        asked: Those of them that were asked for by name: it is a failure if one is not there.
+        asked: Engines that were asked for by name: it is a failure if one of them is not there.
         is_quick: Cut everything short.
         frames: Recorded frames that engines are compared on; None = random ones.
         folder: Folder for files on the way.
