@@ -13,15 +13,11 @@ from importlib.resources import files
 from pathlib import Path
 
 import click
-import torch
 
 from benchmarks import random_oft, random_smolvla
 from saccade.export.bundle.progress import Progress
 from saccade.export.control.pipeline import ExportRequest, export_bundle
-from saccade.export.families.deployment import Deployment
-from saccade.export.families.openvla_oft.published import read_published
 from saccade.export.families.smolvla.model import build
-from saccade.export.loading.checkpoint_folder import CheckpointFolder
 
 MINI, SMOLVLA, OFT = "saccade-mini", "smolvla-shaped", "oft-shaped"
 KEEP = (1.0, 0.5, 0.25, 0.125)
@@ -32,6 +28,12 @@ _SHARE = 0.8
 """Share of the free memory that may be used."""
 
 
+_OFT_TOWERS = ({"width": 1024, "depth": 24, "mlp_dim": 4096}, {"width": 1152, "depth": 27, "mlp_dim": 4304})
+"""DINOv2-L and SigLIP-So400m, as published."""
+_OFT_WORDS, _OFT_ACTIONS = 32064, 9
+"""Rows of the embedding; squares of the width in the action head and the projector of proprioception, roughly."""
+
+
 @dataclass(frozen=True)
 class Size:
     """One size of a published shape.
@@ -39,7 +41,7 @@ class Size:
     Args:
         name: What it is called, e.g. ``7b``.
         tokens: Tokens that the decoder computes in a full step, roughly.
-        parameters: Returns how many weights it has.
+        parameters: Returns how many weights it has, within a few per cent.
         write: Writes its checkpoint to a folder that does not exist yet.
     """
 
@@ -141,11 +143,16 @@ def _oft(
     shape = random_oft.Shape(text=text, towers=towers, views=2)
 
     def parameters() -> int:
-        with tempfile.TemporaryDirectory() as folder:
-            random_oft.write_configuration(Path(folder), shape)
-            config = read_published(CheckpointFolder(Path(folder)), Deployment(views=shape.views)).config
-        shapes = random_oft.weight_shapes(config)
-        return sum(torch.Size(found).numel() for _, found in shapes)
+        width, mlp = text.get("hidden_size", 4096), text.get("intermediate_size", 11008)
+        decoder = text.get("num_hidden_layers", 32) * (4 * width**2 + 3 * width * mlp) + _OFT_WORDS * width
+        seen = [{**published, **tower} for published, tower in zip(_OFT_TOWERS, towers, strict=True)]
+        vision = sum(
+            tower["depth"] * (4 * tower["width"] ** 2 + 2 * tower["width"] * tower["mlp_dim"])
+            for tower in seen
+        )
+        both = sum(tower["width"] for tower in seen)
+        projector = 4 * both**2 + 4 * both * width + width**2
+        return decoder + vision + projector + _OFT_ACTIONS * width**2
 
     return Size(name, 600, parameters, lambda folder: random_oft.write_random_oft(folder, shape))
 
