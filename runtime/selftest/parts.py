@@ -191,7 +191,7 @@ def _part(name: str, engine: str | None, outcome: Outcome) -> Part:
 
 def _anonymous(part: Part, plan: Plan) -> Part:
     """Return a part without the places of this machine, which tell whose it is."""
-    places = {str(plan.folder): "", str(plan.bundle.resolve()): plan.bundle.name, str(Path.home()): "~"}
+    places = {str(plan.bundle.resolve()): plan.bundle.name, str(plan.folder): "", str(Path.home()): "~"}
     return replace(part, message=without(part.message, places), result=without(part.result, places))
 
 
