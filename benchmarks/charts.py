@@ -14,6 +14,7 @@ from typing import Any
 import click
 
 from benchmarks.drawing import legend, svg, text
+from benchmarks.engines_chart import engines_chart
 from benchmarks.results_file import RESULTS, read_results
 from benchmarks.step_parts_chart import step_parts_chart
 from saccade.sim.scoring import SuccessRate
@@ -34,6 +35,7 @@ def main(results: Path, out: Path) -> None:
     drawings = {
         "closed_loop": success_chart,
         "control_step": control_step_chart,
+        "engines": engines_chart,
         "step_parts": step_parts_chart,
     }
     for name, draw in drawings.items():

@@ -8,7 +8,8 @@
     │   └── BundleIntegrityError        a file is missing, extra, changed, or points outside the bundle
     ├── StatisticsError                 statistics.json of a checkpoint or bundle is incomplete or broken
     ├── EngineError                     an engine cannot load or run a graph
-    │   └── PlanError                   a plan for the GPU is missing, of another machine, or damaged
+    │   ├── PlanError                   a plan for the GPU is missing, of another machine, or damaged
+    │   └── ParityError                 an engine computes something else than ONNX Runtime on the CPU
     ├── UnknownProfileError             the bundle has no profile of that name
     ├── UnknownLoweringError            the bundle has no lowering of that name
     ├── InputError                      the caller gave something unusable; nothing was run
@@ -47,6 +48,7 @@
     │   └── MessageError                a message is too large or cannot be decoded
     ├── FileError                       a file or folder cannot be read or written
     ├── CheckpointError                 a checkpoint is incomplete, left-over keys included
+    ├── SelfTestError                   a part of a self-test found something wrong, or ended without saying why
     ├── DeviceError                     no such device is known, or it has no such arithmetic
     ├── PolicyError                     a token-selection policy is unknown or badly configured
     ├── ExportError                     the exporter cannot build the graph
@@ -122,6 +124,12 @@ class PlanError(EngineError):
     """A plan for the GPU is missing, was built for another machine or by another version, or is damaged."""
 
     code = "engine.plan"
+
+
+class ParityError(EngineError):
+    """An engine computes something else than ONNX Runtime on the CPU."""
+
+    code = "engine.parity"
 
 
 class UnknownProfileError(SaccadeError):
@@ -350,6 +358,12 @@ class CheckpointError(SaccadeError):
     """A checkpoint is incomplete, left-over keys included."""
 
     code = "checkpoint"
+
+
+class SelfTestError(SaccadeError):
+    """A part of a self-test found something wrong, or ended without saying why."""
+
+    code = "selftest"
 
 
 class DeviceError(SaccadeError):

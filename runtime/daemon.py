@@ -62,6 +62,8 @@ class DaemonConfig:
             control step is chosen by it; 0 = what the client asks for runs.
         deadline_profiles: Names of the profiles to choose from; empty = those that the closed-loop receipt proves.
         success_kept: Share of the successes of ``full`` that a profile must have in each task, 0 to 1.
+        spin_ns: How long to stay awake before the next observation of a steady client is expected, nanoseconds; 0 =
+            never.
     """
 
     bundle: Path
@@ -84,9 +86,10 @@ class DaemonConfig:
     deadline_ns: int = 0
     deadline_profiles: tuple[str, ...] = ()
     success_kept: float = DEFAULT_SUCCESS_KEPT
+    spin_ns: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("lease_ns", "max_age_ns", "max_frozen_frames", "noise_seed", "deadline_ns"):
+        for name in ("lease_ns", "max_age_ns", "max_frozen_frames", "noise_seed", "deadline_ns", "spin_ns"):
             if (getattr(self, name) or 0) < 0:
                 raise ServeError(f"{name}: expected 0 or more, found {getattr(self, name)}.")
         for name in ("threads", "answerer_threads"):
@@ -162,6 +165,7 @@ class Daemon:
             scorer=scorer,
             answers=self._answers(stack),
             chooser=chooser,
+            spin_ns=config.spin_ns,
         )
         stack.callback(self.endpoint.shut_down)
         if config.zmq_bind is not None:

@@ -19,6 +19,7 @@ from saccade.runtime.cores import usable_cores
 from saccade.runtime.engines.registry import ENGINES, open_backend, why_not
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.real_time import what_is_allowed
+from saccade.runtime.waking import told_waking
 
 _PACKAGES = ("numpy", "onnxruntime", "grpcio", "protobuf", "pyzmq", "tokenizers")
 
@@ -48,6 +49,7 @@ def examine(bundle: Path | None, bind: str) -> list[Finding]:
     findings = [
         Finding("machine", True, f"{platform.machine()}, {usable_cores()} usable cores, {platform.system()}"),
         Finding("real time", True, what_is_allowed()),
+        Finding("waking", True, told_waking()),
         Finding("python", True, platform.python_version()),
         Finding("saccade", True, VERSION),
         *(_package(name) for name in _PACKAGES),

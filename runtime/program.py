@@ -121,6 +121,26 @@ class ProgramExecutor:
             buffer.host.fill(carry.initial)
             buffer.to_device()
 
+    def read_carry(self) -> dict[str, NDArray[Any]]:
+        """Return a copy of what the next step reads of the last one, by the name of the carry tensor, batch first."""
+        found = {}
+        for carry in self.manifest.carry:
+            buffer = self._buffer(self.manifest.tensor(carry.name), self._side)
+            buffer.to_host()
+            found[carry.name] = buffer.host.copy()
+        return found
+
+    def write_carry(self, values: Mapping[str, NDArray[Any]]) -> None:
+        """Set what the next step reads of the last one, as another executor of the same bundle has it.
+
+        Args:
+            values: All carry tensors by name, as :meth:`read_carry` returns them.
+        """
+        for name, value in values.items():
+            buffer = self._buffer(self.manifest.tensor(name), self._side)
+            buffer.host[...] = value
+            buffer.to_device()
+
     def set_task(self, name: str, values: ArrayLike) -> None:
         """Set a task tensor, from the next step until the next reset.
 

@@ -12,7 +12,19 @@ from typing import Any
 from saccade.proto.distribution import VERSION
 from saccade.runtime.cores import usable_cores
 
-_PACKAGES = ("mujoco", "numpy", "onnxruntime", "grpcio", "pyzmq", "torch")
+_PACKAGES = (
+    "mujoco",
+    "numpy",
+    "onnxruntime",
+    "onnxruntime-gpu",
+    "openvino",
+    "tensorrt",
+    "tensorrt-rtx-cu13-libs",
+    "cuda-bindings",
+    "grpcio",
+    "pyzmq",
+    "torch",
+)
 _CPU_INFO = Path("/proc/cpuinfo")
 
 

@@ -14,15 +14,16 @@ from saccade.proto.devices import FP32, Device
 from saccade.proto.manifest import Manifest
 from saccade.proto.profile_names import FULL_PROFILE
 from saccade.proto.roofline import PRECISIONS, bounds
-from saccade.runtime.bench.stopwatch import Timing
+from saccade.runtime.bench.stopwatch import WAKE, Timing
 from saccade.runtime.bundle import Bundle
 
 _QUANTILES = {"p50": 0.5, "p90": 0.9, "p99": 0.99, "max": 1.0}
 _STAGE = "stage."
 _HEADINGS = ("Hz", "p50", "p90", "p99", "max", "late", "speed", "tokens", "GMAC", "share")
 _CAPTION = (
-    "Milliseconds; Hz - is back to back; late: steps that began late; speed against full in the median; tokens and "
-    "GMAC: means over all steps; share: of the least time that the graphs can take on this machine"
+    "Milliseconds; Hz - is back to back, + is awake before each step; late: steps that began late; speed against full "
+    "in the median; tokens and GMAC: means over all steps; share: of the least time that the graphs can take on this "
+    "machine"
 )
 
 
@@ -63,10 +64,16 @@ def _cell(timing: Timing, accounts: Mapping[str, Account], device: Device) -> di
         "hz": timing.hz,
         "steps": timing.steps,
         "late": timing.late,
+        "spin_us": timing.spin_ns / 1e3,
         "ran": dict(timing.ran),
     }
     for name, fraction in _QUANTILES.items():
         cell[f"{name}_ms"] = round(timing.quantile_ms(fraction), 3)
+    if WAKE in timing.spans_ns:
+        cell |= {
+            f"wake_{name}_us": round(1e3 * timing.quantile_ms(fraction, WAKE), 1)
+            for name, fraction in _QUANTILES.items()
+        }
     if set(timing.ran) <= set(accounts):
         cell |= _limit(timing, accounts, device)
     return cell | {
@@ -100,17 +107,51 @@ def to_table(cells: list[dict[str, Any]]) -> Table:
     table.add_column("profile", no_wrap=True)
     for heading in _HEADINGS:
         table.add_column(heading, justify="right", no_wrap=True)
-    full = {cell["hz"]: cell["p50_ms"] for cell in cells if cell["profile"] == FULL_PROFILE}
+    full = {_pace(cell): cell["p50_ms"] for cell in cells if cell["profile"] == FULL_PROFILE}
     for cell in cells:
         known = "macs" in cell
         table.add_row(
             cell["profile"],
-            "-" if cell["hz"] is None else f"{cell['hz']:g}",
+            _pace(cell),
             *(f"{cell[f'{name}_ms']:.1f}" for name in _QUANTILES),
             "-" if cell["hz"] is None else f"{cell['late'] / cell['steps']:.0%}",
-            f"{full[cell['hz']] / cell['p50_ms']:.2f}" if cell["hz"] in full else "",
+            f"{full[_pace(cell)] / cell['p50_ms']:.2f}" if _pace(cell) in full else "",
             f"{cell['tokens']:.0f}" if known else "?",
             f"{cell['macs'] / 1e9:.2f}" if known else "?",
             f"{cell['share_of_limit']:.0%}" if known else "?",
         )
     return table
+
+
+def spin_lines(cells: list[dict[str, Any]]) -> list[str]:
+    """Return what staying awake before each step gained, a line for each profile and pace that was timed both ways.
+
+    Args:
+        cells: What :func:`to_cells` returned.
+    """
+    asleep = {(cell["profile"], cell["hz"]): cell for cell in cells if not cell["spin_us"]}
+    return [
+        _spin_line(asleep[cell["profile"], cell["hz"]], cell)
+        for cell in cells
+        if cell["spin_us"] and (cell["profile"], cell["hz"]) in asleep
+    ]
+
+
+def _spin_line(asleep: Mapping[str, Any], awake: Mapping[str, Any]) -> str:
+    told = [
+        f"step {asleep[f'{name}_ms']:.2f} -> {awake[f'{name}_ms']:.2f} ms ({name})" for name in ("p50", "p99")
+    ]
+    if "wake_p50_us" in asleep and "wake_p50_us" in awake:
+        told += [
+            f"began {asleep[f'wake_{name}_us']:.0f} -> {awake[f'wake_{name}_us']:.0f} us late ({name})"
+            for name in ("p50", "p99")
+        ]
+    cost = awake["spin_us"] * awake["hz"] / 1e6
+    return (
+        f"{awake['profile']} at {awake['hz']:g} Hz, awake for {awake['spin_us']:g} us before each step "
+        f"({cost:.1%} of a core): {', '.join(told)}"
+    )
+
+
+def _pace(cell: Mapping[str, Any]) -> str:
+    return "-" if cell["hz"] is None else f"{cell['hz']:g}" + "+" * bool(cell["spin_us"])

@@ -14,19 +14,24 @@ from saccade.runtime.engines.base import Backend
 
 _SIDE = 1024
 """Rows and columns of the matrices: large enough that no engine is held up by anything but arithmetic."""
+_GPU_SIDE = 4096
+"""Rows and columns on a GPU, which is done with a small product before it is started."""
+_READ_ROWS = 8192
+"""Rows and columns of the matrix that a GPU reads for the bandwidth, to multiply it by one row: 256 MiB."""
 _READ_BYTES = 256 * 2**20
 """Bytes that are read for the bandwidth: far more than a cache holds."""
 _GRAPH = "product.onnx"
 _FLOAT32, _IR_VERSION, _OPSET = 1, 8, 20
 
 
-def measure_roofline(backend: Backend, threads: int, *, rounds: int = 20) -> Device:
+def measure_roofline(backend: Backend, threads: int, *, rounds: int = 20, on_gpu: bool = False) -> Device:
     """Measure this machine, with the engine and the threads that the bundle gets; the best of all rounds counts.
 
     Args:
         backend: Engine that multiplies.
         threads: How many threads read.
         rounds: How often each is measured.
+        on_gpu: The engine computes on a GPU, whose own memory counts: it is read by a product of one row.
 
     Returns:
         A device with one peak, float32, FLOP a second, and the bandwidth of reading, bytes a second.
@@ -34,17 +39,21 @@ def measure_roofline(backend: Backend, threads: int, *, rounds: int = 20) -> Dev
     Raises:
         EngineError: The engine cannot multiply.
     """
-    flops = 2 * _SIDE**3 / _fastest(_product(backend), rounds)
-    with ThreadPoolExecutor(threads) as pool:
-        bandwidth = _READ_BYTES / _fastest(_reading(pool, threads), rounds)
-    label = f"this machine, {backend.name}, {threads} threads"
-    source = f"a product of {_SIDE} x {_SIDE} matrices; {_READ_BYTES >> 20} MiB read"
+    side = _GPU_SIDE if on_gpu else _SIDE
+    flops = 2 * side**3 / _fastest(_product(backend, side, side), rounds)
+    if on_gpu:
+        bandwidth = 4 * _READ_ROWS**2 / _fastest(_product(backend, 1, _READ_ROWS), rounds)
+    else:
+        with ThreadPoolExecutor(threads) as pool:
+            bandwidth = _READ_BYTES / _fastest(_reading(pool, threads), rounds)
+    label = f"this machine, {backend.name}" + ("" if on_gpu else f", {threads} threads")
+    source = f"a product of {side} x {side} matrices; {_READ_BYTES >> 20} MiB read"
     return Device("here", label, bandwidth, {FP32: flops}, FP32, source)
 
 
-def _product(backend: Backend) -> Callable[[], None]:
-    """Return what multiplies two matrices once."""
-    content = np.frombuffer(_product_graph(), np.uint8)
+def _product(backend: Backend, rows: int, side: int) -> Callable[[], None]:
+    """Return what multiplies ``(rows, side)`` by ``(side, side)`` once."""
+    content = np.frombuffer(_product_graph(rows, side), np.uint8)
     engine = backend.load([_GRAPH], {_GRAPH: content})[_GRAPH]
     factors = {port.name: backend.allocate(port.dtype, port.shape) for port in engine.inputs}
     products = {port.name: backend.allocate(port.dtype, port.shape) for port in engine.outputs}
@@ -54,19 +63,22 @@ def _product(backend: Backend) -> Callable[[], None]:
     return engine.bind(factors, products)
 
 
-def _product_graph() -> bytes:
-    """Return an ONNX file that multiplies two matrices, float32 ``(1024, 1024)``."""
+def _product_graph(rows: int = _SIDE, side: int = _SIDE) -> bytes:
+    """Return an ONNX file that multiplies two matrices, float32 ``(rows, side)`` and ``(side, side)``."""
     model = OnnxModel(ir_version=_IR_VERSION)
     model.opset_import.add(version=_OPSET)
     graph = model.graph
     graph.name = "product"
     graph.node.add(op_type="MatMul", input=["left", "right"], output=["product"])
-    for ports, names in ((graph.input, ("left", "right")), (graph.output, ("product",))):
-        for name in names:
-            tensor = ports.add(name=name).type.tensor_type
-            tensor.elem_type = _FLOAT32
-            for _ in range(2):
-                tensor.shape.dim.add(dim_value=_SIDE)
+    for port, shape in (
+        (graph.input.add(name="left"), (rows, side)),
+        (graph.input.add(name="right"), (side, side)),
+        (graph.output.add(name="product"), (rows, side)),
+    ):
+        tensor = port.type.tensor_type
+        tensor.elem_type = _FLOAT32
+        for length in shape:
+            tensor.shape.dim.add(dim_value=length)
     content: bytes = model.SerializeToString()
     return content
 

@@ -12,10 +12,13 @@ import numpy as np
 from saccade.proto.manifest import Manifest
 from saccade.runtime.clock import monotonic_ns
 from saccade.runtime.observation import Observation
+from saccade.runtime.paced_spin import wait_until
 from saccade.runtime.session import Session
 
 STEP = "step"
 """Name of the span from an observation to its chunk, everything in between."""
+WAKE = "wake"
+"""Name of the span from the moment at which a paced step was due to its beginning; steps that were late have none."""
 _BLOCK = 32
 """Counted steps of a profile before the next one takes its turn, so that a slow minute slows all of them."""
 _SETTLE = 4
@@ -34,6 +37,7 @@ class Timing:
         ran: How many counted steps ran each profile: warm-up and refresh steps run ``full``.
         late: How many counted steps began after their time, because the one before was not done.
         seconds: Time that the counted steps and the pauses between them took.
+        spin_ns: How long it was awake before each step was due, nanoseconds.
     """
 
     profile: str
@@ -42,6 +46,7 @@ class Timing:
     ran: Counter[str] = field(default_factory=Counter)
     late: int = 0
     seconds: float = 0.0
+    spin_ns: int = 0
 
     @property
     def steps(self) -> int:
@@ -53,7 +58,7 @@ class Timing:
         return float(np.quantile(self.spans_ns[span], fraction, method="inverted_cdf")) / 1e6
 
 
-def time_steps(
+def time_steps(  # noqa: PLR0913 - all but four are options
     session: Session,
     manifest: Manifest,
     profiles: Sequence[str],
@@ -61,6 +66,7 @@ def time_steps(
     *,
     seconds: float,
     steps: int,
+    spin_ns: int = 0,
     on_block: Callable[[Timing], None] = lambda _: None,
 ) -> list[Timing]:
     """Time every profile at every pace, in one run.
@@ -72,6 +78,7 @@ def time_steps(
         paces: Control steps a second; None = back to back.
         seconds: Least time of each profile and pace, seconds.
         steps: Least number of counted steps of each.
+        spin_ns: Time each pace a second time, in turn with the first, awake for so long before each step, nanoseconds.
         on_block: Called after each block with what it was added to.
 
     Raises:
@@ -80,7 +87,8 @@ def time_steps(
     observations = _observations(manifest)
     timings: list[Timing] = []
     for hz in paces:
-        turns = [Timing(profile, hz) for profile in profiles]
+        spins = (0, spin_ns) if hz is not None and spin_ns else (0,)
+        turns = [Timing(profile, hz, spin_ns=spin) for profile in profiles for spin in spins]
         timings += turns
         while any(timing.seconds < seconds or timing.steps < steps for timing in turns):
             for timing in turns:
@@ -94,7 +102,8 @@ def _time_block(session: Session, observations: Iterator[Observation], timing: T
     due_ns = began_ns = time.monotonic_ns()
     for index in range(_SETTLE + _BLOCK):
         is_late = index > 0 and period_ns > 0 and time.monotonic_ns() > due_ns
-        time.sleep(max(0, due_ns - time.monotonic_ns()) / 1e9)
+        wait_until(due_ns, timing.spin_ns)
+        woken_ns = time.monotonic_ns() - due_ns
         if index == _SETTLE:
             began_ns = time.monotonic_ns()
         observation = next(observations)
@@ -106,7 +115,8 @@ def _time_block(session: Session, observations: Iterator[Observation], timing: T
             continue
         timing.late += is_late
         timing.ran[chunk.profile] += 1
-        for name, duration in {STEP: span, **chunk.timings_ns}.items():
+        wake = {WAKE: woken_ns} if period_ns and not is_late else {}
+        for name, duration in {STEP: span, **wake, **chunk.timings_ns}.items():
             timing.spans_ns.setdefault(name, []).append(duration)
     timing.seconds += (time.monotonic_ns() - began_ns) / 1e9
 

@@ -14,14 +14,14 @@ from saccade.proto.devices import FP32, GIGA, Device
 from saccade.proto.strict_json import to_json
 from saccade.proto.writable import check_file
 from saccade.runtime.bench.machine import BUSY_CORES, MachineState, OtherWork, machine_state
-from saccade.runtime.bench.report import read_accounts, shape_line, to_cells, to_table
+from saccade.runtime.bench.report import read_accounts, shape_line, spin_lines, to_cells, to_table
 from saccade.runtime.bench.roofline import measure_roofline
 from saccade.runtime.bench.stopwatch import Timing, time_steps
 from saccade.runtime.bundle import Bundle
 from saccade.runtime.commands.engine_options import engine_option, lowering_option, plans_option
-from saccade.runtime.commands.real_time_options import real_time_options
+from saccade.runtime.commands.real_time_options import real_time_options, spin_option
 from saccade.runtime.cores import checked_threads, usable_cores
-from saccade.runtime.engines.registry import open_backend
+from saccade.runtime.engines.registry import open_backend, runs_on_gpu
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.provenance import provenance
 from saccade.runtime.real_time import RealTime, ask_for
@@ -61,6 +61,7 @@ from saccade.runtime.session import Session, check_controls
     "--threads", default=0, show_default=True, help="Threads that run the model; 0 = one for each core."
 )
 @real_time_options
+@spin_option
 @click.option(
     "--json", "json_path", type=click.Path(path_type=Path), help="Write raw durations and the machine here."
 )
@@ -76,6 +77,7 @@ def bench(
     plans: Path | None,
     threads: int,
     real_time: RealTime,
+    spin_us: int,
     json_path: Path | None,
 ) -> None:
     """Time control steps of BUNDLE on this machine, in process.
@@ -83,12 +85,16 @@ def bench(
     The profiles take turns in one run. Beside each stands the least time that this machine could take for it, from the
     work that the bundle counts and from the machine's own arithmetic and memory, measured in the same run. Pictures are
     random: what a step costs does not depend on what is seen, but how well the model acts does, and is not measured.
+    With --spin-us each pace of --hz is timed asleep and awake, in turn.
 
     \b
     Example:
         saccade bench ./saccade-mini --seconds 10
+        saccade bench ./saccade-mini --hz 20 --spin-us 200
         saccade bench ./saccade-mini --hz 10 --hz 20 --json bench.json
     """
+    if spin_us and not hz:
+        raise click.UsageError("expected --hz with --spin-us: back to back there is nothing to wait for.")
     if json_path is not None:
         check_file(json_path)
     ask_for(real_time)
@@ -104,7 +110,7 @@ def bench(
         program.warm_up()
         with OtherWork() as other, Session(program) as session, _Display(console, seconds) as display:
             session.reset(instruction)
-            roofline = measure_roofline(backend, threads)
+            roofline = measure_roofline(backend, threads, on_gpu=runs_on_gpu(engine))
             timings = time_steps(
                 session,
                 opened.manifest,
@@ -112,13 +118,14 @@ def bench(
                 (None, *hz),
                 seconds=seconds,
                 steps=steps,
+                spin_ns=spin_us * 1_000,
                 on_block=display.show,
             )
     cells = to_cells(timings, accounts, roofline)
     after = machine_state()
     click.echo(shape_line(opened.manifest))
     Console().print(to_table(cells))
-    for line in _remarks(roofline, before, after, other.cores):
+    for line in (*spin_lines(cells), *_remarks(roofline, before, after, other.cores)):
         click.echo(line)
     if json_path is not None:
         json_path.write_text(
@@ -152,13 +159,17 @@ class _Display:
             console=console,
             transient=True,
         )
-        self._bars: dict[tuple[str, float | None], TaskID] = {}
+        self._bars: dict[tuple[str, float | None, int], TaskID] = {}
 
     def show(self, timing: Timing) -> None:
         """Move the bar of what was just timed."""
-        key = (timing.profile, timing.hz)
+        key = (timing.profile, timing.hz, timing.spin_ns)
         if key not in self._bars:
-            pace = "back to back" if timing.hz is None else f"{timing.hz:g} Hz"
+            pace = (
+                "back to back"
+                if timing.hz is None
+                else f"{timing.hz:g} Hz" + ", awake" * bool(timing.spin_ns)
+            )
             self._bars[key] = self._progress.add_task(f"{timing.profile}, {pace}", total=self._seconds)
         self._progress.update(self._bars[key], completed=min(timing.seconds, self._seconds))
 

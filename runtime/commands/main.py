@@ -31,7 +31,18 @@ BUILT_IN = {
     name.replace("_", "-"): EntryPoint(
         name.replace("_", "-"), f"saccade.runtime.commands.{name}:{name}", COMMAND_GROUP
     )
-    for name in ("ask", "bench", "build", "completion", "doctor", "inspect", "score_views", "serve")
+    for name in (
+        "ask",
+        "bench",
+        "build",
+        "completion",
+        "doctor",
+        "inspect",
+        "parity",
+        "score_views",
+        "selftest",
+        "serve",
+    )
 }
 """The commands of the robot's side, found like the installed ones, so that none is loaded before it is called."""
 EXTRAS = {

@@ -1,4 +1,4 @@
-"""``--realtime-priority``, ``--lock-memory`` and ``--cores``, the same for every command that runs control steps."""
+"""``--realtime-priority``, ``--lock-memory``, ``--cores`` and ``--spin-us`` of commands that run control steps."""
 
 from __future__ import annotations
 
@@ -8,9 +8,18 @@ from typing import Any, TypeVar
 
 import click
 
+from saccade.runtime.paced_spin import MOST_SPIN_US
 from saccade.runtime.real_time import RealTime
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+spin_option = click.option(
+    "--spin-us",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0, MOST_SPIN_US),
+    help="Stay awake so many microseconds before the next control step of a robot that asks at a steady rate, which "
+    "keeps a core busy; 0 = sleep.",
+)
 
 
 def real_time_options(command: Command) -> Any:

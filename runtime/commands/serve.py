@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from saccade.runtime.commands.engine_options import engine_option, lowering_option, plans_option
-from saccade.runtime.commands.real_time_options import real_time_options
+from saccade.runtime.commands.real_time_options import real_time_options, spin_option
 from saccade.runtime.daemon import Daemon, DaemonConfig, run
 from saccade.runtime.deadline.allowed import DEFAULT_SUCCESS_KEPT
 from saccade.runtime.real_time import RealTime, ask_for
@@ -56,6 +56,7 @@ class _Duration(click.FloatRange):
     help="Threads that run the model; 0 = one for each core.",
 )
 @real_time_options
+@spin_option
 @click.option(
     "--lean",
     is_flag=True,
@@ -147,6 +148,7 @@ def serve(
     plans: Path | None,
     threads: int,
     real_time: RealTime,
+    spin_us: int,
     lean: bool,
     lease_s: float,
     max_age_ms: float | None,
@@ -195,6 +197,7 @@ def serve(
         deadline_ns=round(deadline_ms * 1e6),
         deadline_profiles=deadline_profiles,
         success_kept=success_kept,
+        spin_ns=spin_us * 1_000,
     )
 
     def announce(daemon: Daemon) -> None:

@@ -77,7 +77,7 @@ class OpenVinoEngine:
         bound = (*check_ports(self.inputs, inputs), *check_ports(self.outputs, outputs))
         for port, buffer in bound:
             request.set_tensor(self._ports[port.name], _tensor(buffer))
-        return partial(_run, request, [buffer for _, buffer in bound])
+        return partial(_run, request, [buffer for _, buffer in bound], self._weights)
 
 
 class OpenVinoBackend:
@@ -185,8 +185,11 @@ def _shareable(values: NDArray[Any]) -> NDArray[Any]:
     return np.frombuffer(memoryview(memory), values.dtype).reshape(values.shape)
 
 
-def _run(request: ov.InferRequest, _bound: list[Buffer]) -> None:
-    """Run on buffers that live as long as this call can be made: OpenVINO knows only where their memory lies."""
+def _run(request: ov.InferRequest, _bound: list[Buffer], _weights: list[Weight]) -> None:
+    """Run on buffers and weights that live as long as this call can be made.
+
+    OpenVINO knows only where their memory lies; of the weights it re-orders some and reads the others where they are.
+    """
     try:
         request.infer(share_inputs=True, share_outputs=True)
     except RuntimeError as error:

@@ -98,6 +98,18 @@ def why_not(name: str) -> str | None:
     return None if kind.why_no_gpu is None else kind.why_no_gpu()
 
 
+def runs_on_gpu(name: str) -> bool:
+    """Whether an engine computes on a GPU.
+
+    Args:
+        name: One of :data:`ENGINES`.
+
+    Raises:
+        InputError: No engine has that name.
+    """
+    return _kind(name).why_no_gpu is not None
+
+
 def open_backend(
     name: str = DEFAULT_ENGINE,
     *,

@@ -37,6 +37,7 @@ from saccade.runtime.clock import Clock, clock_id, monotonic_ns
 from saccade.runtime.deadline.chooser import ProfileChooser
 from saccade.runtime.guards.staleness import chunk_ns
 from saccade.runtime.observation import ActionChunk, Observation
+from saccade.runtime.paced_spin import PacedSpin
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.scoring.view_scores import ViewScorer
 from saccade.runtime.servers.answers import AnswerEndpoint, WhenGone
@@ -98,6 +99,8 @@ class Endpoint:
         scorer: Scores the views once per task, where the client tells no scores; None leaves them at 1.
         answers: Answers questions beside the robot's control steps; None = nobody does.
         chooser: Chooses the profile of each control step by a deadline; None = what the client asks for runs.
+        spin_ns: How long to stay awake before the next observation of a steady client is expected, nanoseconds; 0 =
+            never.
 
     Raises:
         ServeError: An observation or a question would be larger than a message can be.
@@ -119,8 +122,10 @@ class Endpoint:
         scorer: ViewScorer | None = None,
         answers: AnswerThread | None = None,
         chooser: ProfileChooser | None = None,
+        spin_ns: int = 0,
     ) -> None:
         self.counters = Counters()
+        self._spin = PacedSpin(spin_ns, clock)
         self._drain = Drain()
         self._log = LimitedLog(_LOG, clock)
         self._program = program
@@ -255,6 +260,7 @@ class Endpoint:
         """
         arrived_ns = self._clock() if arrived_ns is None else arrived_ns
         self.counters.count("observations")
+        self._note_arrival(arrived_ns)
         try:
             chunk = self._step(request, arrived_ns, is_wanted)
         except ViewsUnscoredError:
@@ -428,8 +434,14 @@ class Endpoint:
         if names:
             self._log.write(logging.WARNING, counter, f"found {what}: {', '.join(map(repr, names))}")
 
+    def _note_arrival(self, arrived_ns: int) -> None:
+        """Tell the spin of an observation, and the thread that spins, which may sleep without an end."""
+        if self._spin.is_on:
+            self._spin.note(arrived_ns)
+            self._slot.wake()
+
     def _run_stream(self) -> None:
-        while (pending := self._slot.take()) is not None:
+        while (pending := self._slot.take(self._spin)) is not None:
             try:
                 reply = wire.StreamReply(chunk=self.act(pending.request, arrived_ns=pending.arrived_ns))
             except Exception as error:  # noqa: BLE001 - mapped to a wire error

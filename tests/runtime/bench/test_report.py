@@ -11,7 +11,7 @@ from rich.console import Console
 from saccade.proto.accounting import Account
 from saccade.proto.devices import FP32, Device
 from saccade.proto.roofline import Part
-from saccade.runtime.bench.report import to_cells, to_table
+from saccade.runtime.bench.report import spin_lines, to_cells, to_table
 from saccade.runtime.bench.stopwatch import Timing
 
 DEVICE = Device("here", "this machine", 1e9, {FP32: 1e9}, FP32, "measured")
@@ -53,3 +53,20 @@ def test_the_table_fits_a_terminal() -> None:
     Console(file=out, width=80).print(to_table(cells))
     assert "…" not in out.getvalue()
     assert "30%" in out.getvalue() and "keep50" in out.getvalue()
+
+
+def test_what_staying_awake_gained_is_said_beside_what_it_costs() -> None:
+    asleep, awake = timing("full", {"full": 10}, hz=20.0), timing("full", {"full": 10}, hz=20.0)
+    awake.spin_ns = 200_000
+    awake.spans_ns["step"] = [ns // 2 for ns in awake.spans_ns["step"]]
+    asleep.spans_ns["wake"], awake.spans_ns["wake"] = [80_000] * 10, [1_000] * 10
+    alone = timing("keep50", {"keep50": 10})
+    cells = to_cells([asleep, awake, alone], ACCOUNTS, DEVICE)
+    assert [cell["spin_us"] for cell in cells] == [0, 200, 0]
+    assert spin_lines(cells) == [
+        "full at 20 Hz, awake for 200 us before each step (0.4% of a core): step 5.00 -> 2.50 ms (p50), step 10.00 -> "
+        "5.00 ms (p99), began 80 -> 1 us late (p50), began 80 -> 1 us late (p99)"
+    ]
+    out = StringIO()
+    Console(file=out, width=80).print(to_table(cells))
+    assert "20+" in out.getvalue() and "…" not in out.getvalue()

@@ -31,3 +31,14 @@ def test_the_limit_names_engine_and_threads() -> None:
         device = roofline.measure_roofline(backend, 1, rounds=2)
     assert device.peaks[FP32] > 1e9 and device.bandwidth > 1e8
     assert "ort-cpu, 1 threads" in device.label
+
+
+def test_a_gpu_reads_its_own_memory_by_a_product_of_one_row() -> None:
+    """Here the engine stands in for one, on a smaller matrix."""
+    content = np.frombuffer(roofline._product_graph(1, 64), np.uint8)
+    onnx.checker.check_model(onnx.load_from_string(content.tobytes()), full_check=True)
+    with OrtBackend(threads=1) as backend:
+        run = roofline._product(backend, 1, 64)
+        run()
+        engine = backend.load(["product.onnx"], {"product.onnx": content})["product.onnx"]
+    assert [port.shape for port in (*engine.inputs, *engine.outputs)] == [(1, 64), (64, 64), (1, 64)]

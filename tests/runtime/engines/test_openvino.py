@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+import weakref
 from importlib.resources import files
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from saccade.runtime.engines.openvino import OpenVinoBackend
 from saccade.runtime.engines.ort import OrtBackend
 from saccade.runtime.program import ProgramExecutor
 from tests.contracts.engine import EngineContract
+from tests.tiny_bundle import write_tiny_bundle
 
 
 class TestOpenVinoBackend(EngineContract):
@@ -52,3 +55,22 @@ def test_it_gives_the_bundled_model_the_actions_and_tokens_that_onnx_runtime_giv
                 program.commit()
             np.testing.assert_allclose(found[0][0], found[1][0], atol=1e-4)
             np.testing.assert_array_equal(found[0][1], found[1][1])
+
+
+def test_what_runs_a_graph_keeps_its_weights(tmp_path: Path) -> None:
+    """OpenVINO reads some of them where they are, long after the bundle and the engine are gone."""
+    bundle = Bundle.open(write_tiny_bundle(tmp_path / "tiny"))
+    contents, gone = dict(bundle.files), list[str]()
+    with OpenVinoBackend(threads=1) as backend:
+        (engine,) = backend.load(["graphs/step.full.onnx"], contents).values()
+        inputs, outputs = (
+            {port.name: backend.allocate(port.dtype, port.shape) for port in ports}
+            for ports in (engine.inputs, engine.outputs)
+        )
+        run = engine.bind(inputs, outputs)
+        for name in ("graphs/weights.bin", "graphs/step.keep50.onnx"):
+            weakref.finalize(contents[name].base, gone.append, name)
+        del bundle, contents, engine
+        gc.collect()
+        assert gone == ["graphs/step.keep50.onnx"], "what nobody needs went, the weights did not"
+        run()

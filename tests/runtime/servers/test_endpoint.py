@@ -289,3 +289,24 @@ def test_counters_tell_what_happened(endpoint: Endpoint) -> None:
     endpoint.failure(raised.value)
     counters = endpoint.describe(wire.DescribeRequest()).counters
     assert (counters["observations"], counters["chunks"], counters["errors.observation.proprio"]) == (2, 1, 1)
+
+
+def test_while_it_spins_before_the_next_observation_it_serves_and_can_end(
+    program: ProgramExecutor, clock: ManualClock
+) -> None:
+    """The clock stands, so that the spin would last for ever."""
+    period_ns = 50_000_000
+    endpoint = Endpoint(program, lease_ns=10 * period_ns, max_age_ns=0, clock=clock, spin_ns=1_000_000)
+    try:
+        token = open_session(endpoint)
+        for sequence in range(1, 7):
+            assert endpoint.act(observation(token, sequence=sequence)).sequence == sequence
+            clock.now_ns += period_ns
+        assert endpoint._spin.left_ns() == 0
+        came = threading.Event()
+        endpoint.submit(observation(token, sequence=7), lambda reply: came.set())
+        assert came.wait(30)
+        clock.now_ns += period_ns
+        assert endpoint._spin.left_ns() == 0
+    finally:
+        endpoint.shut_down()

@@ -1,0 +1,1 @@
+"""Does an engine compute what ONNX Runtime on the CPU computes, in the units of the robot?"""
