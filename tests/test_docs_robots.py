@@ -124,4 +124,4 @@ def test_the_code_of_the_page_runs_and_prints_what_it_shows(tmp_path: Path) -> N
     found = subprocess.run(
         [sys.executable, "-c", check, mini], cwd=tmp_path, capture_output=True, text=True, check=False
     )
-    assert (found.stdout, found.stderr) == ("29\n", "")
+    assert (found.stdout, found.stderr) == ("32\n", "")

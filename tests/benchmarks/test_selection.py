@@ -97,7 +97,7 @@ def test_a_row_joins_loop_phases_and_latency(bundles: dict[str, Path]) -> None:
     assert row.step_ms == pytest.approx((4 * 20 + 8 * 11.5) / 12)
     line = markdown([row]).splitlines()[4]
     assert line.startswith("| a | first 2 | 87.5 (53 to 98) | 1.25 | - | 2.50 |")
-    assert line.endswith("| 91 | 33 | 120 | 80 | 14.3 | 2.0 |")
+    assert line.endswith("| 91 | 33 | 149 | 80 | 14.3 | 2.0 |")
 
 
 def test_rows_are_paired_within_budget_and_schedule(bundles: dict[str, Path]) -> None:

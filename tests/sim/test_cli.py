@@ -20,6 +20,7 @@ from saccade.runtime.bundle import Bundle
 from saccade.runtime.commands.main import main
 from saccade.sim import seeds
 from saccade.sim.cli import bundled_mini, sim
+from saccade.sim.tabletop.tables import BUNDLED
 
 
 def saccade(*arguments: object, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -45,10 +46,10 @@ def test_a_bundle_is_run_through_the_daemon(bundle: Path, tmp_path: Path) -> Non
     assert "full" in found.stdout and "0/1" in found.stdout
     results = json.loads((tmp_path / "out.json").read_text())
     assert (results["transport"], results["bundle"]["name"]) == ("grpc", "colourful")
-    assert [cell["outcomes"] for cell in results["cells"]] == ["0"] * 4
+    assert [cell["outcomes"] for cell in results["cells"]] == ["0"] * 5
     receipt = Bundle.open(tmp_path / "own").manifest.closed_loop
     assert receipt is not None and receipt.settings["seeds"] == [0, 1]
-    assert receipt.outcomes == {"full": dict.fromkeys(("reach", "push", "place", "stack"), Outcomes(0, 1))}
+    assert receipt.outcomes == {"full": dict.fromkeys(BUNDLED.templates, Outcomes(0, 1))}
 
 
 def test_a_recorded_episode_shows_what_was_dropped(bundle: Path, tmp_path: Path) -> None:

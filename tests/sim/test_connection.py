@@ -77,14 +77,18 @@ def test_a_bundle_for_another_robot_is_refused(
 
 
 def test_a_bundle_says_which_table_it_belongs_to(in_process: Connection) -> None:
-    assert in_process.table is table_of(in_process.manifest, "shapes") is TABLES["blocks"]
+    assert in_process.table is table_of(in_process.manifest, "shapes") is TABLES["shapes"]
 
 
-@pytest.mark.parametrize("data_set", ["kitchen", "saccade_tabletop"], ids=["unknown", "the first saccade-mini"])
+@pytest.mark.parametrize(
+    "data_set", ["kitchen", "saccade_tabletop"], ids=["unknown", "the first saccade-mini"]
+)
 def test_a_bundle_of_no_table_needs_to_be_told(in_process: Connection, data_set: str) -> None:
     views = (ViewSpec("scene", 120, 120), ViewSpec("wrist", 120, 120))
     manifest = changed(in_process.manifest, {"statistics_key": data_set, "views": views})
-    expected = rf"shapes \(saccade_shapes, 144 px\), found .* {data_set} and the views scene 120x120, wrist 120x120"
+    expected = (
+        rf"shapes \(saccade_shapes, 144 px\), found .* {data_set} and the views scene 120x120, wrist 120x120"
+    )
     with pytest.raises(SimulatorError, match=expected):
         table_of(manifest)
     assert table_of(manifest, "shapes") is BUNDLED

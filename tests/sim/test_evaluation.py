@@ -84,9 +84,8 @@ def test_a_chunk_has_only_so_many_actions(in_process: Connection) -> None:
 
 
 def test_only_what_the_table_has_can_be_asked_for(in_process: Connection) -> None:
-    for name in ("fly", "intercept"):
-        with pytest.raises(UnknownTaskError, match=f"reach, push, place, stack, found '{name}'"):
-            evaluate(in_process, EvaluationPlan(("reach", name), ("full",), range(1)), Unwatched())
+    with pytest.raises(UnknownTaskError, match="reach, push, place, stack, intercept, found 'fly'"):
+        evaluate(in_process, EvaluationPlan(("reach", "fly"), ("full",), range(1)), Unwatched())
 
 
 def test_a_plan_is_checked() -> None:

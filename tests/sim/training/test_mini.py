@@ -13,8 +13,8 @@ from saccade.proto.errors import CheckpointError
 from saccade.proto.roofline import DECODER, VISION
 from saccade.sim.tabletop.tasks import feasible_tasks, instruction
 from saccade.sim.training.mini import (
-    MINI,
     MAX_TEXT_TOKENS,
+    MINI,
     MINIS,
     UNKNOWN,
     begin_run,
