@@ -22,6 +22,8 @@ from saccade.runtime.deadline.allowed import DEFAULT_SUCCESS_KEPT, allowed_profi
 from saccade.runtime.deadline.chooser import ProfileChooser
 from saccade.runtime.deadline.step_times import measured_step_times
 from saccade.runtime.engines.registry import DEFAULT_ENGINE, open_backend
+from saccade.runtime.guards.seam_rules import SeamRules
+from saccade.runtime.motion.operator_limits import OperatorLimits
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.scoring.scorer_bundle import open_view_scorer
 from saccade.runtime.servers.endpoint import DEFAULT_FROZEN_FRAMES, DEFAULT_LEASE_NS, Endpoint
@@ -62,6 +64,12 @@ class DaemonConfig:
             control step is chosen by it; 0 = what the client asks for runs.
         deadline_profiles: Names of the profiles to choose from; empty = those that the closed-loop receipt proves.
         success_kept: Share of the successes of ``full`` that a profile must have in each task, 0 to 1.
+        limits: Limits of this cell, narrower than the bundle's; None = the bundle's own.
+        refuses_over_limits: Refuse a chunk that does not follow on from the commands before within the limits; False =
+            move it within, counted and logged.
+        stop_signal: Signal of UNIX that sets the stop latch, as ``SIGUSR1``; empty = none.
+        stop_fd: File descriptor that sets the stop latch when a byte can be read there, or its other end closes; None =
+            none.
     """
 
     bundle: Path
@@ -84,6 +92,10 @@ class DaemonConfig:
     deadline_ns: int = 0
     deadline_profiles: tuple[str, ...] = ()
     success_kept: float = DEFAULT_SUCCESS_KEPT
+    limits: OperatorLimits | None = None
+    refuses_over_limits: bool = False
+    stop_signal: str = ""
+    stop_fd: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("lease_ns", "max_age_ns", "max_frozen_frames", "noise_seed", "deadline_ns"):
@@ -135,6 +147,7 @@ class Daemon:
         config = self._config
         bundle = Bundle.open(config.bundle)
         check_controls(bundle.manifest)
+        rules = SeamRules(bundle.manifest, config.limits, refuses=config.refuses_over_limits)
         backend = stack.enter_context(
             open_backend(config.engine, threads=config.threads, prepack=config.prepack, plans=config.plans)
         )
@@ -162,6 +175,7 @@ class Daemon:
             scorer=scorer,
             answers=self._answers(stack),
             chooser=chooser,
+            rules=rules,
         )
         stack.callback(self.endpoint.shut_down)
         if config.zmq_bind is not None:
