@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import select
 import signal
 import socket
 import sys
@@ -14,6 +15,7 @@ from types import FrameType, TracebackType
 
 from saccade.proto.errors import ServeError
 from saccade.proto.lowering_spec import CANONICAL
+from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.answering.answer_thread import AnswerThread
 from saccade.runtime.binding import check_bind
 from saccade.runtime.bundle import Bundle
@@ -30,9 +32,12 @@ from saccade.runtime.servers.endpoint import DEFAULT_FROZEN_FRAMES, DEFAULT_LEAS
 from saccade.runtime.servers.grpc_server import GrpcServer
 from saccade.runtime.servers.zmq_server import ZmqServer
 from saccade.runtime.session import check_controls
+from saccade.runtime.stop_line import StopLine
 
 _LOG = logging.getLogger(__name__)
 _GRACE_S = 5.0
+_RINGS = 64
+"""Signals that are taken at once."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +219,9 @@ class Daemon:
 def run(config: DaemonConfig, *, on_ready: Callable[[Daemon], None]) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then drain; a second signal ends the process at once.
 
+    The stop signal and the stop descriptor of the configuration set the stop latch, those that come while the daemon
+    still loads as soon as it serves.
+
     A SIGHUP that whoever started the process has it ignore (``nohup``) stays ignored.
 
     Args:
@@ -228,14 +236,31 @@ def run(config: DaemonConfig, *, on_ready: Callable[[Daemon], None]) -> None:
         for each in ending:
             signal.signal(each, signal.SIG_DFL)
 
+    line = StopLine(config.stop_signal, config.stop_fd)
     ending = _ending_signals()
     with _signal_bell() as bell:
         for each in ending:
             signal.signal(each, stop)
+        if line.signal is not None:
+            signal.signal(line.signal, lambda _number, _stack: None)  # the bell tells it
         with Daemon(config) as daemon:
             on_ready(daemon)
             while not received:
-                bell.recv(1)
+                _listen(bell, line, daemon)
+
+
+def _listen(bell: socket.socket, line: StopLine, daemon: Daemon) -> None:
+    """Wait for signals and the stop line, and stop the robot if it is told so."""
+    reasons = []
+    ready, _, _ = select.select([bell] if line.fd is None else [bell, line.fd], [], [])
+    rung = bell.recv(_RINGS) if bell in ready else b""
+    if line.signal is not None and line.signal in rung:
+        reasons.append(line.signal.name)
+    if line.fd in ready:
+        reasons.append(line.take())
+    for reason in reasons:
+        daemon.endpoint.stop(wire.StopRequest(reason=reason))
+        _LOG.warning("the robot is stopped: %s", reason)
 
 
 def _ending_signals() -> tuple[signal.Signals, ...]:

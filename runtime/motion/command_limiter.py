@@ -101,6 +101,11 @@ class CommandLimiter:
         """Whether there is a last command to go on from."""
         return self._motion is not None
 
+    @property
+    def stands(self) -> bool:
+        """Whether the last commands were a standstill, or there was none."""
+        return self._motion is None or self._motion.stands()
+
     def begin(self, measured: NDArray[np.floating[Any]], now_ns: int) -> SentCommand:
         """Take the pose that the robot stands in as the first command: nothing can jump from there.
 

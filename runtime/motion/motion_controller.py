@@ -149,6 +149,21 @@ class MotionController:
         self._count(sent.is_refused, sent.clamped, state)
         return Command(sent.values, state, sent.clamped, sent.is_refused, sent.is_new, sent.step_ns)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a last command to go on from; False until the first tick after a reset."""
+        return self._limiter.has_begun
+
+    @property
+    def stands(self) -> bool:
+        """Whether the robot was told to stand still, or nothing yet."""
+        return self._limiter.stands
+
+    def hold(self) -> None:
+        """Drop all chunks: the robot slows down and holds until another chunk comes; that wait is not counted."""
+        self._queue.clear()
+        self._watchdog.rest()
+
     def stop(self) -> None:
         """Latch: from the next tick on the robot slows down and stays, until a reset. Not a safety-rated stop."""
         self._queue.clear()
