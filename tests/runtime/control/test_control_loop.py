@@ -249,7 +249,9 @@ def test_it_ramps_from_where_the_arm_is_within_the_limits_of_daemon_and_cell(pla
     assert (limits.velocity[0], limits.high[0]) == (0.08, 0.4)
     with (
         placing.open(limits_itself=True) as session,
-        ControlLoop(session, arm, limits, tick_hz=HZ, mode=QueueMode.BLEND, watchdog_ns=20 * SECOND) as loop,
+        RecordingLoop(
+            session, arm, limits, tick_hz=HZ, mode=QueueMode.BLEND, watchdog_ns=20 * SECOND
+        ) as loop,
     ):
         loop.reset(INSTRUCTION)
         loop.run(lambda: arm.has(60)() and abs(arm.first_axis[-1] - 0.01) < 0.005)
