@@ -78,6 +78,18 @@ def test_json_on_stdout_is_only_json(bundle: Path, tmp_path: Path) -> None:
     assert results["cells"][0]["control_steps"] == [16], "10 control steps each: 2 to think, 8 to act"
 
 
+def test_an_arm_moves_on_while_the_daemon_thinks(bundle: Path, tmp_path: Path) -> None:
+    found = saccade(
+        "sim", "run", bundle, "--tasks", "reach", "--episodes", 1, "--profile", "keep25", "--time", "live",
+        "--latency-ms", 100, "--motion", "blend", "--json", "-", cwd=tmp_path,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    results = json.loads(found.stdout)
+    assert (results["motion"], results["transport"]) == ("blend", "grpc")
+    (figures,) = results["cells"][0]["motion"]
+    assert figures["seams"] > 70 and figures["velocity"] > 0.1 and not figures["is_latched"]
+
+
 def test_a_place_that_cannot_be_written_is_found_before_the_work(bundle: Path, tmp_path: Path) -> None:
     for arguments in (
         ("run", str(bundle), "--json"),
@@ -156,6 +168,8 @@ def test_bad_numbers_are_wrong_usage(bundle: Path) -> None:
     assert found.exit_code == 2 and "1.0,0.25" in found.output
     found = CliRunner().invoke(sim, ["run", str(bundle), "--latency-ms", "5"])
     assert found.exit_code == 2 and "expected --time live" in found.output
+    found = CliRunner().invoke(sim, ["run", str(bundle), "--motion", "blend"])
+    assert found.exit_code == 2 and "expected --time live with --motion" in found.output
 
 
 @pytest.mark.parametrize("backend", ["no-such-backend", "glfw"])
