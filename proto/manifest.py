@@ -232,7 +232,8 @@ class LimitsSpec:
             says.
         jerk: Largest jerk, unit per second cubed; empty = unlimited.
         kinds: What each dimension is: ``linear``, ``angle``, three ``axis_angle`` or ``roll_pitch_yaw`` in a row, or
-            ``discrete``; empty = a gripper whose ``max_change`` spans its range is discrete, all others linear.
+            ``discrete``; empty = a gripper beside deltas, or whose ``max_change`` is half of its range or more, is
+            discrete, all others linear.
 
     Raises:
         ManifestError: A rule of :mod:`saccade.proto.limits_rules` is broken.

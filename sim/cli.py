@@ -235,7 +235,7 @@ def run(
         raise click.UsageError("expected --time live with --motion, found a world that waits.")
     if motion is not None and receipt:
         raise click.UsageError(
-            "expected no --motion with --receipt: `serve --deadline-ms` goes by chunks as they come."
+            "expected no --motion with --receipt: `--deadline-ms` goes by chunks as they come."
         )
     check_graphics()
     from saccade.sim.connection import connect, profiles_for  # noqa: PLC0415

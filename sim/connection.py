@@ -49,7 +49,7 @@ class Connection:
 
 
 @contextmanager
-def connect(
+def connect(  # noqa: PLR0913 - all but one are options
     bundle: Path,
     *,
     transport: TransportChoice = "grpc",

@@ -158,13 +158,17 @@ class MotionLimits:
 
 
 def _kinds(limits: LimitsSpec, action: ActionSpec) -> tuple[AxisKind, ...]:
-    if not limits.kinds:
-        spans = zip(action.names, limits.low, limits.high, limits.max_change, strict=True)
-        return tuple(
-            AxisKind.DISCRETE if "gripper" in name and change >= high - low else AxisKind.LINEAR
-            for name, low, high, change in spans
-        )
-    return axis_kinds(limits.kinds)
+    """Return what each axis is; where nobody says, a gripper that jumps is told by its name."""
+    if limits.kinds:
+        return axis_kinds(limits.kinds)
+    is_delta = action.convention.startswith("delta")
+    spans = zip(action.names, limits.low, limits.high, limits.max_change, strict=True)
+    return tuple(
+        AxisKind.DISCRETE
+        if "gripper" in name and (is_delta or change >= (high - low) / 2)
+        else AxisKind.LINEAR
+        for name, low, high, change in spans
+    )
 
 
 def _axis(

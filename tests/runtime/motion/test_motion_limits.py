@@ -32,6 +32,15 @@ def test_an_old_bundle_says_speeds_and_the_gripper_jumps() -> None:
     assert slow.kinds[1] is AxisKind.LINEAR and slow.velocity[1] == 2
 
 
+def test_a_gripper_beside_deltas_is_no_delta() -> None:
+    """As of the bundled model: its limits leave room around 0 and 1, and max_change does not span that."""
+    spec = LimitsSpec((-0.02, -0.1), (0.02, 1.1), (0.04, 0.3))
+    limits = MotionLimits.of(spec, replace(ARM, convention="delta_ee"))
+    assert limits.kinds == (AxisKind.LINEAR, AxisKind.DISCRETE)
+    assert limits.is_delta == (True, False)
+    assert (limits.low[1], limits.high[1]) == (-0.1, 1.1)
+
+
 def test_new_fields_are_left_out_of_the_file_while_nobody_sets_them() -> None:
     assert set(to_json(BOUNDS)) == {"low", "high", "max_change"}
     full = replace(BOUNDS, margin=(0.1, 0.0), velocity=(0.5, 9.0), acceleration=(3.0, 9.0), jerk=(50.0, 9.0))
