@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,6 +28,7 @@ from saccade.runtime.motion.hold import MotionState
 from saccade.runtime.motion.motion_controller import Command
 from saccade.runtime.motion.motion_limits import MotionLimits
 from saccade.runtime.motion.operator_limits import OperatorLimits
+from saccade.sim.daemon_process import DaemonProcess
 from tests.runtime.motion.divided_differences import difference
 from tests.tiny_bundle import tiny_observation, write_tiny_bundle
 
@@ -259,3 +263,28 @@ def test_it_ramps_from_where_the_arm_is_within_the_limits_of_daemon_and_cell(pla
     assert places[0] == np.float32(0.05), "the first command is the measured pose"
     assert abs(places[-1] - 0.01) < 0.01, "then it comes to what the model wants"
     loop.check_limits(limits)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="processes are not stopped there")
+def test_a_stopped_daemon_process_leaves_the_arm_at_rest_and_latched(tiny: Path) -> None:
+    arm = ListArm()
+    with (
+        DaemonProcess(tiny, threads=1) as daemon,
+        Client(daemon.address) as client,
+        driving(client, arm, max_age_ns=600_000_000, watchdog_ns=SECOND) as loop,
+    ):
+        limits = client.motion_limits(CELL)
+
+        def stopped() -> bool:
+            if arm.moves():
+                os.kill(daemon.pid, signal.SIGSTOP)
+            return False
+
+        try:
+            assert loop.run(stopped) is MotionState.LATCHED
+        finally:
+            os.kill(daemon.pid, signal.SIGCONT)
+        assert abs(arm.first_axis[-1]) < 1e-6
+        loop.check_limits(limits)
+        loop.reset(INSTRUCTION)
+        assert loop.state is MotionState.HOLDING
