@@ -157,6 +157,11 @@ def sim() -> None:
     "control loop does; the newest chunk, a mean of all, or smooth seams.  [default: execute actions as they come]",
 )
 @click.option(
+    "--watchdog-ms",
+    type=click.FloatRange(0, min_open=True),
+    help="With --motion: how long there may be no action before the arm is latched; default: three control steps.",
+)
+@click.option(
     "--wrong-instruction",
     is_flag=True,
     help="Control experiment: tell the model another task than the one that counts.",
@@ -206,6 +211,7 @@ def run(
     time_kind: str,
     latency_ms: float | None,
     motion: str | None,
+    watchdog_ms: float | None,
     wrong_instruction: bool,
     transport: Any,
     in_process: bool,
@@ -233,6 +239,8 @@ def run(
         raise click.UsageError("expected --time live with --latency-ms, found a world that waits.")
     if motion is not None and time_kind != LIVE:
         raise click.UsageError("expected --time live with --motion, found a world that waits.")
+    if watchdog_ms is not None and motion is None:
+        raise click.UsageError("expected --motion with --watchdog-ms, found none.")
     if motion is not None and receipt:
         raise click.UsageError(
             "expected no --motion with --receipt: `--deadline-ms` goes by chunks as they come."
@@ -240,6 +248,7 @@ def run(
     check_graphics()
     from saccade.sim.connection import connect, profiles_for  # noqa: PLC0415
     from saccade.sim.display import LiveProgress, score_table  # noqa: PLC0415
+    from saccade.sim.driven_episode import MotionPlan  # noqa: PLC0415
     from saccade.sim.evaluation import EvaluationPlan, check_tasks, evaluate, results_to_json  # noqa: PLC0415
     from saccade.sim.live_time import LiveTime  # noqa: PLC0415
     from saccade.sim.receipt import (  # noqa: PLC0415
@@ -268,7 +277,8 @@ def run(
         tasks = tasks or connection.table.templates
         check_tasks(tasks, connection.table)
         names = tuple(manifest.profile(name).name for name in profiles or profiles_for(manifest, keep))
-        driven = None if motion is None else QueueMode(motion)
+        watchdog_ns = None if watchdog_ms is None else round(watchdog_ms * 1e6)
+        driven = None if motion is None else MotionPlan(QueueMode(motion), watchdog_ns)
         plan = EvaluationPlan(tasks, names, seeds, execute, wrong_instruction, live, motion=driven)
         if receipt:
             check_receivable(plan, bundle, connection.table)

@@ -36,6 +36,19 @@ _TICK_NS = round(TIMESTEP_S * 1e9)
 
 
 @dataclass(frozen=True)
+class MotionPlan:
+    """How an arm is driven while the model thinks.
+
+    Args:
+        mode: How chunks that overlap become one motion.
+        watchdog_ns: How long there may be no action before the arm is latched, nanoseconds; None = three control steps.
+    """
+
+    mode: QueueMode
+    watchdog_ns: int | None = None
+
+
+@dataclass(frozen=True)
 class _Asked:
     """A question to the model that is under way in simulated time."""
 
@@ -79,7 +92,7 @@ def run_driven_episode(  # noqa: PLR0913 - all but two are options
     seed: int,
     profile: str,
     limits: MotionLimits,
-    mode: QueueMode,
+    plan: MotionPlan,
     live: LiveTime,
     is_told_wrong: bool = False,
     opening: int = 0,
@@ -95,7 +108,7 @@ def run_driven_episode(  # noqa: PLR0913 - all but two are options
         seed: Seed of the episode, held out of training; see :func:`saccade.sim.seeds.held_out_seeds`.
         profile: Name of the profile that is asked for in every control step behind the opening.
         limits: Limits of the arm's axes.
-        mode: How chunks that overlap become one motion.
+        plan: How the arm is driven.
         live: How much simulated time an answer takes.
         is_told_wrong: Whether to tell the model another task.
         opening: How many control steps at the start ask for ``full`` whatever the policy.
@@ -115,7 +128,7 @@ def run_driven_episode(  # noqa: PLR0913 - all but two are options
     told = instruction(task, world.layout)
     robot.reset(told)
     period_s = COMMAND_TICKS * TIMESTEP_S
-    motion = MotionController(limits, tick_hz=1 / period_s, mode=mode)
+    motion = MotionController(limits, tick_hz=1 / period_s, mode=plan.mode, watchdog_ns=plan.watchdog_ns)
     trace = MotionTrace(period_s, 1 / CONTROL_HZ)
     course, drive, held, sequence = Course(world, task), _Drive(motion, trace), 0, 0
     while course.goes_on():

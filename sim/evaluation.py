@@ -9,12 +9,11 @@ from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from saccade.proto.errors import SimulatorError, UnknownTaskError
-from saccade.runtime.motion.chunk_queue import QueueMode
 from saccade.runtime.motion.motion_limits import MotionLimits
 from saccade.runtime.provenance import provenance
 from saccade.sim.closed_loop import DEFAULT_EXECUTE, Episode, Moment, run_episode
 from saccade.sim.connection import Connection, image_px
-from saccade.sim.driven_episode import run_driven_episode
+from saccade.sim.driven_episode import MotionPlan, run_driven_episode
 from saccade.sim.live_time import LiveTime
 from saccade.sim.scoring import Score, score, step_latencies_ns
 from saccade.sim.tabletop.env import TabletopEnv
@@ -50,7 +49,7 @@ class EvaluationPlan:
     is_told_wrong: bool = False
     live: LiveTime | None = None
     opening: int = 0
-    motion: QueueMode | None = None
+    motion: MotionPlan | None = None
 
     def __post_init__(self) -> None:
         if self.execute < 1:
@@ -194,7 +193,7 @@ def _run_one(
         seed=seed,
         profile=profile,
         limits=MotionLimits.of(connection.manifest.limits, connection.manifest.action),
-        mode=plan.motion,
+        plan=plan.motion,
         live=plan.live,
         is_told_wrong=plan.is_told_wrong,
         opening=plan.opening,
@@ -216,7 +215,7 @@ def results_to_json(results: Results, connection: Connection) -> dict[str, Any]:
         "is_told_wrong": plan.is_told_wrong,
         "table": connection.table.name,
         "time": time_to_json(plan.live),
-        **({} if plan.motion is None else {"motion": plan.motion.value}),
+        **({} if plan.motion is None else {"motion": _motion_to_json(plan.motion)}),
         "scores": [score_to_json(row) for row in results.scores()],
         "cells": [
             cell_to_json(results.of(profile, template))
@@ -224,6 +223,11 @@ def results_to_json(results: Results, connection: Connection) -> dict[str, Any]:
             for profile in plan.profiles
         ],
     }
+
+
+def _motion_to_json(motion: MotionPlan) -> dict[str, Any]:
+    watchdog_ms = None if motion.watchdog_ns is None else motion.watchdog_ns / 1e6
+    return {"mode": motion.mode.value, "watchdog_ms": watchdog_ms}
 
 
 def time_to_json(live: LiveTime | None) -> dict[str, Any]:

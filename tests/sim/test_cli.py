@@ -81,11 +81,11 @@ def test_json_on_stdout_is_only_json(bundle: Path, tmp_path: Path) -> None:
 def test_an_arm_moves_on_while_the_daemon_thinks(bundle: Path, tmp_path: Path) -> None:
     found = saccade(
         "sim", "run", bundle, "--tasks", "reach", "--episodes", 1, "--profile", "keep25", "--time", "live",
-        "--latency-ms", 300, "--motion", "blend", "--json", "-", cwd=tmp_path,
+        "--latency-ms", 300, "--motion", "blend", "--watchdog-ms", 250, "--json", "-", cwd=tmp_path,
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
     results = json.loads(found.stdout)
-    assert (results["motion"], results["transport"]) == ("blend", "grpc")
+    assert results["motion"] == {"mode": "blend", "watchdog_ms": 250} and results["transport"] == "grpc"
     (figures,) = results["cells"][0]["motion"]
     assert figures["seams"] > 20 and figures["velocity"] > 0.1 and not figures["is_latched"]
 

@@ -14,7 +14,7 @@ from saccade.runtime.motion.motion_limits import MotionLimits
 from saccade.runtime.motion.operator_limits import OperatorLimits
 from saccade.runtime.observation import ActionChunk, Observation
 from saccade.sim.closed_loop import Episode, run_episode
-from saccade.sim.driven_episode import run_driven_episode
+from saccade.sim.driven_episode import MotionPlan, run_driven_episode
 from saccade.sim.live_time import LiveTime
 from saccade.sim.tabletop.arm import ACTION_NAMES
 from saccade.sim.tabletop.env import TabletopEnv
@@ -48,7 +48,7 @@ def drive(
         seed=0,
         profile="full",
         limits=limits,
-        mode=mode,
+        plan=MotionPlan(mode),
         live=LiveTime(latency_ms),
     )
 
@@ -93,9 +93,31 @@ def test_an_arm_that_hears_too_late_is_latched_where_it_stands(env: TabletopEnv)
             return chunk if observation.sequence == 1 else replace(chunk, actions=chunk.actions[:1])
 
     latched = run_driven_episode(
-        env, Once(env), seed=0, profile="full", limits=LIMITS, mode=QueueMode.LATEST, live=LiveTime(300)
+        env,
+        Once(env),
+        seed=0,
+        profile="full",
+        limits=LIMITS,
+        plan=MotionPlan(QueueMode.LATEST),
+        live=LiveTime(300),
     ).motion
     assert latched is not None and latched.is_latched
+
+
+@pytest.mark.usefixtures("briefly")
+def test_a_patient_watchdog_lets_it_hold_until_the_next_chunk(env: TabletopEnv) -> None:
+    """400 ms of actions, the next ones 600 ms after the observation before: 200 ms without."""
+    for watchdog_ms, is_latched in ((150, True), (250, False)):
+        found = run_driven_episode(
+            env,
+            ExpertRobot(env),
+            seed=0,
+            profile="full",
+            limits=LIMITS,
+            plan=MotionPlan(QueueMode.LATEST, watchdog_ms * 1_000_000),
+            live=LiveTime(300),
+        ).motion
+        assert found is not None and found.is_latched == is_latched and found.held > 20
 
 
 def test_only_an_arm_of_deltas_is_driven(env: TabletopEnv) -> None:

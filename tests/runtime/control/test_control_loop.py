@@ -163,7 +163,7 @@ def test_who_loses_the_lease_holds_and_is_told(daemon: Daemon, client: Client) -
         with pytest.raises(errors.NoSessionError):
             loop.run(never)
         assert isinstance(loop.failure, errors.NoSessionError)
-        assert loop.counters["errors.session.none"] == 1
+        assert loop.counters["errors.session.none"] >= 1
     assert abs(arm.first_axis[-1]) < 1e-6
 
 
