@@ -235,16 +235,7 @@ def run(
         saccade sim run ./bundle --time live --latency-ms 150 --motion blend
         saccade sim run ./bundle --keep 1.0,0.5,0.25 --episodes 50 --receipt
     """
-    if latency_ms is not None and time_kind != LIVE:
-        raise click.UsageError("expected --time live with --latency-ms, found a world that waits.")
-    if motion is not None and time_kind != LIVE:
-        raise click.UsageError("expected --time live with --motion, found a world that waits.")
-    if watchdog_ms is not None and motion is None:
-        raise click.UsageError("expected --motion with --watchdog-ms, found none.")
-    if motion is not None and receipt:
-        raise click.UsageError(
-            "expected no --motion with --receipt: `--deadline-ms` goes by chunks as they come."
-        )
+    _check_time(time_kind, latency_ms, motion, watchdog_ms, receipt=receipt)
     check_graphics()
     from saccade.sim.connection import connect, profiles_for  # noqa: PLC0415
     from saccade.sim.display import LiveProgress, score_table  # noqa: PLC0415
@@ -393,6 +384,21 @@ def expert(
         )
         results[template] = {**asdict(rate), "rate": rate.rate, "interval": rate.interval}
     _write_json(results, json_path, console)
+
+
+def _check_time(
+    time_kind: str, latency_ms: float | None, motion: str | None, watchdog_ms: float | None, *, receipt: bool
+) -> None:
+    """Refuse options that do not go together."""
+    for option, value in (("--latency-ms", latency_ms), ("--motion", motion)):
+        if value is not None and time_kind != LIVE:
+            raise click.UsageError(f"expected --time live with {option}, found a world that waits.")
+    if watchdog_ms is not None and motion is None:
+        raise click.UsageError("expected --motion with --watchdog-ms, found none.")
+    if motion is not None and receipt:
+        raise click.UsageError(
+            "expected no --motion with --receipt: --deadline-ms goes by chunks as they come."
+        )
 
 
 def _console(json_path: Path | None) -> Console:
