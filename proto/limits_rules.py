@@ -16,14 +16,30 @@ RATES = ("velocity", "acceleration", "jerk")
 class AxisLimits(Protocol):
     """What the rules look at; :class:`saccade.proto.manifest.LimitsSpec` has it."""
 
-    low: tuple[float, ...]
-    high: tuple[float, ...]
-    max_change: tuple[float, ...]
-    margin: tuple[float, ...]
-    velocity: tuple[float, ...]
-    acceleration: tuple[float, ...]
-    jerk: tuple[float, ...]
-    kinds: tuple[str, ...]
+    @property
+    def low(self) -> tuple[float, ...]:
+        """Smallest value of each axis."""
+        ...
+
+    @property
+    def high(self) -> tuple[float, ...]:
+        """Largest value."""
+        ...
+
+    @property
+    def max_change(self) -> tuple[float, ...]:
+        """Largest change from one control step to the next."""
+        ...
+
+    @property
+    def margin(self) -> tuple[float, ...]:
+        """How far inside of them a place is kept; empty = at them."""
+        ...
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """Names of the kinds; empty = nobody says."""
+        ...
 
 
 def check_axis_limits(limits: AxisLimits) -> None:

@@ -41,7 +41,7 @@ class PlayedCommands:
     def reset(self) -> None:
         """Begin an episode: the robot stands, nobody knows where."""
         self.place, self.ways = None, self._standing()
-        self._before = self.place, self.ways
+        self._before: tuple[Array | None, Array] = None, self.ways
         self._chunk = np.zeros((0, self._dim))
         self._sent_ns = 0
 

@@ -31,8 +31,10 @@ def observation_to_wire(observation: Observation, *, token: str, profile: str) -
     Raises:
         ImageError: An image has a dtype that the wire does not have, or is no array.
         ProprioError: Proprioception has such a dtype, or is no array.
-        InputError: A name is no Unicode text.
+        InputError: A name is no Unicode text, or ``executed`` is below 0.
     """
+    if observation.executed is not None and observation.executed < 0:
+        raise InputError(f"expected 0 or more executed actions, found {observation.executed}.")
     with unicode_only("names of views and profile"):
         return wire.Observation(
             session_token=token,
