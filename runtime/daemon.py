@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any
 
 from saccade.proto.errors import ServeError
 from saccade.proto.lowering_spec import CANONICAL
@@ -252,7 +253,8 @@ def run(config: DaemonConfig, *, on_ready: Callable[[Daemon], None]) -> None:
 def _listen(bell: socket.socket, line: StopLine, daemon: Daemon) -> None:
     """Wait for signals and the stop line, and stop the robot if it is told so."""
     reasons = []
-    ready, _, _ = select.select([bell] if line.fd is None else [bell, line.fd], [], [])
+    sources: list[Any] = [bell] if line.fd is None else [bell, line.fd]
+    ready, _, _ = select.select(sources, [], [])
     rung = bell.recv(_RINGS) if bell in ready else b""
     if line.signal is not None and line.signal in rung:
         reasons.append(line.signal.name)
