@@ -22,6 +22,7 @@
     │   │   ├── FrozenCameraError       a camera delivers the same image again and again
     │   │   └── SupersededError         a newer observation arrived before this one was used
     │   ├── InstructionError            the instruction is empty, too long, no Unicode text or unknown
+    │   ├── LimitsError                 an operator's limits widen the bundle's, or are not for its axes
     │   ├── ViewScoresError             the view scores are not what the bundle can use
     │   ├── VideoError                  a video cannot be read, or the bundle takes none
     │   └── QuestionError               a question cannot be answered as it was asked
@@ -202,6 +203,12 @@ class InstructionError(InputError):
     """The instruction is empty, too long, no Unicode text, of unknown words, or has a token that the model lacks."""
 
     code = "instruction"
+
+
+class LimitsError(InputError):
+    """An operator's limits are wider than the bundle's, or not for its axes."""
+
+    code = "input.limits"
 
 
 class ViewScoresError(InputError):

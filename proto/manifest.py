@@ -24,6 +24,7 @@ from saccade.proto.errors import (
 )
 from saccade.proto.file_errors import naming, read_text
 from saccade.proto.instruction_spec import InstructionSpec
+from saccade.proto.limits_rules import check_axis_limits
 from saccade.proto.lowering_spec import CANONICAL, LoweringSpec
 from saccade.proto.policy_spec import PolicySpec
 from saccade.proto.strict_json import dump_json, from_json, parse_json
@@ -231,7 +232,11 @@ class LimitsSpec:
             says.
         jerk: Largest jerk, unit per second cubed; empty = unlimited.
         kinds: What each dimension is: ``linear``, ``angle``, three ``axis_angle`` or ``roll_pitch_yaw`` in a row, or
-            ``discrete``; empty = a gripper whose ``max_change`` spans its range is discrete, all others linear.
+            ``discrete``; empty = a gripper beside deltas, or whose ``max_change`` is half of its range or more, is
+            discrete, all others linear.
+
+    Raises:
+        ManifestError: A rule of :mod:`saccade.proto.limits_rules` is broken.
     """
 
     low: tuple[float, ...]
@@ -244,15 +249,7 @@ class LimitsSpec:
     kinds: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
-        if not len(self.low) == len(self.high) == len(self.max_change):
-            raise ManifestError("expected low, high and max_change of one length.")
-        if any(low >= high for low, high in zip(self.low, self.high, strict=True)):
-            raise ManifestError(f"expected low < high, found {list(self.low)} and {list(self.high)}.")
-        if any(change <= 0 for change in self.max_change):
-            raise ManifestError(f"expected max_change > 0, found {list(self.max_change)}.")
-        for name in ("margin", "velocity", "acceleration", "jerk", "kinds"):
-            if len(getattr(self, name)) not in {0, len(self.low)}:
-                raise ManifestError(f"expected {name} for none or for each of {len(self.low)} dimensions.")
+        check_axis_limits(self)
 
 
 @dataclass(frozen=True)

@@ -27,12 +27,17 @@ from saccade.proto.v1 import control_pb2 as wire
 from saccade.proto.versions import WIRE_VERSION, check_wire_version
 from saccade.runtime.answering.question import Piece, Question, nobody_answers
 from saccade.runtime.clock import clock_id, monotonic_ns
+from saccade.runtime.clock_offset import ClockEstimate
+from saccade.runtime.daemon_clock import DaemonClock
 from saccade.runtime.guards.staleness import check_age, check_in_time, no_chunk_in_time
+from saccade.runtime.motion.motion_limits import MotionLimits
+from saccade.runtime.motion.operator_limits import OperatorLimits
 from saccade.runtime.observation import ActionChunk, Observation
 from saccade.runtime.transports.base import Reply, Transport
 from saccade.runtime.transports.registry import TransportName, connect
 from saccade.runtime.transports.wire_format import (
     chunk_from_wire,
+    clock_from_wire,
     observation_to_wire,
     piece_from_wire,
     question_to_wire,
@@ -57,6 +62,8 @@ class Description:
         is_stopped: Whether the stop latch is set.
         counters: What the daemon counted since it started, by name.
         answerer: Manifest of the bundle that answers questions; None where the daemon has none.
+        operator_limits: Limits of this cell, narrower than the manifest's; None = nobody narrowed them.
+        owner_clock: How the daemon's clock differs from its owner's, as that one measured it; None = not measured.
     """
 
     manifest: Manifest
@@ -68,6 +75,23 @@ class Description:
     is_stopped: bool
     counters: dict[str, int]
     answerer: Manifest | None
+    operator_limits: OperatorLimits | None = None
+    owner_clock: ClockEstimate | None = None
+
+    def motion_limits(self, narrower: OperatorLimits | None = None) -> MotionLimits:
+        """Return what a control loop holds commands to: the bundle's limits, narrowed by the daemon's operator.
+
+        Args:
+            narrower: Limits to narrow those by; None = as they are.
+
+        Raises:
+            ManifestError: The bundle's actions cannot be limited one after the other.
+            LimitsError: ``narrower`` is wider somewhere, or not for its axes.
+        """
+        limits = MotionLimits.of(self.manifest.limits, self.manifest.action)
+        for each in (self.operator_limits, narrower):
+            limits = limits if each is None else limits.narrowed(each)
+        return limits
 
 
 class Client:
@@ -118,14 +142,36 @@ class Client:
             answerer=manifest_from_json(reply.answerer_manifest_json)
             if reply.answerer_manifest_json
             else None,
+            operator_limits=OperatorLimits.from_text(reply.operator_limits_json)
+            if reply.operator_limits_json
+            else None,
+            owner_clock=clock_from_wire(reply.owner_clock) if reply.HasField("owner_clock") else None,
         )
 
-    def open(self, profile: str = "full", *, max_age_ns: int = 0) -> RemoteSession:
+    def motion_limits(self, narrower: OperatorLimits | None = None) -> MotionLimits:
+        """Ask for what a control loop holds commands to: the bundle's limits, narrowed by the daemon's operator.
+
+        Args:
+            narrower: Limits to narrow those by; None = as they are.
+
+        Raises:
+            ManifestError: The bundle's actions cannot be limited one after the other.
+            LimitsError: ``narrower`` is wider somewhere, or not for its axes.
+            TransportError: Nobody answers.
+        """
+        return self.describe().motion_limits(narrower)
+
+    def open(
+        self, profile: str = "full", *, max_age_ns: int = 0, limits_itself: bool = False
+    ) -> RemoteSession:
         """Become the owner of the robot.
 
         Args:
             profile: Name of the profile that runs where a step names none.
             max_age_ns: Stricter limit on the age of observations and chunks, nanoseconds; 0 leaves it to the daemon.
+            limits_itself: Whether every command is limited here, by :meth:`motion_limits` and from what was sent
+                before, as :class:`saccade.runtime.control.control_loop.ControlLoop` does; else the daemon limits each
+                chunk from the one before, as if chunks were played from their first action on.
 
         Raises:
             LeaseHeldError: Another client owns the robot.
@@ -138,10 +184,17 @@ class Client:
                 profile=profile,
                 clock_id=clock_id(),
                 max_age_ns=max_age_ns,
+                limits_itself=limits_itself,
             )
         reply = self._call("Open", request, wire.OpenReply)
         self._transport.attend(reply.session_token)
-        return RemoteSession(self._transport, reply.session_token, self._deadline_s, reply.max_age_ns)
+        return RemoteSession(
+            self._transport,
+            reply.session_token,
+            self._deadline_s,
+            reply.max_age_ns,
+            limits_itself=limits_itself,
+        )
 
     def answerer(self, *, deadline_s: float = DEFAULT_ANSWER_DEADLINE_S) -> RemoteAnswerer:
         """Return what answers questions in the daemon; needs no session.
@@ -189,13 +242,29 @@ class RemoteSession:
 
     Attributes:
         max_age_ns: Limit in force, nanoseconds: older observations are refused, later chunks never returned; 0 = none.
+        limits_itself: Whether every command is limited here; as it was asked for in :meth:`Client.open`.
     """
 
-    def __init__(self, transport: Transport, token: str, deadline_s: float, max_age_ns: int) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        token: str,
+        deadline_s: float,
+        max_age_ns: int,
+        *,
+        limits_itself: bool = False,
+    ) -> None:
         self.max_age_ns = max_age_ns
+        self.limits_itself = limits_itself
+        self._clock = DaemonClock()
         self._transport = transport
         self._token = token
         self._deadline_s = deadline_s
+
+    @property
+    def clock(self) -> ClockEstimate | None:
+        """How the daemon's clock differs from this one, by the round trips so far; None before the first."""
+        return self._clock.estimate()
 
     def reset(
         self,
@@ -255,10 +324,12 @@ class RemoteSession:
             reply = self._transport.call(
                 "Act", request, wire.ActionChunk, deadline_s=min(left_s, self._deadline_s)
             )
-        except DeadlineError as error:
-            if left_s < self._deadline_s:
+        except SaccadeError as error:
+            self._clock.forget(observation.sequence)
+            if isinstance(error, DeadlineError) and left_s < self._deadline_s:
                 raise no_chunk_in_time(self.max_age_ns) from error
             raise
+        self._clock.receive(reply)
         self._transport.attend(self._token)
         return self._in_time(chunk_from_wire(reply))
 
@@ -281,8 +352,10 @@ class RemoteSession:
         requests = (self._pack(observation, profile) for observation in observations)
         for reply in self._transport.stream(requests):
             if reply.WhichOneof("reply") == "error":
+                self._clock.forget(reply.error.sequence)
                 yield error_from_wire(reply.error)
                 continue
+            self._clock.receive(reply.chunk)
             try:
                 chunk = self._in_time(chunk_from_wire(reply.chunk))
             except LateChunkError as error:
@@ -314,7 +387,7 @@ class RemoteSession:
         return chunk
 
     def _pack(self, observation: Observation, profile: str | None) -> wire.Observation:
-        return observation_to_wire(observation, token=self._token, profile=profile or "")
+        return self._clock.send(observation_to_wire(observation, token=self._token, profile=profile or ""))
 
     def _call(self, method: str, request: Message, reply: type[Reply]) -> Reply:
         return self._transport.call(method, request, reply, deadline_s=self._deadline_s)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import select
 import signal
 import socket
 import sys
@@ -11,9 +12,11 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
+from typing import Any
 
 from saccade.proto.errors import ServeError
 from saccade.proto.lowering_spec import CANONICAL
+from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.answering.answer_thread import AnswerThread
 from saccade.runtime.binding import check_bind
 from saccade.runtime.bundle import Bundle
@@ -22,15 +25,20 @@ from saccade.runtime.deadline.allowed import DEFAULT_SUCCESS_KEPT, allowed_profi
 from saccade.runtime.deadline.chooser import ProfileChooser
 from saccade.runtime.deadline.step_times import measured_step_times
 from saccade.runtime.engines.registry import DEFAULT_ENGINE, open_backend
+from saccade.runtime.guards.seam_rules import SeamRules
+from saccade.runtime.motion.operator_limits import OperatorLimits
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.scoring.scorer_bundle import open_view_scorer
 from saccade.runtime.servers.endpoint import DEFAULT_FROZEN_FRAMES, DEFAULT_LEASE_NS, Endpoint
 from saccade.runtime.servers.grpc_server import GrpcServer
 from saccade.runtime.servers.zmq_server import ZmqServer
 from saccade.runtime.session import check_controls
+from saccade.runtime.stop_line import StopLine
 
 _LOG = logging.getLogger(__name__)
 _GRACE_S = 5.0
+_RINGS = 64
+"""Signals that are taken at once."""
 
 
 @dataclass(frozen=True)
@@ -64,6 +72,12 @@ class DaemonConfig:
         success_kept: Share of the successes of ``full`` that a profile must have in each task, 0 to 1.
         spin_ns: How long to stay awake before the next observation of a steady client is expected, nanoseconds; 0 =
             never.
+        limits: Limits of this cell, narrower than the bundle's; None = the bundle's own.
+        refuses_over_limits: Refuse a chunk that does not follow on from the commands before within the limits; False =
+            move it within, counted and logged.
+        stop_signal: Signal of UNIX that sets the stop latch, as ``SIGUSR1``; empty = none.
+        stop_fd: File descriptor that sets the stop latch when a byte can be read there, or its other end closes; None =
+            none.
     """
 
     bundle: Path
@@ -87,6 +101,10 @@ class DaemonConfig:
     deadline_profiles: tuple[str, ...] = ()
     success_kept: float = DEFAULT_SUCCESS_KEPT
     spin_ns: int = 0
+    limits: OperatorLimits | None = None
+    refuses_over_limits: bool = False
+    stop_signal: str = ""
+    stop_fd: int | None = None
 
     def __post_init__(self) -> None:
         for name in ("lease_ns", "max_age_ns", "max_frozen_frames", "noise_seed", "deadline_ns", "spin_ns"):
@@ -138,6 +156,7 @@ class Daemon:
         config = self._config
         bundle = Bundle.open(config.bundle)
         check_controls(bundle.manifest)
+        rules = SeamRules(bundle.manifest, config.limits, refuses=config.refuses_over_limits)
         backend = stack.enter_context(
             open_backend(config.engine, threads=config.threads, prepack=config.prepack, plans=config.plans)
         )
@@ -166,6 +185,7 @@ class Daemon:
             answers=self._answers(stack),
             chooser=chooser,
             spin_ns=config.spin_ns,
+            rules=rules,
         )
         stack.callback(self.endpoint.shut_down)
         if config.zmq_bind is not None:
@@ -204,6 +224,9 @@ class Daemon:
 def run(config: DaemonConfig, *, on_ready: Callable[[Daemon], None]) -> None:
     """Serve until SIGTERM, SIGINT or SIGHUP, then drain; a second signal ends the process at once.
 
+    The stop signal and the stop descriptor of the configuration set the stop latch, those that come while the daemon
+    still loads as soon as it serves.
+
     A SIGHUP that whoever started the process has it ignore (``nohup``) stays ignored.
 
     Args:
@@ -218,14 +241,32 @@ def run(config: DaemonConfig, *, on_ready: Callable[[Daemon], None]) -> None:
         for each in ending:
             signal.signal(each, signal.SIG_DFL)
 
+    line = StopLine(config.stop_signal, config.stop_fd)
     ending = _ending_signals()
     with _signal_bell() as bell:
         for each in ending:
             signal.signal(each, stop)
+        if line.signal is not None:
+            signal.signal(line.signal, lambda _number, _stack: None)  # the bell tells it
         with Daemon(config) as daemon:
             on_ready(daemon)
             while not received:
-                bell.recv(1)
+                _listen(bell, line, daemon)
+
+
+def _listen(bell: socket.socket, line: StopLine, daemon: Daemon) -> None:
+    """Wait for signals and the stop line, and stop the robot if it is told so."""
+    reasons = []
+    sources: list[Any] = [bell] if line.fd is None else [bell, line.fd]
+    ready, _, _ = select.select(sources, [], [])
+    rung = bell.recv(_RINGS) if bell in ready else b""
+    if line.signal is not None and line.signal in rung:
+        reasons.append(line.signal.name)
+    if line.fd in ready:
+        reasons.append(line.take())
+    for reason in reasons:
+        daemon.endpoint.stop(wire.StopRequest(reason=reason))
+        _LOG.warning("the robot is stopped: %s", reason)
 
 
 def _ending_signals() -> tuple[signal.Signals, ...]:

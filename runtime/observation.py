@@ -21,6 +21,7 @@ class Observation:
         wants_telemetry: Whether the chunk shall tell what became of the visual tokens.
         noise: float32 ``(chunk, noise_dim)``, standard normal, for a bundle that draws actions out of noise; in process
             only. None = the session draws it.
+        executed: How many actions of the last chunk were carried out before this observation; None = told by the time.
     """
 
     images: dict[str, NDArray[np.uint8]]
@@ -29,6 +30,7 @@ class Observation:
     sequence: int
     wants_telemetry: bool = False
     noise: NDArray[np.float32] | None = None
+    executed: int | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,10 @@ class ActionChunk:
         telemetry: What became of the visual tokens; None unless the observation asked for it, and where the bundle
             tells nothing of its tokens.
         choice: What the deadline chose; None where there is none to hold.
+        valid_from_ns: When the first action is for, nanoseconds on the clock of ``captured_ns``; action ``i`` is for
+            ``i`` control steps later.
+        expires_ns: When the last action's control step ends: nothing of the chunk is meant for later; 0 = not told.
+        limited: Axes on which the chunk was moved to follow on from the commands before, by name.
     """
 
     actions: NDArray[np.float32]
@@ -101,6 +107,9 @@ class ActionChunk:
     far_proprio: tuple[str, ...] = ()
     telemetry: Telemetry | None = None
     choice: ProfileChoice | None = None
+    valid_from_ns: int = 0
+    expires_ns: int = 0
+    limited: tuple[str, ...] = ()
 
 
 class Robot(Protocol):

@@ -26,6 +26,7 @@ from saccade.runtime.guards.frozen_camera import FrozenCameraDetector
 from saccade.runtime.guards.limiter import Limiter
 from saccade.runtime.guards.motion_gate import MotionGate
 from saccade.runtime.guards.observation_check import check_observation
+from saccade.runtime.guards.seam_limiter import SeamLimiter
 from saccade.runtime.guards.staleness import check_age, check_in_time, check_order
 from saccade.runtime.noise import draw_noise
 from saccade.runtime.observation import ActionChunk, Observation, Telemetry
@@ -53,6 +54,7 @@ class Session:
             from it and from how many resets came before.
         chooser: Chooses the profile of each control step by a deadline, that which is asked for at most; None = what is
             asked for runs.
+        seams: Limits each chunk from the commands before it; None = each chunk is limited by itself alone.
 
     Raises:
         BundleError: The bundle controls no robot.
@@ -71,6 +73,7 @@ class Session:
         scorer: ViewScorer | None = None,
         noise_seed: int = 0,
         chooser: ProfileChooser | None = None,
+        seams: SeamLimiter | None = None,
     ) -> None:
         manifest = program.manifest
         check_controls(manifest)
@@ -84,6 +87,8 @@ class Session:
             program.statistics.proprio, manifest.proprio.names, is_refused=refuses_far_proprio
         )
         self._limiter = Limiter(manifest.limits, manifest.action.names)
+        self._seams = seams
+        self._period_ns = round(1e9 / manifest.action.control_hz)
         self._relative = np.flatnonzero(manifest.action.relative)
         gate = manifest.policy.gate
         self._gate = None if gate is None else MotionGate(gate, manifest.action)
@@ -129,6 +134,8 @@ class Session:
             self._camera_cut.reset()
         if self._chooser is not None:
             self._chooser.reset()
+        if self._seams is not None:
+            self._seams.reset()
         self._instruction = instruction
         self._steps = 0
         self._sequence = 0
@@ -201,6 +208,7 @@ class Session:
             self._chooser.note(chosen, time.monotonic_ns() - preparing)
         finishing = time.monotonic_ns()
         actions, clamped = self._limiter.limit(self._physical(results[ACTIONS][0], observation))
+        actions, moved, limited = self._follow_on(actions, observation)
         check_in_time(self._clock() - observation.captured_ns, self._max_age_ns, "ready")
         telemetry = self._telemetry(results) if observation.wants_telemetry else None
         self._commit(observation, actions)
@@ -211,13 +219,16 @@ class Session:
         return ActionChunk(
             actions=actions,
             profile=chosen,
-            clamped=clamped,
+            clamped=clamped + moved,
             far_proprio=far_proprio,
             sequence=observation.sequence,
             captured_ns=observation.captured_ns,
             timings_ns=timings_ns,
             telemetry=telemetry,
             choice=choice,
+            valid_from_ns=observation.captured_ns,
+            expires_ns=observation.captured_ns + len(actions) * self._period_ns,
+            limited=limited,
         )
 
     def wait_for_scores(self, timeout_s: float) -> bool:
@@ -318,9 +329,27 @@ class Session:
             actions[:, self._relative] += observation.proprio[self._relative]
         return actions
 
+    def _follow_on(
+        self, actions: NDArray[np.float32], observation: Observation
+    ) -> tuple[NDArray[np.float32], int, tuple[str, ...]]:
+        """Return a chunk that follows on from the one before, how many numbers were moved, and the axes they are of."""
+        if self._seams is None:
+            return actions, 0, ()
+        found = self._seams.limit(
+            actions,
+            proprio=observation.proprio,
+            seen_ns=observation.captured_ns,
+            executed=observation.executed,
+        )
+        names = self._manifest.action.names
+        limited = tuple(names[index] for index in np.flatnonzero(found.moved.any(axis=0)))
+        return found.actions, int(np.count_nonzero(found.moved)), limited
+
     def _commit(self, observation: Observation, actions: NDArray[np.float32]) -> None:
         """Count a control step whose chunk may leave, and keep what it hands to the next."""
         self._program.commit()
+        if self._seams is not None:
+            self._seams.note(actions, self._clock())
         if self._gate is not None:
             self._gate.note(actions)
         if self._camera_cut is not None:

@@ -16,6 +16,7 @@ from rich.console import Console
 from saccade.proto.errors import BundleError, FileError
 from saccade.proto.writable import check_file
 from saccade.runtime.commands.engine_options import engine_option, lowering_option
+from saccade.runtime.motion.chunk_queue import QueueMode
 from saccade.sim.graphics import check_graphics
 from saccade.sim.seeds import held_out_seeds
 
@@ -150,6 +151,17 @@ def sim() -> None:
     help="With --time live: simulated time that each control step takes; default: what the client measures.",
 )
 @click.option(
+    "--motion",
+    type=click.Choice(["latest", "ensemble", "blend"]),
+    help="With --time live: move on while the model thinks, with limited commands 100 times a second, as a robot's "
+    "control loop does; the newest chunk, a mean of all, or smooth seams.  [default: execute actions as they come]",
+)
+@click.option(
+    "--watchdog-ms",
+    type=click.FloatRange(0, min_open=True),
+    help="With --motion: how long there may be no action before the arm is latched; default: three control steps.",
+)
+@click.option(
     "--wrong-instruction",
     is_flag=True,
     help="Control experiment: tell the model another task than the one that counts.",
@@ -198,6 +210,8 @@ def run(
     table: str | None,
     time_kind: str,
     latency_ms: float | None,
+    motion: str | None,
+    watchdog_ms: float | None,
     wrong_instruction: bool,
     transport: Any,
     in_process: bool,
@@ -218,14 +232,14 @@ def run(
         saccade sim run ./bundle --tasks reach,stack --episodes 20 --keep 1.0,0.25
         saccade sim run ./bundle --wrong-instruction --json control.json
         saccade sim run ./bundle --profile keep12.5 --episodes 5 --record episodes.webp
-        saccade sim run ./bundle --time live --latency-ms 150
+        saccade sim run ./bundle --time live --latency-ms 150 --motion blend
         saccade sim run ./bundle --keep 1.0,0.5,0.25 --episodes 50 --receipt
     """
-    if latency_ms is not None and time_kind != LIVE:
-        raise click.UsageError("expected --time live with --latency-ms, found a world that waits.")
+    _check_time(time_kind, latency_ms, motion, watchdog_ms, receipt=receipt)
     check_graphics()
     from saccade.sim.connection import connect, profiles_for  # noqa: PLC0415
     from saccade.sim.display import LiveProgress, score_table  # noqa: PLC0415
+    from saccade.sim.driven_episode import MotionPlan  # noqa: PLC0415
     from saccade.sim.evaluation import EvaluationPlan, check_tasks, evaluate, results_to_json  # noqa: PLC0415
     from saccade.sim.live_time import LiveTime  # noqa: PLC0415
     from saccade.sim.receipt import (  # noqa: PLC0415
@@ -248,12 +262,15 @@ def run(
         threads=threads,
         view_scorer=view_scorer,
         table=table,
+        limits_itself=motion is not None,
     ) as connection:
         manifest = connection.manifest
         tasks = tasks or connection.table.templates
         check_tasks(tasks, connection.table)
         names = tuple(manifest.profile(name).name for name in profiles or profiles_for(manifest, keep))
-        plan = EvaluationPlan(tasks, names, seeds, execute, wrong_instruction, live)
+        watchdog_ns = None if watchdog_ms is None else round(watchdog_ms * 1e6)
+        driven = None if motion is None else MotionPlan(QueueMode(motion), watchdog_ns)
+        plan = EvaluationPlan(tasks, names, seeds, execute, wrong_instruction, live, motion=driven)
         if receipt:
             check_receivable(plan, bundle, connection.table)
         with LiveProgress(plan, console) as progress:
@@ -367,6 +384,21 @@ def expert(
         )
         results[template] = {**asdict(rate), "rate": rate.rate, "interval": rate.interval}
     _write_json(results, json_path, console)
+
+
+def _check_time(
+    time_kind: str, latency_ms: float | None, motion: str | None, watchdog_ms: float | None, *, receipt: bool
+) -> None:
+    """Refuse options that do not go together."""
+    for option, value in (("--latency-ms", latency_ms), ("--motion", motion)):
+        if value is not None and time_kind != LIVE:
+            raise click.UsageError(f"expected --time live with {option}, found a world that waits.")
+    if watchdog_ms is not None and motion is None:
+        raise click.UsageError("expected --motion with --watchdog-ms, found none.")
+    if motion is not None and receipt:
+        raise click.UsageError(
+            "expected no --motion with --receipt: --deadline-ms goes by chunks as they come."
+        )
 
 
 def _console(json_path: Path | None) -> Console:

@@ -5,46 +5,23 @@ By default the world waits while the model thinks; with :class:`saccade.sim.live
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.proto.errors import ActionRefusedError
 from saccade.proto.profile_names import FULL_PROFILE
 from saccade.runtime.clock import monotonic_ns
 from saccade.runtime.observation import ActionChunk, Observation, Robot
+from saccade.sim.course import ControlStep, Course, ask
 from saccade.sim.live_time import LiveTime, TickCount, is_late
+from saccade.sim.motion_trace import MotionFigures
 from saccade.sim.tabletop.env import TabletopEnv
 from saccade.sim.tabletop.tasks import REACH, Task, feasible_tasks, instruction
-from saccade.sim.tabletop.world import HOLD_STEPS, SUBSTEPS, World
 
 DEFAULT_EXECUTE = 4
 """Actions of a chunk that are executed before the model looks again."""
-
-
-@dataclass(frozen=True)
-class ControlStep:
-    """What one call of ``act`` cost and gave.
-
-    Args:
-        latency_ns: How long ``act`` alone took for its caller, nanoseconds.
-        profile: Name of the profile that ran; ``full`` where the policy's rules ask for it, empty if the chunk was
-            refused.
-        clamped: How many numbers the limiter changed.
-        is_refused: Whether the limiter refused the chunk, and the arm was held.
-        timings_ns: Durations that the session reports, nanoseconds by part.
-        is_late: Whether the chunk was dropped because it came later than it lasts; only in live time.
-    """
-
-    latency_ns: int
-    profile: str
-    clamped: int
-    is_refused: bool
-    timings_ns: dict[str, int]
-    is_late: bool = False
 
 
 @dataclass(frozen=True)
@@ -60,6 +37,7 @@ class Episode:
         is_told_done: Whether what the model was told was done; equal to success unless it was told another task.
         env_steps: How many control steps the environment ran.
         control_steps: One entry for each call of ``act``.
+        motion: How smoothly the arm was commanded; None where actions were executed as they are.
     """
 
     template: str
@@ -70,6 +48,7 @@ class Episode:
     is_told_done: bool
     env_steps: int
     control_steps: tuple[ControlStep, ...]
+    motion: MotionFigures | None = None
 
 
 @dataclass(frozen=True)
@@ -89,48 +68,22 @@ class Moment:
     env_step: int
 
 
-class _Course:
-    """An episode under way: lets time pass, and says whether it goes on."""
+class _Thinking:
+    """What becomes of a chunk after the time that it took."""
 
-    def __init__(self, world: World, told: Task, live: LiveTime | None) -> None:
-        self._world, self._told, self._live = world, told, live
+    def __init__(self, course: Course, live: LiveTime | None) -> None:
+        self._course, self._live = course, live
         self._count = TickCount()
-        self._told_ticks = 0
-
-    @property
-    def is_told_done(self) -> bool:
-        """Whether what the model was told is done and has stayed so."""
-        return self._told_ticks >= HOLD_STEPS * SUBSTEPS
-
-    def goes_on(self) -> bool:
-        """Whether neither the task nor what was told is done, and there is time left."""
-        return not (self._world.is_over() or self.is_told_done)
 
     def think(self, step: ControlStep, chunk: ActionChunk | None) -> tuple[ControlStep, ActionChunk | None]:
         """Let the time of ``act`` pass; return the step, and its chunk if it is to be used."""
         if self._live is None:
             return step, chunk
         age_ns = self._live.latency_ns(step.latency_ns)
-        ticks = self._count.ticks(age_ns)
-        while ticks > 0 and self.goes_on():
-            passed = min(ticks, SUBSTEPS)
-            self._world.run_on(passed)
-            self._look(passed)
-            ticks -= passed
+        self._course.run_on(self._count.ticks(age_ns))
         if chunk is not None and is_late(chunk, age_ns):
             return replace(step, is_late=True), None
         return step, chunk
-
-    def execute(self, actions: NDArray[np.float32]) -> None:
-        """Execute actions as long as the episode goes on."""
-        for action in actions:
-            if not self.goes_on():
-                return
-            self._world.step(action)
-            self._look(SUBSTEPS)
-
-    def _look(self, passed: int) -> None:
-        self._told_ticks = self._told_ticks + passed if self._world.goal_holds(self._told) else 0
 
 
 def run_episode(  # noqa: PLR0913 - all but two are options
@@ -163,11 +116,13 @@ def run_episode(  # noqa: PLR0913 - all but two are options
     """
     seen, _ = env.reset(seed=seed)
     world = env.world
-    task = other_task(env, seed) if is_told_wrong else world.task
+    task = told_task(env, seed, is_told_wrong=is_told_wrong)
     told = instruction(task, world.layout)
     robot.reset(told)
     steps: list[ControlStep] = []
-    course = _Course(world, task, live)
+    course = Course(world, task)
+    thinking = _Thinking(course, live)
+    executed: int | None = None
     while course.goes_on():
         if steps:
             seen = env.observe()
@@ -177,13 +132,16 @@ def run_episode(  # noqa: PLR0913 - all but two are options
             monotonic_ns(),
             len(steps) + 1,
             wants_telemetry=watch is not None,
+            executed=executed,
         )
-        step, chunk = _act(robot, observation, FULL_PROFILE if len(steps) < opening else profile)
+        step, chunk = ask(robot, observation, FULL_PROFILE if len(steps) < opening else profile)
         if watch is not None:
             watch(Moment(told, observation, chunk, world.steps))
-        step, chunk = course.think(step, chunk)
+        step, chunk = thinking.think(step, chunk)
         steps.append(step)
+        executed = 0 if step.is_late else executed
         if chunk is not None:
+            executed = min(execute, len(chunk.actions))
             course.execute(chunk.actions[:execute])
         elif step.is_refused:
             course.execute(hold_still(env)[None])
@@ -197,6 +155,17 @@ def run_episode(  # noqa: PLR0913 - all but two are options
         world.steps,
         tuple(steps),
     )
+
+
+def told_task(env: TabletopEnv, seed: int, *, is_told_wrong: bool) -> Task:
+    """Return what the model is told: the true task, or another one.
+
+    Args:
+        env: The tabletop, reset.
+        seed: Seed of the episode.
+        is_told_wrong: Whether it is another one.
+    """
+    return other_task(env, seed) if is_told_wrong else env.world.task
 
 
 def hold_still(env: TabletopEnv) -> NDArray[np.float32]:
@@ -218,15 +187,3 @@ def other_task(env: TabletopEnv, seed: int) -> Task:
     if not others:
         others = [task for task in feasible_tasks(layout, REACH) if task.thing != true.thing]
     return others[rng.integers(len(others))]
-
-
-def _act(robot: Robot, observation: Observation, profile: str) -> tuple[ControlStep, ActionChunk | None]:
-    started = time.monotonic_ns()
-    try:
-        chunk = robot.act(observation, profile)
-    except ActionRefusedError:
-        latency_ns = time.monotonic_ns() - started
-        return ControlStep(latency_ns, "", 0, True, {}), None
-    latency_ns = time.monotonic_ns() - started
-    step = ControlStep(latency_ns, chunk.profile, chunk.clamped, False, chunk.timings_ns)
-    return step, chunk

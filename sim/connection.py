@@ -49,7 +49,7 @@ class Connection:
 
 
 @contextmanager
-def connect(
+def connect(  # noqa: PLR0913 - all but one are options
     bundle: Path,
     *,
     transport: TransportChoice = "grpc",
@@ -58,6 +58,7 @@ def connect(
     threads: int = 0,
     view_scorer: Path | None = None,
     table: str | None = None,
+    limits_itself: bool = False,
 ) -> Iterator[Connection]:
     """Start what is needed to drive a bundle, and stop it afterwards.
 
@@ -69,6 +70,8 @@ def connect(
         threads: Threads of the engine; 0 = one for each core.
         view_scorer: Directory of a bundle to serve beside it that scores views.
         table: Name of the table to play on; None = the one that the bundle was trained on.
+        limits_itself: Whether commands are limited here, at the arm's own rate; else the daemon limits each chunk from
+            the one before.
 
     Raises:
         SimulatorError: The bundle is for another robot than the tabletop's, or for another table.
@@ -102,7 +105,7 @@ def connect(
             description = client.describe()
             check_robot(description.manifest)
             played_on = table_of(description.manifest, table)
-            with client.open() as robot:
+            with client.open(limits_itself=limits_itself) as robot:
                 yield Connection(
                     robot, description.manifest, description.engine, transport, played_on, lowering
                 )

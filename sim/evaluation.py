@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 from saccade.proto.errors import SimulatorError, UnknownTaskError
+from saccade.runtime.motion.motion_limits import MotionLimits
 from saccade.runtime.provenance import provenance
 from saccade.sim.closed_loop import DEFAULT_EXECUTE, Episode, Moment, run_episode
 from saccade.sim.connection import Connection, image_px
+from saccade.sim.driven_episode import MotionPlan, run_driven_episode
 from saccade.sim.live_time import LiveTime
 from saccade.sim.scoring import Score, score, step_latencies_ns
 from saccade.sim.tabletop.env import TabletopEnv
@@ -32,9 +34,12 @@ class EvaluationPlan:
         is_told_wrong: Whether to tell the model another task (control).
         live: How much simulated time a control step takes; None = the world waits.
         opening: How many control steps at the start of each episode run ``full`` whatever the policy.
+        motion: How chunks become commands at the arm's own rate; None = the first ``execute`` actions of each are
+            executed as they are. Only in live time.
 
     Raises:
-        SimulatorError: ``execute`` is below 1, ``opening`` below 0, or a template or profile is missing or named twice.
+        SimulatorError: ``execute`` is below 1, ``opening`` below 0, a template or profile is missing or named twice, or
+            ``motion`` is asked for in a world that waits.
     """
 
     templates: tuple[str, ...]
@@ -44,12 +49,15 @@ class EvaluationPlan:
     is_told_wrong: bool = False
     live: LiveTime | None = None
     opening: int = 0
+    motion: MotionPlan | None = None
 
     def __post_init__(self) -> None:
         if self.execute < 1:
             raise SimulatorError(f"expected to execute at least 1 action of a chunk, found {self.execute}.")
         if self.opening < 0:
             raise SimulatorError(f"expected an opening of 0 control steps or more, found {self.opening}.")
+        if self.motion is not None and self.live is None:
+            raise SimulatorError("expected live time with a motion, found a world that waits.")
         for what, names in (("tasks", self.templates), ("profiles", self.profiles)):
             if not names or len(set(names)) != len(names):
                 raise SimulatorError(f"expected {what}, each named once, found {', '.join(names) or 'none'}.")
@@ -151,21 +159,46 @@ def evaluate(connection: Connection, plan: EvaluationPlan, watcher: Watcher) -> 
             for seed in plan.seeds:
                 for profile in plan.profiles:
                     watch = watcher.begin(template, profile, seed)
-                    episode = run_episode(
-                        env,
-                        connection.robot,
-                        seed=seed,
-                        profile=profile,
-                        execute=plan.execute,
-                        opening=plan.opening,
-                        is_told_wrong=plan.is_told_wrong,
-                        live=plan.live,
-                        watch=watch,
-                    )
+                    episode = _run_one(connection, env, plan, seed=seed, profile=profile, watch=watch)
                     episodes.append(episode)
                     watcher.end(episode)
     keeps = {profile.name: profile.keep for profile in connection.manifest.profiles}
     return Results(plan, tuple(episodes), keeps)
+
+
+def _run_one(
+    connection: Connection,
+    env: TabletopEnv,
+    plan: EvaluationPlan,
+    *,
+    seed: int,
+    profile: str,
+    watch: Callable[[Moment], None] | None,
+) -> Episode:
+    if plan.motion is None or plan.live is None:
+        return run_episode(
+            env,
+            connection.robot,
+            seed=seed,
+            profile=profile,
+            execute=plan.execute,
+            opening=plan.opening,
+            is_told_wrong=plan.is_told_wrong,
+            live=plan.live,
+            watch=watch,
+        )
+    return run_driven_episode(
+        env,
+        connection.robot,
+        seed=seed,
+        profile=profile,
+        limits=MotionLimits.of(connection.manifest.limits, connection.manifest.action),
+        plan=plan.motion,
+        live=plan.live,
+        is_told_wrong=plan.is_told_wrong,
+        opening=plan.opening,
+        watch=watch,
+    )
 
 
 def results_to_json(results: Results, connection: Connection) -> dict[str, Any]:
@@ -182,6 +215,7 @@ def results_to_json(results: Results, connection: Connection) -> dict[str, Any]:
         "is_told_wrong": plan.is_told_wrong,
         "table": connection.table.name,
         "time": time_to_json(plan.live),
+        **({} if plan.motion is None else {"motion": _motion_to_json(plan.motion)}),
         "scores": [score_to_json(row) for row in results.scores()],
         "cells": [
             cell_to_json(results.of(profile, template))
@@ -189,6 +223,11 @@ def results_to_json(results: Results, connection: Connection) -> dict[str, Any]:
             for profile in plan.profiles
         ],
     }
+
+
+def _motion_to_json(motion: MotionPlan) -> dict[str, Any]:
+    watchdog_ms = None if motion.watchdog_ns is None else motion.watchdog_ns / 1e6
+    return {"mode": motion.mode.value, "watchdog_ms": watchdog_ms}
 
 
 def time_to_json(live: LiveTime | None) -> dict[str, Any]:
@@ -225,6 +264,7 @@ def cell_to_json(episodes: list[Episode]) -> dict[str, Any]:
     """
     first = episodes[0]
     answered = [step for episode in episodes for step in episode.control_steps if not step.is_refused]
+    driven = [asdict(episode.motion) for episode in episodes if episode.motion is not None]
     return {
         "task": first.template,
         "profile": first.profile,
@@ -235,4 +275,5 @@ def cell_to_json(episodes: list[Episode]) -> dict[str, Any]:
         "control_steps": [len(episode.control_steps) for episode in episodes],
         "ran": dict(sorted(Counter(step.profile for step in answered).items())),
         "latency_us": [round(latency / 1e3) for latency in step_latencies_ns(episodes)],
+        **({"motion": driven} if driven else {}),
     }

@@ -8,7 +8,8 @@ from math import sqrt
 
 import numpy as np
 
-from saccade.sim.closed_loop import ControlStep, Episode
+from saccade.sim.closed_loop import Episode
+from saccade.sim.course import ControlStep
 
 Z_95 = 1.959963984540054
 """Standard normal quantile of a two-sided 95 % interval."""

@@ -27,6 +27,7 @@ EVENTS = {
     "action.late": errors.LateChunkError,
     "observation.frozen": errors.FrozenCameraError,
     "action.refused": errors.ActionRefusedError,
+    "input.limits": errors.LimitsError,
     "input.view_scores": errors.ViewScoresError,
     "engine": errors.EngineError,
     "session.views_unscored": errors.ViewsUnscoredError,

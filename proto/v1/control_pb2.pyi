@@ -57,7 +57,7 @@ class DescribeRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class DescribeReply(_message.Message):
-    __slots__ = ("wire_version", "server_version", "engine", "manifest_json", "clock_id", "server_monotonic_ns", "max_message_bytes", "is_ready", "is_owned", "is_stopped", "counters", "answerer_manifest_json")
+    __slots__ = ("wire_version", "server_version", "engine", "manifest_json", "clock_id", "server_monotonic_ns", "max_message_bytes", "is_ready", "is_owned", "is_stopped", "counters", "answerer_manifest_json", "operator_limits_json", "owner_clock")
     class CountersEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -77,6 +77,8 @@ class DescribeReply(_message.Message):
     IS_STOPPED_FIELD_NUMBER: _ClassVar[int]
     COUNTERS_FIELD_NUMBER: _ClassVar[int]
     ANSWERER_MANIFEST_JSON_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_LIMITS_JSON_FIELD_NUMBER: _ClassVar[int]
+    OWNER_CLOCK_FIELD_NUMBER: _ClassVar[int]
     wire_version: int
     server_version: str
     engine: str
@@ -89,31 +91,49 @@ class DescribeReply(_message.Message):
     is_stopped: bool
     counters: _containers.ScalarMap[str, int]
     answerer_manifest_json: str
-    def __init__(self, wire_version: _Optional[int] = ..., server_version: _Optional[str] = ..., engine: _Optional[str] = ..., manifest_json: _Optional[str] = ..., clock_id: _Optional[str] = ..., server_monotonic_ns: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., is_ready: bool = ..., is_owned: bool = ..., is_stopped: bool = ..., counters: _Optional[_Mapping[str, int]] = ..., answerer_manifest_json: _Optional[str] = ...) -> None: ...
+    operator_limits_json: str
+    owner_clock: ClockReport
+    def __init__(self, wire_version: _Optional[int] = ..., server_version: _Optional[str] = ..., engine: _Optional[str] = ..., manifest_json: _Optional[str] = ..., clock_id: _Optional[str] = ..., server_monotonic_ns: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., is_ready: bool = ..., is_owned: bool = ..., is_stopped: bool = ..., counters: _Optional[_Mapping[str, int]] = ..., answerer_manifest_json: _Optional[str] = ..., operator_limits_json: _Optional[str] = ..., owner_clock: _Optional[_Union[ClockReport, _Mapping]] = ...) -> None: ...
+
+class ClockReport(_message.Message):
+    __slots__ = ("offset_ns", "uncertainty_ns", "drift_ppm", "steps")
+    OFFSET_NS_FIELD_NUMBER: _ClassVar[int]
+    UNCERTAINTY_NS_FIELD_NUMBER: _ClassVar[int]
+    DRIFT_PPM_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    offset_ns: int
+    uncertainty_ns: int
+    drift_ppm: float
+    steps: int
+    def __init__(self, offset_ns: _Optional[int] = ..., uncertainty_ns: _Optional[int] = ..., drift_ppm: _Optional[float] = ..., steps: _Optional[int] = ...) -> None: ...
 
 class OpenRequest(_message.Message):
-    __slots__ = ("wire_version", "client_name", "profile", "clock_id", "max_age_ns")
+    __slots__ = ("wire_version", "client_name", "profile", "clock_id", "max_age_ns", "limits_itself")
     WIRE_VERSION_FIELD_NUMBER: _ClassVar[int]
     CLIENT_NAME_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     CLOCK_ID_FIELD_NUMBER: _ClassVar[int]
     MAX_AGE_NS_FIELD_NUMBER: _ClassVar[int]
+    LIMITS_ITSELF_FIELD_NUMBER: _ClassVar[int]
     wire_version: int
     client_name: str
     profile: str
     clock_id: str
     max_age_ns: int
-    def __init__(self, wire_version: _Optional[int] = ..., client_name: _Optional[str] = ..., profile: _Optional[str] = ..., clock_id: _Optional[str] = ..., max_age_ns: _Optional[int] = ...) -> None: ...
+    limits_itself: bool
+    def __init__(self, wire_version: _Optional[int] = ..., client_name: _Optional[str] = ..., profile: _Optional[str] = ..., clock_id: _Optional[str] = ..., max_age_ns: _Optional[int] = ..., limits_itself: bool = ...) -> None: ...
 
 class OpenReply(_message.Message):
-    __slots__ = ("session_token", "lease_ns", "max_age_ns")
+    __slots__ = ("session_token", "lease_ns", "max_age_ns", "operator_limits_json")
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     LEASE_NS_FIELD_NUMBER: _ClassVar[int]
     MAX_AGE_NS_FIELD_NUMBER: _ClassVar[int]
+    OPERATOR_LIMITS_JSON_FIELD_NUMBER: _ClassVar[int]
     session_token: str
     lease_ns: int
     max_age_ns: int
-    def __init__(self, session_token: _Optional[str] = ..., lease_ns: _Optional[int] = ..., max_age_ns: _Optional[int] = ...) -> None: ...
+    operator_limits_json: str
+    def __init__(self, session_token: _Optional[str] = ..., lease_ns: _Optional[int] = ..., max_age_ns: _Optional[int] = ..., operator_limits_json: _Optional[str] = ...) -> None: ...
 
 class ResetRequest(_message.Message):
     __slots__ = ("session_token", "instruction", "release_stop", "view_scores")
@@ -141,7 +161,7 @@ class ResetReply(_message.Message):
     def __init__(self, unknown_words: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Observation(_message.Message):
-    __slots__ = ("session_token", "sequence", "captured_monotonic_ns", "images", "proprio", "profile", "wants_telemetry")
+    __slots__ = ("session_token", "sequence", "captured_monotonic_ns", "images", "proprio", "profile", "wants_telemetry", "executed", "clock")
     SESSION_TOKEN_FIELD_NUMBER: _ClassVar[int]
     SEQUENCE_FIELD_NUMBER: _ClassVar[int]
     CAPTURED_MONOTONIC_NS_FIELD_NUMBER: _ClassVar[int]
@@ -149,6 +169,8 @@ class Observation(_message.Message):
     PROPRIO_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     WANTS_TELEMETRY_FIELD_NUMBER: _ClassVar[int]
+    EXECUTED_FIELD_NUMBER: _ClassVar[int]
+    CLOCK_FIELD_NUMBER: _ClassVar[int]
     session_token: str
     sequence: int
     captured_monotonic_ns: int
@@ -156,7 +178,9 @@ class Observation(_message.Message):
     proprio: Tensor
     profile: str
     wants_telemetry: bool
-    def __init__(self, session_token: _Optional[str] = ..., sequence: _Optional[int] = ..., captured_monotonic_ns: _Optional[int] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., proprio: _Optional[_Union[Tensor, _Mapping]] = ..., profile: _Optional[str] = ..., wants_telemetry: bool = ...) -> None: ...
+    executed: int
+    clock: ClockReport
+    def __init__(self, session_token: _Optional[str] = ..., sequence: _Optional[int] = ..., captured_monotonic_ns: _Optional[int] = ..., images: _Optional[_Iterable[_Union[Image, _Mapping]]] = ..., proprio: _Optional[_Union[Tensor, _Mapping]] = ..., profile: _Optional[str] = ..., wants_telemetry: bool = ..., executed: _Optional[int] = ..., clock: _Optional[_Union[ClockReport, _Mapping]] = ...) -> None: ...
 
 class Telemetry(_message.Message):
     __slots__ = ("kept", "fate", "encoded_ages")
@@ -185,7 +209,7 @@ class ProfileChoice(_message.Message):
     def __init__(self, profile: _Optional[str] = ..., reason: _Optional[str] = ..., is_switch: bool = ..., predicted_ns: _Optional[int] = ..., deadline_ns: _Optional[int] = ..., ready_ns: _Optional[int] = ...) -> None: ...
 
 class ActionChunk(_message.Message):
-    __slots__ = ("sequence", "actions", "profile", "clamped", "timings_ns", "captured_monotonic_ns", "telemetry", "far_proprio", "choice")
+    __slots__ = ("sequence", "actions", "profile", "clamped", "timings_ns", "captured_monotonic_ns", "telemetry", "far_proprio", "choice", "valid_from_monotonic_ns", "expires_monotonic_ns", "limited", "arrived_server_ns", "replied_server_ns")
     class TimingsNsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -202,6 +226,11 @@ class ActionChunk(_message.Message):
     TELEMETRY_FIELD_NUMBER: _ClassVar[int]
     FAR_PROPRIO_FIELD_NUMBER: _ClassVar[int]
     CHOICE_FIELD_NUMBER: _ClassVar[int]
+    VALID_FROM_MONOTONIC_NS_FIELD_NUMBER: _ClassVar[int]
+    EXPIRES_MONOTONIC_NS_FIELD_NUMBER: _ClassVar[int]
+    LIMITED_FIELD_NUMBER: _ClassVar[int]
+    ARRIVED_SERVER_NS_FIELD_NUMBER: _ClassVar[int]
+    REPLIED_SERVER_NS_FIELD_NUMBER: _ClassVar[int]
     sequence: int
     actions: Tensor
     profile: str
@@ -211,7 +240,12 @@ class ActionChunk(_message.Message):
     telemetry: Telemetry
     far_proprio: _containers.RepeatedScalarFieldContainer[str]
     choice: ProfileChoice
-    def __init__(self, sequence: _Optional[int] = ..., actions: _Optional[_Union[Tensor, _Mapping]] = ..., profile: _Optional[str] = ..., clamped: _Optional[int] = ..., timings_ns: _Optional[_Mapping[str, int]] = ..., captured_monotonic_ns: _Optional[int] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., far_proprio: _Optional[_Iterable[str]] = ..., choice: _Optional[_Union[ProfileChoice, _Mapping]] = ...) -> None: ...
+    valid_from_monotonic_ns: int
+    expires_monotonic_ns: int
+    limited: _containers.RepeatedScalarFieldContainer[str]
+    arrived_server_ns: int
+    replied_server_ns: int
+    def __init__(self, sequence: _Optional[int] = ..., actions: _Optional[_Union[Tensor, _Mapping]] = ..., profile: _Optional[str] = ..., clamped: _Optional[int] = ..., timings_ns: _Optional[_Mapping[str, int]] = ..., captured_monotonic_ns: _Optional[int] = ..., telemetry: _Optional[_Union[Telemetry, _Mapping]] = ..., far_proprio: _Optional[_Iterable[str]] = ..., choice: _Optional[_Union[ProfileChoice, _Mapping]] = ..., valid_from_monotonic_ns: _Optional[int] = ..., expires_monotonic_ns: _Optional[int] = ..., limited: _Optional[_Iterable[str]] = ..., arrived_server_ns: _Optional[int] = ..., replied_server_ns: _Optional[int] = ...) -> None: ...
 
 class StreamReply(_message.Message):
     __slots__ = ("chunk", "error")

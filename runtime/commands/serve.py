@@ -13,6 +13,7 @@ from saccade.runtime.commands.engine_options import engine_option, lowering_opti
 from saccade.runtime.commands.real_time_options import real_time_options, spin_option
 from saccade.runtime.daemon import Daemon, DaemonConfig, run
 from saccade.runtime.deadline.allowed import DEFAULT_SUCCESS_KEPT
+from saccade.runtime.motion.operator_limits import OperatorLimits
 from saccade.runtime.real_time import RealTime, ask_for
 from saccade.runtime.servers.endpoint import DEFAULT_FROZEN_FRAMES
 
@@ -137,6 +138,32 @@ class _Duration(click.FloatRange):
     show_default=True,
     help="With --deadline-ms: share of the successes of `full` that a profile must have kept in each task.",
 )
+@click.option(
+    "--limits",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Limits of this cell (.json), narrower than the bundle's: lists low, high, velocity, acceleration, jerk with "
+    "a number or null for each axis. Wider ones are refused.",
+)
+@click.option(
+    "--over-limits",
+    type=click.Choice(["clamp", "refuse"]),
+    default="clamp",
+    show_default=True,
+    help="What becomes of a chunk that does not follow on from the commands before within the limits: it is moved "
+    "within and counted, or refused as a whole.",
+)
+@click.option(
+    "--stop-signal",
+    metavar="NAME",
+    default="",
+    help="Signal that stops the robot, such as SIGUSR1, until a reset releases it. Not a safety-rated stop.",
+)
+@click.option(
+    "--stop-fd",
+    type=click.IntRange(0),
+    help="File descriptor that stops the robot when a byte can be read there or its other end closes: a button's "
+    "driver. Not a safety-rated stop.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one line of JSON with the addresses once ready.")
 def serve(
     bundle: Path,
@@ -161,6 +188,10 @@ def serve(
     deadline_ms: float,
     deadline_profiles: tuple[str, ...],
     success_kept: float,
+    limits: Path | None,
+    over_limits: str,
+    stop_signal: str,
+    stop_fd: int | None,
     as_json: bool,
 ) -> None:
     """Run the daemon: load BUNDLE and answer one robot's observations with actions.
@@ -172,6 +203,7 @@ def serve(
         saccade serve ./saccade-mini --max-age-ms 150
         saccade serve ./saccade-mini --answerer ./llava
         saccade serve ./saccade-mini --deadline-ms 40
+        saccade serve ./saccade-mini --limits cell.json --stop-signal SIGUSR1
     """
     if deadline_profiles and not deadline_ms:
         raise click.UsageError("expected --deadline-ms with --deadline-profile, found none.")
@@ -198,6 +230,10 @@ def serve(
         deadline_profiles=deadline_profiles,
         success_kept=success_kept,
         spin_ns=spin_us * 1_000,
+        limits=None if limits is None else OperatorLimits.from_file(limits),
+        refuses_over_limits=over_limits == "refuse",
+        stop_signal=stop_signal,
+        stop_fd=stop_fd,
     )
 
     def announce(daemon: Daemon) -> None:

@@ -15,6 +15,7 @@ from saccade.proto.roofline import PROJECTOR, VISION
 from saccade.proto.statistics import tell_never_varied
 from saccade.proto.tensor_spec import TensorRole
 from saccade.runtime.bundle import Bundle
+from saccade.runtime.inspection.limits import tell_limits
 from saccade.runtime.program import read_statistics
 
 
@@ -167,6 +168,7 @@ def _control_facts(manifest: Manifest) -> dict[str, str]:
         "proprio": _quantities(manifest.proprio.names, manifest.proprio.units),
         "action": f"{_quantities(action.names, action.units)}; {action.convention}, chunk {action.chunk} "
         f"at {action.control_hz:g} Hz",
+        **tell_limits(manifest),
         **({"relative": f"{', '.join(counted)}; the state is added here"} if counted else {}),
         **({"noise": f"{manifest.noise_dim} numbers an action, drawn here"} if manifest.noise_dim else {}),
         "policy": f"{policy.name}, warm-up {policy.warmup_steps} steps, "

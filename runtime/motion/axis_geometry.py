@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.proto.axis_kind import AxisKind
 from saccade.runtime.motion import rotations
-from saccade.runtime.motion.motion_limits import AxisKind, MotionLimits
+from saccade.runtime.motion.motion_limits import MotionLimits
 
 Array = NDArray[np.float64]
 
@@ -17,8 +18,8 @@ Array = NDArray[np.float64]
 class AxisGeometry:
     """Ways between commands, axis by axis.
 
-    A *way* is float64 ``(dim,)``: metres or radians that the robot goes from one command to another. Three axes of a
-    rotation go along the vector of the shortest turn, in the frame of the rotation that they start from.
+    A *way* is float64 ``(..., dim)``: metres or radians that the robot goes from one command to another. Three axes of
+    a rotation go along the vector of the shortest turn, in the frame of the rotation that they start from.
 
     Args:
         limits: Kinds of the axes.
@@ -41,38 +42,38 @@ class AxisGeometry:
         """Return the way that a command goes.
 
         Args:
-            start: float32 or float64 ``(dim,)``, the command before; what it holds for deltas is not looked at.
-            command: float32 or float64 ``(dim,)``.
+            start: float32 or float64 ``(..., dim)``, the command before; what it holds for deltas is not looked at.
+            command: float32 or float64 ``(..., dim)``.
         """
         goal, begin = command.astype(np.float64), start.astype(np.float64)
         gone = np.where(self._delta, goal, goal - begin)
-        turn = gone[self._angles]
-        gone[self._angles] = turn - 2 * np.pi * np.round(turn / (2 * np.pi))
+        turn = gone[..., self._angles]
+        gone[..., self._angles] = turn - 2 * np.pi * np.round(turn / (2 * np.pi))
         for columns, quaternion in self._rotations():
-            goals, begins = quaternion(goal[columns]), quaternion(begin[columns])
+            goals, begins = quaternion(goal[..., columns]), quaternion(begin[..., columns])
             is_delta = self._delta[columns[:, :1]]
-            gone[columns] = rotations.to_vector(
+            gone[..., columns] = rotations.to_vector(
                 np.where(is_delta, goals, rotations.times(rotations.inverse(begins), goals))
             )
         return gone
 
     def along(self, start: NDArray[np.floating[Any]], way: Array) -> Array:
-        """Return the command, float64 ``(dim,)``, that goes a way.
+        """Return the command, float64 ``(..., dim)``, that goes a way.
 
         Args:
-            start: float32 or float64 ``(dim,)``, the command before.
-            way: float64 ``(dim,)``.
+            start: float32 or float64 ``(..., dim)``, the command before.
+            way: float64 ``(..., dim)``.
         """
         begin = start.astype(np.float64)
         command = np.where(self._delta, way, begin + way)
-        turned = command[self._round]
-        command[self._round] = turned - 2 * np.pi * np.round(turned / (2 * np.pi))
+        turned = command[..., self._round]
+        command[..., self._round] = turned - 2 * np.pi * np.round(turned / (2 * np.pi))
         for columns, quaternion in self._rotations():
-            turn = rotations.from_vector(way[columns])
+            turn = rotations.from_vector(way[..., columns])
             is_delta = self._delta[columns[:, :1]]
-            goals = np.where(is_delta, turn, rotations.times(quaternion(begin[columns]), turn))
+            goals = np.where(is_delta, turn, rotations.times(quaternion(begin[..., columns]), turn))
             is_vector = quaternion is rotations.from_vector
-            command[columns] = (rotations.to_vector if is_vector else rotations.to_roll_pitch_yaw)(goals)
+            command[..., columns] = (rotations.to_vector if is_vector else rotations.to_roll_pitch_yaw)(goals)
         return command
 
     def _rotations(self) -> Iterator[tuple[NDArray[np.int_], Callable[[Array], Array]]]:

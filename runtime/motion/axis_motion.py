@@ -72,6 +72,11 @@ class AxisMotion:
         up, down = self._slack(way)
         return (way >= self._reach[0]) & (way <= self._reach[1]) & (up >= 0) & (down >= 0)
 
+    def stands(self) -> bool:
+        """Return whether no axis moved in the last way, nor will if nothing more is wanted."""
+        is_over = self._curve_s >= self._curve.duration_s
+        return bool(((np.abs(self._ways[0]) <= 2 * self._limits.rounding) & is_over).all())
+
     def rests(self) -> NDArray[np.bool_]:
         """Return which axes had time to stop, go back and stand where the last command left them: bool ``(dim,)``.
 

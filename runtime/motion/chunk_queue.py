@@ -20,9 +20,10 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.proto.axis_kind import AxisKind
 from saccade.proto.errors import ActionRefusedError, LateChunkError, StaleObservationError
 from saccade.runtime.motion.axis_geometry import AxisGeometry
-from saccade.runtime.motion.motion_limits import AxisKind, MotionLimits
+from saccade.runtime.motion.motion_limits import MotionLimits
 from saccade.runtime.motion.timed_chunk import TimedChunk
 
 Array = NDArray[np.float64]

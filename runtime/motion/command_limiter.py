@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.proto.axis_kind import ROTATIONS, AxisKind
 from saccade.proto.errors import InputError, ProprioError, TensorError
 from saccade.runtime.motion.axis_geometry import AxisGeometry
 from saccade.runtime.motion.axis_motion import AxisMotion
-from saccade.runtime.motion.motion_limits import ROTATIONS, AxisKind, MotionLimits
+from saccade.runtime.motion.motion_limits import MotionLimits
 from saccade.runtime.motion.tight_limits import TightLimits
 
 Array = NDArray[np.float64]
@@ -100,6 +101,11 @@ class CommandLimiter:
         """Whether there is a last command to go on from."""
         return self._motion is not None
 
+    @property
+    def stands(self) -> bool:
+        """Whether the last commands were a standstill, or there was none."""
+        return self._motion is None or self._motion.stands()
+
     def begin(self, measured: NDArray[np.floating[Any]], now_ns: int) -> SentCommand:
         """Take the pose that the robot stands in as the first command: nothing can jump from there.
 
@@ -137,6 +143,25 @@ class CommandLimiter:
         self._sent, self._wanted, self.sent_ns = first, None, now_ns
         self._lags = np.zeros(len(first), bool)
         return SentCommand(first.copy(), np.zeros(len(first), bool), is_refused=False, is_new=True, step_ns=0)
+
+    def resume(self, place: NDArray[np.floating[Any]], ways: NDArray[np.float64], now_ns: int) -> None:
+        """Go on from commands that somebody else sent, one smallest step apart, whether they kept the limits or not.
+
+        Args:
+            place: float ``(dim,)``, the last command; what it holds for deltas is not looked at.
+            ways: float64 ``(steps, dim)``, the ways that led to it, the oldest first.
+            now_ns: When it was sent, monotonic nanoseconds.
+
+        Raises:
+            ProprioError: A place is not finite, or lies more than a tenth of the range outside of its limits.
+        """
+        self.begin(place, now_ns)
+        motion, still = AxisMotion(self._tight, self._min_ns / 1e9), np.zeros(self.limits.dim, bool)
+        for way in ways:
+            motion.set_step(self._min_ns / 1e9, -np.abs(way), np.abs(way))
+            motion.adopt(way, still, still)
+        self._motion, self._wanted = motion, self._sent.copy()
+        self._speed = ways[-1] / (self._min_ns / 1e9)
 
     def reset(self) -> None:
         """Forget the last command: the next one needs a measured pose."""

@@ -30,6 +30,11 @@ class Watchdog:
         self._idle_ns = 0
         self._last_ns: int | None = None
 
+    def rest(self) -> None:
+        """Hold without counting the time: nothing is wanted until the next action, unless it is latched."""
+        if self.state is not MotionState.LATCHED:
+            self.reset()
+
     def latch(self) -> None:
         """Latch at once."""
         self.state = MotionState.LATCHED

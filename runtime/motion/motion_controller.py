@@ -17,6 +17,7 @@ from saccade.runtime.motion.chunk_queue import ACT_DECAY, ChunkQueue, QueueMode
 from saccade.runtime.motion.command_limiter import CommandLimiter
 from saccade.runtime.motion.hold import MotionState, Watchdog
 from saccade.runtime.motion.motion_limits import MotionLimits
+from saccade.runtime.motion.owed_way import OwedWay
 
 _LATE_TICKS = 3
 """A tick later than so many periods finds the robot at rest where the last command left it."""
@@ -83,6 +84,8 @@ class MotionController:
             watchdog_ns = round(1e9 * min(max(3 * limits.period_s, 0.1), 0.2))
         self._watchdog = Watchdog(watchdog_ns)
         self._dim = limits.dim
+        self._owed = OwedWay(np.array(limits.is_delta, bool), round(limits.period_s * 1e9))
+        self._newest_ns = 0
         self.counters: Counter[str] = Counter()
         """``commands``, ``chunks``, ``refused`` commands and chunks, ``latched``, and ``clamped.<axis>``."""
         self._names = limits.names
@@ -118,6 +121,9 @@ class MotionController:
                     "are apart: the whole chunk is refused."
                 )
             self._queue.add(rows, captured_ns, now_ns)
+            if captured_ns >= self._newest_ns:
+                self._newest_ns = captured_ns
+                self._owed.owe(rows, captured_ns, now_ns)
         except ActionRefusedError:
             self.counters["refused.chunks"] += 1
             raise
@@ -138,27 +144,55 @@ class MotionController:
         if not self._limiter.has_begun:
             pose = np.full(self._dim, np.nan) if measured is None else measured
             sent = self._limiter.begin(pose, now_ns)
+            self._owed.note(np.zeros(self._dim, np.float32), now_ns)
             state = self.state
         else:
             step_ns = max(now_ns - self._limiter.sent_ns, 0)
-            wanted = self._queue.wanted(now_ns, step_ns)
+            wanted = self._wanted(now_ns, step_ns)
             state = self._watchdog.update(now_ns, has_action=wanted is not None)
             sent = self._limiter.limit(wanted if state is MotionState.MOVING else None, now_ns)
+            self._owed.note(sent.values, now_ns)
             if sent.is_refused:
-                self._queue.clear()
+                self._drop()
         self._count(sent.is_refused, sent.clamped, state)
         return Command(sent.values, state, sent.clamped, sent.is_refused, sent.is_new, sent.step_ns)
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a last command to go on from; False until the first tick after a reset."""
+        return self._limiter.has_begun
+
+    @property
+    def stands(self) -> bool:
+        """Whether the robot was told to stand still, or nothing yet."""
+        return self._limiter.stands
+
+    def hold(self) -> None:
+        """Drop all chunks: the robot slows down and holds until another chunk comes; that wait is not counted."""
+        self._drop()
+        self._watchdog.rest()
+
     def stop(self) -> None:
         """Latch: from the next tick on the robot slows down and stays, until a reset. Not a safety-rated stop."""
-        self._queue.clear()
+        self._drop()
         self._watchdog.latch()
 
     def reset(self) -> None:
         """Begin an episode or a session: forget chunks, last command and latch; the next tick needs a measured pose."""
-        self._queue.clear()
+        self._drop()
+        self._owed.reset()
+        self._newest_ns = 0
         self._limiter.reset()
         self._watchdog.reset()
+
+    def _wanted(self, now_ns: int, step_ns: int) -> NDArray[np.float32] | None:
+        """Return the action for now with what it counts on; None where no chunk has one."""
+        wanted = self._queue.wanted(now_ns, step_ns)
+        return None if wanted is None else (wanted + self._owed.take(step_ns)).astype(np.float32)
+
+    def _drop(self) -> None:
+        self._queue.clear()
+        self._owed.clear()
 
     def _count(self, is_refused: bool, clamped: NDArray[np.bool_], state: MotionState) -> None:
         self.counters["commands"] += 1

@@ -3,35 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from enum import Enum
-from itertools import groupby
 from math import inf, isfinite, pi
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from saccade.proto.errors import InputError, ManifestError
+from saccade.proto.axis_kind import ROTATIONS, AxisKind, axis_kinds, rotation_starts
+from saccade.proto.errors import LimitsError, ManifestError
 from saccade.proto.manifest import ActionSpec, LimitsSpec
 from saccade.runtime.motion.operator_limits import NARROWABLE, OperatorLimits
-
-
-class AxisKind(str, Enum):
-    """How the numbers of an axis are to be read.
-
-    ``ANGLE`` is radians that wrap: -pi and pi are one place. ``AXIS_ANGLE`` and ``ROLL_PITCH_YAW`` take three axes in a
-    row, radians, that are one rotation: a rotation vector, or turns about the fixed x, then y, then z axis.
-    ``DISCRETE`` jumps, as the command of a gripper does: nothing but its position is limited.
-    """
-
-    LINEAR = "linear"
-    ANGLE = "angle"
-    AXIS_ANGLE = "axis_angle"
-    ROLL_PITCH_YAW = "roll_pitch_yaw"
-    DISCRETE = "discrete"
-
-
-ROTATIONS = (AxisKind.AXIS_ANGLE, AxisKind.ROLL_PITCH_YAW)
 
 
 @dataclass(frozen=True)
@@ -103,18 +84,7 @@ class MotionLimits:
     @property
     def rotation_starts(self) -> tuple[int, ...]:
         """Index of the first of each rotation's three axes."""
-        starts: list[int] = []
-        at = 0
-        for kind, run in groupby(self.kinds):
-            count = len(list(run))
-            if kind in ROTATIONS:
-                if count % 3:
-                    raise ManifestError(
-                        f"expected three axes in a row for each {kind.value}, found {count} from {self.names[at]!r}."
-                    )
-                starts += range(at, at + count, 3)
-            at += count
-        return tuple(starts)
+        return rotation_starts(self.kinds)
 
     def is_kind(self, *kinds: AxisKind) -> NDArray[np.bool_]:
         """Return which axes are of one of ``kinds``: bool ``(dim,)``."""
@@ -134,7 +104,7 @@ class MotionLimits:
             action: What an action is.
 
         Raises:
-            ManifestError: A kind is unknown, actions are velocities, or the limits contradict one another.
+            ManifestError: Actions are velocities, a delta's limits are not around 0, or rotations are mixed.
         """
         if "velocity" in action.convention:
             raise ManifestError(
@@ -155,7 +125,7 @@ class MotionLimits:
             operator: The operator's limits; what is empty stays.
 
         Raises:
-            InputError: One of them is wider than the bundle's, not a number, or not one for each axis.
+            LimitsError: One of them is wider than the bundle's, not a number, or not one for each axis.
         """
         changed: dict[str, Any] = {
             word: self._narrower(word, getattr(operator, word))
@@ -165,22 +135,22 @@ class MotionLimits:
         try:
             return replace(self, **changed)
         except ManifestError as error:
-            raise InputError(f"limits of the operator: {error.message}") from error
+            raise LimitsError(f"limits of the operator: {error.message}") from error
 
     def _narrower(self, word: str, asked: tuple[float | None, ...]) -> tuple[float, ...]:
         own: tuple[float, ...] = getattr(self, word)
         if len(asked) != self.dim:
-            raise InputError(f"{word}: expected one for each of {list(self.names)}, found {list(asked)}.")
+            raise LimitsError(f"{word}: expected one for each of {list(self.names)}, found {list(asked)}.")
         narrow = [bound if wish is None else wish for wish, bound in zip(asked, own, strict=True)]
         is_place = word in {"low", "high"}
         for name, wish, bound in zip(self.names, narrow, own, strict=True):
             if not (wish >= bound if word == "low" else wish <= bound):
-                raise InputError(
+                raise LimitsError(
                     f"axis {name!r}: expected {word} within the bundle's {bound:g}, found {wish:g}: an operator "
                     "narrows limits and never widens them."
                 )
             if is_place and wish != bound and not isfinite(bound):
-                raise InputError(
+                raise LimitsError(
                     f"axis {name!r}: expected no {word}, since a delta, a rotation or an angle that turns round has "
                     f"none, found {wish:g}: narrow its velocity instead."
                 )
@@ -188,18 +158,17 @@ class MotionLimits:
 
 
 def _kinds(limits: LimitsSpec, action: ActionSpec) -> tuple[AxisKind, ...]:
-    if not limits.kinds:
-        spans = zip(action.names, limits.low, limits.high, limits.max_change, strict=True)
-        return tuple(
-            AxisKind.DISCRETE if "gripper" in name and change >= high - low else AxisKind.LINEAR
-            for name, low, high, change in spans
-        )
-    try:
-        return tuple(AxisKind(kind) for kind in limits.kinds)
-    except ValueError as error:
-        raise ManifestError(
-            f"kinds: expected each one of {', '.join(kind.value for kind in AxisKind)}, found {list(limits.kinds)}."
-        ) from error
+    """Return what each axis is; where nobody says, a gripper that jumps is told by its name."""
+    if limits.kinds:
+        return axis_kinds(limits.kinds)
+    is_delta = action.convention.startswith("delta")
+    spans = zip(action.names, limits.low, limits.high, limits.max_change, strict=True)
+    return tuple(
+        AxisKind.DISCRETE
+        if "gripper" in name and (is_delta or change >= (high - low) / 2)
+        else AxisKind.LINEAR
+        for name, low, high, change in spans
+    )
 
 
 def _axis(
@@ -220,8 +189,6 @@ def _axis(
             )
         return True, -inf, inf, min(velocity, min(high, -low) * hz), min(acceleration, change * hz * hz), jerk
     margin = limits.margin[index] if limits.margin else 0.0
-    if not margin >= 0:
-        raise ManifestError(f"axis {action.names[index]!r}: expected margin >= 0, found {margin:g}.")
     turns_round = kind in ROTATIONS or (kind is AxisKind.ANGLE and high - low >= 2 * pi - 1e-5)
     low, high = (-inf, inf) if turns_round else (low + margin, high - margin)
     return False, low, high, min(velocity, change * hz), acceleration, jerk

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
-from saccade.proto.strict_json import from_json, parse_json
+from saccade.proto.errors import LimitsError, ManifestError
+from saccade.proto.file_errors import read_text
+from saccade.proto.strict_json import dump_json, from_json, parse_json
 
 NARROWABLE = ("low", "high", "velocity", "acceleration", "jerk")
 """What an operator may narrow, by name."""
@@ -38,3 +41,23 @@ class OperatorLimits:
             ManifestError: The text is not JSON, or not of this form.
         """
         return from_json(OperatorLimits, parse_json(text))
+
+    @staticmethod
+    def from_file(path: Path) -> OperatorLimits:
+        """Read limits from a file of JSON.
+
+        Args:
+            path: The file.
+
+        Raises:
+            LimitsError: It is not JSON in UTF-8, or not of this form.
+            FileError: The operating system refuses to read it.
+        """
+        try:
+            return OperatorLimits.from_text(read_text(path))
+        except (ManifestError, UnicodeDecodeError) as error:
+            raise LimitsError(f"{path}: expected limits, as {NARROWABLE}, found: {error}") from error
+
+    def to_text(self) -> str:
+        """Return the limits as JSON text; :meth:`from_text` gives back equal ones."""
+        return dump_json(self)

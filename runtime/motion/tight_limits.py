@@ -12,8 +12,9 @@ from math import sqrt
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.proto.axis_kind import ROTATIONS, AxisKind
 from saccade.proto.errors import InputError
-from saccade.runtime.motion.motion_limits import ROTATIONS, AxisKind, MotionLimits
+from saccade.runtime.motion.motion_limits import MotionLimits
 
 Array = NDArray[np.float64]
 _EXACT = 1 - 1e-9

@@ -8,8 +8,9 @@ from functools import cached_property
 import numpy as np
 from numpy.typing import NDArray
 
+from saccade.proto.axis_kind import AxisKind
 from saccade.runtime.motion.axis_geometry import AxisGeometry
-from saccade.runtime.motion.motion_limits import AxisKind, MotionLimits
+from saccade.runtime.motion.motion_limits import MotionLimits
 
 Array = NDArray[np.float64]
 

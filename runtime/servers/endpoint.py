@@ -7,7 +7,6 @@ thread of its own. Nor does who waits for the view scorer hold one.
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -35,21 +34,24 @@ from saccade.runtime.answering.answer_thread import AnswerThread
 from saccade.runtime.answering.question import nobody_answers
 from saccade.runtime.clock import Clock, clock_id, monotonic_ns
 from saccade.runtime.deadline.chooser import ProfileChooser
+from saccade.runtime.guards.seam_rules import SeamRules
 from saccade.runtime.guards.staleness import chunk_ns
 from saccade.runtime.observation import ActionChunk, Observation
 from saccade.runtime.paced_spin import PacedSpin
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.scoring.view_scores import ViewScorer
 from saccade.runtime.servers.answers import AnswerEndpoint, WhenGone
+from saccade.runtime.servers.client_clock import on_clients_clock, on_our_clock, our_capture_ns
 from saccade.runtime.servers.counters import Counters
 from saccade.runtime.servers.drain import Drain
-from saccade.runtime.servers.lease import Lease, Owner
+from saccade.runtime.servers.lease import Lease
 from saccade.runtime.servers.limited_log import LimitedLog
 from saccade.runtime.servers.message_size import message_bytes, observation_bytes
 from saccade.runtime.servers.newest_slot import NewestSlot
 from saccade.runtime.servers.stop_latch import StopLatch
 from saccade.runtime.session import Session
-from saccade.runtime.transports.wire_format import chunk_to_wire, observation_from_wire
+from saccade.runtime.suspension import SuspensionWatch
+from saccade.runtime.transports.wire_format import chunk_to_wire, clock_to_wire
 
 _LOG = logging.getLogger(__name__)
 DEFAULT_LEASE_NS = 10_000_000_000
@@ -101,6 +103,7 @@ class Endpoint:
         chooser: Chooses the profile of each control step by a deadline; None = what the client asks for runs.
         spin_ns: How long to stay awake before the next observation of a steady client is expected, nanoseconds; 0 =
             never.
+        rules: What the chunks of a session that does not limit itself are held to; None = each is limited by itself.
 
     Raises:
         ServeError: An observation or a question would be larger than a message can be.
@@ -123,6 +126,7 @@ class Endpoint:
         answers: AnswerThread | None = None,
         chooser: ProfileChooser | None = None,
         spin_ns: int = 0,
+        rules: SeamRules | None = None,
     ) -> None:
         self.counters = Counters()
         self._spin = PacedSpin(spin_ns, clock)
@@ -137,6 +141,8 @@ class Endpoint:
         self._clock = clock
         self._scorer = scorer
         self._chooser = chooser
+        self._rules = rules
+        self._suspension = SuspensionWatch()
         self._answers = None if answers is None else AnswerEndpoint(answers, self.counters)
         self._max_message_bytes = message_bytes(
             observation_bytes(program.manifest), 0 if self._answers is None else self._answers.question_bytes
@@ -171,6 +177,7 @@ class Endpoint:
 
     def describe(self, _request: wire.DescribeRequest) -> wire.DescribeReply:
         """Say what is served."""
+        clock = self._lease.owner_clock
         return wire.DescribeReply(
             wire_version=WIRE_VERSION,
             server_version=VERSION,
@@ -184,6 +191,8 @@ class Endpoint:
             is_stopped=self._latch.is_set,
             counters=self.counters.snapshot(),
             answerer_manifest_json="" if self._answers is None else self._answers.manifest_json,
+            operator_limits_json=self._operator_json,
+            owner_clock=None if clock is None else clock_to_wire(clock),
         )
 
     def open(self, request: wire.OpenRequest) -> wire.OpenReply:
@@ -208,11 +217,17 @@ class Endpoint:
             clock=self._clock,
             scorer=self._scorer,
             chooser=self._chooser,
+            seams=None if self._rules is None or request.limits_itself else self._rules.limiter(),
         )
         token = self._lease.take(
             request.client_name or "unnamed client", session, has_our_clock=request.clock_id == clock_id()
         )
-        return wire.OpenReply(session_token=token, lease_ns=self._lease.duration_ns, max_age_ns=max_age_ns)
+        return wire.OpenReply(
+            session_token=token,
+            lease_ns=self._lease.duration_ns,
+            max_age_ns=max_age_ns,
+            operator_limits_json=self._operator_json,
+        )
 
     def reset(self, request: wire.ResetRequest, *, is_wanted: IsWanted = lambda: True) -> wire.ResetReply:
         """Start an episode.
@@ -267,7 +282,7 @@ class Endpoint:
             if not self._has_scores_in_time(request, arrived_ns, is_wanted):
                 raise
             chunk = self._step(request, arrived_ns, is_wanted)
-        chunk = dataclasses.replace(chunk, captured_ns=request.captured_monotonic_ns)
+        chunk = on_clients_clock(chunk, request.captured_monotonic_ns)
         chunk.timings_ns["total"] = self._clock() - arrived_ns
         self.counters.count("chunks")
         self.counters.count("clamped", chunk.clamped)
@@ -278,7 +293,16 @@ class Endpoint:
             "proprio.far", chunk.far_proprio, "proprioception far outside the statistics: check the units of"
         )
         self.counters.time(f"total.{chunk.profile}", chunk.timings_ns["total"])
-        return chunk_to_wire(chunk)
+        self.counters.count("limited", len(chunk.limited) > 0)
+        for name in chunk.limited:
+            self.counters.count(f"limited.{name}")
+        if chunk.limited:
+            self._log.write(
+                logging.WARNING, "limited", f"moved a chunk to follow on: {', '.join(chunk.limited)}"
+            )
+        reply = chunk_to_wire(chunk)
+        reply.arrived_server_ns, reply.replied_server_ns = arrived_ns, self._clock()
+        return reply
 
     def _step(self, request: wire.Observation, arrived_ns: int, is_wanted: IsWanted) -> ActionChunk:
         with self._engine_lock:
@@ -289,7 +313,8 @@ class Endpoint:
                     "expected an observation of this episode, found one that arrived before its reset: ignore it."
                 )
             self._latch.check()
-            observation = self._on_our_clock(observation_from_wire(request), owner, arrived_ns)
+            observation = on_our_clock(request, owner, arrived_ns)
+            self._note_clocks()
             chunk = owner.session.step(observation, request.profile or None)
             self._lease.renew(request.session_token, arrived_ns)
             self._latch.check()
@@ -311,7 +336,7 @@ class Endpoint:
                 raise _superseded()
             if arrived_ns < owner.reset_ns:
                 break
-            captured_ns = request.captured_monotonic_ns if owner.has_our_clock else arrived_ns
+            captured_ns = our_capture_ns(request, owner, arrived_ns)
             left_s = owner.session.time_left_s(captured_ns)
             if owner.session.wait_for_scores(min(left_s, _GLANCE_S)):
                 break
@@ -458,11 +483,18 @@ class Endpoint:
         if not is_wanted():
             raise DeadlineError("expected a caller that still waits, found it gone: nothing was done.")
 
-    def _on_our_clock(self, observation: Observation, owner: Owner, arrived_ns: int) -> Observation:
-        """Where the client's clock is another one, count the age from arrival."""
-        return (
-            observation if owner.has_our_clock else dataclasses.replace(observation, captured_ns=arrived_ns)
-        )
+    def _note_clocks(self) -> None:
+        """Count and log that the machine slept: what was captured before is old now."""
+        slept_ns = self._suspension.slept_ns()
+        if slept_ns:
+            self.counters.count("clock.suspended")
+            self._log.write(
+                logging.WARNING, "clock.suspended", f"the machine slept for {slept_ns / 1e9:.1f} s"
+            )
+
+    @property
+    def _operator_json(self) -> str:
+        return "" if self._rules is None else self._rules.operator_json
 
 
 def draining() -> DrainingError:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from saccade.proto.errors import LeaseHeldError, NoSessionError
 from saccade.runtime.clock import Clock
+from saccade.runtime.clock_offset import ClockEstimate
 from saccade.runtime.session import Session
 
 _VANISHED_LEASE_NS = 1_000_000_000
@@ -28,6 +29,7 @@ class Owner:
         vanished_ns: When its connection broke last, nanoseconds on the daemon's clock; -1 = never.
         reset_ns: When its episode began, nanoseconds on the daemon's clock.
         waits_ns: When the newest observation arrived that waited for scored views, nanoseconds on the daemon's clock.
+        clock: What it measured of the daemon's clock against its own; None = nothing yet.
         farewells: What is called once it is the owner no more.
     """
 
@@ -39,6 +41,7 @@ class Owner:
     vanished_ns: int = -1
     reset_ns: int = 0
     waits_ns: int = 0
+    clock: ClockEstimate | None = None
     farewells: list[Callable[[], None]] = field(default_factory=list)
 
 
@@ -62,6 +65,12 @@ class Lease:
         """Whether somebody owns the robot and renewed the lease in time."""
         with self._lock:
             return self._owner is not None and self._clock() < self._owner.expires_ns
+
+    @property
+    def owner_clock(self) -> ClockEstimate | None:
+        """What the owner measured of the clocks; None while nobody owns the robot, or nothing was measured."""
+        with self._lock:
+            return None if self._owner is None else self._owner.clock
 
     def take(self, client_name: str, session: Session, *, has_our_clock: bool) -> str:
         """Make a client the owner and return its token.

@@ -16,6 +16,7 @@ from saccade.proto.instruction_spec import check_unicode
 from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.answering.question import Piece, Question
 from saccade.runtime.answering.sampling import Sampling
+from saccade.runtime.clock_offset import ClockEstimate
 from saccade.runtime.observation import ActionChunk, Observation, ProfileChoice, Telemetry
 
 
@@ -30,8 +31,10 @@ def observation_to_wire(observation: Observation, *, token: str, profile: str) -
     Raises:
         ImageError: An image has a dtype that the wire does not have, or is no array.
         ProprioError: Proprioception has such a dtype, or is no array.
-        InputError: A name is no Unicode text.
+        InputError: A name is no Unicode text, or ``executed`` is below 0.
     """
+    if observation.executed is not None and observation.executed < 0:
+        raise InputError(f"expected 0 or more executed actions, found {observation.executed}.")
     with unicode_only("names of views and profile"):
         return wire.Observation(
             session_token=token,
@@ -41,6 +44,7 @@ def observation_to_wire(observation: Observation, *, token: str, profile: str) -
             proprio=_tensor_to_wire(observation.proprio, ProprioError, "expected float32 proprioception"),
             profile=profile,
             wants_telemetry=observation.wants_telemetry,
+            executed=observation.executed,
         )
 
 
@@ -57,6 +61,7 @@ def observation_from_wire(message: wire.Observation) -> Observation:
         captured_ns=message.captured_monotonic_ns,
         sequence=message.sequence,
         wants_telemetry=message.wants_telemetry,
+        executed=message.executed if message.HasField("executed") else None,
     )
 
 
@@ -72,7 +77,20 @@ def chunk_to_wire(chunk: ActionChunk) -> wire.ActionChunk:
         far_proprio=chunk.far_proprio,
         choice=None if chunk.choice is None else wire.ProfileChoice(**asdict(chunk.choice)),
         telemetry=None if chunk.telemetry is None else telemetry_to_wire(chunk.telemetry),
+        valid_from_monotonic_ns=chunk.valid_from_ns,
+        expires_monotonic_ns=chunk.expires_ns,
+        limited=chunk.limited,
     )
+
+
+def clock_to_wire(estimate: ClockEstimate) -> wire.ClockReport:
+    """Pack what a client measured of the clocks."""
+    return wire.ClockReport(**asdict(estimate))
+
+
+def clock_from_wire(message: wire.ClockReport) -> ClockEstimate:
+    """Unpack what a client measured of the clocks."""
+    return ClockEstimate(message.offset_ns, message.uncertainty_ns, message.drift_ppm, message.steps)
 
 
 def telemetry_to_wire(telemetry: Telemetry) -> wire.Telemetry:
@@ -114,6 +132,9 @@ def chunk_from_wire(message: wire.ActionChunk) -> ActionChunk:
         far_proprio=tuple(message.far_proprio),
         choice=_choice_from_wire(message.choice) if message.HasField("choice") else None,
         telemetry=telemetry_from_wire(message.telemetry) if message.HasField("telemetry") else None,
+        valid_from_ns=message.valid_from_monotonic_ns,
+        expires_ns=message.expires_monotonic_ns,
+        limited=tuple(message.limited),
     )
 
 

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from saccade.runtime.provenance import machine
-from saccade.sim.closed_loop import DEFAULT_EXECUTE, ControlStep, Episode
+from saccade.sim.closed_loop import DEFAULT_EXECUTE, Episode
 from saccade.sim.connection import connect
+from saccade.sim.course import ControlStep
 from saccade.sim.evaluation import EvaluationPlan, Unwatched, evaluate
 from saccade.sim.live_time import LiveTime
 from saccade.sim.sweeps.identity import identity, scorer_beside

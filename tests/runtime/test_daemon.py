@@ -1,9 +1,11 @@
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import grpc
@@ -17,6 +19,7 @@ from saccade.proto.v1 import control_pb2 as wire
 from saccade.runtime.client import Client
 from saccade.runtime.daemon import Daemon, DaemonConfig, _ending_signals, check_bind
 from saccade.runtime.servers.grpc_server import GrpcServer
+from tests.tiny_bundle import tiny_observation
 
 
 def serve(bundle: Path, *options: str) -> subprocess.Popen[str]:
@@ -198,3 +201,61 @@ def test_wild_messages_do_not_disturb_the_zeromq_server(daemon: Daemon) -> None:
     assert "expected a method of" in answers[b"b"][1].message
     with Client(daemon.zmq_address, transport="zmq") as client:
         assert client.describe().is_ready
+
+
+def stopped_for(client: Client, expected: str) -> None:
+    """Wait until the stop latch is set, for a reason, and release it."""
+    with client.open() as session:
+        while not client.describe().is_stopped:
+            time.sleep(0.01)
+        with pytest.raises(errors.StoppedError, match=expected):
+            session.reset("push the red cube")
+        session.reset("push the red cube", release_stop=True)
+    assert not client.describe().is_stopped
+
+
+def test_a_signal_and_a_button_stop_the_robot_and_the_daemon_goes_on(tiny: Path) -> None:
+    ours, button = os.pipe()
+    os.set_inheritable(ours, True)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "saccade.runtime.commands.main", "serve", str(tiny), "--json", "--threads", "1",
+         "--bind", "127.0.0.1:0", "--stop-signal", "SIGUSR1", "--stop-fd", str(ours)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, pass_fds=[ours],
+    )  # fmt: skip
+    os.close(ours)
+    assert process.stdout is not None
+    with Client(json.loads(process.stdout.readline())["grpc"]) as client:
+        for _ in range(2):
+            process.send_signal(signal.SIGUSR1)
+            stopped_for(client, r"found it set \(SIGUSR1\)")
+        os.write(button, b"!")
+        stopped_for(client, rf"found it set \(file descriptor {ours}\)")
+        os.close(button)  # its driver is gone
+        stopped_for(client, "stops no more: its other end closed")
+        process.send_signal(signal.SIGUSR1)
+        stopped_for(client, "SIGUSR1")
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=60)
+    assert process.returncode == 0 and "Traceback" not in log
+
+
+def test_a_stop_line_that_cannot_work_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    for options, message in (
+        (["--stop-signal", "SIGKILL"], "free to stop"),
+        (["--stop-fd", "999"], "open file"),
+    ):
+        found = serve(tmp_path / "no-bundle", *options)
+        _, log = found.communicate(timeout=60)
+        assert found.returncode == 1 and message in log and "[serve]" in log
+
+
+def test_a_machine_that_slept_is_counted(daemon: Daemon, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Client(daemon.address) as client, client.open() as session:
+        session.reset("push the red cube")
+        session.act(tiny_observation(1, sequence=1))
+        read = time.clock_gettime_ns
+        night = {time.CLOCK_BOOTTIME: 8 * 3600 * 10**9}
+        monkeypatch.setattr(time, "clock_gettime_ns", lambda clock: read(clock) + night.get(clock, 0))
+        for sequence in (2, 3):
+            session.act(tiny_observation(sequence, sequence=sequence))
+        assert client.describe().counters["clock.suspended"] == 1

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from saccade.sim.claim import Claim, claim_of, reduced_profiles
-from saccade.sim.closed_loop import ControlStep, Episode
+from saccade.sim.closed_loop import Episode
 from saccade.sim.connection import Connection
+from saccade.sim.course import ControlStep
 from saccade.sim.evaluation import EvaluationPlan, Results
 
 KEEPS = {"full": 200, "keep50": 100, "keep25": 50}

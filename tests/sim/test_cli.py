@@ -79,6 +79,20 @@ def test_json_on_stdout_is_only_json(bundle: Path, tmp_path: Path) -> None:
     assert results["cells"][0]["control_steps"] == [16], "10 control steps each: 2 to think, 8 to act"
 
 
+def test_an_arm_moves_on_while_the_daemon_thinks(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("saccade.sim.tabletop.world.HORIZON", 40)
+    found = CliRunner().invoke(
+        main,
+        ["sim", "run", str(bundle), "--tasks", "reach", "--episodes", "1", "--profile", "keep25", "--time", "live",
+         "--latency-ms", "300", "--motion", "blend", "--watchdog-ms", "250", "--json", "-"],
+    )  # fmt: skip
+    assert found.exit_code == 0, found.output
+    results = json.loads(found.stdout)
+    assert results["motion"] == {"mode": "blend", "watchdog_ms": 250} and results["transport"] == "grpc"
+    (figures,) = results["cells"][0]["motion"]
+    assert figures["seams"] > 4 and figures["velocity"] > 0.1 and not figures["is_latched"]
+
+
 def test_a_place_that_cannot_be_written_is_found_before_the_work(bundle: Path, tmp_path: Path) -> None:
     for arguments in (
         ("run", str(bundle), "--json"),
@@ -157,6 +171,8 @@ def test_bad_numbers_are_wrong_usage(bundle: Path) -> None:
     assert found.exit_code == 2 and "1.0,0.25" in found.output
     found = CliRunner().invoke(sim, ["run", str(bundle), "--latency-ms", "5"])
     assert found.exit_code == 2 and "expected --time live" in found.output
+    found = CliRunner().invoke(sim, ["run", str(bundle), "--motion", "blend"])
+    assert found.exit_code == 2 and "expected --time live with --motion" in found.output
 
 
 @pytest.mark.parametrize("backend", ["no-such-backend", "glfw"])

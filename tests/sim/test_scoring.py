@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saccade.sim.closed_loop import ControlStep, Episode
+from saccade.sim.closed_loop import Episode
+from saccade.sim.course import ControlStep
 from saccade.sim.scoring import SuccessRate, quantile_ns, score, step_latencies_ns
 
 

@@ -44,6 +44,19 @@ def test_a_deadline_needs_profiles_to_choose_from(tiny: Path) -> None:
     assert "expected --deadline-ms with --deadline-profile" in result.output
 
 
+def test_limits_that_cannot_be_read_or_widen_are_refused_with_a_code(tiny: Path, tmp_path: Path) -> None:
+    cell = tmp_path / "cell.json"
+    for text, message in (
+        ('{"speed": [1, 1]}', "expected limits, as"),
+        ('{"velocity": [9, null]}', "an operator narrows limits and never widens them"),
+        ('{"velocity": [1]}', "expected one for each of ['dx', 'gripper']"),
+    ):
+        cell.write_text(text)
+        result = saccade("serve", tiny, "--bind", "127.0.0.1:0", "--limits", cell)
+        assert result.exit_code == 1 and message in " ".join(result.output.split())
+        assert result.output.endswith("[input.limits]\n")
+
+
 def test_it_says_where_it_listens_and_ends_at_a_signal(tiny: Path) -> None:
     command = [sys.executable, "-c", "from saccade.runtime.commands.main import main; main()", "serve"]
     for words, pattern in (([], r"serving .* on 127\.0\.0\.1:\d+ \(gRPC\)\n"), (["--json"], r"\{.*\}\n")):

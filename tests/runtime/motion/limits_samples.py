@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from math import inf
 
-from saccade.runtime.motion.motion_limits import AxisKind, MotionLimits
+from saccade.proto.axis_kind import AxisKind
+from saccade.runtime.motion.motion_limits import MotionLimits
 
 
 def limits_of(

@@ -5,8 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from scipy.spatial.transform import Rotation
 
+from saccade.proto.axis_kind import AxisKind
 from saccade.runtime.motion.axis_geometry import AxisGeometry
-from saccade.runtime.motion.motion_limits import AxisKind
 from tests.runtime.motion.limits_samples import limits_of
 
 THREE = npst.arrays(np.float64, (3,), elements=st.floats(-3, 3))

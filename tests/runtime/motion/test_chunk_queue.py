@@ -5,9 +5,10 @@ from hypothesis import strategies as st
 from scipy.interpolate import BPoly
 from scipy.spatial.transform import Rotation
 
+from saccade.proto.axis_kind import AxisKind
 from saccade.proto.errors import ActionRefusedError, LateChunkError, StaleObservationError
 from saccade.runtime.motion.chunk_queue import ChunkQueue, QueueMode
-from saccade.runtime.motion.motion_limits import AxisKind, MotionLimits
+from saccade.runtime.motion.motion_limits import MotionLimits
 from tests.runtime.motion.limits_samples import limits_of
 
 MS = 1_000_000

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
+from saccade.proto.axis_kind import AxisKind
 from saccade.proto.errors import InputError, ProprioError, TensorError
 from saccade.runtime.motion.command_limiter import CommandLimiter, SentCommand
-from saccade.runtime.motion.motion_limits import AxisKind, MotionLimits
+from saccade.runtime.motion.motion_limits import MotionLimits
 from tests.runtime.motion.divided_differences import difference
 from tests.runtime.motion.limits_samples import limits_of
 

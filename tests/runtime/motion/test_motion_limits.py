@@ -4,10 +4,11 @@ from math import inf, pi
 
 import pytest
 
-from saccade.proto.errors import InputError, ManifestError
+from saccade.proto.axis_kind import AxisKind
+from saccade.proto.errors import LimitsError, ManifestError
 from saccade.proto.manifest import ActionSpec, LimitsSpec
 from saccade.proto.strict_json import from_json, to_json
-from saccade.runtime.motion.motion_limits import AxisKind, MotionLimits
+from saccade.runtime.motion.motion_limits import MotionLimits
 from saccade.runtime.motion.operator_limits import OperatorLimits
 
 ARM = ActionSpec(("shoulder", "gripper"), ("rad", "open"), 8, 20.0, "absolute_joint")
@@ -29,6 +30,15 @@ def test_an_old_bundle_says_speeds_and_the_gripper_jumps() -> None:
     assert (limits.low, limits.high, limits.is_delta) == ((-1, 0), (1, 1), (False, False))
     slow = MotionLimits.of(replace(BOUNDS, max_change=(0.05, 0.1)), ARM)
     assert slow.kinds[1] is AxisKind.LINEAR and slow.velocity[1] == 2
+
+
+def test_a_gripper_beside_deltas_is_no_delta() -> None:
+    """As of the bundled model: its limits leave room around 0 and 1, and max_change does not span that."""
+    spec = LimitsSpec((-0.02, -0.1), (0.02, 1.1), (0.04, 0.3))
+    limits = MotionLimits.of(spec, replace(ARM, convention="delta_ee"))
+    assert limits.kinds == (AxisKind.LINEAR, AxisKind.DISCRETE)
+    assert limits.is_delta == (True, False)
+    assert (limits.low[1], limits.high[1]) == (-0.1, 1.1)
 
 
 def test_new_fields_are_left_out_of_the_file_while_nobody_sets_them() -> None:
@@ -58,12 +68,6 @@ def test_an_angle_that_turns_round_has_no_end() -> None:
 @pytest.mark.parametrize(
     ("limits", "action", "message"),
     [
-        (replace(BOUNDS, margin=(1.0, 0.0)), ARM, "'shoulder': expected positions to be left between the margins"),
-        (replace(BOUNDS, margin=(-1.0, 0.0)), ARM, "'shoulder': expected margin >= 0, found -1"),
-        (replace(BOUNDS, jerk=(0.0, 1.0)), ARM, "'shoulder': expected jerk > 0, found 0"),
-        (replace(BOUNDS, velocity=(float("nan"), 1.0)), ARM, "'shoulder': expected velocity > 0"),
-        (replace(BOUNDS, kinds=("hinge", "linear")), ARM, "expected each one of linear, angle"),
-        (replace(BOUNDS, kinds=("axis_angle", "axis_angle")), ARM, "three axes in a row for each axis_angle, found 2"),
         (BOUNDS, replace(ARM, convention="joint_velocity"), "found the convention 'joint_velocity'"),
         (replace(POSE_LIMITS, low=(0.005,) * 3 + (-0.1,) * 3 + (0.0,)), POSE, "a delta's limits around 0"),
     ],
@@ -103,10 +107,10 @@ def test_an_operator_narrows() -> None:
     ],
 )
 def test_an_operator_never_widens(operator: OperatorLimits, message: str) -> None:
-    with pytest.raises(InputError, match=re.escape(message)):
+    with pytest.raises(LimitsError, match=re.escape(message)):
         MotionLimits.of(BOUNDS, ARM).narrowed(operator)
 
 
 def test_a_delta_has_no_position_to_narrow() -> None:
-    with pytest.raises(InputError, match="'x': expected no high, since a delta"):
+    with pytest.raises(LimitsError, match="'x': expected no high, since a delta"):
         MotionLimits.of(POSE_LIMITS, POSE).narrowed(OperatorLimits(high=(0.5,) + (None,) * 6))

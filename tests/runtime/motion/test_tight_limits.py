@@ -4,8 +4,8 @@ from itertools import product
 import numpy as np
 import pytest
 
+from saccade.proto.axis_kind import AxisKind
 from saccade.proto.errors import InputError
-from saccade.runtime.motion.motion_limits import AxisKind
 from saccade.runtime.motion.tight_limits import TightLimits
 from tests.runtime.motion.divided_differences import difference
 from tests.runtime.motion.limits_samples import limits_of

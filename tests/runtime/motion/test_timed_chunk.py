@@ -1,7 +1,7 @@
 import numpy as np
 
+from saccade.proto.axis_kind import AxisKind
 from saccade.runtime.motion.axis_geometry import AxisGeometry
-from saccade.runtime.motion.motion_limits import AxisKind
 from saccade.runtime.motion.timed_chunk import TimedChunk
 from tests.runtime.motion.limits_samples import limits_of
 
