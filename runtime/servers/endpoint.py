@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
@@ -36,11 +36,12 @@ from saccade.runtime.clock import Clock, clock_id, monotonic_ns
 from saccade.runtime.deadline.chooser import ProfileChooser
 from saccade.runtime.guards.seam_rules import SeamRules
 from saccade.runtime.guards.staleness import chunk_ns
-from saccade.runtime.observation import ActionChunk, Observation
+from saccade.runtime.observation import ActionChunk
 from saccade.runtime.paced_spin import PacedSpin
 from saccade.runtime.program import ProgramExecutor
 from saccade.runtime.scoring.view_scores import ViewScorer
 from saccade.runtime.servers.answers import AnswerEndpoint, WhenGone
+from saccade.runtime.servers.chunk_notes import ChunkNotes
 from saccade.runtime.servers.client_clock import on_clients_clock, on_our_clock, our_capture_ns
 from saccade.runtime.servers.counters import Counters
 from saccade.runtime.servers.drain import Drain
@@ -132,6 +133,7 @@ class Endpoint:
         self._spin = PacedSpin(spin_ns, clock)
         self._drain = Drain()
         self._log = LimitedLog(_LOG, clock)
+        self._notes = ChunkNotes(self.counters, self._log)
         self._program = program
         self._manifest_json = manifest_to_json(program.manifest)
         self._max_age_ns = chunk_ns(program.manifest) if max_age_ns is None else max_age_ns
@@ -253,7 +255,7 @@ class Endpoint:
             owner.reset_ns = self._clock()
             if request.release_stop:
                 self._latch.release(mark)
-        self._say("instruction.unknown", unknown, "words that the model's tokenizer does not know")
+        self._notes.say("instruction.unknown", unknown, "words that the model's tokenizer does not know")
         return wire.ResetReply(unknown_words=unknown)
 
     def act(
@@ -284,22 +286,7 @@ class Endpoint:
             chunk = self._step(request, arrived_ns, is_wanted)
         chunk = on_clients_clock(chunk, request.captured_monotonic_ns)
         chunk.timings_ns["total"] = self._clock() - arrived_ns
-        self.counters.count("chunks")
-        self.counters.count("clamped", chunk.clamped)
-        if chunk.choice is not None:
-            self.counters.count("deadline.switches", chunk.choice.is_switch)
-            self.counters.count("deadline.missed", chunk.choice.is_missed)
-        self._say(
-            "proprio.far", chunk.far_proprio, "proprioception far outside the statistics: check the units of"
-        )
-        self.counters.time(f"total.{chunk.profile}", chunk.timings_ns["total"])
-        self.counters.count("limited", len(chunk.limited) > 0)
-        for name in chunk.limited:
-            self.counters.count(f"limited.{name}")
-        if chunk.limited:
-            self._log.write(
-                logging.WARNING, "limited", f"moved a chunk to follow on: {', '.join(chunk.limited)}"
-            )
+        self._notes.note(chunk)
         reply = chunk_to_wire(chunk)
         reply.arrived_server_ns, reply.replied_server_ns = arrived_ns, self._clock()
         return reply
@@ -314,7 +301,7 @@ class Endpoint:
                 )
             self._latch.check()
             observation = on_our_clock(request, owner, arrived_ns)
-            self._note_clocks()
+            self._notes.note_sleep(self._suspension.slept_ns())
             chunk = owner.session.step(observation, request.profile or None)
             self._lease.renew(request.session_token, arrived_ns)
             self._latch.check()
@@ -453,12 +440,6 @@ class Endpoint:
         self.counters.count(f"errors.{error.code}")
         return error
 
-    def _say(self, counter: str, names: Sequence[str], what: str) -> None:
-        """Count and log what is strange, but used."""
-        self.counters.count(counter, len(names))
-        if names:
-            self._log.write(logging.WARNING, counter, f"found {what}: {', '.join(map(repr, names))}")
-
     def _note_arrival(self, arrived_ns: int) -> None:
         """Tell the spin of an observation, and the thread that spins, which may sleep without an end."""
         if self._spin.is_on:
@@ -482,15 +463,6 @@ class Endpoint:
         self._check_ready()
         if not is_wanted():
             raise DeadlineError("expected a caller that still waits, found it gone: nothing was done.")
-
-    def _note_clocks(self) -> None:
-        """Count and log that the machine slept: what was captured before is old now."""
-        slept_ns = self._suspension.slept_ns()
-        if slept_ns:
-            self.counters.count("clock.suspended")
-            self._log.write(
-                logging.WARNING, "clock.suspended", f"the machine slept for {slept_ns / 1e9:.1f} s"
-            )
 
     @property
     def _operator_json(self) -> str:
