@@ -84,7 +84,9 @@ class MotionController:
             watchdog_ns = round(1e9 * min(max(3 * limits.period_s, 0.1), 0.2))
         self._watchdog = Watchdog(watchdog_ns)
         self._dim = limits.dim
-        self._owed = OwedWay(np.array(limits.is_delta, bool), round(limits.period_s * 1e9))
+        self._owed = OwedWay(
+            np.array(limits.is_delta, bool), round(limits.period_s * 1e9), np.array(limits.velocity)
+        )
         self._newest_ns = 0
         self.counters: Counter[str] = Counter()
         """``commands``, ``chunks``, ``refused`` commands and chunks, ``latched``, and ``clamped.<axis>``."""

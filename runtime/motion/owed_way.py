@@ -2,7 +2,8 @@
 
 A model that answers late sees the robot where it was. Of ``[1 cm, 1 cm, 0, 0]`` the first two are past when the chunk
 arrives; if the chunk before had only zeros left, skipping them would leave the robot 2 cm short, again and again.
-So what is missing is made up for, evenly over as long as the chunk was under way, within the limits. For turns the
+So what is missing is made up for, evenly over as long as the chunk was under way or what is left of it if that is
+less, no faster than each axis may go. For turns the
 three numbers are added, which is right to first order.
 """
 
@@ -24,10 +25,11 @@ class OwedWay:
     Args:
         is_delta: bool ``(dim,)``: which axes are deltas; the others are owed nothing.
         period_ns: Nanoseconds of one control step.
+        velocity: float64 ``(dim,)``: how fast each axis may go, unit per second; may be ``inf``.
     """
 
-    def __init__(self, is_delta: NDArray[np.bool_], period_ns: int) -> None:
-        self._delta, self._period_ns = is_delta, period_ns
+    def __init__(self, is_delta: NDArray[np.bool_], period_ns: int, velocity: Array) -> None:
+        self._delta, self._period_ns, self._velocity = is_delta, period_ns, velocity
         self.reset()
 
     def reset(self) -> None:
@@ -65,7 +67,9 @@ class OwedWay:
         sent = sum(
             (command for at_ns, command in self._sent if at_ns > captured_ns), np.zeros_like(self._owed)
         )
-        self._owed, self._left_ns = counted_on - sent, max(self._period_ns, now_ns - captured_ns)
+        left_ns = captured_ns + len(actions) * self._period_ns - now_ns
+        self._owed = counted_on - sent
+        self._left_ns = max(self._period_ns, min(now_ns - captured_ns, left_ns))
 
     def take(self, step_ns: int) -> Array:
         """Return what of it is due in a step, float64 ``(dim,)``; that is owed no more.
@@ -74,6 +78,7 @@ class OwedWay:
             step_ns: Nanoseconds since the command before.
         """
         share = min(1.0, step_ns / self._left_ns) if self._left_ns > 0 else 0.0
-        due: Array = self._owed * share
+        most = self._velocity * (step_ns / 1e9)
+        due: Array = np.clip(self._owed * share, -most, most)
         self._owed, self._left_ns = self._owed - due, max(0, self._left_ns - step_ns)
         return due

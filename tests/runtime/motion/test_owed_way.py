@@ -11,17 +11,17 @@ PERIOD = 100 * MS
 
 
 def test_what_a_late_chunk_counts_on_less_what_was_sent_is_paid_evenly() -> None:
-    owed = OwedWay(np.array([True, False]), PERIOD)
+    owed = OwedWay(np.array([True, False]), PERIOD, np.full(2, np.inf))
     for at_ns, dx in ((0, 9.0), (100, 0.1), (200, 0.3)):
         owed.note(np.array([dx, 7.0], np.float32), at_ns * MS)
-    owed.owe(np.array([[1.0, 5.0], [2.0, 5.0], [4.0, 5.0]], np.float32), 0, 250 * MS)
+    owed.owe(np.array([[1.0, 5.0], [2.0, 5.0], [4.0, 5.0], *[[0.0, 0.0]] * 9], np.float32), 0, 250 * MS)
     due = [owed.take(100 * MS) for _ in range(4)]
     np.testing.assert_allclose(np.sum(due, axis=0), [1 + 2 + 4 / 2 - 0.4, 0], atol=1e-6)
     np.testing.assert_allclose([each[0] for each in due], [1.84, 1.84, 0.92, 0], atol=1e-6)
 
 
 def test_nothing_is_owed_where_nobody_knows_what_was_sent_and_to_none_but_the_newest() -> None:
-    owed = OwedWay(np.array([True]), PERIOD)
+    owed = OwedWay(np.array([True]), PERIOD, np.array([2.0]))
     chunk = np.ones((3, 1), np.float32)
     owed.owe(chunk, 0, 200 * MS)
     assert owed.take(PERIOD) == 0
@@ -30,6 +30,7 @@ def test_nothing_is_owed_where_nobody_knows_what_was_sent_and_to_none_but_the_ne
     owed.owe(chunk * 0, 0, 200 * MS)
     assert owed.take(PERIOD) == 0
     owed.owe(chunk, 0, 200 * MS)
+    assert owed.take(PERIOD // 2) == 0.1, "no faster than 2 a second"
     owed.clear()
     assert owed.take(PERIOD) == 0
 
