@@ -57,7 +57,7 @@ def success_chart(results: dict[str, Any]) -> str:
     body = [legend([*policies, "told another task"], [*_SERIES[: len(policies)], "control"], left=_LEFT)]
     for index, task in enumerate([*tasks, None]):
         body.append(_success_panel(cells, (policies, profiles), task, _LEFT + index * (_PANEL_W + _GAP)))
-    note = "profile: share of visual tokens kept after the first looks of an episode, which see all of them"
+    note = "profile: share of visual tokens kept"
     body.append(text(_LEFT, _TOP + _PANEL_H + 40, f"{note}; {_caption(results)}", "start"))
     width = _LEFT + (len(tasks) + 1) * (_PANEL_W + _GAP)
     return svg(width, _TOP + _PANEL_H + _BOTTOM + 6, "Success by kept visual tokens", body)
