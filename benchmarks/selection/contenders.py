@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 KEEP_RATIOS = (1.0, 0.5, 0.25, 0.125)
-LAYER = 2
-"""Decoder layer that a single cut lies before, for all policies alike: chosen for vla_pruner on development seeds."""
+LAYER = 1
+"""Decoder layer that a single cut lies before, for all policies alike: VLA-Pruner's 4 of 32 layers, scaled to 8."""
 TUNED = Path(__file__).parent / "tuned"
 """Folder of ``POLICY-RATIO.json``: results of ``saccade tune sim/saccade_mini/checkpoint --policy POLICY --keep RATIO
 --frames sim/saccade_mini/frames.npz --objective action_error --trials 100``."""
@@ -86,7 +86,7 @@ ABLATIONS = (
     Contender("action only", "vla_pruner", _at_layer(relevance="action")),
     Contender("fused scores", "vla_pruner", _at_layer(relevance="fused")),
     Contender("union, no filter", "vla_pruner", _at_layer(relevance="unfiltered")),
-    Contender("K = 1", "vla_pruner", {"insertion_layer": 1}),
+    Contender("K = 2", "vla_pruner", {"insertion_layer": 2}),
     Contender("K = 3", "vla_pruner", {"insertion_layer": 3}),
     Contender("w = 1", "vla_pruner", _at_layer(window=1)),
     Contender("w = 6", "vla_pruner", _at_layer(window=6)),
