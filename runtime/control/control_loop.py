@@ -1,5 +1,7 @@
 """The control loop on the robot's host: the last limiter before the motors, whatever becomes of network and daemon.
 
+How it is used::
+
     limits = client.motion_limits()
     with client.open(limits_itself=True) as session, ControlLoop(session, arm, limits, tick_hz=100) as loop:
         loop.reset("put the red block in the purple zone")
