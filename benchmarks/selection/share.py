@@ -2,7 +2,7 @@
 
     python -m benchmarks.selection.share --work ../share
 
-saccade-mini takes about 10 ms for a control step, so a tenth of a millisecond is a percent of it. The other model is of
+saccade-mini takes some 20 ms for a pruned control step, so a fifth of a millisecond is a percent of it. The other model is of
 the same family: two views of 224 px, 512 visual tokens, ViT-S, a decoder of 12 layers. Each policy is compared with a
 fixed selection with the same cut, round by round, so that a slow minute slows both; the share is the median over rounds
 of (policy - fixed) / policy.
@@ -21,7 +21,7 @@ from rich.console import Console
 
 from benchmarks.results_file import RESULTS, write_results
 from benchmarks.selection.bundles import MINI, export_all
-from benchmarks.selection.contenders import CONTENDERS, Contender
+from benchmarks.selection.contenders import CONTENDERS, LAYER, Contender
 from benchmarks.selection.latency import measure_latencies
 from saccade.export.families.openvla_oft import checkpoint as openvla_oft
 from saccade.export.families.openvla_oft.config import OftConfig
@@ -35,7 +35,7 @@ from saccade.runtime.provenance import provenance
 
 CHECKPOINT = MINI / "checkpoint"
 RATIOS = (1.0, 0.25)
-FIELD = ("vla_pruner", "fastv", "todre", "divprune", "centre crop", "centre crop at layer 2")
+FIELD = ("vla_pruner", "fastv", "todre", "divprune", "centre crop", f"centre crop at layer {LAYER}")
 
 
 @click.command()
