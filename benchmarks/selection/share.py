@@ -2,10 +2,10 @@
 
     python -m benchmarks.selection.share --work ../share
 
-saccade-mini takes some 20 ms for a pruned control step, so a fifth of a millisecond is a percent of it. The other model
-is of the same family: two views of 224 px, 512 visual tokens, ViT-S, a decoder of 12 layers. Each policy is compared with
-a fixed selection with the same cut, round by round, so that a slow minute slows both; the share is the median over rounds
-of (policy - fixed) / policy.
+saccade-mini takes some 20 ms for a pruned control step, so a fifth of a millisecond is a percent of it. The other
+model is of the same family: two views of 224 px, 512 visual tokens, ViT-S, a decoder of 12 layers. Each policy is
+compared with a fixed selection with the same cut, round by round, so that a slow minute slows both; the share is the
+median over rounds of (policy - fixed) / policy.
 """
 
 from __future__ import annotations
