@@ -51,7 +51,7 @@ class MappedWeight(Tensor):
         del types
         if func in _RENAMING:
             return cls(args[0].shape, args[0].read)
-        with torch.inference_mode(False):  # a view made in inference mode cannot be of a tensor made outside
+        with torch.inference_mode(False), torch.no_grad():  # a view made in inference mode cannot be of a tensor made outside
             args, kwargs = tree_map_only(
                 MappedWeight, lambda weight: weight.read(), (args, dict(kwargs or {}))
             )

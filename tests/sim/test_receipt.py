@@ -45,7 +45,7 @@ def test_too_little_says_nothing_of_a_bundle(bundle: Path, in_process: Connectio
     for plan, message in (
         (replace(whole, is_told_wrong=True), "found the control experiment"),
         (replace(whole, profiles=("keep25",)), "found full left out"),
-        (replace(whole, templates=("reach",)), "found place, push, stack left out"),
+        (replace(whole, templates=("reach",)), "found intercept, place, push, stack left out"),
     ):
         with pytest.raises(SimulatorError, match=message):
             check_receivable(plan, bundle, table)

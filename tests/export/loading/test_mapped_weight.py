@@ -98,6 +98,13 @@ def test_nothing_is_read_before_it_is_used() -> None:
     assert len(reads) == 1
 
 
+def test_a_model_to_be_trained_takes_it_over() -> None:
+    layer = nn.Linear(3, 2, bias=False)
+    layer.load_state_dict({"weight": MappedWeight((2, 3), lambda: torch.ones(2, 3))})
+    assert type(layer.weight) is nn.Parameter and layer.weight.requires_grad
+    assert torch.equal(layer.weight, torch.ones(2, 3))
+
+
 def test_a_row_does_not_keep_the_whole_in_memory() -> None:
     table = MappedWeight((1000, 8), lambda: torch.zeros(1000, 8))
     assert table[3].untyped_storage().nbytes() == 8 * 4

@@ -239,7 +239,7 @@ def test_a_run_may_go_on_from_a_checkpoint(run, checkpoint, tmp_path):
 def test_corrections_are_frames_that_the_model_saw(checkpoint, tmp_path, monkeypatch):
     monkeypatch.setattr("saccade.sim.training.shard_jobs.FRAMES_PER_SHARD", 5)
     arguments = [
-        "correct", "--run", str(tmp_path), "--shards", "1", "--model", "mini-1", "--start", str(checkpoint)
+        "correct", "--run", str(tmp_path), "--shards", "1", "--model", MINI.name, "--start", str(checkpoint)
     ]  # fmt: skip
     result = CliRunner().invoke(train, arguments)
     assert result.exit_code == 0, result.output
