@@ -51,7 +51,8 @@ class MappedWeight(Tensor):
         del types
         if func in _RENAMING:
             return cls(args[0].shape, args[0].read)
-        with torch.inference_mode(False), torch.no_grad():  # a view made in inference mode cannot be of a tensor made outside
+        # A view made in inference mode cannot be of a tensor made outside; gradients are the caller's business.
+        with torch.inference_mode(False), torch.no_grad():
             args, kwargs = tree_map_only(
                 MappedWeight, lambda weight: weight.read(), (args, dict(kwargs or {}))
             )
