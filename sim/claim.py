@@ -78,10 +78,8 @@ class Claim:
 
     def _token_words(self) -> str:
         found = self.visual_tokens
-        return (
-            f"{found.value:.0f} of {self.all_tokens} visual tokens a step, {found.value / self.all_tokens:.0%} "
-            f"(95 %: {found.low:.0f} to {found.high:.0f})"
-        )
+        said = f"{found.value:.0f} of {self.all_tokens} visual tokens a step, {found.value / self.all_tokens:.0%}"
+        return said if found.low == found.high else f"{said} (95 %: {found.low:.0f} to {found.high:.0f})"
 
 
 def reduced_profiles(manifest: Manifest) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from saccade.sim.closed_loop import Episode
 from saccade.sim.connection import Connection
 from saccade.sim.course import ControlStep
 from saccade.sim.evaluation import EvaluationPlan, Results
+from saccade.sim.paired import Estimate
 
 KEEPS = {"full": 200, "keep50": 100, "keep25": 50}
 
@@ -47,7 +48,7 @@ def test_faster_at_the_same_success():
         "keep25 against full, 20 pairs of episodes: no difference of success shown, 20 solved instead of 20 "
         "(+0 points, 95 %: -16 to +16: few episodes); a control step is 2.00 times as fast (95 %: "
         f"{found.times_faster.low:.2f} to {found.times_faster.high:.2f}); "
-        "50 of 200 visual tokens a step, 25% (95 %: 50 to 50)."
+        "50 of 200 visual tokens a step, 25%."
     )
 
 
@@ -71,6 +72,8 @@ def test_warm_up_counts_for_speed_and_tokens():
     plan = EvaluationPlan(("reach",), ("full", "keep25"), range(1))
     mostly_full = claim_of(Results(plan, tuple(base), KEEPS), 200)
     assert mostly_full is not None and mostly_full.times_faster.value == 1, "the median step is a full one"
+    varying = dataclasses.replace(found, visual_tokens=Estimate(110, 90, 130))
+    assert varying.sentence().endswith("110 of 200 visual tokens a step, 55% (95 %: 90 to 130).")
 
 
 def test_the_smallest_is_compared_with_the_largest_and_one_with_nothing():
