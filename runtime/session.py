@@ -202,9 +202,8 @@ class Session:
         self._write(observation)
         timings_ns["prepare"] = time.monotonic_ns() - preparing
         results = self._program.step(chosen, timings_ns)
-        if (
-            self._chooser is not None
-        ):  # of a step whose chunk is dropped as late, too: it must not be so slow again
+        if self._chooser is not None:
+            # A step whose chunk is dropped as late counts too: it must not be so slow again.
             self._chooser.note(chosen, time.monotonic_ns() - preparing)
         finishing = time.monotonic_ns()
         actions, clamped = self._limiter.limit(self._physical(results[ACTIONS][0], observation))
